@@ -1,0 +1,112 @@
+"""Every expected failure, as one tree.
+
+OrchestratorError
+├── InvalidError       the config or the data is at fault (exit 2); carries every Problem found
+├── UserCodeError      the user's own factory, data callable, layer or callback raised (exit 4)
+├── WorkerDiedError    the process of an attempt was killed or stopped answering; the policy goes on
+├── WorkerError        our own code raised inside a worker (exit 1)
+├── StoppedError       Ctrl-C, SIGTERM or a full disk (exit 75)
+└── RecordError        a run directory that cannot be read
+
+Only the command line catches the tree as a whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class OrchestratorError(Exception):
+    """Base of everything that orchestrator raises on purpose."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One thing that is wrong with a config or its data."""
+
+    file: str
+    """The file at fault, as the user would name it; `--set` for an override."""
+    line: int | None = None
+    """Line in that file, counted from 1."""
+    key: str | None = None
+    """Dotted path of the key or name of the column; list indices count from 0."""
+    message: str
+    """What was expected and what was received."""
+    hint: str | None = None
+    """What to do about it."""
+
+    def __str__(self) -> str:
+        """`file:line: key: message; hint` with the parts that are known."""
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        parts = [place, self.key, self.message] if self.key else [place, self.message]
+        text = ": ".join(parts)
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class InvalidError(OrchestratorError):
+    """The config or the data is at fault; nothing was trained.
+
+    Args:
+        problems: all that was found, at least one.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[InvalidError], tuple[tuple[Problem, ...]]]:
+        """Pickle by the problems, which is what crosses from a worker."""
+        return InvalidError, (self.problems,)
+
+
+class UserCodeError(OrchestratorError):
+    """Code of the user's raised; the message says where and what."""
+
+
+class WorkerDiedError(OrchestratorError):
+    """A worker process was killed, or made no progress for `stall_timeout` seconds."""
+
+
+class WorkerError(OrchestratorError):
+    """Our own code, or a library below it, raised inside a worker."""
+
+
+class StoppedError(OrchestratorError):
+    """Ctrl-C, SIGTERM or a full disk ended the run; what was recorded stays."""
+
+
+class RecordError(OrchestratorError):
+    """A run directory is damaged, foreign or of a newer schema."""
+
+
+def closest(name: str, valid: Sequence[str]) -> str | None:
+    """The valid name that the user most likely meant.
+
+    Args:
+        name: what was received.
+        valid: the names that would have been accepted.
+
+    Returns:
+        The closest one, compared without case, or None when nothing is near.
+    """
+    folded = {candidate.casefold(): candidate for candidate in valid}
+    matches = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
+    return folded[matches[0]] if matches else None
+
+
+def suggestion(name: str, valid: Sequence[str]) -> str:
+    """A hint that names the closest valid name, or else all of them.
+
+    Args:
+        name: what was received.
+        valid: the names that would have been accepted.
+
+    Returns:
+        A clause without a full stop.
+    """
+    match = closest(name, valid)
+    if match is not None:
+        return f"did you mean {match!r}?"
+    return f"expected one of {', '.join(sorted(valid))}"

@@ -1,0 +1,203 @@
+"""What happens during a run, in the order of the journal, and the run that follows from it.
+
+A run's record is `functools.reduce(advance, events, empty run)`: the journal is the truth, every
+other file of a run directory is derived from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from orchestrator.records import (
+    Attempt,
+    AttemptStatus,
+    Failure,
+    Inputs,
+    Phase,
+    Run,
+    RunStatus,
+    Settings,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RunStarted:
+    """The run directory was made."""
+
+    run: str
+    started: str
+    """UTC, ISO 8601."""
+    inputs: Inputs
+    fingerprint: str | None
+    """Hash of the data's arrays, see `data.fingerprint`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptStarted:
+    """An attempt was decided on; its worker is about to start."""
+
+    attempt: int
+    settings: Settings
+    remedy: str | None
+    cause: Failure | None
+    changed: dict[str, dict[str, Any]]
+    passed_over: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ModelBuilt:
+    """The attempt's worker has built its model."""
+
+    attempt: int
+    parameters: int
+    """Number of weights."""
+    obstacles: dict[str, str]
+    """Remedies that this model cannot carry, each with the reason and the way out."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PhaseStarted:
+    """A phase with epochs begins."""
+
+    attempt: int
+    phase: str
+    epochs: int
+    """Epochs planned."""
+    learning_rate: float
+    """Rate of its first step."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EpochEnded:
+    """One epoch was trained."""
+
+    attempt: int
+    phase: str
+    epoch: int
+    """Counted from 1 over all phases of the attempt."""
+    learning_rate: float
+    """Highest rate of the epoch."""
+    metrics: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PhaseEnded:
+    """A phase was trained and checked."""
+
+    attempt: int
+    phase: Phase
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Warned:
+    """Something the user should know, although nothing failed."""
+
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptEnded:
+    """The attempt has its status."""
+
+    attempt: int
+    status: AttemptStatus
+    failure: Failure | None
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RunEnded:
+    """The run has its status."""
+
+    status: RunStatus
+    accepted_attempt: int | None
+    best_attempt: int | None
+    conclusion: str
+    exit_code: int
+
+
+Event = (
+    RunStarted
+    | AttemptStarted
+    | ModelBuilt
+    | PhaseStarted
+    | EpochEnded
+    | PhaseEnded
+    | Warned
+    | AttemptEnded
+    | RunEnded
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """A sign of life from a worker between two epochs; shown, never recorded."""
+
+    step: int
+    """Training steps done in this epoch."""
+    steps: int
+    """Training steps in an epoch."""
+
+
+def advance(run: Run, event: Event, *, elapsed: float) -> Run:
+    """The run after one more event.
+
+    Args:
+        run: the run so far.
+        event: what happened.
+        elapsed: seconds since the run's start.
+
+    Returns:
+        The next record; `run` is unchanged.
+    """
+    run = dataclasses.replace(run, seconds=round(elapsed, 3))
+    match event:
+        case RunStarted():
+            return dataclasses.replace(
+                run, run=event.run, started=event.started, inputs=event.inputs
+            )
+        case Warned():
+            return dataclasses.replace(run, warnings=(*run.warnings, event.message))
+        case AttemptStarted():
+            attempt = Attempt(
+                attempt=event.attempt,
+                status="running",
+                remedy=event.remedy,
+                cause=event.cause,
+                changed=event.changed,
+                passed_over=event.passed_over,
+                settings=event.settings,
+            )
+            return dataclasses.replace(run, attempts=(*run.attempts, attempt))
+        case RunEnded():
+            return dataclasses.replace(
+                run,
+                status=event.status,
+                accepted_attempt=event.accepted_attempt,
+                best_attempt=event.best_attempt,
+                conclusion=event.conclusion,
+                exit_code=event.exit_code,
+            )
+        case ModelBuilt():
+            return run
+        case PhaseStarted() | EpochEnded() | PhaseEnded() | AttemptEnded():
+            *before, attempt = run.attempts
+            return dataclasses.replace(run, attempts=(*before, _advance_attempt(attempt, event)))
+
+
+def _advance_attempt(
+    attempt: Attempt, event: PhaseStarted | EpochEnded | PhaseEnded | AttemptEnded
+) -> Attempt:
+    match event:
+        case PhaseStarted() | EpochEnded():
+            highest = max(attempt.learning_rates.get(event.phase, 0.0), event.learning_rate)
+            return dataclasses.replace(
+                attempt, learning_rates={**attempt.learning_rates, event.phase: highest}
+            )
+        case PhaseEnded():
+            return dataclasses.replace(attempt, phases=(*attempt.phases, event.phase))
+        case AttemptEnded():
+            return dataclasses.replace(
+                attempt, status=event.status, failure=event.failure, seconds=event.seconds
+            )

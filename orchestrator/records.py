@@ -1,0 +1,217 @@
+"""What is recorded: a run, its attempts, their phases and checks. No I/O.
+
+The field names are the JSON keys of `run.json`. Records are never changed; `events.advance`
+makes the next one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+SCHEMA = 1
+"""Version of the record's shape; a reader refuses a greater one."""
+
+INIT = "init"
+"""Name of phase 0, which has no epochs."""
+
+Verdict = Literal["pass", "warn", "fail", "not_applicable"]
+RunStatus = Literal["running", "passed", "exhausted", "invalid", "error", "interrupted"]
+AttemptStatus = Literal["running", "passed", "failed", "crashed", "interrupted"]
+
+UNIT_KEYS = frozenset({"active_rows", "dead_units"})
+"""Per-unit lists; they stand in `checks/*.json` and are left out of `run.json`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What may differ between attempts."""
+
+    seed: int
+    """Seed given to `keras.utils.set_random_seed` before the model is built."""
+    learning_rate_cap: float | None = None
+    """Every learning rate is min(rate, cap); None leaves the rates alone."""
+    negative_slope: float | None = None
+    """Slope of the leaky relu that replaces hidden relu units; None keeps relu."""
+    initializer: str | None = None
+    """Name of the initializer put on hidden kernels; None keeps the model's own."""
+
+    def changes(self, before: Settings) -> dict[str, dict[str, Any]]:
+        """What differs from another attempt's settings, as `{name: {"from", "to"}}`."""
+        return {
+            field.name: {"from": getattr(before, field.name), "to": getattr(self, field.name)}
+            for field in dataclasses.fields(self)
+            if getattr(before, field.name) != getattr(self, field.name)
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One check's verdict after one phase."""
+
+    check: str
+    """`finite`, `dead_neurons`, `prediction_variance` or `metric`."""
+    verdict: Verdict
+    """The verdict."""
+    reason: str
+    """One clause for people: what was measured, where, against which limit."""
+    measured: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What was measured."""
+    limits: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The limits that the verdict was taken against."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Why an attempt did not pass."""
+
+    check: str
+    """Name of the first failing check, or `crashed`."""
+    phase: str | None
+    """Phase in which it failed; None when a worker died before its first phase."""
+    reason: str
+    """The check's reason, or what ended the worker."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Phase:
+    """One finished phase of an attempt."""
+
+    phase: str
+    """Name of the phase."""
+    epochs: int
+    """Epochs trained in it; fewer than planned when the attempt was stopped early."""
+    seconds: float
+    """Training and checks together."""
+    metrics: dict[str, float]
+    """Keras's logged values at the phase's last epoch."""
+    checks: tuple[Check, ...]
+    """Verdicts in the order of the checks."""
+
+    def failure(self) -> Failure | None:
+        """The first failing check, or None."""
+        for check in self.checks:
+            if check.verdict == "fail":
+                return Failure(check=check.check, phase=self.phase, reason=check.reason)
+        return None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One training under one set of settings."""
+
+    attempt: int
+    """Number, counted from 1."""
+    status: AttemptStatus
+    """How it ended, or `running`."""
+    remedy: str | None = None
+    """The remedy that led to it; None for the first."""
+    cause: Failure | None = None
+    """The failure of the attempt before, which the remedy answers."""
+    changed: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Settings that differ from the attempt before: `{name: {"from", "to"}}`."""
+    passed_over: tuple[str, ...] = ()
+    """Rungs of the policy that could not be applied, each with its reason."""
+    restarts: int = 0
+    """How often its worker was started again."""
+    settings: Settings
+    """The settings."""
+    failure: Failure | None = None
+    """Why it failed or crashed."""
+    learning_rates: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Highest learning rate of each phase so far."""
+    phases: tuple[Phase, ...] = ()
+    """Finished phases in order, `init` first."""
+    seconds: float = 0.0
+    """Wall-clock time."""
+
+    def skill(self) -> float | None:
+        """Lowest skill over the outputs after its last phase; None where there is none."""
+        if not self.phases:
+            return None
+        skills = [
+            entry["skill"]
+            for check in self.phases[-1].checks
+            for entry in check.measured.get("outputs", ())
+            if isinstance(entry.get("skill"), float) and math.isfinite(entry["skill"])
+        ]
+        return min(skills) if skills else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs:
+    """What the saved model takes."""
+
+    columns: tuple[str, ...] = ()
+    """Names of the input columns in order; empty for arrays."""
+    categories: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Categories of the text columns, in the order of their encoding."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One config taken to a result."""
+
+    schema: int = SCHEMA
+    """Version of this record's shape."""
+    run: str
+    """Name of the run and of its directory."""
+    status: RunStatus = "running"
+    """How it ended, or `running`."""
+    accepted_attempt: int | None = None
+    """Number of the attempt that passed."""
+    best_attempt: int | None = None
+    """The accepted attempt, or else the one with the highest skill."""
+    inputs: Inputs = Inputs()
+    """What the saved model takes."""
+    attempts: tuple[Attempt, ...] = ()
+    """Every attempt, in order."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know although nothing failed."""
+    conclusion: str | None = None
+    """How the run ended, in words."""
+    started: str | None = None
+    """When the run began, UTC, ISO 8601."""
+    seconds: float = 0.0
+    """Wall-clock time from the start to the last event."""
+    screened_seeds: int = 0
+    """Candidate seeds that were probed without training."""
+    exit_code: int | None = None
+    """The exit code of the command that ended it."""
+
+
+def jsonable(value: Any) -> Any:
+    """The value as plain JSON: records as objects, tuples as arrays, NaN and infinities as strings.
+
+    Args:
+        value: records, mappings, sequences and scalars, NumPy scalars included.
+
+    Returns:
+        The same content in dict, list, str, int, float, bool and None.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence):
+        return [jsonable(item) for item in value]
+    if hasattr(value, "tolist"):
+        return jsonable(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def without_units(value: Any) -> Any:
+    """The JSON value with the per-unit lists left out, as `run.json` keeps it."""
+    if isinstance(value, dict):
+        return {key: without_units(item) for key, item in value.items() if key not in UNIT_KEYS}
+    if isinstance(value, list):
+        return [without_units(item) for item in value]
+    return value
