@@ -1,0 +1,67 @@
+"""Where and with what a run was made: versions, host, arguments, git commit. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("orchestrator", "tensorflow", "keras", "keras-tuner", "numpy", "pydantic")
+
+
+def describe(base: Path, fingerprint: str | None) -> dict[str, Any]:
+    """What `environment.json` holds.
+
+    Args:
+        base: the config's folder, for the git commit.
+        fingerprint: hash of the data.
+
+    Returns:
+        Plain JSON values.
+    """
+    return {
+        "schema": 1,
+        "argv": sys.argv,
+        "cwd": str(Path.cwd()),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
+        "git": _git(base),
+        "data": fingerprint,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(base: Path) -> dict[str, Any] | None:
+    """Commit of the folder's repository and whether it has changes; None outside of one."""
+    commit = _run_git(base, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changes = _run_git(base, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def _run_git(base: Path, *arguments: str) -> str | None:
+    try:
+        result = subprocess.run(  # noqa: S603 - a fixed command, no shell
+            ["git", "-C", str(base), *arguments],  # noqa: S607 - git is where the user has it
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
