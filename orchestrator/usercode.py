@@ -1,0 +1,101 @@
+"""The user's own functions: found by `package.module:function`, and blamed when they raise."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config import Config
+from orchestrator.document import Key
+from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError, suggestion
+
+_LIBRARIES = (Path(__file__).parent, *(Path(path) for path in sys.path if "-packages" in path))
+_STANDARD_LIBRARY = Path(contextlib.__file__).parent
+
+
+def find(reference: str, config: Config, *, key: Key) -> Callable[..., Any]:
+    """Import a function of the user's.
+
+    Args:
+        reference: `package.module:function`.
+        config: the config; its base folder comes first on the import path.
+        key: where the reference stands in the config, for messages.
+
+    Returns:
+        The function.
+
+    Raises:
+        InvalidError: no such module or function.
+        UserCodeError: the module raised while it was imported.
+    """
+    module_name, _, attribute = reference.partition(":")
+    if config.base not in sys.path:
+        sys.path.insert(0, config.base)
+    try:
+        with blamed(f"the module {module_name}"):
+            function: Any = importlib.import_module(module_name)
+    except UserCodeError as error:
+        missing = error.__cause__
+        if isinstance(missing, ModuleNotFoundError) and _is_part(missing.name, module_name):
+            hint = f"modules are looked up from {config.base}"
+            problem = config.problem(key, f"there is no module {missing.name!r}", hint)
+            raise InvalidError([problem]) from error
+        raise
+    for part in attribute.split("."):
+        if not hasattr(function, part):
+            valid = [name for name, value in vars(function).items() if callable(value)]
+            hint = suggestion(part, valid)
+            raise InvalidError([config.problem(key, f"{module_name} has no {part!r}", hint)])
+        function = getattr(function, part)
+    if not callable(function):
+        received = f"expected a function, received {type(function).__name__}"
+        raise InvalidError([config.problem(key, received)])
+    return function  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Turn what is raised inside into a `UserCodeError` that says where.
+
+    Args:
+        what: what was called, for the message.
+    """
+    try:
+        yield
+    except OrchestratorError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the user's code raises is the user's
+        raise UserCodeError(f"{what} raised {describe(error)}") from error
+
+
+def raised_in_user_code(error: BaseException) -> bool:
+    """Whether a frame of the traceback is in neither a library nor the standard library."""
+    return _user_frame(error) is not None
+
+
+def describe(error: BaseException) -> str:
+    """The exception with its first line, and the place in the user's code where it came up."""
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    frame = _user_frame(error)
+    return f"{text} ({frame.filename}:{frame.lineno}, in {frame.name})" if frame else text
+
+
+def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost frame that is the user's own."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        library = any(path.is_relative_to(folder) for folder in (*_LIBRARIES, _STANDARD_LIBRARY))
+        if not library and path.is_file():
+            return frame
+    return None
+
+
+def _is_part(name: str | None, module_name: str) -> bool:
+    return name is not None and (module_name == name or module_name.startswith(f"{name}."))
+
