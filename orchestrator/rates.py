@@ -1,0 +1,103 @@
+"""The learning rate of a phase: the phase's own or the optimizer's, never above the cap."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class _Capped(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule under a cap, or a phase's constant rate; remembers the highest rate it gave.
+
+    It lives in variables, so that a new phase needs no new trace of the training step.
+    """
+
+    def __init__(self, schedule: Callable[[Any], Any], cap: float) -> None:
+        self.schedule = schedule
+        self.cap = cap
+        self.constant = tf.Variable(math.nan, trainable=False, dtype=tf.float32)
+        self.highest = tf.Variable(0.0, trainable=False, dtype=tf.float32)
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        """The rate of a step."""
+        scheduled = tf.cast(self.schedule(step), tf.float32)
+        rate = tf.where(tf.math.is_nan(self.constant), scheduled, self.constant)
+        rate = tf.minimum(rate, self.cap)
+        self.highest.assign(tf.maximum(self.highest, rate))
+        return rate
+
+    def get_config(self) -> dict[str, Any]:
+        """Never saved; see `Rates.plain`."""
+        raise NotImplementedError("Expected Rates.plain() around saving. Received: a capped schedule")
+
+
+class Rates:
+    """Sets an optimizer's rate for each phase.
+
+    Args:
+        optimizer: the compiled optimizer; its rate may be a constant or a schedule.
+        cap: no rate is above it; None means no cap.
+    """
+
+    def __init__(self, optimizer: keras.optimizers.Optimizer, cap: float | None) -> None:
+        self._optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        self._cap = math.inf if cap is None else cap
+        own = self._optimizer._learning_rate
+        self._capped: _Capped | None = None
+        self._own: Any = own
+        if isinstance(own, keras.optimizers.schedules.LearningRateSchedule):
+            self._capped = _Capped(own, self._cap)
+        elif callable(own) and not isinstance(own, keras.Variable):
+            self._capped = _Capped(lambda step: own(), self._cap)
+        else:
+            self._own = float(self._optimizer.learning_rate)
+        if self._capped is not None:
+            self._optimizer.learning_rate = self._capped
+
+    def start_phase(self, learning_rate: float | None) -> float:
+        """Set the rate.
+
+        Args:
+            learning_rate: the phase's own rate; None means the optimizer's rate or schedule.
+
+        Returns:
+            The rate of the next step.
+        """
+        if self._capped is not None:
+            self._capped.constant.assign(math.nan if learning_rate is None else learning_rate)
+        else:
+            wanted = self._own if learning_rate is None else learning_rate
+            self._optimizer.learning_rate = min(wanted, self._cap)
+        rate = float(self._optimizer.learning_rate)
+        self.start_epoch()
+        return rate
+
+    def start_epoch(self) -> None:
+        """Forget the highest rate, and bring a rate that a callback has raised under the cap."""
+        if self._capped is not None:
+            self._capped.highest.assign(0.0)
+        elif float(self._optimizer.learning_rate) > self._cap:
+            self._optimizer.learning_rate = self._cap
+
+    def highest(self) -> float:
+        """Highest rate since `start_epoch`."""
+        if self._capped is not None:
+            return float(self._capped.highest)
+        return float(self._optimizer.learning_rate)
+
+    @contextlib.contextmanager
+    def plain(self) -> Iterator[None]:
+        """While inside, the optimizer has its own schedule, so that plain Keras can load it."""
+        if self._capped is None:
+            yield
+            return
+        self._optimizer.learning_rate = self._own
+        try:
+            yield
+        finally:
+            self._optimizer.learning_rate = self._capped

@@ -1,0 +1,50 @@
+"""What crosses to a worker and back: the seam at which an attempt can run somewhere else.
+
+An attempt is a function of its `Task` and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from orchestrator.config import Config
+from orchestrator.records import Inputs, Settings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """All that an attempt depends on."""
+
+    config: Config
+    """The config."""
+    settings: Settings
+    """What differs from other attempts."""
+    attempt: int
+    """Number of the attempt."""
+    directory: Path
+    """Its directory, which exists."""
+    fingerprint: str | None
+    """What the data must hash to; None when it is not known yet."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """What is known of a config once data and model were built."""
+
+    inputs: Inputs
+    """What the saved model will take."""
+    fingerprint: str
+    """Hash of the data."""
+    rows: int
+    """Training rows."""
+    validation_rows: int
+    """Validation rows."""
+    input_shape: tuple[int, ...]
+    """Shape of a row."""
+    parameters: int
+    """Number of weights."""
+    layers: tuple[str, ...]
+    """Places where an activation with a derivative to watch is applied."""
+    warnings: tuple[str, ...]
+    """What the user should know."""
