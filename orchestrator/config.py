@@ -5,23 +5,23 @@
 
 from __future__ import annotations
 
+import os
 import re
-import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
 
 from orchestrator import document
 from orchestrator.document import Document, Key
-from orchestrator.errors import InvalidError, Problem, suggestion
+from orchestrator.errors import InvalidError, Problem, closest, suggestion
 from orchestrator.records import INIT
 
-CheckName = Literal["finite", "dead_neurons", "prediction_variance", "metric"]
-"""The checks, in the order in which they are taken."""
+FailureName = Literal["finite", "dead_neurons", "prediction_variance", "metric", "crashed"]
+"""What a rung may answer: the checks, in the order in which they are taken, and a crash."""
 
 
 class Section(BaseModel):
@@ -37,6 +37,16 @@ class Section(BaseModel):
     )
 
 
+def _dig(value: Any, *path: int | str) -> Any:
+    """What stands at a path in plain values, or None."""
+    for part in path:
+        try:
+            value = value[part]
+        except (LookupError, TypeError):
+            return None
+    return value
+
+
 def _flag(value: Any) -> Any:
     """YAML 1.2 reads on, off, yes and no as text; where a boolean is expected they are one."""
     words = {"on": True, "yes": True, "off": False, "no": False}
@@ -49,12 +59,15 @@ def _null_is_empty(value: Any) -> Any:
 
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]
+_FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
+FileName = Annotated[str, Field(pattern=_FILE_NAME)]
 """Text that can be part of a file name."""
-Reference = Annotated[
-    str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", examples=["package.module:function"])
-]
+_REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+Reference = Annotated[str, Field(pattern=_REFERENCE, examples=["package.module:function"])]
 """`package.module:function`, looked up from the config's folder first."""
+_DELIMITER = r"^[^\r\n\"\x00]$"
+Delimiter = Annotated[str, Field(pattern=_DELIMITER)]
+"""One character that separates the cells of a table."""
 PositiveFloat = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -94,7 +107,7 @@ class CsvSource(Section):
     """Path of the file."""
     target: str
     """Name of the column to predict."""
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    delimiter: Delimiter = ","
     """What separates the columns."""
 
 
@@ -125,15 +138,18 @@ class Split(Section):
     """Share of the rows, shuffled once from the run's seed."""
 
 
+_ONE_OF = "expected a mapping with exactly one of the keys "
+
+
 def _one_of(*keys: str) -> Discriminator:
     """Tell the classes of a union apart by which key is there."""
 
     def tag(value: Any) -> str | None:
-        names = value if isinstance(value, Mapping) else type(value).model_fields
+        names = value if isinstance(value, Mapping) else getattr(type(value), "model_fields", ())
         found = [key for key in keys if key in names]
         return f"<{found[0]}>" if len(found) == 1 else None
 
-    expected = f"expected a mapping with exactly one of the keys {', '.join(keys)}"
+    expected = f"{_ONE_OF}{', '.join(keys)}"
     return Discriminator(tag, custom_error_type="one_of", custom_error_message=expected)
 
 
@@ -216,6 +232,12 @@ class Finite(Section):
     """Weights, optimizer state, losses and predictions are finite. It has no limits."""
 
 
+def _all_or_count(value: Any) -> Any:
+    if value != "all" and (type(value) is not int or value < 1):
+        raise ValueError(f"expected all, or a number of rows from 1, received {_short(value)}")
+    return value
+
+
 class DeadNeurons(Section):
     """Units whose activation has derivative zero on every training row."""
 
@@ -223,7 +245,7 @@ class DeadNeurons(Section):
     """Dead share of a layer above which the check warns."""
     fail_above: Fraction = 0.9
     """Dead share above which it fails, if an output that the layer feeds has no skill."""
-    rows: Literal["all"] | PositiveInt = "all"
+    rows: Annotated[Literal["all"] | int, BeforeValidator(_all_or_count)] = "all"
     """How many training rows to look at."""
 
     @pydantic.model_validator(mode="after")
@@ -306,7 +328,7 @@ class Rung(Section):
 
     times: PositiveInt = 1
     """How often it may be used."""
-    when: Annotated[list[CheckName | Literal["crashed"]], Field(min_length=1)] | None = None
+    when: Annotated[list[FailureName], Field(min_length=1)] | None = None
     """Failures that it answers; null means any."""
     keep: Flag = False
     """Keep its change when the next attempt fails by the same check."""
@@ -319,7 +341,7 @@ class NewSeed(Rung):
 
     remedy: Literal["new_seed"] = "new_seed"
     """The remedy."""
-    keep_seed: Literal[False] = False
+    keep_seed: Annotated[Literal[False], BeforeValidator(_flag)] = False
     """Always false: the new seed is the remedy."""
 
 
@@ -338,7 +360,7 @@ class LeakyRelu(Rung):
     remedy: Literal["leaky_relu"] = "leaky_relu"
     """The remedy."""
     negative_slope: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Slope below zero. At 0.01 a deep narrow net can still collapse; at 0.2 none did (design 9)."""
+    """Slope below zero. At 0.01 a deep narrow net can still collapse; at 0.2 none did."""
 
 
 REMEDIES = ("new_seed", "lower_learning_rate", "leaky_relu")
@@ -389,20 +411,39 @@ class Restart(Section):
 class Fit(Section):
     """What else `model.fit` gets."""
 
-    class_weight: dict[int, PositiveFloat] | None = None
+    class_weight: Annotated[dict[int, PositiveFloat] | None, BeforeValidator(_whole_keys)] = None
     """Weight of each class in the loss."""
     callbacks: list[Reference] = []
     """Functions that return a Keras callback."""
 
 
 def _auto_or_flag(value: Any) -> Any:
-    return value if value == "auto" else _flag(value)
+    value = _flag(value)
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError(f"expected auto, true or false, received {_short(value)}")
+    return value
+
+
+def _only_version(value: Any) -> Any:
+    if type(value) is not int or value != 1:
+        raise ValueError(f"expected 1, the only version there is, received {_short(value)}")
+    return value
+
+
+def _whole_keys(value: Any) -> Any:
+    """Take the classes 0, 1, … also as text, which is how `--set` and JSON write keys."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        int(key) if isinstance(key, str) and re.fullmatch("[0-9]{1,9}", key) else key: weight
+        for key, weight in value.items()
+    }
 
 
 class Config(Section):
     """A whole config, with every default filled in."""
 
-    version: Literal[1] = 1
+    version: Annotated[Literal[1], BeforeValidator(_only_version)] = 1
     """Version of the config's shape."""
     name: FileName
     """Name of the run; default the file's stem."""
@@ -430,7 +471,7 @@ class Config(Section):
     """Write TensorBoard files with each attempt."""
     keep: Literal["accepted", "all"] = "accepted"
     """Which attempts' checkpoints stay after the run."""
-    stall_timeout: PositiveFloat = 600
+    stall_timeout: PositiveFloat = 600.0
     """Seconds without progress after which a worker counts as hung."""
     fit: Annotated[Fit, BeforeValidator(_null_is_empty)] = Fit()
     """What else `model.fit` gets."""
@@ -444,13 +485,18 @@ class Config(Section):
         name = ".".join(map(str, key))
         return Problem(file=self.name, key=name, message=message, hint=hint)
 
+    @property
+    def source(self) -> bytes:
+        """The file as given; what `dump` writes for a config that came from no file."""
+        return self.dump().encode() if self._written is None else self._written.source
+
     def path(self, written: str) -> Path:
         """A path of the config, seen from its base folder."""
-        return Path(self.base, written).expanduser()
+        return _path(self.base, written)
 
     def dump(self) -> str:
-        """The config as YAML that `load` reads back to an equal config."""
-        return document.dump(self.model_dump(mode="json"))
+        """The config as YAML that `load` reads back to a config of the same values."""
+        return document.dump(self.model_dump())
 
 
 def load(path: Path | str, overrides: Iterable[str] = ()) -> Config:
@@ -484,71 +530,85 @@ def check(written: Document, path: Path) -> Config:
         InvalidError: with every problem.
     """
     value = dict(written.value)
-    value.setdefault("name", re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).lstrip(".-") or "run")
+    value.setdefault("name", _file_name(path.stem))
     folder = path.resolve().parent
     base = value.get("base")
-    value["base"] = str(folder / base) if isinstance(base, str) else base or str(folder)
+    value["base"] = str(_path(folder, base)) if isinstance(base, str) else base or str(folder)
+    problems = [
+        *written.problems,
+        *_check_compile(written),
+        *_check_phases(written),
+        *_check_files(value["base"], written),
+    ]
     try:
         config = Config.model_validate(value)
     except pydantic.ValidationError as error:
-        raise InvalidError(_problems(error, written)) from error
-    problems = [*_check_phases(config, written), *_check_files(config, written)]
-    if config.compile is None and isinstance(config.model, LayersModel):
-        problems.append(
-            written.problem(
-                ("compile",), "missing: a model given as layers has no loss yet", "add compile: {loss: mse}"
-            )
-        )
+        problems += _problems(error, written)
     if problems:
-        raise InvalidError(problems)
+        unique = {(problem.line, problem.key, problem.message): problem for problem in problems}
+        raise InvalidError(sorted(unique.values(), key=lambda problem: problem.line or 0))
     config._written = written
     return config
 
 
-def _check_phases(config: Config, written: Document) -> Iterable[Problem]:
-    names = [phase.name for phase in config.phases]
+def _file_name(stem: str) -> str:
+    """The nearest name to a file's stem that can be a run's name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).lstrip(".-")[:100] or "run"
+
+
+def _path(base: Path | str, written: str) -> Path:
+    # Not Path.expanduser, which raises for an unknown user and only looks at the first part.
+    return Path(base, os.path.expanduser(written))
+
+
+def _check_compile(written: Document) -> Iterable[Problem]:
+    if _dig(written.value, "model", "layers") and written.value.get("compile") is None:
+        message = "missing: a model given as layers has no loss yet"
+        yield written.problem(("compile",), message, "add compile: {loss: mse}")
+
+
+def _check_phases(written: Document) -> Iterable[Problem]:
+    plans = written.value.get("phases")
+    names = [_dig(plan, "name") for plan in plans] if isinstance(plans, list) else []
     for index, name in enumerate(names):
         key = ("phases", index, "name")
         if name == INIT:
-            yield written.problem(key, f"{INIT!r} is the phase before training", "choose another name")
-        if name in names[:index]:
+            message = f"{INIT!r} is the phase before training"
+            yield written.problem(key, message, "choose another name")
+        if isinstance(name, str) and name in names[:index]:
             yield written.problem(key, f"the name {name!r} is taken", "choose another name")
-    for index, gate in enumerate(config.checks.metric):
-        for name in gate.phases or ():
-            if name not in names:
-                gates = written.value["checks"]["metric"]
-                key = ("checks", "metric", *([index] if isinstance(gates, list) else []), "phases")
-                yield written.problem(key, f"there is no phase {name!r}", suggestion(name, names))
+    found = _dig(written.value, "checks", "metric")
+    gates = found if isinstance(found, list) else [found]
+    for index, gate in enumerate(gates):
+        wanted = _dig(gate, "phases")
+        for name in wanted if isinstance(wanted, list) else ():
+            if isinstance(name, str) and name not in names:
+                place = (index,) if isinstance(found, list) else ()
+                key_of_gate: Key = ("checks", "metric", *place, "phases")
+                hint = suggestion(name, [known for known in names if isinstance(known, str)])
+                yield written.problem(key_of_gate, f"there is no phase {name!r}", hint)
 
 
-def _check_files(config: Config, written: Document) -> Iterable[Problem]:
-    if not Path(config.base).is_dir():
-        yield written.problem(("base",), f"there is no folder {config.base}", "correct the path")
+def _check_files(base: Any, written: Document) -> Iterable[Problem]:
+    if not isinstance(base, str):
         return
-    sources: list[tuple[str, Any]] = [("train", config.data.train)]
-    if config.data.validation is not None:
-        sources.append(("validation", config.data.validation))
-    for name, source in sources:
+    if not os.path.isdir(base):
+        yield written.problem(("base",), f"there is no folder {base}", "correct the path")
+        return
+    for part in ("train", "validation"):
         for kind in ("csv", "npz"):
-            file = getattr(source, kind, None)
-            if file is not None and not config.path(file).is_file():
-                yield written.problem(
-                    ("data", name, kind),
-                    f"there is no file {file}",
-                    f"paths start from {config.base}",
-                )
+            file = _dig(written.value, "data", part, kind)
+            # Not Path.is_file, which raises for a name that is too long.
+            if isinstance(file, str) and not os.path.isfile(_path(base, file)):
+                message = f"there is no file {_short(file)}"
+                yield written.problem(("data", part, kind), message, f"paths start from {base}")
 
 
-def _problems(error: pydantic.ValidationError, written: Document) -> list[Problem]:
-    """Pydantic's errors as problems, in the order of their lines."""
-    found = []
+def _problems(error: pydantic.ValidationError, written: Document) -> Iterable[Problem]:
+    """Pydantic's errors in our words."""
     for item in error.errors(include_url=False):
-        location = tuple(part for part in item["loc"] if not str(part).startswith("<"))
-        key = _as_written(location, written)
-        message, hint = _explain(item)
-        found.append(written.problem(key, message, hint))
-    unique = {(problem.line, problem.key, problem.message): problem for problem in found}
-    return sorted(unique.values(), key=lambda problem: (problem.line or 0, problem.key or ""))
+        location = tuple(part for part in item["loc"] if str(part) not in {*_TAGGED, "[key]"})
+        yield written.problem(_as_written(location, written), *_explain(item))
 
 
 def _as_written(location: tuple[int | str, ...], written: Document) -> Key:
@@ -561,78 +621,145 @@ def _as_written(location: tuple[int | str, ...], written: Document) -> Key:
         elif isinstance(value, Mapping) and isinstance(part, int) and part not in value:
             continue
         key.append(part)
-        try:
-            value = value[part]
-        except (LookupError, TypeError):
-            value = None
+        value = _dig(value, part)
     return tuple(key)
+
+
+_EXPECTED = {
+    "model_type": "a mapping of keys",
+    "dict_type": "a mapping of keys",
+    "list_type": "a list",
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "invalid_key": "a text",
+    "too_short": "at least {min_length} item",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+}
+"""What was expected, by the type of pydantic's error."""
+
+_PATTERNS = {
+    _REFERENCE: "package.module:function",
+    _DELIMITER: "one character",
+    _FILE_NAME: "at most 100 letters, digits, '_', '-' and '.'",
+}
+"""What was expected, by the pattern that a text does not match."""
+
+_EXAMPLES = {
+    "data": "add data: {train: {csv: FILE, target: COLUMN}}",
+    "model": "add model: {layers: [{Dense: {units: 1}}]}",
+    "phases": "add phases: [{name: main, epochs: 10}]",
+    "target": "name the column to predict",
+    "loss": "add loss: mse, or another Keras loss",
+}
+"""What to add for a required key."""
 
 
 def _explain(item: Any) -> tuple[str, str | None]:
     """What was expected and received, and what to do, for one of pydantic's errors."""
     kind, location, received = item["type"], item["loc"], item["input"]
+    context = item.get("ctx", {})
+    hint = None
     if kind == "extra_forbidden":
-        section = _section_at(location[:-1])
-        valid = sorted(section.model_fields) if section is not None else []
-        return f"unknown key {location[-1]!r}", suggestion(str(location[-1]), valid)
+        return f"unknown key {_short(location[-1])}", _home(str(location[-1]), location[:-1])
     if kind == "missing":
-        return "missing, it is required", None
-    if kind in {"one_of", "rung"}:
-        return f"{item['msg']}, received {_short(received)}", None
+        return "missing, it is required", _EXAMPLES.get(location[-1])
     if kind == "value_error":
-        return str(item["ctx"]["error"]), None
-    if kind == "string_pattern_mismatch":
-        if ":" in item["ctx"]["pattern"]:
-            return f"expected package.module:function, received {received!r}", None
-        return f"expected letters, digits, '_', '-' and '.', received {received!r}", None
-    message = item["msg"].replace("Input should be", "expected")
-    message = message.replace("a valid ", "a ").replace("a integer", "an integer")
-    message = message.replace("a dictionary", "a mapping")
-    return f"{message}, received {_short(received)}", None
+        return str(context["error"]), None
+    if kind in {"one_of", "rung"}:
+        expected = item["msg"].removeprefix("expected ")
+        if kind == "one_of":
+            hint = _misspelt(received, item["msg"].removeprefix(_ONE_OF).split(", "))
+    elif kind == "string_pattern_mismatch":
+        expected = _PATTERNS[context["pattern"]]
+    elif kind == "literal_error":
+        expected = context["expected"].replace("False", "false")
+        match = closest(str(received), re.findall(r"'([^']*)'", expected))
+        hint = match and f"did you mean {match!r}?"
+    else:
+        expected = _EXPECTED.get(kind, item["msg"]).format(**context)
+    if location[-1] == "[key]":
+        return f"expected {expected} as key, received {_short(received)}", None
+    if kind == "list_type" and isinstance(received, str | int | float):
+        hint = f"write it as a list: [{received}]"
+    if kind == "string_type" and isinstance(received, int | float):
+        hint = "put it in quotes to make it a text"
+    return f"expected {expected}, received {_short(received)}", hint
+
+
+def _misspelt(received: Any, keys: Sequence[str]) -> str | None:
+    """The key that was meant, where a mapping that is told apart by its keys has none of them."""
+    if not isinstance(received, Mapping) or any(key in received for key in keys):
+        return None
+    matches = (closest(str(name), keys) for name in received)
+    return next((f"did you mean {match!r}?" for match in matches if match), None)
 
 
 def _short(value: Any) -> str:
+    """A value as YAML would write it, cut to a length that a message can carry."""
     if isinstance(value, Mapping):
-        return f"the keys {', '.join(map(str, value))}" if value else "an empty mapping"
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _section_at(location: tuple[int | str, ...]) -> type[Section] | None:
-    """The section that stands at a location of pydantic's, tags of unions included."""
-    annotation: Any = Config
-    for part in location:
-        if isinstance(part, str) and part.startswith("<"):
-            annotation = next(
-                (choice for choice in _choices(annotation) if pydantic.Tag(part) in choice[1]),
-                (None, ()),
-            )[0]
-        elif isinstance(part, int):
-            annotation = next(
-                (typing.get_args(choice)[0] for choice, _ in _choices(annotation)
-                 if typing.get_origin(choice) is list), None)
-        else:
-            section = _section_of(annotation)
-            field = section.model_fields.get(part) if section is not None else None
-            annotation = field.annotation if field is not None else None
-    return _section_of(annotation)
-
-
-def _choices(annotation: Any, metadata: tuple[Any, ...] = ()) -> Iterable[tuple[Any, tuple[Any, ...]]]:
-    """The members of a union, `Annotated` unwrapped, each with its metadata."""
-    origin = typing.get_origin(annotation)
-    if origin is Annotated:
-        inner, *extra = typing.get_args(annotation)
-        yield from _choices(inner, tuple(extra))
-    elif origin in (typing.Union, types.UnionType):
-        for member in typing.get_args(annotation):
-            yield from _choices(member)
+        text = f"the keys {', '.join(map(str, value))}" if value else "an empty mapping"
+    elif value is None:
+        text = "nothing"
     else:
-        yield annotation, metadata
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 100 else f"{text[:99]}…"
 
 
-def _section_of(annotation: Any) -> type[Section] | None:
-    for choice, _ in _choices(annotation):
-        if isinstance(choice, type) and issubclass(choice, Section):
-            return choice
-    return None
+_TAGGED: dict[str, type[Section]] = {
+    "<csv>": CsvSource,
+    "<npz>": NpzSource,
+    "<callable>": CallableSource,
+    "<fraction>": Split,
+    "<layers>": LayersModel,
+    "<factory>": FactoryModel,
+    "<new_seed>": NewSeed,
+    "<lower_learning_rate>": LowerLearningRate,
+    "<leaky_relu>": LeakyRelu,
+}
+"""The members of the unions by the tags that pydantic puts into locations."""
+
+
+def _sections_in(annotation: Any) -> Iterable[type[Section]]:
+    """The sections in an annotation, inside unions and lists too."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for inner in typing.get_args(annotation):
+        yield from _sections_in(inner)
+
+
+def _home(name: str, location: tuple[int | str, ...]) -> str:
+    """Where an unknown key belongs: a misspelling here, a key of another section, or neither."""
+    section: type[Section] = Config
+    path: list[str] = []
+    for part in location:
+        if part in _TAGGED:
+            section = _TAGGED[str(part)]
+        elif isinstance(part, str):
+            section = next(iter(_sections_in(section.model_fields[part].annotation)))
+            path.append(part)
+    valid = list(section.model_fields)
+    if closest(name, valid, cutoff=0.8) is None:
+        every = dict.fromkeys(place for key, place in _keys(Config, ()) if key == name)
+        if name == "learning_rate":  # Keras's own name in the optimizer's arguments
+            every[("compile", "optimizer")] = None
+        inside = [place for place in every if place[: len(path)] == tuple(path)] or list(every)
+        if 0 < len(inside) <= 3 and tuple(path) not in every:
+            places = (".".join(place) if place else "the top level" for place in inside)
+            return f"it belongs in {' or '.join(places)}"
+    return suggestion(name, valid)
+
+
+def _keys(section: type[Section], path: tuple[str, ...]) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """Every key of the schema with the path of the section that it belongs in."""
+    for key, field in section.model_fields.items():
+        yield key, path
+        for inner in _sections_in(field.annotation):
+            if inner is not Named:
+                yield from _keys(inner, (*path, key))

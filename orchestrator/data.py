@@ -14,7 +14,7 @@ import itertools
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,12 @@ Array = npt.NDArray[Any]
 
 _MAX_PROBLEMS = 10
 """Problems named per file; the rest are counted."""
+
+_KERAS_EPSILON = 1e-7
+"""`keras.config.epsilon()`: `Normalization` divides by no less than this."""
+
+_MISSING = frozenset({"", "na", "n/a", "null", "none", "-", "?"})
+"""What people write for a missing value, compared without case."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,8 +73,9 @@ class Scaling:
         Returns:
             Standardised inputs of the same shape.
         """
-        scaled: npt.NDArray[np.float32] = (x.astype(np.float32) - self.mean) / np.sqrt(self.variance)
-        return scaled
+        deviation = np.maximum(np.sqrt(self.variance), np.float32(_KERAS_EPSILON))
+        scaled = (x.astype(np.float32) - self.mean) / deviation
+        return scaled.astype(np.float32, copy=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +117,7 @@ def load(config: Config) -> Dataset:
         held = read(config, "validation")
         _check_alike(train, held, config)
     digest = fingerprint([train, held] if held is not None else [train])
-    scaling = standardization(train.x) if config.data.standardize else None
+    scaling = _scaling(train, config) if config.data.standardize else None
     return Dataset(
         train=_scaled(train, scaling),
         validation=None if held is None else _scaled(held, scaling),
@@ -121,7 +128,7 @@ def load(config: Config) -> Dataset:
 
 def _check_alike(train: Rows, held: Rows, config: Config) -> None:
     pairs = [
-        ("the columns", train.columns, held.columns),
+        ("the columns", ", ".join(train.columns), ", ".join(held.columns)),
         ("inputs of shape", train.x.shape[1:], held.x.shape[1:]),
         ("targets of shape", train.y.shape[1:], held.y.shape[1:]),
     ]
@@ -129,6 +136,23 @@ def _check_alike(train: Rows, held: Rows, config: Config) -> None:
         if expected != received:
             message = f"expected {what} {expected} as in the training data, received {received}"
             raise InvalidError([config.problem(("data", "validation"), message)])
+
+
+def _scaling(train: Rows, config: Config) -> Scaling:
+    """The standardisation, refused for columns that float32 cannot standardise."""
+    scaling = standardization(train.x)
+    deviation = np.sqrt(scaling.variance)
+    bad = np.flatnonzero(~(np.isfinite(deviation) & (deviation >= _KERAS_EPSILON)))
+    problems = []
+    for column in map(int, bad[:_MAX_PROBLEMS]):
+        name = train.columns[column] if train.columns else f"{column} (from 0)"
+        size = "far" if np.isinf(deviation[column]) else "little"
+        message = f"column {name} varies too {size} to be standardised in float32"
+        hint = "give the column in another unit"
+        problems.append(config.problem(("data", "standardize"), message, hint))
+    if problems:
+        raise InvalidError(problems)
+    return scaling
 
 
 def read(config: Config, part: str) -> Rows:
@@ -178,77 +202,120 @@ def read_csv(path: Path, source: CsvSource, *, name: str) -> Rows:
         InvalidError: an empty file, duplicate headers, an unknown target, a ragged row, a missing
             value, text or a non-finite number; with file, line and column.
     """
+    with _open(path, name) as file:
+        content = file.read()
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _invalid(name, f"cannot be read as UTF-8 text: {error}") from error
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=source.delimiter)
-    header = next((row for row in reader if row), None)
-    if header is None:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        message = f"expected UTF-8 text, received the byte 0x{content[error.start]:02x}"
+        raise _invalid(name, message, "save the table as UTF-8", line) from error
+    try:
+        return _read_table(text, source, name)
+    except csv.Error as error:
+        hint = "a quote may not be closed"
+        raise _invalid(name, f"cannot be read as a table: {error}", hint) from error
+
+
+def _open(path: Path, name: str) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise _invalid(name, f"cannot be read: {error.strerror}", "check the path") from error
+
+
+def _read_table(text: str, source: CsvSource, name: str) -> Rows:
+    lines = _lines(text, source.delimiter)
+    first = next(lines, None)
+    if first is None:
         raise _invalid(name, "expected a header line and rows of numbers, received an empty file")
-    header = [column.strip() for column in header]
-    _check_header(header, source, name)
-    table = _parse_fast(text, reader.line_num, source.delimiter, len(header))
+    header = [column.strip() for column in first.cells]
+    _check_header(header, source, name, first.line)
+    table = _parse_fast(text, first.last_line, source.delimiter, len(header))
     if table is None:
-        table = _parse_slowly(reader, header, name)
+        table = _parse_slowly(lines, header, name)
     if not len(table):
         raise _invalid(name, "expected rows of numbers below the header, received none")
+    _check_table(table, header, _lines(text, source.delimiter), name)
     target = header.index(source.target)
-    _check_table(table, header, text, source.delimiter, name)
     inputs = [index for index in range(len(header)) if index != target]
     return Rows(
         x=np.ascontiguousarray(table[:, inputs]),
         y=np.ascontiguousarray(table[:, target]),
-        columns=tuple(header[index] for index in inputs),
+        columns=tuple(_label(header, index) for index in inputs),
     )
 
 
-def _check_header(header: Sequence[str], source: CsvSource, name: str) -> None:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Line:
+    number: int
+    """0 for the header, then counted from 1."""
+    line: int
+    """Line of the file on which it begins."""
+    last_line: int
+    """Line on which it ends, where a quoted cell holds line breaks."""
+    cells: list[str]
+
+
+def _lines(text: str, delimiter: str) -> Iterator[_Line]:
+    """The header and the rows of a table, without blank lines."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    number = 0
+    begin = 1
+    for cells in reader:
+        if len(cells) > 1 or (cells and cells[0].strip()):
+            yield _Line(number, begin, reader.line_num, cells)
+            number += 1
+        begin = reader.line_num + 1
+
+
+def _label(header: Sequence[str], index: int) -> str:
+    """How a column is called."""
+    return header[index] or f"column {index + 1}"
+
+
+def _check_header(header: Sequence[str], source: CsvSource, name: str, line: int) -> None:
     problems = []
+
+    def report(message: str, key: str | None = None, hint: str | None = None) -> None:
+        problems.append(Problem(file=name, line=line, key=key, message=message, hint=hint))
+
     for index, column in enumerate(header):
         if column in header[:index]:
-            problems.append(
-                Problem(
-                    file=name,
-                    line=1,
-                    key=column or None,
-                    message=f"columns {header.index(column) + 1} and {index + 1} have the same name "
-                    f"{column!r}",
-                    hint="rename one",
-                )
-            )
-    if source.target not in header:
-        hint = suggestion(source.target, header)
-        others = [mark for mark in ",;\t|" if mark != source.delimiter and mark in "".join(header)]
-        if len(header) == 1 and others:
-            hint = f"the columns look separated by {others[0]!r}: set delimiter"
-        elif all(_number(column) is not None for column in header):
-            hint = "the first line must name the columns, here it has numbers"
-        problems.append(
-            Problem(
-                file=name, line=1, message=f"there is no target column {source.target!r}", hint=hint
-            )
-        )
+            same = f"the same name {column!r}" if column else "no name"
+            both = f"columns {header.index(column) + 1} and {index + 1}"
+            report(f"{both} have {same}", column or None, "rename one")
+    target = source.target
+    if target not in header:
+        report(f"there is no target column {target!r}", None, _target_hint(header, source))
     elif len(header) == 1:
-        problems.append(
-            Problem(file=name, line=1, message="expected input columns beside the target, found none")
-        )
+        report("expected input columns beside the target, found none")
     if problems:
         raise InvalidError(problems)
+
+
+def _target_hint(header: Sequence[str], source: CsvSource) -> str:
+    others = [mark for mark in ",;\t|" if mark != source.delimiter and mark in header[0]]
+    if len(header) == 1 and others:
+        mark = "\\t" if others[0] == "\t" else others[0]
+        return f'the columns look separated by {others[0]!r}: add delimiter: "{mark}"'
+    if all(_number(column) is not None for column in header):
+        return "the first line must name the columns, here it has numbers"
+    return suggestion(source.target, header)
 
 
 def _parse_fast(
     text: str, skip: int, delimiter: str, columns: int
 ) -> npt.NDArray[np.float64] | None:
     """The table by NumPy's own parser, or None where it finds anything to object to."""
-    lines = itertools.islice(io.StringIO(text, newline=None), skip, None)
-    lines = (line for line in lines if not line.isspace())
+    below = itertools.islice(io.StringIO(text, newline=None), skip, None)
+    rows = (row for row in below if delimiter in row or not row.isspace())
+    first = next(rows, None)
+    if first is None:
+        return np.empty((0, columns))
     try:
-        first = next(lines, None)
-        if first is None:
-            return np.empty((0, columns))
         table: npt.NDArray[np.float64] = np.loadtxt(
-            itertools.chain([first], lines),
+            itertools.chain([first], rows),
             delimiter=delimiter,
             comments=None,
             quotechar='"',
@@ -260,87 +327,98 @@ def _parse_fast(
 
 
 def _parse_slowly(
-    reader: Any, header: Sequence[str], name: str
+    lines: Iterator[_Line], header: Sequence[str], name: str
 ) -> npt.NDArray[np.float64]:
     """The table value by value, with every problem named."""
     problems: list[Problem] = []
     count = 0
     rows: list[list[float]] = []
-
-    def report(message: str, column: str | None = None, hint: str | None = None) -> None:
-        nonlocal count
-        count += 1
-        if len(problems) < _MAX_PROBLEMS:
-            line = reader.line_num
-            problems.append(Problem(file=name, line=line, key=column, message=message, hint=hint))
-
-    for row in _numbered(reader):
-        if len(row.cells) != len(header):
-            report(
-                f"row {row.number}: expected {len(header)} values as in the header, "
-                f"received {len(row.cells)}"
-            )
-            continue
-        values = []
-        for column, cell in zip(header, row.cells, strict=True):
-            number = _number(cell)
-            if number is None:
-                received = f"received {cell.strip()!r}" if cell.strip() else "the value is missing"
-                hint = "fill it in or drop the row" if not cell.strip() else None
-                report(f"row {row.number}: expected a number, {received}", column, hint)
-                number = 0.0
-            values.append(number)
-        rows.append(values)
-    if count > len(problems):
-        problems.append(Problem(file=name, message=f"and {count - len(problems)} more like these"))
+    for row in lines:
+        values = [_number(cell) for cell in row.cells]
+        found = []
+        if len(values) != len(header):
+            found.append(_wrong_length(row, len(header), name))
+        else:
+            found += [
+                _not_a_number(row, index, _label(header, index), name)
+                for index, number in enumerate(values)
+                if number is None
+            ]
+        count += len(found)
+        problems += found[: _MAX_PROBLEMS - len(problems)]
+        if not found:
+            rows.append([number for number in values if number is not None])
     if problems:
-        raise InvalidError(problems)
+        raise InvalidError([*problems, *_more(count, name)])
     return np.asarray(rows, dtype=np.float64).reshape(-1, len(header))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Row:
-    number: int
-    cells: list[str]
+def _wrong_length(row: _Line, expected: int, name: str) -> Problem:
+    message = f"row {row.number}: expected {expected} values as in the header"
+    hint = "a quote may not be closed" if row.last_line > row.line else None
+    received = f"received {len(row.cells)}"
+    return Problem(file=name, line=row.line, message=f"{message}, {received}", hint=hint)
 
 
-def _numbered(reader: Iterator[list[str]]) -> Iterator[_Row]:
-    """Rows that are not blank, counted from 1 below the header."""
-    cells = (cells for cells in reader if cells and (len(cells) > 1 or cells[0].strip()))
-    return (_Row(number, row) for number, row in enumerate(cells, start=1))
+def _not_a_number(row: _Line, index: int, column: str, name: str) -> Problem:
+    cell = row.cells[index].strip()
+    shown = cell if len(cell) <= 60 else f"{cell[:59]}…"
+    received = f"received {shown!r}" if cell else "the value is missing"
+    if cell.casefold() in _MISSING:
+        hint = "fill it in or drop the row"
+    elif _number(cell.replace(",", ".")) is not None:
+        hint = "write decimals with a point, and no other separators"
+    else:
+        hint = "drop the column or encode it as numbers"
+    message = f"row {row.number}: expected a number, {received}"
+    return Problem(file=name, line=row.line, key=column, message=message, hint=hint)
+
+
+def _more(count: int, name: str) -> list[Problem]:
+    """What to say about the problems that are not named."""
+    left = count - _MAX_PROBLEMS
+    return [Problem(file=name, message=f"and {left} more like these")] if left > 0 else []
 
 
 def _number(cell: str) -> float | None:
     try:
-        return float(cell)
+        return None if "_" in cell else float(cell)
     except ValueError:
         return None
 
 
 def _check_table(
-    table: npt.NDArray[np.float64], header: Sequence[str], text: str, delimiter: str, name: str
+    table: npt.NDArray[np.float64], header: Sequence[str], lines: Iterator[_Line], name: str
 ) -> None:
-    """Refuse NaN and numbers that float32 cannot hold, which is what the model computes in."""
-    bad = np.argwhere(~(np.abs(table) <= np.finfo(np.float32).max))
+    """Refuse what float32 cannot hold, which is what the model computes in."""
+    bad = np.argwhere(_beyond_float32(table))
     if not len(bad):
         return
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    next(row for row in reader if row)
     wanted = {int(row) + 1 for row, _ in bad[:_MAX_PROBLEMS]}
-    lines = {row.number: reader.line_num for row in _numbered(reader) if row.number in wanted}
+    places = {row.number: row.line for row in lines if row.number in wanted}
     problems = [
         Problem(
             file=name,
-            line=lines.get(int(row) + 1),
-            key=header[column],
-            message=f"row {row + 1}: expected a finite float32 number, received {table[row, column]}",
-            hint="fill it in or drop the row",
+            line=places[int(row) + 1],
+            key=_label(header, int(column)),
+            message=f"row {row + 1}: {_FINITE}, received {table[row, column]}",
+            hint=_value_hint(table[row, column]),
         )
         for row, column in bad[:_MAX_PROBLEMS]
     ]
-    if len(bad) > _MAX_PROBLEMS:
-        problems.append(Problem(file=name, message=f"and {len(bad) - _MAX_PROBLEMS} more like these"))
-    raise InvalidError(problems)
+    raise InvalidError([*problems, *_more(len(bad), name)])
+
+
+_FINITE = "expected a finite float32 number"
+
+
+def _beyond_float32(array: Array) -> npt.NDArray[np.bool_]:
+    """Where an array is NaN, infinite or larger than float32 can hold."""
+    return ~(np.isfinite(array) & (np.abs(array) <= np.finfo(np.float32).max))
+
+
+def _value_hint(value: Any) -> str:
+    return "rescale the column" if np.isfinite(value) else "fill it in or drop the row"
 
 
 def read_npz(path: Path, source: NpzSource, *, name: str) -> Rows:
@@ -357,28 +435,42 @@ def read_npz(path: Path, source: NpzSource, *, name: str) -> Rows:
     Raises:
         InvalidError: not an archive, an unknown array, arrays that do not fit or are not finite.
     """
-    arrays = {}
+    names = {"x": source.x, "y": source.y}
+    with _open(path, name) as file:
+        if not zipfile.is_zipfile(file):
+            message = "expected an .npz archive, received another kind of file, or a part of one"
+            raise _invalid(name, message, "save it with numpy.savez")
+        file.seek(0)
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {role: _member(archive, key, name) for role, key in names.items()}
+        except Exception as error:
+            # What a damaged archive raises has no common base: zipfile, zlib, NumPy have their own.
+            message = f"cannot be read as an .npz archive: {_summary(error)}"
+            raise _invalid(name, message) from error
+    problems = [array for array in arrays.values() if isinstance(array, Problem)]
+    if problems:
+        raise InvalidError(problems)
+    return _checked(arrays["x"], arrays["y"], name, names)
+
+
+def _member(archive: Any, key: str, name: str) -> Any:
+    """An array of the archive, or the problem with it."""
+    if key not in archive.files:
+        message, hint = f"there is no array {key!r}", suggestion(key, archive.files)
+        return Problem(file=name, key=key, message=message, hint=hint)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise _invalid(name, "expected an .npz archive of arrays, received a single array")
-            problems = [
-                Problem(
-                    file=name,
-                    key=f"{role}: {key}",
-                    message=f"there is no array {key!r}",
-                    hint=suggestion(key, archive.files),
-                )
-                for role, key in (("x", source.x), ("y", source.y))
-                if key not in archive.files
-            ]
-            if problems:
-                raise InvalidError(problems)
-            arrays = {"x": archive[source.x], "y": archive[source.y]}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        summary = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise _invalid(name, f"cannot be read as an .npz archive of numbers: {summary}") from error
-    return _checked(arrays["x"], arrays["y"], name, {"x": source.x, "y": source.y})
+        return np.asarray(archive[key])
+    except Exception as error:  # noqa: BLE001 - as above; the other array may be damaged too
+        if "allow_pickle" in str(error):
+            message, hint = "expected an array of numbers, received Python objects", "set its dtype"
+            return Problem(file=name, key=key, message=message, hint=hint)
+        return Problem(file=name, key=key, message=f"cannot be read: {_summary(error)}")
+
+
+def _summary(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def read_callable(source: CallableSource, config: Config, part: str) -> Rows:
@@ -396,17 +488,25 @@ def read_callable(source: CallableSource, config: Config, part: str) -> Rows:
         InvalidError: there is no such function, or it returns anything but two arrays that fit.
         UserCodeError: it raised.
     """
-    function = usercode.find(source.callable, config, key=("data", part, "callable"))
+    key = ("data", part)
+    function = usercode.find(source.callable, config, key=(*key, "callable"))
+    usercode.check_arguments(function, source.kwargs, config, key=(*key, "kwargs"))
     with usercode.blamed(f"the data callable {source.callable}"):
         result = function(**source.kwargs)
+    name = source.callable
     if not isinstance(result, tuple) or len(result) != 2:
         received = type(result).__name__
         if isinstance(result, tuple):
             received = f"a tuple of {len(result)}"
-        raise _invalid(source.callable, f"expected to return a tuple (x, y), received {received}")
-    with usercode.blamed(f"the data callable {source.callable}"):
-        x, y = (np.asarray(part) for part in result)
-    return _checked(x, y, source.callable, {"x": "x", "y": "y"})
+        raise _invalid(name, f"expected it to return a tuple (x, y), received {received}")
+    arrays = []
+    for role, value in zip("xy", result, strict=True):
+        try:
+            arrays.append(np.asarray(value))
+        except Exception as error:
+            message = f"{role}: expected an array of numbers, received {type(value).__name__}"
+            raise _invalid(name, f"{message}: {_summary(error)}") from error
+    return _checked(arrays[0], arrays[1], name, {"x": "x", "y": "y"})
 
 
 def _checked(x: Array, y: Array, name: str, names: dict[str, str]) -> Rows:
@@ -415,7 +515,7 @@ def _checked(x: Array, y: Array, name: str, names: dict[str, str]) -> Rows:
         if array.dtype.kind not in "fiub":
             message = f"expected an array of numbers, received dtype {array.dtype}"
         elif array.ndim == 0:
-            message = "expected an array with a row a sample, received a single number"
+            message = "expected one row per sample, received a single number"
         elif array.shape[0] == 0 or array.size == 0:
             message = f"expected at least one row, received shape {array.shape}"
         else:
@@ -439,15 +539,13 @@ def _non_finite(array: Array) -> str:
     """A clause on the first value that float32 cannot hold, or an empty text."""
     if array.dtype.kind != "f":
         return ""
-    limit = np.finfo(np.float32).max
     for start in range(0, array.shape[0], 65536):  # in pieces, so that memory stays bounded
         part = array[start : start + 65536]
-        bad = np.argwhere(~(np.abs(part) <= limit))
+        bad = np.argwhere(_beyond_float32(part))
         if len(bad):
             row, *column = (int(index) for index in bad[0])
             place = f", column {', '.join(map(str, column))}" if column else ""
-            value = part[tuple(bad[0])]
-            return f"row {start + row}{place} (from 0): expected a finite float32 number, received {value}"
+            return f"row {start + row}{place} (from 0): {_FINITE}, received {part[tuple(bad[0])]}"
     return ""
 
 
@@ -485,7 +583,8 @@ def standardization(x: Array) -> Scaling:
     epsilon = np.finfo(np.float64).eps
     bound = len(values) * epsilon * variance + (len(values) * mean * epsilon) ** 2
     variance = np.where(variance <= bound, 1.0, variance)
-    return Scaling(mean=mean.astype(np.float32), variance=variance.astype(np.float32))
+    with np.errstate(over="ignore", under="ignore"):  # the caller looks at what came out
+        return Scaling(mean=mean.astype(np.float32), variance=variance.astype(np.float32))
 
 
 def _scaled(rows: Rows, scaling: Scaling | None) -> Rows:
@@ -513,5 +612,7 @@ def fingerprint(parts: Sequence[Rows]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _invalid(file: str, message: str) -> InvalidError:
-    return InvalidError([Problem(file=file, message=message)])
+def _invalid(
+    file: str, message: str, hint: str | None = None, line: int | None = None
+) -> InvalidError:
+    return InvalidError([Problem(file=file, line=line, message=message, hint=hint)])

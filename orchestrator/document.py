@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -19,31 +19,76 @@ from orchestrator.errors import InvalidError, Problem
 Key = tuple[str | int, ...]
 """Path of a value in a document: mapping keys and list indices."""
 
-_MAX_NODES = 100_000
+_MAX_VALUES = 50_000
 """A config with more values than this is an alias bomb, not a config."""
 
+_MAX_DEPTH = 100
+"""Deeper nesting than this is refused before it exhausts Python's stack."""
+
+_TOO_DEEP = f"nested more than {_MAX_DEPTH} levels deep"
+
+_MAX_DIGITS = 300
+"""Integers up to here fit a float; longer ones are refused."""
+
+_PREFIX = "tag:yaml.org,2002:"
+_MERGE = f"{_PREFIX}merge"
+
 _SCALARS = (
-    ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("tag:yaml.org,2002:int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (f"{_PREFIX}bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    (f"{_PREFIX}null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    (f"{_PREFIX}int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
     (
-        "tag:yaml.org,2002:float",
+        f"{_PREFIX}float",
         r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
         r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         "-+0123456789.",
     ),
-    ("tag:yaml.org,2002:merge", r"<<", "<"),
+    (_MERGE, r"<<", "<"),
 )
 
 
+_PLAIN_TAGS = {f"{_PREFIX}{name}" for name in ("str", "int", "float", "bool", "null")}
+
+_YAML_HINTS = (
+    ("'\\t'", "indent with spaces, not tabs"),
+    ("mapping values are not allowed", "check the indentation; quote a text that contains ': '"),
+    ("could not find expected ':'", "a key needs a colon behind it"),
+    ("cannot start any token", "quote the text"),
+    ("expected <block end>", "check the indentation"),
+    ("<stream end>", "close the bracket"),
+    ("unexpected end of stream", "close the quote"),
+    ("is not allowed", "write plain values"),
+)
+"""What to do about the commonest complaints of PyYAML."""
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the scalars of YAML 1.2."""
+    """PyYAML's safe loader with the scalars of YAML 1.2 and a bound on the depth."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
+    _depth = 0
+
+    def fetch_flow_collection_start(self, token_class: Any) -> None:
+        """Scan a bracket; PyYAML's time for open ones grows with their square."""
+        if self.flow_level > _MAX_DEPTH:
+            _refuse(_TOO_DEEP, self.get_mark())
+        super().fetch_flow_collection_start(token_class)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node unless it lies too deep."""
+        if self._depth > _MAX_DEPTH:
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            _refuse(_TOO_DEEP, event.start_mark)
+        self._depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_yaml_int(self, node: Any) -> int:
         """Read an integer; a leading zero does not make it octal."""
         text = str(self.construct_scalar(node))
+        if len(text) > _MAX_DIGITS:
+            raise ValueError(f"a number of {len(text)} digits is too long")
         return int(text, 0) if text[:2] in {"0o", "0x"} else int(text)
 
 
@@ -56,11 +101,17 @@ class _Dumper(yaml.SafeDumper):
         """Write a repeated value again rather than as an anchor."""
         return True
 
+    def represent_text(self, data: str) -> yaml.Node:
+        """Escape line breaks, which PyYAML otherwise folds: U+0085 came back as a blank."""
+        style = None if data.isprintable() else '"'
+        return self.represent_scalar(f"{_PREFIX}str", data, style=style)
+
 
 for _tag, _pattern, _first in _SCALARS:
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), list(_first))
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor(f"{_PREFIX}int", _Loader.construct_yaml_int)
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +126,10 @@ class Document:
     """Line, counted from 1, of each key or list item."""
     overrides: dict[Key, str]
     """The `--set` text of each value that was overridden."""
+    source: bytes
+    """The file as it was read."""
+    problems: tuple[Problem, ...] = ()
+    """What is wrong although it could be read: repeated keys, `--set` that fits nowhere."""
 
     def problem(self, key: Key, message: str, hint: str | None = None) -> Problem:
         """A problem at a key, with the line of the key or of its nearest parent.
@@ -88,17 +143,20 @@ class Document:
             The problem, in the file or in the `--set` option that gave the value.
         """
         name = ".".join(str(part) for part in key) or None
+        line = 1
         for length in range(len(key), 0, -1):
             prefix = key[:length]
             if prefix in self.overrides:
-                return Problem(
-                    file=f"--set {self.overrides[prefix]}", key=name, message=message, hint=hint
-                )
+                file = _set_name(self.overrides[prefix])
+                return Problem(file=file, key=name, message=message, hint=hint)
             if prefix in self.lines:
-                return Problem(
-                    file=self.file, line=self.lines[prefix], key=name, message=message, hint=hint
-                )
-        return Problem(file=self.file, line=1, key=name, message=message, hint=hint)
+                line = self.lines[prefix]
+                break
+        inside = [text for known, text in self.overrides.items() if known[: len(key)] == key]
+        if inside and key:
+            changed = f"changed by {_set_name(inside[-1])}"
+            hint = f"{hint}; {changed}" if hint else changed
+        return Problem(file=self.file, line=line, key=name, message=message, hint=hint)
 
 
 def read(path: Path, *, name: str | None = None) -> Document:
@@ -115,15 +173,22 @@ def read(path: Path, *, name: str | None = None) -> Document:
         InvalidError: the file cannot be read, is not YAML, repeats a key or is no mapping.
     """
     name = name or str(path)
+    source = b""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        source = path.read_bytes()
+        text = source.decode("utf-8-sig")
     except FileNotFoundError:
         raise _invalid(name, "no such file", "check the path") from None
     except IsADirectoryError:
         raise _invalid(name, "expected a file, received a folder", "name the YAML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise _invalid(name, f"cannot be read: {error}", "expected a UTF-8 text file") from error
-    return parse(text, name=name)
+    except UnicodeDecodeError as error:
+        line = source.count(b"\n", 0, error.start) + 1
+        message = f"expected UTF-8 text, received the byte 0x{source[error.start]:02x}"
+        raise _invalid(name, message, "save the file as UTF-8", line) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise _invalid(name, f"cannot be read: {reason}", "check the path") from error
+    return dataclasses.replace(parse(text, name=name), source=source)
 
 
 def parse(text: str, *, name: str) -> Document:
@@ -134,73 +199,98 @@ def parse(text: str, *, name: str) -> Document:
         name: how to call it in messages.
 
     Returns:
-        The document.
+        The document; a repeated key stands in its problems.
 
     Raises:
-        InvalidError: not YAML, a repeated key, or no mapping.
+        InvalidError: not YAML, or no mapping.
     """
-    loader = _Loader(text)
+    reader, value = _load(text, name)
+    if not isinstance(value, dict):
+        found = "a list" if isinstance(value, list) else "a single value"
+        found = "an empty file" if value is None else found
+        hint = "see the README for an example"
+        raise _invalid(name, f"expected a mapping of keys, received {found}", hint)
+    return Document(
+        file=name,
+        value=value,
+        lines=reader.lines,
+        overrides={},
+        source=text.encode(),
+        problems=tuple(reader.problems),
+    )
+
+
+def _load(text: str, name: str) -> tuple[_Reader, Any]:
+    """The value of a YAML text, and the reader with its lines and problems."""
     try:
-        node = loader.get_single_node()
-        if not isinstance(node, yaml.MappingNode):
-            found = "an empty file" if node is None else f"a {node.id}"
-            raise _invalid(name, f"expected a mapping of keys, received {found}", "see the README")
-        reader = _Reader(loader, name)
-        value = reader.read(node, ())
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            reader = _Reader(loader, name)
+            return reader, None if node is None else reader.read(node, ())
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = None if mark is None else mark.line + 1
-        context = f"{error.context}, " if error.context else ""
-        raise _invalid(name, f"not YAML: {context}{error.problem}", None, line) from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise _invalid(name, f"not YAML: {error}", None) from error
-    except RecursionError:
-        raise _invalid(name, "nested too deeply", "flatten it") from None
-    finally:
-        loader.dispose()
-    if reader.problems:
-        raise InvalidError(reader.problems)
-    return Document(file=name, value=value, lines=reader.lines, overrides={})
+        raise InvalidError([_not_yaml(error, name)]) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        message = f"not YAML: the character {error.character:#06x} is not allowed"
+        raise _invalid(name, message, "remove it", line) from error
+
+
+def _not_yaml(error: yaml.MarkedYAMLError, name: str) -> Problem:
+    """The complaint of PyYAML or of `_refuse`, at the line where an unclosed construct begins."""
+    text = str(error.problem)
+    mark = error.problem_mark
+    if error.context:
+        text = f"{error.context}, {text}"
+        if error.context_mark is not None and "block" not in error.context:
+            if mark is not None and mark.line != error.context_mark.line:
+                text = f"{text} on line {mark.line + 1}"
+            mark = error.context_mark
+    hint = next((hint for part, hint in _YAML_HINTS if part in text), None)
+    line = None if mark is None else mark.line + 1
+    if not isinstance(error, yaml.constructor.ConstructorError):  # those are our own refusals
+        text = f"not YAML: {text}"
+    return Problem(file=name, line=line, message=text, hint=hint)
 
 
 def override(document: Document, assignments: Iterable[str]) -> Document:
     """Lay `--set a.b=c` assignments over a document, in order.
 
     Args:
-        document: the document; it is changed in place.
+        document: the document; its values are changed in place.
         assignments: dotted paths, list indices counting from 0, and YAML values.
 
     Returns:
-        The document with the values and the origin of each.
-
-    Raises:
-        InvalidError: an assignment without `=`, with a bad value, or through a value that is
-            neither mapping nor list.
+        The document with the values and the origin of each. An assignment without `=`, with a
+        bad value, or through a value that is neither mapping nor list stands in its problems.
     """
-    problems = []
+    problems = list(document.problems)
     for text in assignments:
+        name = _set_name(text)
         path, equals, written = text.partition("=")
         parts = path.strip().split(".")
         if not equals or not all(parts):
-            problems.append(_set_problem(text, "expected KEY=VALUE", "as in seed=1"))
+            message = "expected KEY=VALUE, with dots between the keys"
+            problems.append(Problem(file=name, message=message, hint="as in batch_size=64"))
             continue
         try:
-            value = _parse_scalar(written)
-        except (yaml.YAMLError, ValueError) as error:
-            summary = str(error).splitlines()[0]
-            problems.append(_set_problem(text, f"the value is not YAML: {summary}", None))
+            reader, value = _load(written, name)
+        except InvalidError as error:
+            problems += [dataclasses.replace(problem, line=None) for problem in error.problems]
             continue
+        problems += [dataclasses.replace(problem, line=None) for problem in reader.problems]
         try:
             key = _assign(document.value, parts, value)
         except LookupError as error:
-            problems.append(_set_problem(text, str(error.args[0]), None))
+            problems.append(Problem(file=name, message=str(error.args[0])))
             continue
-        for stale in [known for known in document.overrides if known[: len(key)] == key]:
-            del document.overrides[stale]
+        for known in (document.overrides, document.lines):
+            for stale in [other for other in known if other[: len(key)] == key]:
+                del known[stale]
         document.overrides[key] = text
-    if problems:
-        raise InvalidError(problems)
-    return document
+    return dataclasses.replace(document, problems=tuple(problems))
 
 
 def dump(value: Any) -> str:
@@ -220,25 +310,40 @@ class _Reader:
         self._count = 0
 
     def read(self, node: yaml.Node, key: Key) -> Any:
+        """The node's value; its lines are kept under the key."""
         self._count += 1
-        if self._count > _MAX_NODES:
-            raise ValueError(f"more than {_MAX_NODES} values, aliases counted each time")
+        if self._count > _MAX_VALUES:
+            _refuse(f"more than {_MAX_VALUES} values, aliases counted each time", node.start_mark)
         if id(node) in self._open:
-            raise yaml.constructor.ConstructorError(
-                None, None, "an alias contains itself", node.start_mark
-            )
+            _refuse("an alias contains itself", node.start_mark)
+        if len(key) > _MAX_DEPTH:
+            _refuse(_TOO_DEEP, node.start_mark)
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.MappingNode):
                 return self._mapping(node, key)
             if isinstance(node, yaml.SequenceNode):
                 return self._sequence(node, key)
-            return self._loader.construct_object(node)
+            return self._scalar(node)
         finally:
             self._open.discard(id(node))
 
+    def _scalar(self, node: yaml.Node) -> Any:
+        _check_tag(node, _PLAIN_TAGS)
+        try:
+            value = self._loader.construct_object(node)
+            if isinstance(value, str):
+                value.encode()
+        except UnicodeEncodeError:
+            _refuse("the text has half a surrogate pair in it", node.start_mark)
+        except KeyError:
+            _refuse(f"expected a boolean, received {node.value!r}", node.start_mark)
+        except ValueError as error:
+            _refuse(str(error), node.start_mark)
+        return value
+
     def _sequence(self, node: yaml.SequenceNode, key: Key) -> list[Any]:
-        self._check_tag(node, "tag:yaml.org,2002:seq")
+        _check_tag(node, {f"{_PREFIX}seq"})
         items = []
         for index, child in enumerate(node.value):
             self.lines[(*key, index)] = child.start_mark.line + 1
@@ -246,19 +351,31 @@ class _Reader:
         return items
 
     def _mapping(self, node: yaml.MappingNode, key: Key) -> dict[Any, Any]:
-        self._check_tag(node, "tag:yaml.org,2002:map")
-        self._find_duplicates(node, key)
-        self._loader.flatten_mapping(node)
+        _check_tag(node, {f"{_PREFIX}map"})
+        own = [pair for pair in node.value if pair[0].tag != _MERGE]
+        self._find_duplicates(own, key)
         mapping = {}
         for name_node, child in node.value:
+            if name_node.tag == _MERGE:
+                mapping.update(self._merged(child, key))
+        for name_node, child in own:
             name = self._name_of(name_node)
             self.lines[(*key, name)] = name_node.start_mark.line + 1
             mapping[name] = self.read(child, (*key, name))
         return mapping
 
-    def _find_duplicates(self, node: yaml.MappingNode, key: Key) -> None:
+    def _merged(self, node: yaml.Node, key: Key) -> dict[Any, Any]:
+        """The mapping behind `<<`, or a list of them, of which the first has precedence."""
+        found = self.read(node, key)
+        if isinstance(found, dict):
+            return found
+        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+            _refuse("expected a mapping, or a list of mappings, behind <<", node.start_mark)
+        return {name: value for item in reversed(found) for name, value in item.items()}
+
+    def _find_duplicates(self, pairs: list[tuple[yaml.Node, yaml.Node]], key: Key) -> None:
         seen: dict[Any, int] = {}
-        for name_node, _ in node.value:
+        for name_node, _ in pairs:
             name = self._name_of(name_node)
             line = name_node.start_mark.line + 1
             if name in seen:
@@ -274,54 +391,55 @@ class _Reader:
             seen.setdefault(name, line)
 
     def _name_of(self, node: yaml.Node) -> Any:
-        name = self._loader.construct_object(node) if isinstance(node, yaml.ScalarNode) else None
-        if not isinstance(name, str | int):
-            raise yaml.constructor.ConstructorError(
-                None, None, "expected a text or an integer as a key", node.start_mark
-            )
+        name = self._scalar(node) if isinstance(node, yaml.ScalarNode) else None
+        if not isinstance(name, str | int) or isinstance(name, bool):
+            _refuse("expected a text or an integer as a key", node.start_mark)
         return name
 
-    def _check_tag(self, node: yaml.Node, expected: str) -> None:
-        if node.tag != expected:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the tag {node.tag!r} is not allowed", node.start_mark
-            )
+
+def _check_tag(node: yaml.Node, allowed: set[str]) -> None:
+    if node.tag not in allowed:
+        _refuse(f"the tag {node.tag.replace(_PREFIX, '!!')} is not allowed", node.start_mark)
 
 
-def _parse_scalar(text: str) -> Any:
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        return None if node is None else _Reader(loader, "--set").read(node, ())
-    finally:
-        loader.dispose()
+def _refuse(message: str, mark: Any) -> NoReturn:
+    """Raise at a place in the text, in the way of PyYAML's own errors."""
+    raise yaml.constructor.ConstructorError(None, None, message, mark)
 
 
 def _assign(container: Any, parts: list[str], value: Any) -> Key:
-    """Put the value at the path, making mappings on the way; return the path as a key."""
+    """Put the value at the path, making mappings on the way.
+
+    Returns:
+        The path, as a key, of the outermost value that the assignment made.
+    """
     key: Key = ()
+    made: Key = ()
     for depth, part in enumerate(parts):
-        last = depth == len(parts) - 1
-        name: str | int = part
-        if isinstance(container, list):
-            if not part.isdigit() or int(part) >= len(container):
-                place = ".".join(parts[:depth])
-                raise LookupError(
-                    f"{place} has {len(container)} items, expected an index from 0 to "
-                    f"{len(container) - 1}, received {part!r}"
-                )
-            name = int(part)
-        elif not isinstance(container, dict):
-            raise LookupError(f"{'.'.join(parts[:depth])} is a single value, it has no keys")
+        name = _name_in(container, part, ".".join(parts[:depth]))
         key = (*key, name)
-        if last:
+        if depth == len(parts) - 1:
             container[name] = value
-        elif isinstance(container, dict) and container.get(name) is None:
+        elif (container[name] if isinstance(container, list) else container.get(name)) is None:
             container[name] = {}
-            container = container[name]
-        else:
-            container = container[name]  # type: ignore[index]
-    return key
+            made = made or key
+        container = container[name]
+    return made or key
+
+
+def _name_in(container: Any, part: str, place: str) -> Any:
+    """The key or index that a part of a dotted path means in a container."""
+    if isinstance(container, list):
+        indices = {str(index): index for index in range(len(container))}
+        if part not in indices:
+            last = len(container) - 1
+            has = f"expected an index from 0 to {last}" if container else "the list is empty"
+            raise LookupError(f"there is no {place}.{part}: {has}")
+        return indices[part]
+    if not isinstance(container, dict):
+        raise LookupError(f"{place} is a single value, it has no keys; set {place} as a whole")
+    numbers = {str(name): name for name in container if isinstance(name, int)}
+    return numbers.get(part, part)
 
 
 def _invalid(
@@ -330,5 +448,7 @@ def _invalid(
     return InvalidError([Problem(file=name, line=line, message=message, hint=hint)])
 
 
-def _set_problem(text: str, message: str, hint: str | None) -> Problem:
-    return Problem(file=f"--set {text}", message=message, hint=hint)
+def _set_name(text: str) -> str:
+    """How an assignment is called in messages, on one line of bounded length."""
+    text = " ".join(text.split())
+    return f"--set {text}" if len(text) <= 80 else f"--set {text[:79]}…"

@@ -1,4 +1,7 @@
-"""Where and with what a run was made: versions, host, arguments, git commit. Imports nothing heavy."""
+"""Where and with what a run was made: versions, host, arguments, git commit.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -56,11 +59,13 @@ def _git(base: Path) -> dict[str, Any] | None:
 def _run_git(base: Path, *arguments: str) -> str | None:
     try:
         result = subprocess.run(  # noqa: S603 - a fixed command, no shell
-            ["git", "-C", str(base), *arguments],  # noqa: S607 - git is where the user has it
+            ["git", "--no-optional-locks", "-C", str(base), *arguments],  # noqa: S607 - on the path
             capture_output=True,
             text=True,
             timeout=10,
             check=True,
+            # A git hook that starts a run names its own repository in GIT_DIR.
+            env={name: value for name, value in os.environ.items() if name[:4] != "GIT_"},
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -15,7 +15,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
+
+_MAX_NAMES = 30
+"""Names that a hint lists; the rest are counted."""
 
 
 class OrchestratorError(Exception):
@@ -46,13 +50,14 @@ class Problem:
 
 
 class InvalidError(OrchestratorError):
-    """The config or the data is at fault; nothing was trained.
-
-    Args:
-        problems: all that was found, at least one.
-    """
+    """The config or the data is at fault; nothing was trained."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
+        """Take all that was found.
+
+        Args:
+            problems: at least one.
+        """
         self.problems: tuple[Problem, ...] = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
@@ -81,19 +86,26 @@ class RecordError(OrchestratorError):
     """A run directory is damaged, foreign or of a newer schema."""
 
 
-def closest(name: str, valid: Sequence[str]) -> str | None:
+def closest(name: str, valid: Sequence[str], *, cutoff: float = 0.6) -> str | None:
     """The valid name that the user most likely meant.
 
     Args:
         name: what was received.
         valid: the names that would have been accepted.
+        cutoff: least similarity, from 0 to 1 for equal names.
 
     Returns:
         The closest one, compared without case, or None when nothing is near.
     """
     folded = {candidate.casefold(): candidate for candidate in valid}
-    matches = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
-    return folded[matches[0]] if matches else None
+    matches = difflib.get_close_matches(name.casefold(), list(folded), n=3, cutoff=cutoff)
+
+    def likeness(match: str) -> float:
+        # Two letters swapped are likelier than two left out: Adma is Adam, not Adamax.
+        similar = difflib.SequenceMatcher(None, name.casefold(), match).ratio()
+        return similar - 0.05 * abs(len(match) - len(name))
+
+    return folded[max(matches, key=likeness)] if matches else None
 
 
 def suggestion(name: str, valid: Sequence[str]) -> str:
@@ -109,4 +121,13 @@ def suggestion(name: str, valid: Sequence[str]) -> str:
     match = closest(name, valid)
     if match is not None:
         return f"did you mean {match!r}?"
-    return f"expected one of {', '.join(sorted(valid))}"
+    names = sorted({name for name in valid if name})
+    if not names:
+        return "there is none to choose from"
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return f"expected one of {', '.join(names[:_MAX_NAMES])}{more}"
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether an error means that nothing more can be written."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,15 +1,18 @@
 """The journal: one JSON line an event, appended and fsynced, each line with its own checksum.
 
-A line that a crash has torn, or that anything has changed, does not verify. A torn last line is
-what a crash leaves, and is passed over; a broken line before others is damage, and is refused.
+A line that a crash has torn, or that anything has changed, does not verify. A last line that does
+not is what a crash leaves, and is passed over; a broken line before others is damage, and is
+refused. So is a line that verifies but that this version cannot read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -21,7 +24,7 @@ import pydantic
 from orchestrator import events
 from orchestrator.errors import RecordError
 from orchestrator.events import Event, advance
-from orchestrator.records import SCHEMA, Run, jsonable
+from orchestrator.records import SCHEMA, Phase, Run, dump, jsonable, numbers
 
 _EVENTS: dict[str, type[Event]] = {
     "run_started": events.RunStarted,
@@ -35,6 +38,8 @@ _EVENTS: dict[str, type[Event]] = {
     "run_ended": events.RunEnded,
 }
 _NAMES = {kind: name for name, kind in _EVENTS.items()}
+_START = re.compile(rb'\{"crc":"[0-9a-f]{8}","schema":')
+"""How every line begins, and nothing inside of one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,16 +84,7 @@ class Journal:
             elapsed=round(elapsed, 3),
             event=event,
         )
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            line = _encode(entry)
-            written = os.write(descriptor, line)
-            if written != len(line):
-                os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
-                raise OSError(28, "no space left to write the journal", str(self._path))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _append(self._path, _encode(entry))
         self._entries += 1
         return entry
 
@@ -100,16 +96,20 @@ def read(path: Path) -> list[Entry]:
         path: the file.
 
     Returns:
-        Its entries; a torn last line is left out.
+        Its entries, at least one; a torn last line is left out.
 
     Raises:
-        RecordError: the file is missing, or a line before the last is damaged or of a newer schema.
+        RecordError: the file is missing or holds no event, a line before the last is damaged, or
+            any line is of a newer schema.
     """
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
-    return list(_verified(lines, path))
+    entries = list(_verified(lines, path))
+    if not entries:
+        raise RecordError(f"{path}: expected at least one event, received none")
+    return entries
 
 
 def replay(entries: Iterable[Entry]) -> Run:
@@ -119,17 +119,48 @@ def replay(entries: Iterable[Entry]) -> Run:
     )
 
 
-def _verified(lines: list[bytes], path: Path) -> Iterator[Entry]:
-    for number, line in enumerate(lines, start=1):
+def _append(path: Path, line: bytes) -> None:
+    """Write a line to the disk, or leave the file as it was."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
         try:
-            entry = _decode(line)
-        except ValueError as error:
-            if number == len(lines):
+            while line:
+                line = line[os.write(descriptor, line) :]
+            os.fsync(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _verified(lines: list[bytes], path: Path) -> Iterator[Entry]:
+    """Read lines split at their ends, so that the last is empty unless it is torn."""
+    *whole, rest = lines
+    for number, line in enumerate(whole, start=1):
+        body = _body(line)
+        if body is None:
+            # Two lines whose separator is gone are damage; one may be what a crash has left.
+            if number == len(whole) and not rest and not _holds_two(line):
                 return
-            raise RecordError(f"{path}:{number}: damaged line: {error}") from error
+            raise RecordError(f"{path}:{number}: damaged line: the checksum does not match")
+        try:
+            entry = _decode(body)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise RecordError(f"{path}:{number}: {place}: {first['msg']}") from error
+        except KeyError as error:
+            raise RecordError(f"{path}:{number}: {error} is missing") from error
+        except (ValueError, TypeError) as error:
+            raise RecordError(f"{path}:{number}: {error}") from error
         if entry.number != number:
             raise RecordError(f"{path}:{number}: expected entry {number}, received {entry.number}")
         yield entry
+    if _holds_two(rest):
+        raise RecordError(f"{path}:{len(lines)}: damaged line: the checksum does not match")
 
 
 def _encode(entry: Entry) -> bytes:
@@ -141,28 +172,46 @@ def _encode(entry: Entry) -> bytes:
         "event": _NAMES[type(entry.event)],
         **jsonable(entry.event),
     }
-    body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return f'{{"crc":"{zlib.crc32(body.encode()):08x}",{body[1:]}\n'.encode()
+    body = dump(fields, separators=(",", ":"))
+    return b'{"crc":"%08x",' % zlib.crc32(body) + body[1:] + b"\n"
 
 
-def _decode(line: bytes) -> Entry:
-    """Check a line's sum, then read it; every fault is a ValueError."""
-    prefix, comma, rest = line.partition(b",")
-    if not comma or not line.endswith(b"\n"):
-        raise ValueError("the line is not whole")
-    body = b"{" + rest[:-1]
-    if prefix != b'{"crc":"%08x"' % zlib.crc32(body):
-        raise ValueError("the checksum does not match")
+def _holds_two(line: bytes) -> bool:
+    return len(_START.findall(line)) > 1
+
+
+def _body(line: bytes) -> bytes | None:
+    """What the checksum was taken of; None where it does not match."""
+    prefix, _, rest = line.partition(b",")
+    body = b"{" + rest
+    return body if prefix == b'{"crc":"%08x"' % zlib.crc32(body) else None
+
+
+def _decode(body: bytes) -> Entry:
+    """Read a line that has been verified."""
     fields: dict[str, Any] = json.loads(body)
-    if fields.pop("schema") > SCHEMA:
-        raise ValueError(f"schema newer than {SCHEMA}")
+    schema = fields.pop("schema")
+    if schema > SCHEMA:
+        raise ValueError(f"its schema is {schema}, this version reads up to {SCHEMA}")
     head = {name: fields.pop(name) for name in ("number", "time", "elapsed")}
-    kind = _EVENTS.get(fields.pop("event"))
-    if kind is None:
-        raise ValueError("unknown event")
-    return Entry(**head, event=_adapter(kind).validate_python(fields))
+    name = fields.pop("event")
+    if name not in _EVENTS:
+        raise ValueError(f"unknown event {name!r}")
+    event = _adapter(name).validate_python(fields)
+    if isinstance(event, events.PhaseEnded):
+        event = dataclasses.replace(event, phase=_with_numbers(event.phase))
+    return Entry(**head, event=event)
+
+
+def _with_numbers(phase: Phase) -> Phase:
+    """What was measured has no types for pydantic to go by."""
+    checks = tuple(
+        dataclasses.replace(check, measured=numbers(check.measured), limits=numbers(check.limits))
+        for check in phase.checks
+    )
+    return dataclasses.replace(phase, checks=checks)
 
 
 @functools.cache
-def _adapter(kind: type[Event]) -> pydantic.TypeAdapter[Event]:
-    return pydantic.TypeAdapter(kind)
+def _adapter(name: str) -> pydantic.TypeAdapter[Event]:
+    return pydantic.TypeAdapter(_EVENTS[name])

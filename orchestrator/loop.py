@@ -5,13 +5,19 @@ It decides and records; training happens behind `Trainer`, wherever that runs.
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from orchestrator.config import Config
-from orchestrator.errors import InvalidError, StoppedError, UserCodeError, WorkerDiedError, WorkerError
+from orchestrator.errors import (
+    InvalidError,
+    StoppedError,
+    UserCodeError,
+    WorkerDiedError,
+    WorkerError,
+    is_disk_full,
+)
 from orchestrator.events import (
     AttemptEnded,
     AttemptStarted,
@@ -20,9 +26,10 @@ from orchestrator.events import (
     PhaseStarted,
     Progress,
     RunEnded,
+    advance,
 )
 from orchestrator.policy import Policy, Step, first_settings
-from orchestrator.records import INIT, Attempt, AttemptStatus, Failure, Run, RunStatus
+from orchestrator.records import INIT, Attempt, AttemptStatus, Failure, Run, RunStatus, Settings
 from orchestrator.store import Store
 from orchestrator.tasks import Task
 
@@ -76,21 +83,19 @@ class _Loop:
         self._started = time.monotonic()
 
     def run(self) -> Run:
-        step = Step(rung=None, settings=first_settings(self.config.seed), passed_over=())
+        """Take the run to its end; a full disk is one."""
         try:
-            while True:
-                self._attempt(step)
-                if self._last.status == "passed":
-                    return self._end("passed", self._describe_success())
-                refusal = self._refusal()
-                if refusal is not None:
-                    return self._end("exhausted", refusal)
-                step = self.policy.step(self.store.run.attempts, self.obstacles)
-                if step.rung is None:
-                    return self._end("exhausted", self._describe_end(step))
-        except StoppedError:
-            self._close_attempt("interrupted", None)
-            return self._end("interrupted", "interrupted; what was recorded so far is kept")
+            return self._run()
+        except StoppedError as error:
+            return self._stop(str(error))
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            return self._stop(f"the disk is full: {error}")
+
+    def _run(self) -> Run:
+        try:
+            return self._train()
         except UserCodeError as error:
             self._close_attempt("crashed", str(error))
             return self._end("error", str(error), exit_code=USER_CODE_EXIT)
@@ -101,6 +106,38 @@ class _Loop:
             self._close_attempt("crashed", str(error))
             return self._end("error", f"internal error: {error}")
 
+    def _train(self) -> Run:
+        """Attempt after attempt, until one passes or none may follow."""
+        self._attempt(first_settings(self.config.seed), remedy=None, passed_over=())
+        while self._last.status != "passed":
+            refusal = self._refusal()
+            if refusal is not None:
+                return self._end("exhausted", refusal)
+            step = self.policy.step(self.store.run.attempts, self.obstacles)
+            if step.rung is None or step.settings is None:
+                return self._end("exhausted", self._describe_end(step))
+            self._attempt(step.settings, remedy=step.rung.remedy, passed_over=step.passed_over)
+        return self._end("passed", self._describe_success())
+
+    def _stop(self, reason: str) -> Run:
+        """End as interrupted, on a disk that may be full."""
+        before = self.store.run
+        ended = self._ended("interrupted", f"{reason}; what was recorded so far is kept")
+        closing = self._closing("interrupted", None)
+        events: list[Event] = [ended] if closing is None else [closing, ended]
+        try:
+            for event in events:
+                self._record(event)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            # Without its last lines the journal reads as interrupted too, for it has no owner.
+            run = before
+            for event in events:
+                run = advance(run, event, elapsed=self.store.elapsed)
+            return run
+        return self.store.run
+
     @property
     def _last(self) -> Attempt:
         return self.store.run.attempts[-1]
@@ -108,27 +145,27 @@ class _Loop:
     def _record(self, event: Event) -> None:
         self.watcher.show(event, self.store.record(event))
 
-    def _attempt(self, step: Step) -> None:
+    def _attempt(
+        self, settings: Settings, *, remedy: str | None, passed_over: tuple[str, ...]
+    ) -> None:
         """Train one attempt and give it its status."""
         attempts = self.store.run.attempts
         number = len(attempts) + 1
-        if step.settings is None:
-            raise ValueError("expected a step with settings")
         self._record(
             AttemptStarted(
                 attempt=number,
-                settings=step.settings,
-                remedy=None if step.rung is None else step.rung.remedy,
+                settings=settings,
+                remedy=remedy,
                 cause=attempts[-1].failure if attempts else None,
-                changed=step.settings.changes(attempts[-1].settings) if attempts else {},
-                passed_over=step.passed_over,
+                changed=settings.changes(attempts[-1].settings) if attempts else {},
+                passed_over=passed_over,
             )
         )
         self._started = time.monotonic()
         self._phase = None
         task = Task(
             config=self.config,
-            settings=step.settings,
+            settings=settings,
             attempt=number,
             directory=self.store.attempt_directory(number),
             fingerprint=self.store.fingerprint,
@@ -139,7 +176,11 @@ class _Loop:
         except WorkerDiedError as error:
             self._close_attempt("crashed", str(error))
             return
-        failure = self._last.phases[-1].failure() if self._last.phases else None
+        phases = self._last.phases
+        failure = phases[-1].failure() if phases else None
+        planned = 1 + len(self.config.phases)
+        if failure is None and len(phases) < planned:
+            raise WorkerError(f"the worker ended after {len(phases)} of {planned} phases")
         status: AttemptStatus = "passed" if failure is None else "failed"
         self._record(
             AttemptEnded(
@@ -152,26 +193,30 @@ class _Loop:
             self.watcher.show(event, self.store.run)
             return
         if isinstance(event, ModelBuilt):
+            # A model that a remedy has changed already has nothing to say against it.
             self.obstacles = event.obstacles or self.obstacles
             self._phase = INIT
         elif isinstance(event, PhaseStarted):
             self._phase = event.phase
         self._record(event)
 
-    def _close_attempt(self, status: AttemptStatus, reason: str | None) -> None:
+    def _close_attempt(self, status: AttemptStatus, reason: str) -> None:
         """Give a running attempt the status with which it was cut short."""
+        closing = self._closing(status, reason)
+        if closing is not None:
+            self._record(closing)
+
+    def _closing(self, status: AttemptStatus, reason: str | None) -> AttemptEnded | None:
         if not self.store.run.attempts or self._last.status != "running":
-            return
+            return None
         failure = None
         if reason is not None:
             failure = Failure(check="crashed", phase=self._phase, reason=reason)
-        self._record(
-            AttemptEnded(
-                attempt=self._last.attempt,
-                status=status,
-                failure=failure,
-                seconds=self._attempt_seconds,
-            )
+        return AttemptEnded(
+            attempt=self._last.attempt,
+            status=status,
+            failure=failure,
+            seconds=self._attempt_seconds,
         )
 
     @property
@@ -199,30 +244,30 @@ class _Loop:
         return text
 
     def _end(self, status: RunStatus, conclusion: str, *, exit_code: int | None = None) -> Run:
-        accepted = self._last.attempt if status == "passed" else None
-        best = accepted or _best(self.store.run)
-        if accepted is not None:
-            self.store.accept(accepted)
+        ended = self._ended(status, conclusion, exit_code=exit_code)
+        if ended.accepted_attempt is not None:
+            self.store.accept(ended.accepted_attempt)
         if self.config.keep == "accepted" and status in ("passed", "exhausted"):
-            self.store.discard_checkpoints(keep=[] if best is None else [best])
-        self._record(
-            RunEnded(
-                status=status,
-                accepted_attempt=accepted,
-                best_attempt=best,
-                conclusion=conclusion,
-                exit_code=EXIT_CODES[status] if exit_code is None else exit_code,
+            self.store.discard_checkpoints(
+                keep=[] if ended.best_attempt is None else [ended.best_attempt]
             )
-        )
+        self._record(ended)
         return self.store.run
+
+    def _ended(
+        self, status: RunStatus, conclusion: str, *, exit_code: int | None = None
+    ) -> RunEnded:
+        accepted = self._last.attempt if status == "passed" else None
+        return RunEnded(
+            status=status,
+            accepted_attempt=accepted,
+            best_attempt=accepted or _best(self.store.run),
+            conclusion=conclusion,
+            exit_code=EXIT_CODES[status] if exit_code is None else exit_code,
+        )
 
 
 def _best(run: Run) -> int | None:
     """The attempt with the highest skill, the earliest of equals; None where none has one."""
     rated = [(skill, -a.attempt) for a in run.attempts if (skill := a.skill()) is not None]
     return -max(rated)[1] if rated else None
-
-
-def is_disk_full(error: OSError) -> bool:
-    """Whether an error means that nothing more can be written."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,11 +21,8 @@ from orchestrator.config import Compile, Config, Factory, FactoryModel, LayersMo
 from orchestrator.data import Rows, Scaling
 from orchestrator.document import Key
 from orchestrator.errors import InvalidError, Problem, UserCodeError, suggestion
+from orchestrator.measures import Form
 from orchestrator.records import Settings
-from orchestrator.verdicts import Form
-
-_PLAIN_MODELS = (keras.Sequential, keras.Model)
-"""Classes whose instances `keras.models.clone_model` rebuilds without loss."""
 
 _NESTED = (
     ("initializer", keras.initializers),
@@ -35,6 +34,18 @@ _NESTED = (
     ("cell", keras.layers),
 )
 """Where an argument's `{Name: {argument: value}}` is looked up, by how the argument's name ends."""
+
+_KINDS = {
+    keras.layers: "layer",
+    keras.losses: "loss",
+    keras.metrics: "metric",
+    keras.optimizers: "optimizer",
+    keras.optimizers.schedules: "learning rate schedule",
+    keras.initializers: "initializer",
+    keras.regularizers: "regularizer",
+    keras.constraints: "constraint",
+}
+"""What the objects of a module are called."""
 
 _FORMS: Mapping[str, Form] = {
     "binary_crossentropy": "binary",
@@ -66,14 +77,14 @@ def build(config: Config, settings: Settings, rows: Rows) -> keras.Model:
     keras.utils.set_random_seed(settings.seed)
     slope = settings.negative_slope
     match config.model:
-        case LayersModel():
-            model = _from_layers(config, rows.x.shape[1:])
+        case LayersModel() as plan:
+            model = _from_layers(plan, config, rows.x.shape[1:])
         case FactoryModel(factory=factory):
             changed = slope is not None and _takes_activation(factory, config)
             model = _from_factory(factory, config, slope if changed else None)
             slope = None if changed else slope
             _build_unbuilt(model, rows)
-    _try_call(model, config, rows)
+    output = _try_call(model, config, rows)
     if slope is not None:
         model = with_leaky_relu(model, slope)
     if config.compile is not None:
@@ -81,17 +92,17 @@ def build(config: Config, settings: Settings, rows: Rows) -> keras.Model:
     elif not model.compiled:
         message = "missing, and the factory's model is not compiled"
         raise InvalidError([config.problem(("compile",), message, "add compile: {loss: mse}")])
-    _check_targets(model, config, rows)
+    _check_targets(model, output, config, rows)
+    if not model.optimizer.built:
+        # Keras refuses to load a model that was saved before its optimizer had any state.
+        model.optimizer.build(model.trainable_variables)
     return model
 
 
-def _from_layers(config: Config, shape: tuple[int, ...]) -> keras.Sequential:
+def _from_layers(plan: LayersModel, config: Config, shape: tuple[int, ...]) -> keras.Sequential:
     problems: list[Problem] = []
     layers = []
-    assert_model = config.model
-    if not isinstance(assert_model, LayersModel):
-        raise TypeError(f"Expected a model given as layers. Received: {assert_model!r}")
-    for index, named in enumerate(assert_model.layers):
+    for index, named in enumerate(plan.layers):
         key = ("model", "layers", index, named.name)
         try:
             layers.append((index, _make(keras.layers, named, key, config)))
@@ -128,6 +139,7 @@ def _from_factory(factory: Factory, config: Config, slope: float | None) -> kera
     key = ("model", "factory", "callable")
     function = usercode.find(factory.callable, config, key=key)
     kwargs = dict(factory.kwargs)
+    usercode.check_arguments(function, kwargs, config, key=("model", "factory", "kwargs"))
     if slope is not None:
         kwargs["activation"] = _leaky_activation(slope)
     with usercode.blamed(f"the factory {factory.callable}"):
@@ -145,8 +157,8 @@ def _build_unbuilt(model: keras.Model, rows: Rows) -> None:
         model(rows.x[:1])
 
 
-def _try_call(model: keras.Model, config: Config, rows: Rows) -> None:
-    """Run one row through the model, so that a wrong shape is the config's problem."""
+def _try_call(model: keras.Model, config: Config, rows: Rows) -> tuple[int, ...]:
+    """The shape of one row's output; a model that does not take the row is the config's problem."""
     key = ("model", "layers" if isinstance(config.model, LayersModel) else "factory")
     try:
         output = model(rows.x[:1], training=False)
@@ -158,10 +170,11 @@ def _try_call(model: keras.Model, config: Config, rows: Rows) -> None:
     if not keras.ops.is_tensor(output):
         message = f"expected a model with one output, received {type(output).__name__} of outputs"
         raise InvalidError([config.problem(key, message)])
+    return tuple(output.shape[1:])
 
 
 def _compile(model: keras.Model, plan: Compile, config: Config) -> None:
-    problems = []
+    problems: list[Problem] = []
     made: dict[str, Any] = {}
     parts = [
         ("optimizer", keras.optimizers, [plan.optimizer]),
@@ -184,10 +197,9 @@ def _compile(model: keras.Model, plan: Compile, config: Config) -> None:
     )
 
 
-def _check_targets(model: keras.Model, config: Config, rows: Rows) -> None:
+def _check_targets(model: keras.Model, output: tuple[int, ...], config: Config, rows: Rows) -> None:
     """Refuse targets that the loss cannot take, which Keras would broadcast or turn into NaN."""
     form, _ = output_form(model)
-    output = model.compute_output_shape((1, *rows.x.shape[1:]))[1:]
     targets = rows.y.shape[1:]
     columns = output[-1] if output else 1
     key = ("compile", "loss") if config.compile is not None else ("model", "factory")
@@ -207,9 +219,7 @@ def _check_targets(model: keras.Model, config: Config, rows: Rows) -> None:
                 f"received {labels[row, column]:g} in training row {row} (from 0)"
             )
     elif int(np.prod(targets)) != int(np.prod(output)):
-        raise refuse(
-            f"the output has shape {tuple(output)} a row, the targets have {tuple(targets)}"
-        )
+        raise refuse(f"the output has shape {output} a row, the targets have {targets}")
     elif form != "regression":
         flat = rows.y.reshape(len(rows), -1)
         bad = np.argwhere((flat < 0) | (flat > 1))
@@ -241,7 +251,9 @@ def output_form(model: keras.Model) -> tuple[Form, bool]:
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
     name = loss.__name__ if inspect.isfunction(loss) else _snake_case(type(loss).__name__)
-    known = name in _FORMS or hasattr(keras.losses, type(loss).__name__) or name in vars(keras.losses)
+    known = (
+        name in _FORMS or hasattr(keras.losses, type(loss).__name__) or name in vars(keras.losses)
+    )
     if known:
         return _FORMS.get(name, "regression"), bool(getattr(loss, "from_logits", False))
     return _form_by_activation(model), False
@@ -266,7 +278,7 @@ def _make(module: ModuleType, named: Named, key: Key, config: Config) -> Any:
     found = getattr(module, "InputLayer" if named.name == "Input" else named.name, None)
     if module is not keras.layers and not inspect.isclass(found):
         try:
-            module.get(named.name)  # type: ignore[attr-defined]
+            module.get(named.name)
         except (ValueError, TypeError):
             found = None
         else:
@@ -276,7 +288,7 @@ def _make(module: ModuleType, named: Named, key: Key, config: Config) -> Any:
         if named.name in ("accuracy", "acc", "crossentropy", "ce") and module is keras.metrics:
             return named.name
     if not inspect.isclass(found):
-        kind = module.__name__.rpartition(".")[2].rstrip("s")
+        kind = _KINDS[module]
         hint = suggestion(named.name, _names(module))
         raise InvalidError([config.problem(key, f"Keras has no {kind} {named.name!r}", hint)])
     try:
@@ -301,13 +313,16 @@ def _argument(name: str, value: Any, key: Key, config: Config) -> Any:
 
 def _class_of_alias(module: ModuleType, name: str) -> type | None:
     """The class behind a lower-case name such as `adam`."""
-    folded = {alias.casefold(): alias for alias in _names(module)}
+    classes = (alias for alias, value in vars(module).items() if inspect.isclass(value))
+    folded = {alias.casefold(): alias for alias in classes}
     match = folded.get(name.replace("_", "").casefold())
     return getattr(module, match) if match else None
 
 
 def _names(module: ModuleType) -> list[str]:
-    return [name for name, value in vars(module).items() if inspect.isclass(value)]
+    """Names of a module's classes, and the short names that Keras knows some losses by."""
+    short = ["mse", "mae", "mape", "msle", "bce"] if module in (keras.losses, keras.metrics) else []
+    return [*short, *(name for name, value in vars(module).items() if inspect.isclass(value))]
 
 
 def _refused(
@@ -367,10 +382,10 @@ def output_layers(model: keras.Model) -> list[keras.Layer]:
 
 
 def is_plain(model: Any) -> bool:
-    """Whether `keras.models.clone_model` can rebuild the model without losing code of the user's."""
-    return isinstance(model, keras.Model) and (
-        type(model) in _PLAIN_MODELS or type(model).__name__ == "Functional"
-    ) and hasattr(model, "_operations") and bool(getattr(model, "outputs", None))
+    """Whether `keras.models.clone_model` rebuilds the model without losing the user's own code."""
+    kind = type(model)
+    functional = kind.__name__ == "Functional" and kind.__module__.startswith("keras.")
+    return (kind is keras.Sequential or functional) and bool(model.built)
 
 
 def is_activation(layer: Any) -> bool:
@@ -524,6 +539,49 @@ def deployable(model: keras.Model, scaling: Scaling | None, rows: Rows) -> keras
     front = keras.layers.Normalization(
         mean=scaling.mean, variance=scaling.variance, name="standardize"
     )
-    whole = keras.Model(inputs, model(front(inputs)), name=f"standardized_{model.name}")
-    whole.compile(**_compile_arguments(model))
+    # The same layers in a model that is not compiled: Keras cannot load one optimizer twice.
+    inner = keras.Model(model.inputs, model.outputs, name=model.name) if is_plain(model) else model
+    whole = keras.Model(inputs, inner(front(inputs)), name=f"standardized_{model.name}")
+    if inner is not model:
+        # The very optimizer, whose state belongs to the same weights: training can go on.
+        whole.compile(**{**model._compile_config.config, "optimizer": model.optimizer})
     return whole
+
+
+def saving_obstacle(model: keras.Model) -> str | None:
+    """Why plain Keras cannot load the model from its file, tried on a file.
+
+    Args:
+        model: a built model.
+
+    Returns:
+        The user's classes with what each lacks, or else what Keras says; None when it can.
+    """
+    with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
+        path = Path(folder, "model.keras")
+        try:
+            model.save(path)
+            keras.models.load_model(path)
+        except Exception as error:  # noqa: BLE001 - the user's classes raise anything
+            return _missing_for_saving(model) or f"{type(error).__name__}: {_clean(error)}"
+    return None
+
+
+def _missing_for_saving(model: keras.Model) -> str | None:
+    """What the user's own classes lack that `keras.models.load_model` needs."""
+    found = []
+    kinds = dict.fromkeys(type(layer) for layer in model._flatten_layers())
+    for kind in kinds:
+        if kind.__module__.partition(".")[0] == "keras":
+            continue
+        lacks = []
+        if keras.saving.get_registered_name(kind) == kind.__name__:
+            lacks.append("the decorator keras.saving.register_keras_serializable()")
+        parameters = inspect.signature(kind.__init__).parameters.values()
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            lacks.append("**kwargs in __init__, handed on to super().__init__")
+        elif len(parameters) > 2 and "get_config" not in vars(kind):
+            lacks.append("get_config with its own arguments")
+        if lacks:
+            found.append(f"class {kind.__name__} lacks {' and '.join(lacks)}")
+    return "; ".join(found) or None

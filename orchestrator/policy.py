@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 from orchestrator.config import LeakyRelu, LowerLearningRate, NewSeed
@@ -62,15 +63,15 @@ def default_policy(failure: Failure) -> tuple[Remedy, ...]:
 
     A network that is dead before training cannot owe it to the learning rate, so it gets new
     seeds; one that died while it trained, or whose numbers overflowed, most often does
-    (design 9: a net killed by a high rate was never repaired by seeds, always by a cap).
+    (design, section 5: a net killed by a high rate was always repaired by a cap).
     """
     new_seed = NewSeed(times=3)
     lower = LowerLearningRate(times=3)
     leaky = LeakyRelu()
-    if failure.phase in (None, INIT):
-        return (new_seed, leaky)
     if failure.check in ("metric", "crashed"):
         return (new_seed, lower)
+    if failure.phase == INIT:
+        return (new_seed, leaky)
     if failure.check == "finite":
         return (lower, new_seed)
     return (lower, leaky, new_seed)
@@ -122,7 +123,7 @@ class Policy:
                 continue
             self._uses[name] = self._uses.get(name, 0) + 1
             self._last = _Change(rung=rung, base=base)
-            if applied.learning_rate_cap is not None and isinstance(rung, LowerLearningRate):
+            if isinstance(rung, LowerLearningRate) and applied.learning_rate_cap is not None:
                 self._caps[name] = applied.learning_rate_cap
             seed = last.settings.seed if rung.keep_seed else self._new_seed(attempts)
             settings = dataclasses.replace(applied, seed=seed)
@@ -135,7 +136,9 @@ class Policy:
         if len(attempts) < 2 or self._last is None or self._last.rung.keep:
             return last.settings
         before = attempts[-2].failure
-        same = last.failure is not None and before is not None and last.failure.check == before.check
+        same = (
+            last.failure is not None and before is not None and last.failure.check == before.check
+        )
         return self._last.base if same else last.settings
 
     def _new_seed(self, attempts: Sequence[Attempt]) -> int:
@@ -169,7 +172,9 @@ class Policy:
                 rate = last.learning_rates.get(phase) if phase is not None else None
                 if rate is None:
                     return "the attempt failed before it trained, the rate cannot be the cause"
-                # The phase may have run below this rung's last cap; a cap at or above the rate
-                # that failed would change nothing.
+                if not 0 < rate < math.inf:
+                    return f"the highest rate of phase {phase} was {rate:g}, which no cap lowers"
+                # After its change was taken back and another rung was tried, the phase has run
+                # above this rung's last cap, which did not help.
                 highest = min(rate, self._caps.get(name, rate))
                 return dataclasses.replace(base, learning_rate_cap=rung.factor * highest)

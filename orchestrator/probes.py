@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from orchestrator.verdicts import INPUT, Flow, Layer
+from orchestrator.measures import INPUT, Flow, Layer
 
 BATCH_SIZE = 1024
 """Rows of one forward pass."""
@@ -122,9 +122,11 @@ class Probe:
             prediction, counts = graph.step(tf.constant(x[start : start + batch_size]))
             predictions.append(prediction.numpy())
             arrays = [count.numpy() for count in counts]
-            totals = arrays if totals is None else [
-                total + array for total, array in zip(totals, arrays, strict=True)
-            ]
+            totals = (
+                arrays
+                if totals is None
+                else [total + array for total, array in zip(totals, arrays, strict=True)]
+            )
         return Measurement(
             layers=graph.layers(totals or []),
             flow=graph.flow,
@@ -259,7 +261,7 @@ def _with_batch_statistics(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_cell(layer: keras.Layer) -> bool:
-    """Whether the activation is applied inside a loop, whose tensors cannot be seen from outside."""
+    """Whether the activation is applied inside a loop, whose tensors cannot be seen outside."""
     kinds = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
     return isinstance(layer, (*kinds, keras.layers.RNN))
 
@@ -284,7 +286,8 @@ def describe(activation: Any) -> Activation | None:
         case keras.layers.ELU():
             return _saturating("elu", keras.activations.elu)
     name = getattr(activation, "__name__", "")
-    if getattr(keras.activations, name, None) is not activation:
+    known: Callable[[Any], Any] | None = getattr(keras.activations, name, None)
+    if known is None or known is not activation:
         return None
     if name == "relu":
         return Activation(name=name, active=_positive)
@@ -292,7 +295,7 @@ def describe(activation: Any) -> Activation | None:
         return Activation(name=name, active=lambda z: (z > 0) & (z < 6))
     if name == "leaky_relu":
         return Activation(name=name, active=None)
-    return _saturating(name, activation) if name in _SATURATING else None
+    return _saturating(name, known) if name in _SATURATING else None
 
 
 def _positive(z: tf.Tensor) -> tf.Tensor:

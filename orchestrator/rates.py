@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 
-class _Capped(keras.optimizers.schedules.LearningRateSchedule):
+class _Capped(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """A schedule under a cap, or a phase's constant rate; remembers the highest rate it gave.
 
     It lives in variables, so that a new phase needs no new trace of the training step.
@@ -33,7 +33,9 @@ class _Capped(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         """Never saved; see `Rates.plain`."""
-        raise NotImplementedError("Expected Rates.plain() around saving. Received: a capped schedule")
+        raise NotImplementedError(
+            "Expected Rates.plain() around saving. Received: a capped schedule"
+        )
 
 
 class Rates:

@@ -7,6 +7,7 @@ makes the next one.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -22,7 +23,10 @@ RunStatus = Literal["running", "passed", "exhausted", "invalid", "error", "inter
 AttemptStatus = Literal["running", "passed", "failed", "crashed", "interrupted"]
 
 UNIT_KEYS = frozenset({"active_rows", "dead_units"})
-"""Per-unit lists; they stand in `checks/*.json` and are left out of `run.json`."""
+"""Per-unit lists in what a check measured; they stand in `checks/*.json`, not in `run.json`."""
+
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+"""How JSON, which has no such numbers, writes them here."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,16 +132,19 @@ class Attempt:
     """Wall-clock time."""
 
     def skill(self) -> float | None:
-        """Lowest skill over the outputs after its last phase; None where there is none."""
-        if not self.phases:
+        """Lowest skill over the outputs after its last phase.
+
+        None where it never trained, or where any output's skill is not a finite number.
+        """
+        if not self.phases or self.phases[-1].phase == INIT:
             return None
         skills = [
             entry["skill"]
             for check in self.phases[-1].checks
             for entry in check.measured.get("outputs", ())
-            if isinstance(entry.get("skill"), float) and math.isfinite(entry["skill"])
+            if "skill" in entry
         ]
-        return min(skills) if skills else None
+        return min(skills) if skills and all(map(math.isfinite, skills)) else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,10 +215,52 @@ def jsonable(value: Any) -> Any:
     return value
 
 
-def without_units(value: Any) -> Any:
-    """The JSON value with the per-unit lists left out, as `run.json` keeps it."""
+def dump(
+    value: Any, *, indent: int | None = None, separators: tuple[str, str] | None = None
+) -> bytes:
+    """Plain JSON as UTF-8.
+
+    Args:
+        value: what `jsonable` returns.
+        indent: as `json.dumps` takes it.
+        separators: as `json.dumps` takes them.
+
+    Returns:
+        One document, without a line break at its end.
+    """
+    text = json.dumps(
+        value, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False
+    )
+    # A file name that is not UTF-8 is a lone surrogate in Python, and an escape in JSON.
+    return text.encode(errors="backslashreplace")
+
+
+def numbers(value: Any) -> Any:
+    """The JSON value with "NaN", "Infinity" and "-Infinity" read back as numbers.
+
+    A text of these very letters becomes a number too: only for what was measured.
+    """
     if isinstance(value, dict):
-        return {key: without_units(item) for key, item in value.items() if key not in UNIT_KEYS}
+        return {key: numbers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [without_units(item) for item in value]
+        return [numbers(item) for item in value]
+    return _NON_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def without_units(value: Any, *, measured: bool = False) -> Any:
+    """The JSON value with the per-unit lists left out, as `run.json` keeps it.
+
+    Args:
+        value: a record, or a part of one, as plain JSON.
+        measured: whether the value is what a check measured; elsewhere, in a column's or a
+            metric's name, the same words mean something else.
+    """
+    if isinstance(value, dict):
+        return {
+            key: without_units(item, measured=measured or key == "measured")
+            for key, item in value.items()
+            if not (measured and key in UNIT_KEYS)
+        }
+    if isinstance(value, list):
+        return [without_units(item, measured=measured) for item in value]
     return value

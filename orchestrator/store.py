@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
+import io
 import os
 import secrets
 import shutil
@@ -31,7 +31,7 @@ from orchestrator.events import (
     advance,
 )
 from orchestrator.journal import Journal
-from orchestrator.records import Attempt, Inputs, Run, jsonable, without_units
+from orchestrator.records import Attempt, Inputs, Run, dump, jsonable, without_units
 
 
 class Paths:
@@ -168,37 +168,43 @@ class Store:
                 paths.checkpoint_weights.unlink(missing_ok=True)
 
     def _derive(self, event: Event) -> None:
-        match event:
-            case EpochEnded():
-                self._append_epoch(event)
-                return
-            case PhaseEnded():
-                attempt = self.run.attempts[-1]
-                path = self.paths.attempt(event.attempt).checks(
-                    len(attempt.phases) - 1, event.phase.phase
-                )
-                _write_json(path, jsonable(event.phase))
-        if isinstance(event, AttemptStarted | PhaseEnded | AttemptEnded):
-            attempt = self.run.attempts[-1]
+        attempt = self.run.attempts[-1] if self.run.attempts else None
+        if attempt is not None and isinstance(event, AttemptStarted | PhaseEnded | AttemptEnded):
+            paths = self.paths.attempt(attempt.attempt)
             self.attempt_directory(attempt.attempt)
-            _write_json(self.paths.attempt(attempt.attempt).record, attempt_record(attempt))
-        if isinstance(event, AttemptStarted | PhaseEnded | AttemptEnded | RunEnded):
-            _write_json(self.paths.record, run_record(self.run))
+            if isinstance(event, PhaseEnded):
+                index = len(attempt.phases) - 1
+                _write_json(paths.checks(index, event.phase.phase), jsonable(event.phase))
+            _write_json(paths.record, attempt_record(attempt))
+        if isinstance(event, EpochEnded):
+            _append_epoch(self.paths.attempt(event.attempt).epochs, event)
+        # Between phases the journal, which is always synced, is enough: a sync takes longer than
+        # an epoch of a small network.
+        durable = isinstance(event, AttemptStarted | PhaseEnded | AttemptEnded | RunEnded)
+        _write_json(self.paths.record, run_record(self.run), sync=durable)
 
-    def _append_epoch(self, event: EpochEnded) -> None:
-        path = self.paths.attempt(event.attempt).epochs
-        row = {
-            "phase": event.phase,
-            "epoch": event.epoch,
-            "learning_rate": event.learning_rate,
-            **event.metrics,
-        }
-        new = not path.exists()
+
+def _append_epoch(path: Path, event: EpochEnded) -> None:
+    """Add a row; a column that is new to the file is added to all of them, empty before."""
+    own = {"phase": event.phase, "epoch": event.epoch, "learning_rate": event.learning_rate}
+    row = {**own, **{name: value for name, value in event.metrics.items() if name not in own}}
+    rows: list[dict[str, Any]] = []
+    columns: list[str] = []
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or ())
+            if not row.keys() <= set(columns):
+                rows = list(reader)
+    if row.keys() <= set(columns):
         with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+            csv.DictWriter(file, columns).writerow(row)
+        return
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, dict.fromkeys([*columns, *row]))
+    writer.writeheader()
+    writer.writerows([*rows, row])
+    _write(path, text.getvalue().encode())
 
 
 def create(
@@ -226,35 +232,45 @@ def create(
         The store, with the run's first event recorded.
     """
     now = datetime.now(UTC)
-    run_name = f"{name}-{now.astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     runs.mkdir(parents=True, exist_ok=True)
-    draft = runs / f".{run_name}"
-    draft.mkdir()
+    draft, final = _draft(runs, f"{name}-{now.astimezone():%Y%m%d-%H%M%S}")
     paths = Paths(draft)
     # The lock stays with the open file, so that the run has its owner from the first moment.
     lock = filelock.FileLock(paths.lock)
     try:
         lock.acquire(timeout=0)
         started = RunStarted(
-            run=run_name,
+            run=final.name,
             started=now.isoformat(timespec="seconds"),
             inputs=inputs,
             fingerprint=fingerprint,
         )
-        run = advance(Run(run=run_name), started, elapsed=0.0)
+        run = advance(Run(run=final.name), started, elapsed=0.0)
         _write(paths.config, config)
         _write(paths.resolved, resolved.encode())
-        _write_json(paths.environment, environment)
+        _write_json(paths.environment, jsonable(environment))
         _write_json(paths.record, run_record(run))
         Journal(paths.journal).append(started, elapsed=0.0)
-        draft.rename(runs / run_name)
+        _sync_directory(draft)
+        draft.rename(final)
     except BaseException:
         lock.release()
         shutil.rmtree(draft, ignore_errors=True)
         raise
     _sync_directory(runs)
-    paths = Paths(runs / run_name)
+    paths = Paths(final)
     return Store(paths, run, Journal(paths.journal, entries=1), lock, fingerprint)
+
+
+def _draft(runs: Path, prefix: str) -> tuple[Path, Path]:
+    """A new hidden folder, and the name that it will get, which no run has."""
+    while True:
+        final = runs / f"{prefix}-{secrets.token_hex(2)}"
+        draft = runs / f".{final.name}"
+        if not final.exists():
+            with contextlib.suppress(FileExistsError):
+                draft.mkdir()
+                return draft, final
 
 
 def run_record(run: Run) -> dict[str, Any]:
@@ -269,19 +285,26 @@ def attempt_record(attempt: Attempt) -> dict[str, Any]:
     return record
 
 
-def _write_json(path: Path, value: Any) -> None:
-    _write(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+def _write_json(path: Path, value: Any, *, sync: bool = True) -> None:
+    _write(path, dump(value, indent=1) + b"\n", sync=sync)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Replace a file by one rename; readers see the old content or the new."""
     temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_directory(path.parent)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    if sync:
+        _sync_directory(path.parent)
 
 
 def _sync_directory(path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,11 +17,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from orchestrator import data, models, policy, usercode, verdicts
+from orchestrator import data, measures, models, policy, usercode, verdicts
 from orchestrator.config import Config, PhasePlan
 from orchestrator.data import Dataset, Rows
 from orchestrator.errors import InvalidError, Problem, UserCodeError, suggestion
-from orchestrator.events import EpochEnded, Event, ModelBuilt, PhaseEnded, PhaseStarted, Progress, Warned
+from orchestrator.events import (
+    EpochEnded,
+    Event,
+    ModelBuilt,
+    PhaseEnded,
+    PhaseStarted,
+    Progress,
+    Warned,
+)
 from orchestrator.probes import Measurement, Probe
 from orchestrator.rates import Rates
 from orchestrator.records import INIT, Check, Inputs, Phase
@@ -52,9 +59,9 @@ def prepare(config: Config) -> Prepared:
     for index, reference in enumerate(config.fit.callbacks):
         usercode.find(reference, config, key=("fit", "callbacks", index))
     warnings = []
-    lost = _survives_saving(models.deployable(model, dataset.scaling, dataset.train))
-    if lost is not None:
-        warnings.append(f"the model cannot be loaded by plain Keras, weights are saved too: {lost}")
+    obstacle = models.saving_obstacle(models.deployable(model, dataset.scaling, dataset.train))
+    if obstacle is not None:
+        warnings.append(f"plain Keras cannot load the model once it is saved: {obstacle}")
     measured = Probe(model).measure(dataset.train.x[:2])
     return Prepared(
         inputs=Inputs(columns=dataset.train.columns),
@@ -114,18 +121,6 @@ def _check_gates(config: Config, model: keras.Model, dataset: Dataset) -> None:
             problems.append(config.problem(key, f"Keras logs no {gate.name!r}", hint))
     if problems:
         raise InvalidError(problems)
-
-
-def _survives_saving(model: keras.Model) -> str | None:
-    """Why the model does not come back from a `.keras` file, or None."""
-    with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
-        path = Path(folder, "model.keras")
-        try:
-            model.save(path)
-            keras.models.load_model(path)
-        except Exception as error:  # noqa: BLE001 - the user's classes raise anything
-            return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-    return None
 
 
 class _Training:
@@ -191,6 +186,7 @@ class _Training:
             epochs=self.epoch + plan.epochs,
             initial_epoch=self.epoch,
             steps_per_epoch=self.steps,
+            shuffle=False,  # the batches come shuffled
             validation_data=None if validation is None else (validation.x, validation.y),
             validation_batch_size=self.config.batch_size,
             class_weight=self.config.fit.class_weight,
@@ -302,8 +298,8 @@ class _Training:
         ]  # fmt: skip
         return dataclasses.replace(check, measured={**check.measured, "validation": entries})
 
-    def _measure(self, rows: Rows, predictions: Any) -> list[verdicts.Output]:
-        return verdicts.measure(rows.y, predictions, self.form, from_logits=self.from_logits)
+    def _measure(self, rows: Rows, predictions: Any) -> list[measures.Output]:
+        return measures.measure(rows.y, predictions, self.form, from_logits=self.from_logits)
 
     def _override_kind(self, kind: str | None) -> None:
         if kind == "regression":
@@ -327,7 +323,10 @@ class _Training:
     def non_finite(self) -> list[str]:
         """A clause for each weight, optimizer variable and loss that is not finite."""
         found = []
-        groups = [("weight", self.model.weights), ("optimizer state", self.model.optimizer.variables)]
+        groups = [
+            ("weight", self.model.weights),
+            ("optimizer state", self.model.optimizer.variables),
+        ]
         for what, variables in groups:
             for variable in variables:
                 values = np.asarray(keras.ops.convert_to_numpy(variable))
@@ -335,7 +334,9 @@ class _Training:
                     continue
                 bad = int(np.count_nonzero(~np.isfinite(values.astype(np.float32))))
                 if bad:
-                    found.append(f"{what} {variable.path} has {bad} of {values.size} values not finite")
+                    found.append(
+                        f"{what} {variable.path} has {bad} of {values.size} values not finite"
+                    )
         for epoch, loss in self.losses:
             if not np.isfinite(loss):
                 found.append(f"the loss of epoch {epoch} is {loss}")
@@ -421,7 +422,7 @@ class _Training:
             self.emit(Warned(message=f"the model was saved as weights only: {problem}"))
 
 
-class _Watch(keras.callbacks.Callback):
+class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
     """Reports epochs, sets seeds and rates, and ends an attempt that is lost."""
 
     def __init__(self, training: _Training, plan: PhasePlan) -> None:
@@ -466,7 +467,9 @@ def _non_finite_predictions(measurement: Measurement) -> list[str]:
     bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
     if not len(bad):
         return []
-    return [f"the prediction of {len(bad)} of {len(flat)} rows is not finite, first of row {bad[0]}"]
+    return [
+        f"the prediction of {len(bad)} of {len(flat)} rows is not finite, first of row {bad[0]}"
+    ]
 
 
 def _seed_generators(model: keras.Model) -> Sequence[keras.random.SeedGenerator]:
@@ -482,7 +485,7 @@ def _save(model: keras.Model, path: Path) -> str | None:
     try:
         with _replacing(path, ".keras") as temporary:
             model.save(temporary)
-    except Exception as error:  # noqa: BLE001 - the user's classes raise anything
+    except Exception as error:
         if isinstance(error, OSError):
             raise
         with _replacing(path.with_suffix(".weights.h5"), ".weights.h5") as temporary:

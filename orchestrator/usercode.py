@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,45 @@ def find(reference: str, config: Config, *, key: Key) -> Callable[..., Any]:
         raise
     for part in attribute.split("."):
         if not hasattr(function, part):
-            valid = [name for name, value in vars(function).items() if callable(value)]
-            hint = suggestion(part, valid)
+            hint = suggestion(part, _callables(function))
             raise InvalidError([config.problem(key, f"{module_name} has no {part!r}", hint)])
         function = getattr(function, part)
     if not callable(function):
         received = f"expected a function, received {type(function).__name__}"
         raise InvalidError([config.problem(key, received)])
     return function  # type: ignore[no-any-return]
+
+
+def _callables(holder: Any) -> list[str]:
+    """Public names of what can be called in a module or class."""
+    names = [name for name in dir(holder) if not name.startswith("_")]
+    return [name for name in names if callable(getattr(holder, name, None))]
+
+
+def check_arguments(
+    function: Callable[..., Any], kwargs: Mapping[str, Any], config: Config, *, key: Key
+) -> None:
+    """Refuse keyword arguments that a function does not take, or lacks, before it is called.
+
+    Args:
+        function: the user's function.
+        kwargs: what it will be called with.
+        config: the config.
+        key: where the arguments stand in the config, for messages.
+
+    Raises:
+        InvalidError: the arguments do not fit the function's signature.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # functions written in C need not have one
+        return
+    try:
+        signature.bind(**kwargs)
+    except TypeError as error:
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        hint = suggestion(unknown[0], list(signature.parameters)) if unknown else None
+        raise InvalidError([config.problem(key, f"the function has {error}", hint)]) from error
 
 
 @contextlib.contextmanager
@@ -69,7 +101,7 @@ def blamed(what: str) -> Iterator[None]:
         yield
     except OrchestratorError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever the user's code raises is the user's
+    except (Exception, SystemExit) as error:  # whatever the user's code raises is the user's
         raise UserCodeError(f"{what} raised {describe(error)}") from error
 
 
@@ -98,4 +130,3 @@ def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
 
 def _is_part(name: str | None, module_name: str) -> bool:
     return name is not None and (module_name == name or module_name.startswith(f"{name}."))
-

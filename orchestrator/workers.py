@@ -33,6 +33,7 @@ from orchestrator.errors import (
     UserCodeError,
     WorkerDiedError,
     WorkerError,
+    is_disk_full,
 )
 from orchestrator.events import Event, Progress
 from orchestrator.tasks import Prepared, Task
@@ -61,12 +62,12 @@ class Workers:
     """Starts workers and passes on what they report.
 
     Args:
-        stopping: asked several times a second; when it is true, the worker is killed and
-            `StoppedError` raised.
+        interrupted: called several times a second; raises `StoppedError` when this process was
+            asked to stop, and the worker is killed.
     """
 
-    def __init__(self, stopping: Callable[[], bool]) -> None:
-        self._stopping = stopping
+    def __init__(self, interrupted: Callable[[], None]) -> None:
+        self._interrupted = interrupted
         self._context = _start_server()
 
     def prepare(self, config: Config, log: Path) -> Prepared:
@@ -140,8 +141,7 @@ class Workers:
         heard = time.monotonic()
         while True:
             ready = multiprocessing.connection.wait([ours, process.sentinel], _POLL_SECONDS)
-            if self._stopping():
-                raise StoppedError("asked to stop")
+            self._interrupted()
             if ours in ready:
                 try:
                     message = ours.recv()
@@ -221,9 +221,7 @@ def _without_main() -> Iterator[None]:
 # ---------------------------------------------------------------------------- in the worker
 
 
-def _work(
-    connection: Connection, log: Path, work: Callable[..., Any], argument: Any
-) -> None:
+def _work(connection: Connection, log: Path, work: Callable[..., Any], argument: Any) -> None:
     """Run the work, reporting over the connection; everything printed goes to the log."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):
@@ -242,14 +240,21 @@ def _work(
         traceback.print_exc()
         last = _Raised(error)
     except BaseException as error:  # noqa: BLE001 - everything must reach the supervisor
-        traceback.print_exc()
-        lines = str(error).strip().splitlines()
-        last = _Raised(WorkerError(": ".join([type(error).__name__, *lines[:1]])))
+        last = _Raised(_translated(error))
+        with contextlib.suppress(OSError):  # the log may be on the disk that is full
+            traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
     with contextlib.suppress(BrokenPipeError):
         send(last)
     os._exit(0)  # TensorFlow's threads may take long to end
+
+
+def _translated(error: BaseException) -> OrchestratorError:
+    if isinstance(error, OSError) and is_disk_full(error):
+        return StoppedError(f"the disk is full: {error}")
+    lines = str(error).strip().splitlines()
+    return WorkerError(": ".join([type(error).__name__, *lines[:1]]))
 
 
 def _redirect(log: Path) -> None:

@@ -1,0 +1,24 @@
+"""Automatic retraining for Keras: train, check for dead units, restart until the model is healthy.
+
+`run` takes a config to a healthy model, as `orchestrate CONFIG` does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError
+
+if TYPE_CHECKING:
+    from orchestrator.launcher import run
+
+__all__ = ["InvalidError", "OrchestratorError", "UserCodeError", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load `run` when it is first used: `orchestrate --help` can do without what it needs."""
+    if name == "run":
+        from orchestrator.launcher import run  # noqa: PLC0415
+
+        return run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,232 @@
+"""The command line: the only place that catches the error tree and turns it into exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator import config as configs
+from orchestrator import records
+from orchestrator.errors import (
+    InvalidError,
+    OrchestratorError,
+    Problem,
+    StoppedError,
+    UserCodeError,
+    closest,
+)
+from orchestrator.interrupts import Interrupts
+
+_INTERNAL, _USAGE, _USER_CODE, _INTERRUPTED = 1, 2, 4, 75
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code.
+
+    Args:
+        arguments: the arguments after the program's name; default `sys.argv`.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Output is for people; a terminal that cannot show a character must not end a run.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    sys.exit(_run(given))
+
+
+def _run(given: list[str]) -> int:
+    """Run a command; every expected failure becomes one message and an exit code."""
+    report = _Report(as_json="--json" in given, debug="--debug" in given)
+    try:
+        code = cli.main(_with_command(given), prog_name="orchestrate", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "")
+        return _USAGE
+    except click.UsageError as error:
+        where = f"try: {error.ctx.command_path} --help" if error.ctx else None
+        message = error.format_message()
+        hint = _command_hint(given) or where
+        return report.problems([Problem(file="command line", message=message, hint=hint)], _USAGE)
+    except InvalidError as error:
+        return report.problems(error.problems, _USAGE, error)
+    except UserCodeError as error:
+        return report.message(str(error), _USER_CODE, error)
+    except (StoppedError, click.Abort, KeyboardInterrupt) as error:
+        return report.message(str(error) or "interrupted", _INTERRUPTED, error)
+    except BrokenPipeError:
+        return _INTERNAL
+    except OrchestratorError as error:
+        return report.message(str(error), _INTERNAL, error)
+    except Exception as error:  # noqa: BLE001 - the last net, so that nobody sees a traceback
+        text = f"internal error: {type(error).__name__}: {error}"
+        return report.message(f"{text}; --debug shows where", _INTERNAL, error)
+
+
+class _Report:
+    """Prints failures, for people on stderr or as the one JSON document on stdout."""
+
+    def __init__(self, *, as_json: bool, debug: bool) -> None:
+        self._as_json = as_json
+        self._debug = debug
+
+    def problems(
+        self, problems: Sequence[Problem], code: int, error: Exception | None = None
+    ) -> int:
+        """Report what is wrong with the command, the config or the data."""
+        self._trace(error)
+        if self._as_json:
+            _print_failure("invalid", problems)
+        for problem in problems:
+            _complain(str(problem))
+        return code
+
+    def message(self, text: str, code: int, error: Exception | BaseException) -> int:
+        """Report anything else that ended the command."""
+        self._trace(error)
+        if self._as_json:
+            status = "interrupted" if code == _INTERRUPTED else "error"
+            _print_failure(status, [Problem(file="", message=text)])
+        _complain(text)
+        return code
+
+    def _trace(self, error: BaseException | None) -> None:
+        if self._debug and error is not None:
+            traceback.print_exception(error)
+
+
+def _complain(text: str) -> None:
+    click.secho("error", fg="red", bold=True, nl=False, err=True, color=_color())
+    click.echo(f": {text}", err=True)
+
+
+def _color() -> bool | None:
+    """No colour where NO_COLOR says so (https://no-color.org), else click's own choice."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
+def _print_failure(status: str, problems: Sequence[Problem]) -> None:
+    fields = ("file", "line", "key", "message", "hint")
+    found = [{name: getattr(problem, name) for name in fields} for problem in problems]
+    _print_json({"schema": 1, "status": status, "attempts": [], "problems": found})
+
+
+def _print_json(value: Any) -> None:
+    click.echo(records.dump(value, indent=1))
+
+
+def _with_command(given: list[str]) -> list[str]:
+    """`orchestrate CONFIG` is `orchestrate run CONFIG`."""
+    if not given or given[0] in cli.commands or given[0] in ("--help", "-h", "--version"):
+        return given
+    return ["run", *given]
+
+
+def _command_hint(given: list[str]) -> str | None:
+    """What to say when the first word looks like a misspelt command."""
+    if not given or given[0] in cli.commands or Path(given[0]).exists():
+        return None
+    match = closest(given[0], list(cli.commands))
+    return f"did you mean the command {match!r}?" if match else None
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 passed, 1 internal error, 2 usage, config or data at fault, "
+    "3 no attempt passed, 4 your own code raised, 75 interrupted.",
+)
+@click.version_option(package_name="orchestrator", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Train a Keras model until its checks pass.
+
+    `orchestrate CONFIG` trains the model of a YAML config in phases, checks it after each for dead
+    units and a constant prediction, and starts again with what the restart policy says when a check
+    fails. It is short for `orchestrate run CONFIG`.
+    """
+
+
+_CONFIG_OPTIONS = (
+    click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Lay a value over the config, as in compile.optimizer.Adam.learning_rate=1e-3. "
+        "List indices count from 0. May be given more than once.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
+    click.option("--quiet", is_flag=True, help="No progress, only warnings and the result."),
+    click.option("--debug", is_flag=True, help="Show where in the code an error came up."),
+)
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that reads a config."""
+    for option in reversed(_CONFIG_OPTIONS):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--runs-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder of all runs.",
+)
+@_options
+def run(
+    config: Path,
+    runs_dir: Path,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> int:
+    """Take CONFIG to a healthy model; the main job."""
+    loaded = configs.load(config, overrides)
+    # NumPy and rich are for those who got this far; help and config errors come without.
+    from rich.console import Console  # noqa: PLC0415
+
+    from orchestrator import launcher, store, view  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    with Interrupts() as interrupts, view.View(console, quiet=quiet) as shown:
+        record, directory = launcher.launch(
+            loaded, runs_dir=runs_dir, announcer=shown, interrupts=interrupts
+        )
+    if as_json:
+        _print_json(store.run_record(record))
+    # With --json stdout is the record's alone.
+    if not (as_json and quiet):
+        (console if as_json else Console()).print(view.result(record, directory), highlight=False)
+    return record.exit_code or 0
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@_options
+def validate(
+    config: Path, overrides: tuple[str, ...], as_json: bool, quiet: bool, debug: bool
+) -> int:
+    """Build data and model of CONFIG and fit their shapes together; train and write nothing."""
+    loaded = configs.load(config, overrides)
+    from rich.console import Console  # noqa: PLC0415
+
+    from orchestrator import launcher, view  # noqa: PLC0415
+
+    with Interrupts() as interrupts, view.View(Console(stderr=True), quiet=quiet) as shown:
+        prepared = launcher.validate(loaded, announcer=shown, interrupts=interrupts)
+    if as_json:
+        _print_json({"schema": 1, "status": "valid", **records.jsonable(prepared)})
+    else:
+        Console().print(view.validated(loaded.name, prepared), highlight=False)
+    return 0

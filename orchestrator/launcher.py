@@ -1,0 +1,148 @@
+"""From a config to a finished run: checks, worker processes, run directory, loop."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+
+from orchestrator import config as configs
+from orchestrator import data, environment, loop, store
+from orchestrator.config import Config
+from orchestrator.errors import UserCodeError, WorkerDiedError
+from orchestrator.events import Warned
+from orchestrator.interrupts import Interrupts
+from orchestrator.loop import Watcher
+from orchestrator.records import Inputs, Run
+from orchestrator.tasks import Prepared
+from orchestrator.view import View
+from orchestrator.workers import Workers
+
+
+def run(
+    config: Path | str,
+    *,
+    overrides: Iterable[str] = (),
+    runs_dir: Path | str = "runs",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Take a config to a healthy model, as `orchestrate CONFIG` does.
+
+    Attempts train in processes of their own; this one never imports TensorFlow.
+
+    Args:
+        config: the YAML file.
+        overrides: `a.b=c` assignments laid over it.
+        runs_dir: folder of all runs.
+        quiet: no progress on stderr, only warnings.
+
+    Returns:
+        The run's record, the same as `run.json`.
+
+    Raises:
+        InvalidError: the config or the data is at fault; nothing was written.
+        KeyboardInterrupt: Ctrl-C; what was recorded until then stays.
+        StoppedError: SIGTERM or SIGHUP before the run began.
+    """
+    loaded = configs.load(config, overrides)
+    view = View(Console(stderr=True), quiet=quiet)
+    with Interrupts() as interrupts, view:
+        try:
+            record, _ = launch(
+                loaded, runs_dir=Path(runs_dir), announcer=view, interrupts=interrupts
+            )
+        finally:
+            if interrupts.received == signal.SIGINT:
+                raise KeyboardInterrupt
+    return store.run_record(record)
+
+
+class Announcer(Watcher, Protocol):
+    """A watcher that also tells what happens before the first attempt."""
+
+    def say(self, text: str) -> None:
+        """Tell what is going on."""
+
+    def begin(self, directory: Path) -> None:
+        """Tell where the run is recorded."""
+
+
+def validate(config: Config, *, announcer: Announcer, interrupts: Interrupts) -> Prepared:
+    """Build and shape-check what a config asks for; write and train nothing.
+
+    Args:
+        config: the config.
+        announcer: told what goes on.
+        interrupts: entered by the caller.
+
+    Returns:
+        What was found.
+
+    Raises:
+        InvalidError: the config or the data is at fault.
+        UserCodeError: the user's own code raised.
+        StoppedError: Ctrl-C or its like.
+    """
+    return _prepare(config, _workers(config, interrupts, announcer))
+
+
+def launch(
+    config: Config, *, runs_dir: Path, announcer: Announcer, interrupts: Interrupts
+) -> tuple[Run, Path]:
+    """Take a config to a finished run.
+
+    Args:
+        config: the config.
+        runs_dir: folder of all runs.
+        announcer: shown what happens.
+        interrupts: entered by the caller.
+
+    Returns:
+        The run and its directory.
+
+    Raises:
+        InvalidError: the config or the data is at fault; nothing was written.
+        StoppedError: Ctrl-C or its like before the run began; nothing was written.
+        WorkerError: our own code raised before the run began.
+    """
+    workers = _workers(config, interrupts, announcer)
+    prepared: Prepared | None = None
+    try:
+        prepared = _prepare(config, workers)
+    except (UserCodeError, WorkerDiedError):
+        # The first attempt meets the same, and records it.
+        prepared = None
+    fingerprint = None if prepared is None else prepared.fingerprint
+    with store.create(
+        runs_dir,
+        name=config.name,
+        config=config.source,
+        resolved=config.dump(),
+        environment=environment.describe(Path(config.base), fingerprint),
+        inputs=Inputs() if prepared is None else prepared.inputs,
+        fingerprint=fingerprint,
+    ) as made:
+        interrupts.patient = True
+        announcer.begin(made.paths.root)
+        for warning in () if prepared is None else prepared.warnings:
+            event = Warned(message=warning)
+            announcer.show(event, made.record(event))
+        run = loop.execute(config, made, workers.train, announcer)
+    return run, made.paths.root
+
+
+def _workers(config: Config, interrupts: Interrupts, announcer: Announcer) -> Workers:
+    """The workers; what is wrong with a file of data is said before TensorFlow is imported."""
+    if not data.has_user_code(config):
+        data.load(config)
+    announcer.say("importing TensorFlow")
+    return Workers(interrupts.check)
+
+
+def _prepare(config: Config, workers: Workers) -> Prepared:
+    with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
+        return workers.prepare(config, Path(folder, "log.txt"))

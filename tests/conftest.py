@@ -1,0 +1,74 @@
+"""Configs, models and rows that several tests use."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import config as configs
+from orchestrator import document
+from orchestrator.config import Config
+
+LINE_CODE = """
+import numpy as np
+
+def line(count=64, columns=2, slope=1.0):
+    x = np.random.default_rng(0).normal(size=(count, columns))
+    return x, slope * x.sum(axis=1)
+
+def signs(count=64):
+    x, y = line(count)
+    return x, (y > 0).astype("int64")
+"""
+"""A module of the user's with rows that any small network learns."""
+
+LINE: dict[str, Any] = {
+    "data": {"train": {"callable": "rows:line"}},
+    "model": {
+        "layers": [{"Dense": {"units": 4, "activation": "relu"}}, {"Dense": {"units": 1}}],
+    },
+    "compile": {"optimizer": {"Adam": {"learning_rate": 0.01}}, "loss": "mse"},
+    "phases": [{"name": "main", "epochs": 1}],
+}
+"""A config that needs nothing but `rows.py`."""
+
+MakeConfig = Callable[..., Config]
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {**base, **{key: value for key, value in changes.items() if value is not None}}
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Callable[..., Path]:
+    """Write `LINE`, with top-level keys changed, to a file beside the module `rows`."""
+
+    def write(code: str = "", /, **changes: Any) -> Path:
+        (tmp_path / "rows.py").write_text(LINE_CODE + code)
+        path = tmp_path / "config.yaml"
+        path.write_text(document.dump(merged(LINE, changes)))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_config(config_file: Callable[..., Path]) -> MakeConfig:
+    """The same, loaded."""
+
+    def load(code: str = "", /, **changes: Any) -> Config:
+        return configs.load(config_file(code, **changes))
+
+    return load
+
+
+@pytest.fixture(autouse=True)
+def _fresh_user_modules() -> Any:
+    """Each test has a `rows` module of its own."""
+    import sys
+
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
+    sys.modules.pop("rows", None)

@@ -1,0 +1,84 @@
+"""The error tree, what a problem looks like, and suggestions."""
+
+import errno
+import pickle
+
+import pytest
+
+from orchestrator.errors import (
+    InvalidError,
+    OrchestratorError,
+    Problem,
+    StoppedError,
+    UserCodeError,
+    closest,
+    is_disk_full,
+    suggestion,
+)
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ({}, "a.yaml: wrong"),
+        ({"line": 3}, "a.yaml:3: wrong"),
+        ({"line": 3, "key": "b.0"}, "a.yaml:3: b.0: wrong"),
+        ({"hint": "do this"}, "a.yaml: wrong; do this"),
+        ({"line": 3, "key": "b", "hint": "do this"}, "a.yaml:3: b: wrong; do this"),
+    ],
+)
+def test_a_problem_reads_file_line_key_message_hint(parts, text):
+    assert str(Problem(file="a.yaml", message="wrong", **parts)) == text
+
+
+def test_an_invalid_error_prints_every_problem_on_its_own_line():
+    problems = (Problem(file="a", message="one"), Problem(file="b", line=2, message="two"))
+    assert str(InvalidError(iter(problems))) == "a: one\nb:2: two"
+
+
+def test_an_invalid_error_keeps_its_problems_across_processes():
+    error = InvalidError([Problem(file="a", line=1, key="k", message="m", hint="h")])
+    assert pickle.loads(pickle.dumps(error)).problems == error.problems
+
+
+def test_expected_failures_are_one_tree():
+    for error in (InvalidError([]), UserCodeError("u"), StoppedError("s")):
+        assert isinstance(error, OrchestratorError)
+        assert type(pickle.loads(pickle.dumps(error))) is type(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "valid", "expected"),
+    [
+        ("epoch", ["epochs", "name"], "epochs"),
+        ("EPOCHS", ["epochs", "name"], "epochs"),
+        ("dense", ["Dense", "Dropout"], "Dense"),
+        ("zzz", ["epochs", "name"], None),
+        ("x", [], None),
+    ],
+)
+def test_closest_ignores_case_and_gives_up_on_what_is_far(name, valid, expected):
+    assert closest(name, valid) == expected
+
+
+def test_closest_can_be_asked_to_be_stricter():
+    assert closest("remedy", ["seed"]) == "seed"
+    assert closest("remedy", ["seed"], cutoff=0.8) is None
+
+
+def test_suggestion_names_the_closest_or_all_in_order():
+    assert suggestion("epoch", ["epochs", "name"]) == "did you mean 'epochs'?"
+    assert suggestion("zzz", ["name", "epochs"]) == "expected one of epochs, name"
+
+
+def test_suggestion_has_words_for_no_names_and_bounds_many():
+    assert suggestion("x", []) == "there is none to choose from"
+    assert suggestion("x", [""]) == "there is none to choose from"
+    many = suggestion("zzz", [f"column_{index:03}" for index in range(100)])
+    assert many.endswith("column_029 and 70 more")
+
+
+def test_only_a_full_disk_or_quota_counts_as_full():
+    assert is_disk_full(OSError(errno.ENOSPC, "full"))
+    assert is_disk_full(OSError(errno.EDQUOT, "quota"))
+    assert not is_disk_full(OSError(errno.EACCES, "denied"))

@@ -1,0 +1,496 @@
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import builders
+import pytest
+
+from orchestrator import loop, store
+from orchestrator.config import Config
+from orchestrator.errors import (
+    InvalidError,
+    Problem,
+    StoppedError,
+    UserCodeError,
+    WorkerDiedError,
+    WorkerError,
+)
+from orchestrator.events import (
+    AttemptEnded,
+    AttemptStarted,
+    EpochEnded,
+    Event,
+    ModelBuilt,
+    PhaseEnded,
+    PhaseStarted,
+    Progress,
+    RunEnded,
+    Warned,
+)
+from orchestrator.journal import read, replay
+from orchestrator.policy import derive_seed
+from orchestrator.records import INIT, Check, Failure, Inputs, Run, Settings, jsonable
+from orchestrator.store import Store, run_record
+from orchestrator.tasks import Task
+
+Script = Callable[[Task], Iterator[Event | Progress]]
+POLICY = {"policy": ["new_seed", "lower_learning_rate", "leaky_relu"]}
+
+
+class Watcher:
+    """Remembers what it was shown, and that it stood in the journal by then."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.shown: list[Event | Progress] = []
+        self.runs: list[Run] = []
+
+    def show(self, event: Event | Progress, run: Run) -> None:
+        self.shown.append(event)
+        self.runs.append(run)
+        if not isinstance(event, Progress):
+            last = json.loads(self.store.paths.journal.read_bytes().splitlines()[-1])
+            assert last["event"].replace("_", "") == type(event).__name__.lower()
+
+
+class FullStore(Store):
+    """A store on a disk that is full from one event on."""
+
+    full_from: type[Any] = RunEnded
+    again = True
+    """Whether it stays full."""
+
+    def record(self, event: Event) -> Run:
+        if isinstance(event, self.full_from):
+            if not self.again:
+                self.full_from = type(None)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.paths.journal))
+        return super().record(event)
+
+
+def _passing(task: Task, *, skill: float = 0.9, until: int = 3) -> Iterator[Event | Progress]:
+    """An attempt whose phases all pass."""
+    number = task.attempt
+    yield ModelBuilt(attempt=number, parameters=3, obstacles={})
+    yield PhaseEnded(attempt=number, phase=builders.phase(INIT, builders.check(skill=0.0)))
+    epoch = 0
+    for plan in task.config.phases[: until - 1]:
+        yield PhaseStarted(attempt=number, phase=plan.name, epochs=plan.epochs, learning_rate=0.1)
+        for _ in range(plan.epochs):
+            epoch += 1
+            yield Progress(step=1, steps=2)
+            yield EpochEnded(
+                attempt=number,
+                phase=plan.name,
+                epoch=epoch,
+                learning_rate=0.1,
+                metrics={"loss": 1 / epoch},
+            )
+        (task.directory / "checkpoint.keras").write_text(f"checkpoint {number}")
+        yield PhaseEnded(
+            attempt=number, phase=builders.phase(plan.name, builders.check(skill=skill))
+        )
+    (task.directory / ".model.keras").write_text(f"model {number}")
+
+
+def _failing(*, at: str = "main", name: str = "dead_neurons", skill: float | None = 0.0) -> Script:
+    """An attempt that fails a check after a phase."""
+
+    def train(task: Task) -> Iterator[Event | Progress]:
+        for event in _passing(task):
+            if isinstance(event, PhaseEnded) and event.phase.phase == at:
+                check = builders.check("fail", name=name, skill=skill)
+                yield PhaseEnded(attempt=task.attempt, phase=builders.phase(at, check))
+                return
+            yield event
+
+    return train
+
+
+def _raising(error: Exception, *, after: int = 4) -> Script:
+    """An attempt that raises after so many events."""
+
+    def train(task: Task) -> Iterator[Event | Progress]:
+        yield from itertools.islice(_passing(task), after)
+        raise error
+
+    return train
+
+
+class Trainer:
+    """Trains attempt after attempt by its script; the last script goes on for ever."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self.scripts = scripts
+        self.tasks: list[Task] = []
+
+    def __call__(self, task: Task) -> Iterator[Event | Progress]:
+        self.tasks.append(task)
+        return self.scripts[min(len(self.tasks), len(self.scripts)) - 1](task)
+
+
+class Finished:
+    """A run that was executed, and all that was seen of it."""
+
+    def __init__(
+        self, folder: Path, scripts: Sequence[Script], kind: type[Store], config: Config
+    ) -> None:
+        created = store.create(
+            folder / "runs",
+            name=config.name,
+            config=b"",
+            resolved="",
+            environment={},
+            inputs=Inputs(),
+            fingerprint="f00d",
+        )
+        self.store = kind(
+            created.paths, created.run, created._journal, created._lock, created.fingerprint
+        )
+        self.watcher = Watcher(self.store)
+        self.trainer = Trainer(*scripts)
+        with self.store:
+            self.run = loop.execute(config, self.store, self.trainer, self.watcher)
+        self.root = self.store.paths.root
+
+    @property
+    def statuses(self) -> list[str]:
+        return [attempt.status for attempt in self.run.attempts]
+
+    @property
+    def remedies(self) -> list[str | None]:
+        return [attempt.remedy for attempt in self.run.attempts]
+
+    def files(self, name: str) -> list[str]:
+        """Where files of that name lie."""
+        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob(name))
+
+
+Play = Callable[..., Finished]
+
+
+@pytest.fixture
+def play() -> Iterator[Play]:
+    with tempfile.TemporaryDirectory(dir=builders.MEMORY) as folder:
+
+        def execute(*scripts: Script, kind: type[Store] = Store, **sections: Any) -> Finished:
+            return Finished(Path(folder), scripts, kind, builders.config(**sections))
+
+        yield execute
+
+
+def _assert_recorded(finished: Finished) -> None:
+    """What was returned is what stands on the disk."""
+    record = json.loads((finished.root / "run.json").read_text())
+    assert record == run_record(finished.run)
+    assert record == run_record(replay(read(finished.root / "journal.jsonl")))
+
+
+# ------------------------------------------------------------------------------- passing
+
+
+def test_a_first_attempt_that_passes_is_accepted(play: Play) -> None:
+    done = play(_passing)
+    run = done.run
+    assert (run.status, run.exit_code, run.accepted_attempt, run.best_attempt) == (
+        "passed",
+        0,
+        1,
+        1,
+    )
+    assert run.conclusion == "attempt 1 passed"
+    assert done.statuses == ["passed"]
+    assert [phase.phase for phase in run.attempts[0].phases] == ["init", "warmup", "main"]
+    assert (done.root / "model.keras").read_text() == "model 1"
+    assert done.files("checkpoint.keras") == ["attempts/001/checkpoint.keras"]
+    _assert_recorded(done)
+
+
+def test_the_first_task_is_the_config_with_its_seed(play: Play) -> None:
+    (task,) = play(_passing).trainer.tasks
+    assert (task.attempt, task.settings, task.fingerprint) == (1, Settings(seed=7), "f00d")
+    assert task.directory.name == "001"
+    assert task.directory.is_dir()
+
+
+def test_a_failed_attempt_is_followed_by_another_until_one_passes(play: Play) -> None:
+    done = play(_failing(), _failing(at="warmup", name="finite"), _passing, restart=POLICY)
+    run = done.run
+    assert (run.status, run.exit_code, run.accepted_attempt) == ("passed", 0, 3)
+    assert run.conclusion == "attempt 3 passed after lower_learning_rate"
+    assert done.statuses == ["failed", "failed", "passed"]
+    assert done.remedies == [None, "new_seed", "lower_learning_rate"]
+    first, second, third = run.attempts
+    assert first.failure == Failure(
+        check="dead_neurons", phase="main", reason="dead_neurons says fail"
+    )
+    assert (second.cause, third.cause) == (first.failure, second.failure)
+    assert second.changed == {"seed": {"from": 7, "to": derive_seed(7, 1)}}
+    assert third.settings.learning_rate_cap == pytest.approx(0.01)
+    assert [task.settings for task in done.trainer.tasks] == [a.settings for a in run.attempts]
+    assert (done.root / "model.keras").read_text() == "model 3"
+    assert done.files("checkpoint.keras") == ["attempts/003/checkpoint.keras"]
+    _assert_recorded(done)
+
+
+def test_a_warning_does_not_stop_an_attempt(play: Play) -> None:
+    def warned(task: Task) -> Iterator[Event | Progress]:
+        yield Warned(message="weights only")
+        yield from _passing(task)
+
+    done = play(warned)
+    assert (done.run.status, done.run.warnings) == ("passed", ("weights only",))
+
+
+def test_all_checkpoints_stay_where_the_config_keeps_them(play: Play) -> None:
+    done = play(_failing(), _passing, restart=POLICY, keep="all")
+    assert done.files("checkpoint.keras") == [
+        "attempts/001/checkpoint.keras",
+        "attempts/002/checkpoint.keras",
+    ]
+
+
+# ------------------------------------------------------------------------------- exhausted
+
+
+def test_a_run_whose_policy_is_used_up_is_exhausted(play: Play) -> None:
+    done = play(_failing(), restart=POLICY)
+    run = done.run
+    assert (run.status, run.exit_code, run.accepted_attempt) == ("exhausted", 3, None)
+    assert done.remedies == [None, "new_seed", "lower_learning_rate", "leaky_relu"]
+    assert run.conclusion == "the policy has no rung left that answers this failure"
+    assert not (done.root / "model.keras").exists()
+    _assert_recorded(done)
+
+
+def test_no_more_attempts_are_made_than_allowed(play: Play) -> None:
+    done = play(_failing(), restart={"max_attempts": 2, **POLICY})
+    assert (done.run.status, done.statuses) == ("exhausted", ["failed", "failed"])
+    assert done.run.conclusion == "2 attempts were made, restart.max_attempts allows no more"
+
+
+def test_no_attempt_is_started_after_the_time(play: Play) -> None:
+    done = play(_failing(), restart={"max_seconds": 1e-9, **POLICY})
+    assert (done.run.status, done.statuses) == ("exhausted", ["failed"])
+    assert done.run.conclusion == "restart.max_seconds (1e-09) is over"
+
+
+def test_remedies_that_the_model_cannot_carry_are_passed_over(play: Play) -> None:
+    def obstructed(task: Task) -> Iterator[Event | Progress]:
+        for event in _failing()(task):
+            if isinstance(event, ModelBuilt):
+                reason = {"leaky_relu": "your own code applies relu"} if task.attempt == 1 else {}
+                event = ModelBuilt(attempt=task.attempt, parameters=3, obstacles=reason)
+            yield event
+
+    done = play(obstructed, restart={"policy": ["leaky_relu", "new_seed"]})
+    assert done.remedies == [None, "new_seed"]
+    assert done.run.attempts[1].passed_over == ("leaky_relu: your own code applies relu",)
+    # The second attempt names no obstacle, and the first one's still stands.
+    assert done.run.conclusion == (
+        "the policy has no rung left that answers this failure; "
+        "passed over: leaky_relu: your own code applies relu"
+    )
+
+
+def test_the_best_of_the_failed_attempts_keeps_its_checkpoint(play: Play) -> None:
+    scripts = [_failing(skill=skill) for skill in (0.1, 0.4, 0.4, None)]
+    done = play(*scripts, restart=POLICY)
+    assert (done.run.accepted_attempt, done.run.best_attempt) == (None, 2)
+    assert done.files("checkpoint.keras") == ["attempts/002/checkpoint.keras"]
+
+
+def test_an_untrained_attempt_is_not_the_best(play: Play) -> None:
+    done = play(
+        _failing(skill=-5.0), _failing(at=INIT, skill=0.5), restart={"policy": ["new_seed"]}
+    )
+    assert done.run.best_attempt == 1
+
+
+def test_without_any_skill_there_is_no_best(play: Play) -> None:
+    done = play(_failing(at=INIT), restart={"policy": []})
+    assert (done.run.status, done.run.best_attempt) == ("exhausted", None)
+
+
+# ------------------------------------------------------------------------------- crashes
+
+
+def test_an_attempt_whose_worker_died_is_crashed_and_the_policy_goes_on(play: Play) -> None:
+    done = play(
+        _raising(WorkerDiedError("killed by SIGKILL"), after=4),
+        _passing,
+        restart={"policy": [{"remedy": "new_seed", "when": ["crashed"]}]},
+    )
+    assert (done.run.status, done.statuses) == ("passed", ["crashed", "passed"])
+    assert done.run.attempts[0].failure == Failure(
+        check="crashed", phase="warmup", reason="killed by SIGKILL"
+    )
+    _assert_recorded(done)
+
+
+@pytest.mark.parametrize(("after", "phase"), [(0, None), (1, INIT), (3, "warmup")])
+def test_a_crash_names_its_phase(play: Play, after: int, phase: str | None) -> None:
+    done = play(_raising(WorkerDiedError("gone"), after=after), restart={"policy": []})
+    failure = done.run.attempts[0].failure
+    assert failure is not None
+    assert (done.run.status, failure.phase) == ("exhausted", phase)
+
+
+PROBLEM = Problem(file="rows.npz", message="the data changed")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "exit_code", "conclusion"),
+    [
+        (UserCodeError("your factory raised"), "error", 4, "your factory raised"),
+        (WorkerError("KeyError: x"), "error", 1, "internal error: KeyError: x"),
+        (InvalidError([PROBLEM]), "invalid", 2, "rows.npz: the data changed"),
+    ],
+)
+def test_what_no_remedy_answers_ends_the_run(
+    play: Play, error: Exception, status: str, exit_code: int, conclusion: str
+) -> None:
+    done = play(_raising(error), _passing)
+    assert (done.run.status, done.run.exit_code) == (status, exit_code)
+    assert done.run.conclusion == conclusion
+    assert done.statuses == ["crashed"]
+    failure = done.run.attempts[0].failure
+    assert failure == Failure(check="crashed", phase="warmup", reason=str(error))
+    assert done.files("checkpoint.keras") == []
+    _assert_recorded(done)
+
+
+def test_a_worker_that_ends_early_without_a_failure_has_not_passed(play: Play) -> None:
+    done = play(lambda task: _passing(task, until=2))
+    assert (done.run.status, done.run.exit_code, done.statuses) == ("error", 1, ["crashed"])
+    assert done.run.conclusion == "internal error: the worker ended after 2 of 3 phases"
+
+
+def test_an_error_that_is_not_ours_is_not_hidden(play: Play) -> None:
+    with pytest.raises(OSError, match="Input/output error"):
+        play(_raising(OSError(errno.EIO, os.strerror(errno.EIO))))
+
+
+# ------------------------------------------------------------------------------- interrupts
+
+
+def test_a_stop_leaves_an_interrupted_run_with_all_that_was_recorded(play: Play) -> None:
+    done = play(_failing(), _raising(StoppedError("asked to stop"), after=5), restart=POLICY)
+    assert (done.run.status, done.run.exit_code) == ("interrupted", 75)
+    assert done.run.conclusion == "asked to stop; what was recorded so far is kept"
+    assert done.statuses == ["failed", "interrupted"]
+    assert done.run.attempts[1].failure is None
+    assert [phase.phase for phase in done.run.attempts[1].phases] == [INIT]
+    assert done.files("checkpoint.keras") == ["attempts/001/checkpoint.keras"]
+    _assert_recorded(done)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attempts"),
+    [
+        (AttemptStarted, []),
+        (ModelBuilt, ["interrupted"]),
+        (EpochEnded, ["interrupted"]),
+        (PhaseEnded, ["interrupted"]),
+        (AttemptEnded, ["interrupted"]),
+    ],
+)
+@pytest.mark.parametrize("again", [True, False])
+def test_a_full_disk_interrupts(
+    play: Play, kind: type[Any], attempts: list[str], again: bool
+) -> None:
+    class Full(FullStore):
+        full_from = (kind, AttemptEnded, RunEnded) if again else kind  # type: ignore[assignment]
+
+    Full.again = again
+    done = play(_passing, kind=Full)
+    assert (done.run.status, done.run.exit_code, done.statuses) == ("interrupted", 75, attempts)
+    assert done.run.conclusion is not None
+    assert done.run.conclusion.startswith("the disk is full: [Errno 28] No space left on device")
+    on_disk = replay(read(done.root / "journal.jsonl"))
+    # Where not even the end could be written, the journal has no end; it reads as interrupted.
+    assert on_disk.status == ("running" if again else "interrupted")
+    if not again:
+        _assert_recorded(done)
+
+
+def test_a_disk_that_is_full_while_an_error_is_recorded_interrupts(play: Play) -> None:
+    class Full(FullStore):
+        full_from = AttemptEnded
+
+    done = play(_raising(UserCodeError("your factory raised")), kind=Full)
+    assert (done.run.status, done.run.exit_code) == ("interrupted", 75)
+    assert done.statuses == ["interrupted"]
+
+
+def test_the_worker_is_gone_before_the_end_is_recorded(play: Play) -> None:
+    order: list[str] = []
+
+    class Full(FullStore):
+        full_from = EpochEnded
+        again = False
+
+        def record(self, event: Event) -> Run:
+            order.append(type(event).__name__)
+            return super().record(event)
+
+    def train(task: Task) -> Iterator[Event | Progress]:
+        try:
+            yield from _passing(task)
+        finally:
+            order.append("worker ended")
+
+    play(train, kind=Full)
+    assert order[-4:] == ["EpochEnded", "worker ended", "AttemptEnded", "RunEnded"]
+
+
+# ------------------------------------------------------------------------------- watching
+
+
+def test_every_event_is_shown_after_it_was_recorded_and_progress_is_not_recorded(
+    play: Play,
+) -> None:
+    done = play(_failing(), _passing, restart=POLICY)
+    recorded = [entry.event for entry in read(done.root / "journal.jsonl")][1:]
+    shown = [event for event in done.watcher.shown if not isinstance(event, Progress)]
+    assert jsonable(shown) == jsonable(recorded)
+    assert done.watcher.shown.count(Progress(step=1, steps=2)) == 6
+    assert done.watcher.runs[-1] == done.run
+    assert isinstance(shown[0], AttemptStarted)
+    assert isinstance(shown[-1], RunEnded)
+
+
+def test_the_watcher_sees_the_run_after_the_event(play: Play) -> None:
+    done = play(_passing)
+    for event, run in zip(done.watcher.shown, done.watcher.runs, strict=True):
+        if isinstance(event, PhaseEnded):
+            assert run.attempts[-1].phases[-1] == event.phase
+
+
+def test_each_status_has_its_exit_code() -> None:
+    assert loop.EXIT_CODES == {
+        "passed": 0,
+        "error": 1,
+        "invalid": 2,
+        "exhausted": 3,
+        "interrupted": 75,
+    }
+    assert loop.USER_CODE_EXIT == 4
+
+
+def test_a_failing_check_is_data_whatever_it_measured(play: Play) -> None:
+    odd = Check(check="metric", verdict="fail", reason="NaN", measured={"value": float("nan")})
+
+    def train(task: Task) -> Iterator[Event | Progress]:
+        yield PhaseEnded(attempt=task.attempt, phase=builders.phase(INIT, odd))
+
+    done = play(train, restart={"policy": []})
+    assert done.run.status == "exhausted"
+    _assert_recorded(done)

@@ -1,0 +1,262 @@
+"""Models from configs: what Keras refuses, what a remedy changes, what is saved."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from orchestrator import data, models
+from orchestrator.config import Config
+from orchestrator.errors import InvalidError, UserCodeError
+from orchestrator.records import Settings
+from tests.conftest import MakeConfig
+
+layers = keras.layers
+SEED = Settings(seed=7)
+HEAD: dict[str, Any] = {"Dense": {"units": 1}}
+
+
+def built(config: Config, settings: Settings = SEED) -> keras.Model:
+    return models.build(config, settings, data.load(config).train)
+
+
+def refused(config: Config) -> list[tuple[str | None, str]]:
+    with pytest.raises(InvalidError, match=r"config\.yaml") as caught:
+        built(config)
+    return [(each.key, f"{each.message}; {each.hint}") for each in caught.value.problems]
+
+
+def test_the_first_seed_gives_the_weights_of_a_plain_keras_script(make_config: MakeConfig) -> None:
+    keras.utils.set_random_seed(7)
+    script = keras.Sequential(
+        [layers.Input((2,)), layers.Dense(4, activation="relu"), layers.Dense(1)]
+    )
+    model = built(make_config())
+    for ours, theirs in zip(model.get_weights(), script.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("layer", "key", "message"),
+    [
+        ({"Dens": {"units": 1}}, "Dens", "Keras has no layer 'Dens'; did you mean 'Dense'?"),
+        ({"Dense": {"unit": 1}}, "Dense.unit", "no argument 'unit'; did you mean 'units'?"),
+        ({"Dense": {}}, "Dense", "units"),
+        ({"Dense": {"units": -1}}, "Dense", "units"),
+        ({"Dense": {"units": 2, "activation": "rleu"}}, "Dense.activation", "did you mean 'relu'?"),
+        ({"Dense": {"units": 2, "kernel_initializer": "he_norml"}}, "Dense", "he_norml"),
+        ({"Dense": {"units": 2, "kernel_initializer": {"HeNorml": {}}}},
+         "Dense.kernel_initializer.HeNorml", "did you mean 'HeNormal'?"),
+        ({"Conv2D": {"filters": 2, "kernel_size": 3}}, "Conv2D", "ndim"),
+    ],
+)  # fmt: skip
+def test_what_keras_refuses_of_a_layer_has_its_key(
+    make_config: MakeConfig, layer: dict[str, Any], key: str, message: str
+) -> None:
+    ((found, text),) = refused(make_config(model={"layers": [layer, HEAD]}))
+    assert found == f"model.layers.0.{key}"
+    assert message in text
+
+
+def test_all_refused_layers_are_named_at_once(make_config: MakeConfig) -> None:
+    found = refused(make_config(model={"layers": [{"Dens": {}}, {"Flaten": {}}, HEAD]}))
+    assert [key for key, _ in found] == ["model.layers.0.Dens", "model.layers.1.Flaten"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "message"),
+    [
+        ({"loss": "msee"}, "compile.loss", "Keras has no loss 'msee'; did you mean"),
+        ({"loss": "mse", "optimizer": {"Adma": {}}}, "compile.optimizer", "did you mean 'Adam'?"),
+        ({"loss": "mse", "optimizer": {"Adam": {"lr": 0.1}}}, "compile.optimizer.lr",
+         "Adam has no argument 'lr'"),
+        ({"loss": "mse", "metrics": ["mea"]}, "compile.metrics.0", "Keras has no metric 'mea'"),
+    ],
+)  # fmt: skip
+def test_what_keras_refuses_of_compile_has_its_key(
+    make_config: MakeConfig, changes: dict[str, Any], key: str, message: str
+) -> None:
+    ((found, text),) = refused(make_config(compile=changes))
+    assert found == key
+    assert message in text
+
+
+def test_an_output_that_does_not_fit_the_targets_is_refused(make_config: MakeConfig) -> None:
+    ((key, text),) = refused(make_config(model={"layers": [{"Dense": {"units": 3}}]}))
+    assert key == "compile.loss"
+    assert "the output has shape (3,) a row, the targets have ()" in text
+
+
+def test_class_indices_beyond_the_units_are_refused(make_config: MakeConfig) -> None:
+    config = make_config(
+        "def three():\n    x, y = line()\n    return x, np.arange(64) % 3\n",
+        data={"train": {"callable": "rows:three"}},
+        model={"layers": [{"Dense": {"units": 2, "activation": "softmax"}}]},
+        compile={"loss": "sparse_categorical_crossentropy"},
+    )
+    ((_, text),) = refused(config)
+    assert "expected class indices from 0 to 1 for 2 units, received 2 in training row 2" in text
+
+
+def test_a_factory_gets_its_arguments_after_the_seed_is_set(make_config: MakeConfig) -> None:
+    code = """
+import keras
+def build(width):
+    dense = [keras.layers.Dense(width), keras.layers.Dense(1)]
+    return keras.Sequential([keras.layers.Input((2,)), *dense])
+"""
+    factory = {"callable": "rows:build", "kwargs": {"width": 3}}
+    config = make_config(code, model={"factory": factory})
+    first, again = built(config), built(config)
+    assert first.layers[0].units == 3
+    for one, other in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_factory_that_raises_is_the_users_fault_with_its_line(make_config: MakeConfig) -> None:
+    config = make_config(
+        "def build():\n    raise ValueError('no width')\n",
+        model={"factory": {"callable": "rows:build"}},
+    )
+    with pytest.raises(UserCodeError, match=r"ValueError: no width \(.*rows\.py:\d+, in build\)"):
+        built(config)
+
+
+def test_a_factory_must_return_a_compiled_model_without_compile(make_config: MakeConfig) -> None:
+    code = "import keras\ndef build():\n    return keras.Sequential([keras.layers.Dense(1)])\n"
+    changes = {"model": {"factory": {"callable": "rows:build"}}, "compile": {}}
+    config = make_config(code, **{**changes, "compile": {"loss": "mse"}})
+    unset = config.model_copy(update={"compile": None})
+    ((key, text),) = refused(unset)
+    assert key == "compile"
+    assert "not compiled" in text
+
+
+@pytest.mark.parametrize(
+    ("loss", "form", "from_logits"),
+    [
+        ("mse", "regression", False),
+        ("huber", "regression", False),
+        ({"BinaryCrossentropy": {"from_logits": True}}, "binary", True),
+        ("binary_crossentropy", "binary", False),
+        ("bce", "binary", False),
+    ],
+)
+def test_the_form_follows_from_the_loss(
+    make_config: MakeConfig, loss: Any, form: str, from_logits: bool
+) -> None:
+    config = make_config(data={"train": {"callable": "rows:signs"}}, compile={"loss": loss})
+    assert models.output_form(built(config)) == (form, from_logits)
+
+
+# ------------------------------------------------------------------- leaky relu
+
+
+def nested() -> keras.Model:
+    """Relu in all its places: nested, wrapped, as a layer of its own, in the output."""
+    inner = keras.Sequential(
+        [layers.Input((3, 2)), layers.TimeDistributed(layers.Dense(4, activation="relu"))],
+        name="inner",
+    )
+    inputs = keras.Input((3, 2))
+    value = layers.Flatten()(inner(inputs))
+    value = layers.ReLU(name="top")(layers.Dense(4)(value))
+    value = layers.Activation("relu6", name="six")(layers.Dense(4)(value))
+    value = layers.Dense(4, activation="relu", name="hidden")(value)
+    return keras.Model(inputs, layers.Dense(1, activation="relu", name="output")(value))
+
+
+@pytest.mark.parametrize("slope", [0.2, 0.05])
+def test_leaky_relu_takes_every_hidden_place_and_not_the_output(slope: float) -> None:
+    changed = models.with_leaky_relu(nested(), slope)
+    hidden = changed.get_layer("hidden").activation
+    wrapped = changed.get_layer("inner").layers[0].layer.activation
+    z = np.array([-1.0, 7.0], np.float32)
+    for activation in (hidden, wrapped, changed.get_layer("top")):
+        np.testing.assert_allclose(activation(z), [-slope, 7.0], rtol=1e-6)
+    np.testing.assert_allclose(changed.get_layer("six")(z), [-slope, 6.0], rtol=1e-6)
+    assert changed.get_layer("output").activation is keras.activations.relu
+
+
+def test_a_model_with_leaky_relu_comes_back_from_its_file(tmp_path: Path) -> None:
+    changed = models.with_leaky_relu(nested(), 0.05)
+    changed.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    x = np.random.default_rng(0).normal(size=(5, 3, 2)).astype(np.float32)
+    np.testing.assert_array_equal(loaded(x), changed(x))
+
+
+def test_leaky_relu_is_an_option_for_layers(make_config: MakeConfig) -> None:
+    config = make_config()
+    assert models.leaky_relu_obstacle(built(config), config) is None
+    changed = built(config, Settings(seed=7, negative_slope=0.2))
+    assert changed.layers[0].activation is keras.activations.leaky_relu
+    np.testing.assert_array_equal(changed.get_weights()[0].shape, (2, 4))
+
+
+def test_leaky_relu_is_passed_over_without_a_hidden_relu(make_config: MakeConfig) -> None:
+    config = make_config(model={"layers": [{"Dense": {"units": 1, "activation": "relu"}}]})
+    obstacle = models.leaky_relu_obstacle(built(config), config)
+    assert obstacle == "no hidden layer of the model applies relu"
+
+
+SUBCLASSED = """
+import keras
+class Mine(keras.Model):
+    def __init__(self{argument}):
+        super().__init__()
+        self.hidden = keras.layers.Dense(4, activation={activation})
+        self.head = keras.layers.Dense(1)
+    def call(self, inputs):
+        return self.head(self.hidden(inputs))
+def build({parameter}):
+    return Mine({parameter_given})
+"""
+
+
+def test_leaky_relu_is_passed_over_inside_the_users_own_class(make_config: MakeConfig) -> None:
+    code = SUBCLASSED.format(argument="", activation="'relu'", parameter="", parameter_given="")
+    config = make_config(code, model={"factory": {"callable": "rows:build"}})
+    obstacle = models.leaky_relu_obstacle(built(config), config)
+    assert obstacle is not None
+    assert "let the factory take an `activation` argument" in obstacle
+
+
+def test_a_factory_that_takes_an_activation_gets_leaky_relu(make_config: MakeConfig) -> None:
+    code = SUBCLASSED.format(
+        argument=", activation",
+        activation="activation",
+        parameter="activation='relu'",
+        parameter_given="activation",
+    )
+    config = make_config(code, model={"factory": {"callable": "rows:build"}})
+    assert models.leaky_relu_obstacle(built(config), config) is None
+    changed = built(config, Settings(seed=7, negative_slope=0.2))
+    assert changed.hidden.activation is keras.activations.leaky_relu
+
+
+# ------------------------------------------------------------------- saving
+
+
+def test_the_saved_model_standardises_by_itself(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(
+        data={"train": {"callable": "rows:line", "kwargs": {"slope": 3.0}}, "standardize": True}
+    )
+    dataset = data.load(config)
+    model = models.build(config, SEED, dataset.train)
+    models.deployable(model, dataset.scaling, dataset.train).save(tmp_path / "m.keras")
+
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+
+    raw = data.read(config, "train").x
+    expected = model.predict(dataset.train.x, verbose=0)
+    np.testing.assert_allclose(loaded.predict(raw, verbose=0), expected, rtol=1e-6, atol=1e-6)
+    assert loaded.optimizer.get_config()["learning_rate"] == pytest.approx(0.01)
+
+
+def test_a_model_without_standardisation_is_saved_as_it_is(make_config: MakeConfig) -> None:
+    config = make_config()
+    model = built(config)
+    assert models.deployable(model, None, data.load(config).train) is model

@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import builders
+import hypothesis.strategies as st
+import pytest
+from builders import LAW
+from hypothesis import given
+
+from orchestrator.config import LeakyRelu, LowerLearningRate, NewSeed
+from orchestrator.policy import Policy, Remedy, Step, default_policy, derive_seed, first_settings
+from orchestrator.records import INIT, Attempt, Failure, Settings
+
+SEED = 7
+
+
+def _walk(
+    rungs: Sequence[Remedy] | None,
+    failures: Sequence[str | tuple[str, str | None]],
+    *,
+    obstacles: dict[str, str] | None = None,
+    rate: float = 0.01,
+) -> tuple[list[Step], list[Attempt]]:
+    """Answer failures one by one, training each attempt at min(rate, cap), until no rung is left.
+
+    A failure is a check, after phase main, or a check and a phase.
+    """
+    policy = Policy(seed=SEED, rungs=rungs)
+    settings = first_settings(SEED)
+    steps: list[Step] = []
+    attempts: list[Attempt] = []
+    for number, failure in enumerate(failures, start=1):
+        name, at = (failure, "main") if isinstance(failure, str) else failure
+        highest = min(rate, settings.learning_rate_cap or math.inf)
+        rates = {} if at in (INIT, None) else {"warmup": 3 * highest, "main": highest}
+        attempts.append(builders.failed(number, name, settings=settings, at=at, rates=rates))
+        step = policy.step(attempts, obstacles or {})
+        steps.append(step)
+        if step.settings is None:
+            break
+        settings = step.settings
+    return steps, attempts
+
+
+def _names(steps: Sequence[Step]) -> list[str | None]:
+    return [None if step.rung is None else step.rung.remedy for step in steps]
+
+
+def _settings(step: Step) -> Settings:
+    assert step.settings is not None
+    return step.settings
+
+
+def test_the_first_attempt_uses_exactly_the_seed() -> None:
+    assert first_settings(3) == Settings(seed=3)
+
+
+def test_rungs_are_taken_in_order_as_often_as_they_say() -> None:
+    rungs: list[Remedy] = [NewSeed(times=2), LowerLearningRate(), LeakyRelu()]
+    steps, _ = _walk(rungs, ["dead_neurons"] * 6)
+    assert _names(steps) == ["new_seed", "new_seed", "lower_learning_rate", "leaky_relu", None]
+    assert steps[-1] == Step(rung=None, settings=None, passed_over=())
+
+
+def test_two_rungs_with_the_same_remedy_count_their_own_uses() -> None:
+    rungs: list[Remedy] = [NewSeed(when=["finite"]), NewSeed()]
+    steps, _ = _walk(rungs, ["finite", "finite", "finite"])
+    assert _names(steps) == ["new_seed", "new_seed", None]
+
+
+def test_no_rung_at_all_answers_nothing() -> None:
+    assert _names(_walk([], ["finite"])[0]) == [None]
+
+
+def test_a_rung_whose_when_does_not_match_is_kept_for_later() -> None:
+    rungs: list[Remedy] = [LowerLearningRate(when=["finite", "crashed"]), NewSeed()]
+    steps, _ = _walk(rungs, ["metric", "crashed", "metric"])
+    assert _names(steps) == ["new_seed", "lower_learning_rate", None]
+    assert [step.passed_over for step in steps] == [(), (), ()]
+
+
+def test_a_rung_that_cannot_be_applied_is_passed_over_with_its_reason_and_stays_available() -> None:
+    rungs: list[Remedy] = [LowerLearningRate(), NewSeed()]
+    steps, _ = _walk(rungs, [("dead_neurons", INIT), "dead_neurons", "dead_neurons"])
+    assert _names(steps) == ["new_seed", "lower_learning_rate", None]
+    (reason,) = steps[0].passed_over
+    assert reason == (
+        "lower_learning_rate: the attempt failed before it trained, the rate cannot be the cause"
+    )
+
+
+@pytest.mark.parametrize("at", [INIT, None])
+def test_the_rate_is_not_lowered_before_training(at: str | None) -> None:
+    steps, _ = _walk([LowerLearningRate()], [("crashed", at)])
+    assert _names(steps) == [None]
+
+
+@pytest.mark.parametrize("rate", [0.0, math.inf])
+def test_a_rate_that_no_cap_lowers_passes_the_rung_over(rate: float) -> None:
+    attempt = builders.failed(1, rates={"main": rate})
+    step = Policy(seed=SEED, rungs=[LowerLearningRate()]).step([attempt], {})
+    assert step.rung is None
+    assert f"the highest rate of phase main was {rate:g}" in step.passed_over[0]
+
+
+def test_an_obstacle_passes_leaky_relu_over() -> None:
+    steps, _ = _walk(
+        [LeakyRelu(), NewSeed()], ["dead_neurons"], obstacles={"leaky_relu": "no relu to replace"}
+    )
+    assert _names(steps) == ["new_seed"]
+    assert steps[0].passed_over == ("leaky_relu: no relu to replace",)
+
+
+def test_leaky_relu_that_is_in_force_is_passed_over() -> None:
+    rungs: list[Remedy] = [LeakyRelu(times=2), NewSeed()]
+    # The second failure is another one, so that the slope stays.
+    steps, _ = _walk(rungs, ["dead_neurons", "finite"])
+    assert _names(steps) == ["leaky_relu", "new_seed"]
+    assert steps[1].passed_over == ("leaky_relu: the slope is 0.2 already",)
+    assert _settings(steps[1]).negative_slope == 0.2
+
+
+def test_another_slope_is_another_change() -> None:
+    rungs: list[Remedy] = [LeakyRelu(negative_slope=0.01, keep=True), LeakyRelu(negative_slope=0.2)]
+    steps, _ = _walk(rungs, ["dead_neurons"] * 2)
+    assert [_settings(step).negative_slope for step in steps] == [0.01, 0.2]
+
+
+def test_the_same_check_takes_the_last_change_back() -> None:
+    steps, _ = _walk([LeakyRelu(), LowerLearningRate()], ["dead_neurons", "dead_neurons"])
+    last = _settings(steps[1])
+    assert last.negative_slope is None
+    assert last.learning_rate_cap == pytest.approx(0.001)
+
+
+def test_the_same_check_in_another_phase_takes_the_last_change_back_too() -> None:
+    steps, _ = _walk([LeakyRelu(), LowerLearningRate()], ["finite", ("finite", "warmup")])
+    assert _settings(steps[1]).negative_slope is None
+
+
+def test_keep_leaves_the_change_although_the_check_fails_again() -> None:
+    steps, _ = _walk([LeakyRelu(keep=True), LowerLearningRate()], ["dead_neurons"] * 2)
+    last = _settings(steps[1])
+    assert last.negative_slope == 0.2
+    assert last.learning_rate_cap == pytest.approx(0.001)
+
+
+def test_a_change_that_made_its_failure_vanish_stays() -> None:
+    rungs: list[Remedy] = [LeakyRelu(), LowerLearningRate(), NewSeed()]
+    steps, _ = _walk(rungs, ["dead_neurons", "finite", "finite"])
+    # The cap did not help against finite and is taken back, the slope helped and stays.
+    last = _settings(steps[2])
+    assert (last.negative_slope, last.learning_rate_cap) == (0.2, None)
+
+
+def test_the_cap_is_a_fraction_of_the_highest_rate_of_the_phase_that_failed() -> None:
+    attempt = builders.failed(1, at="warmup", rates={"warmup": 5.0, "main": 0.003})
+    step = Policy(seed=SEED, rungs=[LowerLearningRate(factor=0.01)]).step([attempt], {})
+    assert _settings(step).learning_rate_cap == pytest.approx(0.05)
+
+
+def test_a_repeated_lower_learning_rate_goes_on_from_its_own_last_cap() -> None:
+    steps, _ = _walk([LowerLearningRate(times=3)], ["finite"] * 3, rate=1.0)
+    caps = [_settings(step).learning_rate_cap for step in steps]
+    assert caps == pytest.approx([0.1, 0.01, 0.001])
+
+
+def test_the_own_last_cap_counts_after_it_was_taken_back() -> None:
+    rungs: list[Remedy] = [
+        LowerLearningRate(times=2, when=["dead_neurons", "metric"]),
+        NewSeed(when=["dead_neurons"]),
+    ]
+    policy = Policy(seed=SEED, rungs=rungs)
+    first = builders.failed(1, "dead_neurons", rates={"main": 1.0})
+    capped = _settings(policy.step([first], {}))
+    assert capped.learning_rate_cap == pytest.approx(0.1)
+    # The cap is gone when the rung comes round again, and the phase runs at 1.0.
+    again = builders.failed(2, "dead_neurons", rates={"main": 1.0})
+    step = policy.step([first, again], {})
+    assert _settings(step).learning_rate_cap == pytest.approx(0.01)
+
+
+def test_every_restart_draws_a_new_seed() -> None:
+    rungs: list[Remedy] = [LeakyRelu(), LowerLearningRate(times=2), NewSeed(times=3)]
+    _, attempts = _walk(rungs, ["dead_neurons"] * 7)
+    seeds = [attempt.settings.seed for attempt in attempts]
+    assert seeds == [SEED, *(derive_seed(SEED, count) for count in range(1, 7))]
+    assert len(set(seeds)) == 7
+
+
+def test_keep_seed_keeps_the_seed_and_the_next_one_is_fresh() -> None:
+    rungs: list[Remedy] = [LowerLearningRate(keep_seed=True), NewSeed()]
+    steps, _ = _walk(rungs, ["finite", "finite"])
+    assert _settings(steps[0]).seed == SEED
+    assert _settings(steps[1]).seed not in (SEED, derive_seed(SEED, 1))
+
+
+def test_a_derived_seed_that_was_used_is_not_drawn_again() -> None:
+    used = [
+        builders.failed(1, settings=Settings(seed=derive_seed(SEED, 2))),
+        builders.failed(2, settings=Settings(seed=SEED)),
+    ]
+    step = Policy(seed=SEED, rungs=[NewSeed()]).step(used, {})
+    assert _settings(step).seed == derive_seed(SEED, 3)
+
+
+def test_an_attempt_that_did_not_fail_has_no_answer() -> None:
+    passed = Attempt(attempt=1, status="passed", settings=Settings(seed=1))
+    with pytest.raises(ValueError, match="expected a failed attempt, received status='passed'"):
+        Policy(seed=SEED, rungs=[NewSeed()]).step([passed], {})
+
+
+@pytest.mark.parametrize(
+    ("check", "at", "remedies"),
+    [
+        ("dead_neurons", INIT, ["new_seed", "leaky_relu"]),
+        ("dead_neurons", "main", ["lower_learning_rate", "leaky_relu", "new_seed"]),
+        ("prediction_variance", "main", ["lower_learning_rate", "leaky_relu", "new_seed"]),
+        ("finite", "main", ["lower_learning_rate", "new_seed"]),
+        ("metric", "main", ["new_seed", "lower_learning_rate"]),
+        ("crashed", "main", ["new_seed", "lower_learning_rate"]),
+        ("crashed", INIT, ["new_seed", "lower_learning_rate"]),
+        ("crashed", None, ["new_seed", "lower_learning_rate"]),
+    ],
+)
+def test_without_a_policy_the_failure_chooses(
+    check: str, at: str | None, remedies: list[str]
+) -> None:
+    rungs = default_policy(Failure(check=check, phase=at, reason=""))
+    assert [rung.remedy for rung in rungs] == remedies
+    steps, _ = _walk(None, [(check, at)])
+    assert steps[0].rung == rungs[0]
+
+
+def test_without_a_policy_uses_are_counted_over_all_failures() -> None:
+    # Three new seeds were spent on networks born dead; one that died later gets none.
+    failures: list[Any] = [("dead_neurons", INIT)] * 3 + ["metric"] * 4
+    steps, _ = _walk(None, failures)
+    assert _names(steps) == ["new_seed"] * 3 + ["lower_learning_rate"] * 3 + [None]
+
+
+CHECKS = st.sampled_from(["finite", "dead_neurons", "prediction_variance", "metric", "crashed"])
+FAILURES = st.lists(st.tuples(CHECKS, st.sampled_from([INIT, "warmup", "main", None])), min_size=1)
+
+
+@st.composite
+def _rungs(draw: st.DrawFn) -> list[Remedy]:
+    made: list[Remedy] = []
+    for kind in draw(
+        st.lists(st.sampled_from([NewSeed, LowerLearningRate, LeakyRelu]), max_size=4)
+    ):
+        options: dict[str, Any] = {"times": draw(st.integers(1, 3)), "keep": draw(st.booleans())}
+        if draw(st.booleans()):
+            options["when"] = draw(st.lists(CHECKS, min_size=1))
+        if kind is not NewSeed:
+            options["keep_seed"] = draw(st.booleans())
+        made.append(kind(**options))
+    return made
+
+
+@LAW
+@given(st.none() | _rungs(), FAILURES)
+def test_there_are_never_more_steps_than_uses(
+    rungs: list[Remedy] | None, failures: list[tuple[str, str | None]]
+) -> None:
+    steps, _ = _walk(rungs, failures)
+    taken = sum(step.rung is not None for step in steps)
+    # By default three new seeds, three caps and one slope.
+    assert taken <= (7 if rungs is None else sum(rung.times for rung in rungs))
+
+
+@LAW
+@given(st.none() | _rungs(), FAILURES)
+def test_the_walk_follows_from_seed_and_failures(
+    rungs: list[Remedy] | None, failures: list[tuple[str, str | None]]
+) -> None:
+    assert _walk(rungs, failures) == _walk(rungs, failures)
+
+
+@LAW
+@given(_rungs(), FAILURES)
+def test_a_seed_repeats_only_where_a_rung_says_so(
+    rungs: list[Remedy], failures: list[tuple[str, str | None]]
+) -> None:
+    steps, attempts = _walk(rungs, failures)
+    seen = {attempts[0].settings.seed}
+    for attempt, step in zip(attempts, steps, strict=True):
+        if step.rung is None or step.settings is None:
+            continue
+        if step.rung.keep_seed:
+            assert step.settings.seed == attempt.settings.seed
+        else:
+            assert step.settings.seed not in seen
+        seen.add(step.settings.seed)
+
+
+@LAW
+@given(_rungs(), FAILURES)
+def test_a_lower_rate_is_lower_than_the_one_that_failed(
+    rungs: list[Remedy], failures: list[tuple[str, str | None]]
+) -> None:
+    steps, attempts = _walk(rungs, failures)
+    for attempt, step in zip(attempts, steps, strict=True):
+        if isinstance(step.rung, LowerLearningRate):
+            assert attempt.failure is not None
+            assert attempt.failure.phase is not None
+            cap = _settings(step).learning_rate_cap
+            assert cap is not None
+            assert 0 < cap < attempt.learning_rates[attempt.failure.phase]
+
+
+@LAW
+@given(st.integers(0, 2**32 - 1), st.integers(1, 1000))
+def test_derived_seeds_are_in_the_range_of_keras(seed: int, count: int) -> None:
+    assert 0 <= derive_seed(seed, count) < 2**32

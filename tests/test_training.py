@@ -1,0 +1,320 @@
+"""One attempt from start to end, in this process."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from orchestrator import data, training
+from orchestrator.config import Config
+from orchestrator.errors import InvalidError, UserCodeError
+from orchestrator.events import EpochEnded, Event, ModelBuilt, PhaseEnded, PhaseStarted, Progress
+from orchestrator.records import Phase, Settings
+from orchestrator.tasks import Task
+from tests.conftest import MakeConfig
+
+Train = Callable[..., list[Event]]
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Train:
+    def run(config: Config, settings: Settings | None = None, name: str = "1") -> list[Event]:
+        directory = tmp_path / name
+        directory.mkdir()
+        task = Task(
+            config=config,
+            settings=settings or Settings(seed=config.seed),
+            attempt=1,
+            directory=directory,
+            fingerprint=None,
+        )
+        events: list[Any] = []
+        training.train(task, events.append)
+        return [event for event in events if not isinstance(event, Progress)]
+
+    return run
+
+
+def phases(events: list[Event]) -> list[Phase]:
+    return [event.phase for event in events if isinstance(event, PhaseEnded)]
+
+
+def verdicts(phase: Phase) -> dict[str, str]:
+    return {check.check: check.verdict for check in phase.checks}
+
+
+DEAD = [
+    # Born dead: relu of something below zero on every row.
+    {"Dense": {"units": 3, "activation": "relu", "kernel_initializer": "zeros",
+               "bias_initializer": {"Constant": {"value": -1.0}}}},
+    {"Dense": {"units": 1}},
+]  # fmt: skip
+
+
+def test_the_events_tell_the_attempt_in_order(make_config: MakeConfig, train: Train) -> None:
+    config = make_config(
+        phases=[{"name": "one", "epochs": 2}, {"name": "two", "epochs": 1, "learning_rate": 0.001}],
+        data={"train": {"callable": "rows:line"}, "validation": {"fraction": 0.25}},
+        compile={"optimizer": {"Adam": {"learning_rate": 0.25}}, "loss": "mse", "metrics": ["mae"]},
+    )
+    events = train(config)
+    kinds = [ModelBuilt, PhaseEnded, PhaseStarted, EpochEnded, EpochEnded, PhaseEnded]
+    assert [type(event) for event in events] == [*kinds, PhaseStarted, EpochEnded, PhaseEnded]
+    epochs = [event for event in events if isinstance(event, EpochEnded)]
+    assert [(each.phase, each.epoch) for each in epochs] == [("one", 1), ("one", 2), ("two", 3)]
+    assert [each.learning_rate for each in epochs] == pytest.approx([0.25, 0.25, 0.001])
+    assert epochs[0].metrics.keys() == {"loss", "mae", "val_loss", "val_mae"}
+    last = phases(events)[-1]
+    assert last.metrics == epochs[-1].metrics
+    assert {check.verdict for check in last.checks} == {"pass"}
+    validation = last.checks[-1].measured["validation"][0]
+    assert validation["loss"] == pytest.approx(last.metrics["val_loss"], rel=1e-5)
+
+
+def test_the_same_task_gives_the_same_numbers(make_config: MakeConfig, train: Train) -> None:
+    dropout = [{"Dense": {"units": 4, "activation": "relu"}}, {"Dropout": {"rate": 0.5}}]
+    config = make_config(
+        model={"layers": [*dropout, {"Dense": {"units": 1}}]}, phases=[{"name": "a", "epochs": 3}]
+    )
+    first, again = (phases(train(config, name=name))[-1] for name in ("1", "2"))
+    assert first.metrics == again.metrics
+    other = phases(train(config, Settings(seed=1), name="3"))[-1]
+    assert other.metrics != first.metrics
+
+
+def test_every_row_is_trained_on_once_an_epoch(make_config: MakeConfig, train: Train) -> None:
+    code = """
+import keras, json, pathlib
+class Seen(keras.Model):
+    def train_step(self, data):
+        import tensorflow as tf
+        tf.py_function(lambda x: seen.extend(x.numpy().ravel().tolist()), [data[0]], [])
+        return super().train_step(data)
+seen = []
+def build():
+    inputs = keras.Input((1,))
+    return Seen(inputs, keras.layers.Dense(1)(inputs))
+def numbers():
+    return np.arange(37.0).reshape(37, 1), np.arange(37.0)
+"""
+    config = make_config(
+        code,
+        data={"train": {"callable": "rows:numbers"}},
+        model={"factory": {"callable": "rows:build"}},
+        compile={"optimizer": {"SGD": {"learning_rate": 1e-6}}, "loss": "mse"},
+        batch_size=8,
+        phases=[{"name": "a", "epochs": 2}],
+        checks={"prediction_variance": "off"},
+    )
+    train(config)
+    import rows  # type: ignore[import-not-found]  # written by the fixture
+
+    one, two = np.array(rows.seen).reshape(2, 37).tolist()
+    assert sorted(one) == sorted(two) == list(range(37))
+    assert one != two
+
+
+def test_a_network_born_dead_is_never_trained(make_config: MakeConfig, train: Train) -> None:
+    events = train(make_config(model={"layers": DEAD}))
+    (init,) = phases(events)
+    assert init.phase == "init"
+    assert verdicts(init) == {
+        "finite": "pass", "dead_neurons": "fail", "prediction_variance": "warn",
+    }  # fmt: skip
+    assert "layer dense" in init.checks[1].reason
+    assert "3 of 3 units" in init.checks[1].reason
+    assert len(events) == 2
+
+
+def test_an_attempt_that_dies_is_ended_at_the_end_of_the_epoch(
+    make_config: MakeConfig, train: Train
+) -> None:
+    # With inputs near 0 the biases decide, and the first step takes them far below 0.
+    code = "def up():\n    x, _ = line()\n    return x / 100, x[:, 0] - 100\n"
+    config = make_config(
+        code,
+        data={"train": {"callable": "rows:up"}},
+        model={
+            "layers": [
+                {"Dense": {"units": 2, "activation": "relu", "bias_initializer": "ones"}},
+                {"Dense": {"units": 1, "kernel_initializer": "ones"}},
+            ]
+        },
+        compile={"optimizer": {"SGD": {"learning_rate": 0.1}}, "loss": "mse"},
+        phases=[{"name": "a", "epochs": 50}],
+    )
+    last = phases(train(config))[-1]
+    assert last.epochs == 1
+    assert verdicts(last)["dead_neurons"] == "fail"
+    assert verdicts(last)["prediction_variance"] == "fail"
+
+
+def test_nan_behind_relu_is_found_in_the_weights(make_config: MakeConfig, train: Train) -> None:
+    """Relu maps NaN to 0 on a CPU, so that losses and predictions stay finite."""
+    code = """
+import keras
+def poison():
+    class Poison(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            kernel, bias = self.model.layers[0].get_weights()
+            self.model.layers[0].set_weights([kernel * np.nan, bias])
+    return Poison()
+"""
+    last = phases(train(make_config(code, fit={"callbacks": ["rows:poison"]})))[-1]
+    assert verdicts(last) == {
+        "finite": "fail", "dead_neurons": "not_applicable", "prediction_variance": "not_applicable",
+    }  # fmt: skip
+    assert "kernel has 8 of 8 values not finite" in last.checks[0].reason
+
+
+def test_a_loss_that_overflows_ends_the_attempt(make_config: MakeConfig, train: Train) -> None:
+    config = make_config(
+        data={"train": {"callable": "rows:line", "kwargs": {"slope": 1e6}}},
+        compile={"optimizer": {"SGD": {"learning_rate": 1e6}}, "loss": "mse"},
+        model={"layers": [{"Dense": {"units": 1}}]},
+        phases=[{"name": "a", "epochs": 50}],
+    )
+    last = phases(train(config))[-1]
+    assert verdicts(last)["finite"] == "fail"
+    assert last.epochs < 5
+
+
+def test_batch_normalisation_that_lags_is_a_warning(make_config: MakeConfig, train: Train) -> None:
+    code = "def far():\n    x, y = line()\n    return x + 1000.0, y\n"
+    config = make_config(
+        code,
+        data={"train": {"callable": "rows:far"}},
+        model={
+            "layers": [
+                # Moving statistics that never move: in inference every unit sees about -1000.
+                {"Dense": {"units": 4, "kernel_initializer": "ones"}},
+                {"BatchNormalization": {"momentum": 1.0, "gamma_initializer": "ones",
+                                        "beta_initializer": "zeros"}},
+                {"Rescaling": {"scale": -1.0}},
+                {"ReLU": {}},
+                {"Dense": {"units": 1}},
+            ]
+        },
+    )  # fmt: skip
+    events = train(config)
+    found = [verdicts(phase) for phase in phases(events)]
+    assert found[0]["dead_neurons"] == "warn"
+    assert found[-1]["dead_neurons"] == "warn"
+    assert found[-1]["prediction_variance"] == "warn"
+    assert "moving" in phases(events)[-1].checks[1].reason
+
+
+def test_a_gate_that_no_metric_feeds_is_refused(make_config: MakeConfig) -> None:
+    config = make_config(checks={"metric": {"name": "val_loss", "max": 1.0}})
+    with pytest.raises(InvalidError, match=r"Keras logs no 'val_loss'; add data\.validation"):
+        training.prepare(config)
+
+
+def test_preparing_tells_shapes_and_places(make_config: MakeConfig) -> None:
+    found = training.prepare(
+        make_config(data={"train": {"callable": "rows:line"}, "validation": {"fraction": 0.25}})
+    )
+    assert (found.rows, found.validation_rows, found.input_shape) == (48, 16, (2,))
+    assert found.parameters == 2 * 4 + 4 + 4 + 1
+    assert len(found.layers) == 1
+    assert found.warnings == ()
+
+
+def test_a_model_that_does_not_survive_saving_is_a_warning(
+    make_config: MakeConfig, train: Train, tmp_path: Path
+) -> None:
+    code = """
+import keras
+class Scale(keras.layers.Layer):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+    def call(self, inputs):
+        return inputs * self.factor
+def build():
+    inputs = keras.Input((2,))
+    hidden = keras.layers.Dense(4, activation="relu")(Scale(2.0)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(1)(hidden))
+"""
+    config = make_config(code, model={"factory": {"callable": "rows:build"}})
+    (warning,) = training.prepare(config).warnings
+    assert "class Scale lacks the decorator keras.saving.register_keras_serializable()" in warning
+    assert "**kwargs in __init__" in warning
+    assert phases(train(config))[-1].failure() is None
+
+
+def test_users_code_that_raises_while_training_is_named(
+    make_config: MakeConfig, train: Train
+) -> None:
+    code = """
+import keras
+def broken():
+    class Broken(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise RuntimeError("no disk")
+    return Broken()
+"""
+    config = make_config(code, fit={"callbacks": ["rows:broken"]})
+    with pytest.raises(UserCodeError, match=r"RuntimeError: no disk \(.*rows\.py:\d+"):
+        train(config)
+
+
+def test_classification_with_logits_and_class_weights(
+    make_config: MakeConfig, train: Train
+) -> None:
+    config = make_config(
+        data={"train": {"callable": "rows:signs"}, "standardize": True},
+        model={"layers": [{"Dense": {"units": 8, "activation": "relu"}}, {"Dense": {"units": 2}}]},
+        compile={
+            "optimizer": {"Adam": {"learning_rate": 0.05}},
+            "loss": {"SparseCategoricalCrossentropy": {"from_logits": True}},
+            "metrics": ["accuracy"],
+        },
+        phases=[{"name": "a", "epochs": 10}],
+        fit={"class_weight": {0: 1.0, 1: 2.0}},
+    )
+    last = phases(train(config))[-1]
+    (output,) = last.checks[-1].measured["outputs"]
+    assert output["kind"] == "classification"
+    assert output["skill"] > 0.5
+    assert last.metrics["accuracy"] > 0.9
+
+
+def test_the_result_takes_raw_inputs(make_config: MakeConfig, train: Train, tmp_path: Path) -> None:
+    config = make_config(data={"train": {"callable": "rows:line"}, "standardize": True})
+    last = phases(train(config))[-1]
+    loaded = keras.models.load_model(tmp_path / "1" / ".model.keras")
+    rows = data.read(config, "train")
+    loss = float(np.mean((loaded.predict(rows.x, verbose=0)[:, 0] - rows.y) ** 2))
+    assert loss == pytest.approx(last.checks[-1].measured["outputs"][0]["loss"], rel=1e-5)
+    assert int(loaded.optimizer.iterations) == 2  # 64 rows in batches of 32, one epoch
+
+
+def test_a_sample_of_the_rows_is_marked_as_inexact(make_config: MakeConfig, train: Train) -> None:
+    last = phases(train(make_config(checks={"dead_neurons": {"rows": 10}})))[-1]
+    measured = last.checks[1].measured
+    assert measured["exact"] is False
+    assert measured["layers"][0]["rows"] == 10
+
+
+def test_changed_data_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config()
+    task = Task(
+        config=config,
+        settings=Settings(seed=0),
+        attempt=1,
+        directory=tmp_path,
+        fingerprint="sha256:other",
+    )
+    with pytest.raises(InvalidError, match="the data is not what it was when the run began"):
+        training.train(task, [].append)
+
+
+def test_tensorboard_files_are_written(
+    make_config: MakeConfig, train: Train, tmp_path: Path
+) -> None:
+    train(make_config(tensorboard=True))
+    assert list((tmp_path / "1" / "tensorboard").rglob("events.out.tfevents.*"))

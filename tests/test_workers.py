@@ -1,0 +1,164 @@
+"""Worker processes: real ones, killed and hung for real."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config import Config
+from orchestrator.errors import (
+    InvalidError,
+    StoppedError,
+    UserCodeError,
+    WorkerDiedError,
+)
+from orchestrator.events import EpochEnded, Event, PhaseEnded, Progress
+from orchestrator.interrupts import Interrupts
+from orchestrator.records import Settings
+from orchestrator.tasks import Task
+from orchestrator.workers import Workers
+from tests.conftest import MakeConfig
+
+SLEEPY = """
+import keras, os, pathlib, time
+def sleepy():
+    class Sleepy(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            print("epoch", epoch, "begins")
+            pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))
+            time.sleep(600)
+    return Sleepy()
+"""
+
+
+@pytest.fixture(scope="module")
+def workers() -> Workers:
+    return Workers(lambda: None)
+
+
+def task(config: Config, tmp_path: Path) -> Task:
+    directory = tmp_path / "attempt"
+    directory.mkdir()
+    return Task(
+        config=config, settings=Settings(seed=0), attempt=1, directory=directory, fingerprint=None
+    )
+
+
+def pid_of_worker(tmp_path: Path) -> int:
+    path = tmp_path / "pid"
+    while not path.exists() or not path.read_text():
+        time.sleep(0.05)
+    return int(path.read_text())
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def test_an_attempt_reports_its_events_as_they_come(
+    workers: Workers, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    events: list[Event | Progress] = list(workers.train(task(make_config(), tmp_path)))
+    assert isinstance(events[-1], PhaseEnded)
+    assert sum(isinstance(event, EpochEnded) for event in events) == 1
+    assert (tmp_path / "attempt" / ".model.keras").exists()
+
+
+def test_what_a_worker_prints_goes_to_the_log_alone(
+    workers: Workers, make_config: MakeConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = "import os\nprint('hello from user code')\nos.write(2, b'and from below python')\n"
+    list(workers.train(task(make_config(code), tmp_path)))
+    log = (tmp_path / "attempt" / "log.txt").read_text()
+    assert "hello from user code" in log
+    assert "and from below python" in log
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_killed_worker_is_reported_with_its_signal(
+    workers: Workers, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(SLEEPY, fit={"callbacks": ["rows:sleepy"]})
+    killer = threading.Thread(target=lambda: os.kill(pid_of_worker(tmp_path), signal.SIGKILL))
+    killer.start()
+    with pytest.raises(WorkerDiedError, match="killed by SIGKILL, perhaps for want of memory"):
+        list(workers.train(task(config, tmp_path)))
+    killer.join()
+
+
+def test_a_worker_that_hangs_is_killed(
+    workers: Workers, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(SLEEPY, fit={"callbacks": ["rows:sleepy"]}, stall_timeout=60.0)
+    events: Iterator[Event | Progress] = workers.train(task(config, tmp_path))
+    next(events)  # built: the import of TensorFlow is over
+    hurried = config.model_copy(update={"stall_timeout": 2.0})
+    events.close()  # type: ignore[attr-defined]
+    (tmp_path / "attempt").rename(tmp_path / "first")
+    with pytest.raises(WorkerDiedError, match="no progress for 2 seconds"):
+        list(workers.train(task(hurried, tmp_path)))
+
+
+def test_a_request_to_stop_ends_the_worker(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(SLEEPY, fit={"callbacks": ["rows:sleepy"]})
+    with Interrupts() as interrupts:
+        interrupts.patient = True
+        workers = Workers(interrupts.check)
+
+        def stop() -> None:
+            pid_of_worker(tmp_path)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        with pytest.raises(StoppedError, match="stopped by SIGTERM"):
+            list(workers.train(task(config, tmp_path)))
+        stopper.join()
+    assert not is_alive(pid_of_worker(tmp_path))
+
+
+def test_an_abandoned_attempt_leaves_no_process(
+    workers: Workers, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    events = workers.train(task(make_config(SLEEPY, fit={"callbacks": ["rows:sleepy"]}), tmp_path))
+    for _ in range(3):  # built, init, phase started
+        next(events)
+    pid = pid_of_worker(tmp_path)
+    events.close()  # type: ignore[attr-defined]
+    assert not is_alive(pid)
+
+
+def test_users_errors_cross_to_this_process(
+    workers: Workers, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    code = "def broken():\n    raise ValueError('no rows today')\n"
+    config = make_config(code, data={"train": {"callable": "rows:broken"}})
+    with pytest.raises(UserCodeError, match="no rows today"):
+        list(workers.train(task(config, tmp_path)))
+    with pytest.raises(UserCodeError, match="no rows today"):
+        workers.prepare(config, tmp_path / "log.txt")
+    assert "Traceback" in (tmp_path / "log.txt").read_text()
+
+
+def test_problems_cross_to_this_process(
+    workers: Workers, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(model={"layers": [{"Dens": {"units": 1}}]})
+    with pytest.raises(InvalidError, match=r"config\.yaml:\d+: model\.layers\.0\.Dens"):
+        workers.prepare(config, tmp_path / "log.txt")
+
+
+def test_an_exit_in_user_code_is_the_users(
+    workers: Workers, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    code = "def leave():\n    import os\n    os._exit(3)\n"
+    config = make_config(code, data={"train": {"callable": "rows:leave"}})
+    with pytest.raises(WorkerDiedError, match="ended with exit code 3 and no result"):
+        workers.prepare(config, tmp_path / "log.txt")
