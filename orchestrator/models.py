@@ -183,7 +183,8 @@ def _compile(model: keras.Model, plan: Compile, config: Config) -> None:
     ]
     for part, module, names in parts:
         for index, named in enumerate(names):
-            key = ("compile", part, *((index,) if part == "metrics" else ()))
+            at = (index,) if part == "metrics" else ()
+            key = ("compile", part, *at, *((named.name,) if named.arguments else ()))
             try:
                 value = _make(module, named, key, config)
             except InvalidError as error:
@@ -336,6 +337,8 @@ def _refused(
             valid = [parameter for parameter in parameters if parameter != "kwargs"]
             text = f"{made.__name__} has no argument {name!r}"
             return config.problem((*key, name), text, suggestion(name, valid))
+        if f"`{name}`" in message:
+            return config.problem((*key, name), f"{made.__name__}: {message}")
         if name.endswith("activation") and isinstance(value, str) and repr(value)[1:-1] in message:
             valid = [name for name, known in vars(keras.activations).items() if callable(known)]
             return config.problem((*key, name), message, suggestion(value, valid))

@@ -58,7 +58,7 @@ def prepare(config: Config) -> Prepared:
     _check_gates(config, model, dataset)
     for index, reference in enumerate(config.fit.callbacks):
         usercode.find(reference, config, key=("fit", "callbacks", index))
-    warnings = []
+    warnings = list(_constant_targets(dataset.train))
     obstacle = models.saving_obstacle(models.deployable(model, dataset.scaling, dataset.train))
     if obstacle is not None:
         warnings.append(f"plain Keras cannot load the model once it is saved: {obstacle}")
@@ -104,6 +104,13 @@ def _load(config: Config) -> Dataset:
     # every attempt.
     keras.utils.set_random_seed(config.seed)
     return data.load(config)
+
+
+def _constant_targets(rows: Rows) -> Iterator[str]:
+    targets = rows.y.reshape(len(rows), -1)
+    for column in np.flatnonzero(np.ptp(targets, axis=0) == 0):
+        name = "the target" if targets.shape[1] == 1 else f"target {column}"
+        yield f"{name} is {targets[0, column]:g} on every training row: a constant is the best fit"
 
 
 def _check_gates(config: Config, model: keras.Model, dataset: Dataset) -> None:

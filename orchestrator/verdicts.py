@@ -30,7 +30,7 @@ def finite(found: Sequence[str]) -> Check:
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         return Check(check="finite", verdict="fail", reason=found[0] + more, measured=measured)
-    reason = "weights, optimizer state, losses and predictions are finite"
+    reason = "all weights, losses and predictions are finite"
     return Check(check="finite", verdict="pass", reason=reason, measured=measured)
 
 
@@ -166,7 +166,10 @@ def _judge_survivors(
                 "are saturated on every row"
             )
     total, units = sum(layer.dead for layer in judged), sum(layer.units for layer in judged)
-    return "pass", f"{share}; {total} of {units} in all" if total else f"no dead unit of {units}"
+    limit = f"(limit {limits.warn_above:.0%} of a layer)"
+    if not total:
+        return "pass", f"no dead unit of {units} {limit}"
+    return "pass", f"{worst.dead} of {worst.units} units of {worst.name} dead {limit}"
 
 
 def _severity(layer: Layer, limits: DeadNeurons) -> int:
@@ -257,15 +260,15 @@ def _judge(output: Output, limits: PredictionVariance, *, last: bool) -> tuple[V
         return "not_applicable", "the target is constant, so a constant prediction is right"
     if output.kind == "regression":
         value, limit = output.variance_ratio, limits.min_ratio
-        what = "variance of the prediction is {:.3g} of the target's"
+        what = "variance ratio {:.3g}"
     else:
         value, limit = output.information, limits.min_information
-        what = "information in the prediction is {:.3g} of the classes' entropy"
+        what = "information {:.3g}"
     value = math.nan if value is None else value
     skill = math.nan if output.skill is None else output.skill
-    shown = what.format(value)
+    shown = f"{what.format(value)} (limit {limit:g})"
     if not value >= limit:
-        return "fail", f"{shown} (limit {limit:g}): the prediction is constant"
+        return "fail", f"{shown}: the prediction is constant"
     shown += f", skill {skill:.3g}"
     if last and not skill >= limits.min_skill:
         return "fail", f"{shown} (limit {limits.min_skill:g}): worse than the best constant"
@@ -273,7 +276,7 @@ def _judge(output: Output, limits: PredictionVariance, *, last: bool) -> tuple[V
         return "warn", f"{shown}: no better than the best constant"
     if output.constant_class:
         return "warn", f"{shown}: every row gets the same class"
-    return "pass", f"{shown} (limit {limit:g})"
+    return "pass", shown
 
 
 def _output_entry(output: Output) -> dict[str, Any]:

@@ -70,8 +70,10 @@ def test_all_refused_layers_are_named_at_once(make_config: MakeConfig) -> None:
     [
         ({"loss": "msee"}, "compile.loss", "Keras has no loss 'msee'; did you mean"),
         ({"loss": "mse", "optimizer": {"Adma": {}}}, "compile.optimizer", "did you mean 'Adam'?"),
-        ({"loss": "mse", "optimizer": {"Adam": {"lr": 0.1}}}, "compile.optimizer.lr",
+        ({"loss": "mse", "optimizer": {"Adam": {"lr": 0.1}}}, "compile.optimizer.Adam.lr",
          "Adam has no argument 'lr'"),
+        ({"loss": "mse", "optimizer": {"Adam": {"learning_rate": 5}}},
+         "compile.optimizer.Adam.learning_rate", "should be float"),
         ({"loss": "mse", "metrics": ["mea"]}, "compile.metrics.0", "Keras has no metric 'mea'"),
     ],
 )  # fmt: skip

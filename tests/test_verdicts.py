@@ -232,7 +232,7 @@ def test_a_sample_is_marked_as_not_exact() -> None:
         exact=False,
     )
     assert check.measured["exact"] is False
-    assert check.reason == "no dead unit of 8"
+    assert check.reason == "no dead unit of 8 (limit 50% of a layer)"
 
 
 def test_the_evidence_names_every_unit() -> None:
@@ -346,7 +346,9 @@ def test_the_worst_output_decides_and_is_named() -> None:
     good, bad = REGRESSION, _with(output=1, variance_ratio=0.0)
     check = _variance(good, bad)
     assert check.verdict == "fail"
-    assert check.reason.startswith("output 1: variance of the prediction is 0 of the target's")
+    assert check.reason.startswith(
+        "output 1: variance ratio 0 (limit 0.0001): the prediction is constant"
+    )
     constant = Output(output=2, kind="regression", varies=False)
     assert _variance(good, constant).verdict == "pass"
 

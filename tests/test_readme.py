@@ -1,0 +1,62 @@
+"""What the README says works: its commands, its snippet, its example of a config."""
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from orchestrator import config as configs
+from orchestrator.cli import _run as orchestrate
+from tests import readme
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def _in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the commands are run from: a folder with the shipped configs."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_blocks_that_install_are_what_ci_runs() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    for name, block in readme.installing().items():
+        assert f"tests/readme.py {name}" in script
+        assert len(block.splitlines()) == 1
+    assert "orchestrate configs/model.yaml" in readme.installing()["run"]
+    assert "pytest" in readme.installing()["test"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_in_a_copy")
+@pytest.mark.parametrize("command", readme.commands())
+def test_every_command_works(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    program, *arguments = shlex.split(command)
+    assert program == "orchestrate"
+    assert orchestrate(arguments) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_in_a_copy")
+def test_the_snippet_works(capsys: pytest.CaptureFixture[str]) -> None:
+    (snippet,) = readme.blocks("python")
+    exec(snippet, {})
+    assert capsys.readouterr().out.startswith("passed ")
+
+
+@pytest.mark.usefixtures("_in_a_copy")
+def test_the_example_of_a_config_loads(tmp_path: Path) -> None:
+    (example,) = readme.blocks("yaml")
+    path = tmp_path / "configs" / "example.yaml"
+    path.write_text(example)
+    assert configs.load(path).name == "airfoil"
+
+
+def test_every_file_that_is_named_exists() -> None:
+    for name in ("configs/model.yaml", "configs/data/README.md", "requirements.lock", "LICENSE"):
+        assert (ROOT / name).exists()
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
