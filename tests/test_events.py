@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 
-import builders
 import pytest
 
 from orchestrator.events import (
@@ -19,6 +18,7 @@ from orchestrator.events import (
     advance,
 )
 from orchestrator.records import Failure, Inputs, Run, Settings
+from tests import builders
 
 STARTED = AttemptStarted(
     attempt=1, settings=Settings(seed=7), remedy=None, cause=None, changed={}, passed_over=()

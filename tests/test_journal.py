@@ -11,10 +11,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import builders
 import hypothesis.strategies as st
 import pytest
-from builders import LAW
 from hypothesis import given
 
 from orchestrator.errors import RecordError
@@ -33,6 +31,8 @@ from orchestrator.events import (
 )
 from orchestrator.journal import Entry, Journal, read, replay
 from orchestrator.records import Check, Failure, Inputs, Phase, Run, Settings
+from tests import builders
+from tests.builders import LAW
 
 EVENTS: list[Event] = [
     RunStarted(run="r-1", started="2026-01-01", inputs=Inputs(columns=("a",)), fingerprint="f"),

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import builders
 import pytest
 
 from orchestrator import loop, store
@@ -39,6 +38,7 @@ from orchestrator.policy import derive_seed
 from orchestrator.records import INIT, Check, Failure, Inputs, Run, Settings, jsonable
 from orchestrator.store import Store, run_record
 from orchestrator.tasks import Task
+from tests import builders
 
 Script = Callable[[Task], Iterator[Event | Progress]]
 POLICY = {"policy": ["new_seed", "lower_learning_rate", "leaky_relu"]}

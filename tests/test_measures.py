@@ -8,10 +8,10 @@ import hypothesis.strategies as st
 import numpy as np
 import numpy.typing as npt
 import pytest
-from builders import LAW
 from hypothesis import assume, given
 
 from orchestrator.measures import INPUT, Flow, Form, Layer, Output, measure
+from tests.builders import LAW
 
 
 def _normal(*shape: int, seed: int = 0) -> npt.NDArray[np.float64]:

@@ -4,15 +4,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import builders
 import hypothesis.strategies as st
 import pytest
-from builders import LAW
 from hypothesis import given
 
 from orchestrator.config import LeakyRelu, LowerLearningRate, NewSeed
 from orchestrator.policy import Policy, Remedy, Step, default_policy, derive_seed, first_settings
 from orchestrator.records import INIT, Attempt, Failure, Settings
+from tests import builders
+from tests.builders import LAW
 
 SEED = 7
 

@@ -4,11 +4,9 @@ import json
 import math
 from typing import Any
 
-import builders
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from builders import LAW
 from hypothesis import given
 
 from orchestrator.records import (
@@ -22,6 +20,8 @@ from orchestrator.records import (
     numbers,
     without_units,
 )
+from tests import builders
+from tests.builders import LAW
 
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text("abc ", max_size=4),

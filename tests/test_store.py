@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import builders
 import filelock
 import pytest
 
@@ -31,6 +30,7 @@ from orchestrator.events import (
 from orchestrator.journal import read, replay
 from orchestrator.records import Failure, Inputs, Settings
 from orchestrator.store import Store, run_record
+from tests import builders
 
 
 def _create(runs: Path, **changes: Any) -> Store:
