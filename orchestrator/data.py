@@ -511,8 +511,10 @@ def read_callable(source: CallableSource, config: Config, part: str) -> Rows:
 
 def _checked(x: Array, y: Array, name: str, names: dict[str, str]) -> Rows:
     problems = []
+    # Keras and NumPy calculate with numbers, not with truth values.
+    x, y = (array.astype(np.float32) if array.dtype.kind == "b" else array for array in (x, y))
     for role, array in (("x", x), ("y", y)):
-        if array.dtype.kind not in "fiub":
+        if array.dtype.kind not in "fiu":
             message = f"expected an array of numbers, received dtype {array.dtype}"
         elif array.ndim == 0:
             message = "expected one row per sample, received a single number"

@@ -13,7 +13,14 @@ from rich.console import Console
 from orchestrator import config as configs
 from orchestrator import data, environment, loop, store
 from orchestrator.config import Config
-from orchestrator.errors import UserCodeError, WorkerDiedError
+from orchestrator.errors import (
+    InvalidError,
+    Problem,
+    StoppedError,
+    UserCodeError,
+    WorkerDiedError,
+    is_disk_full,
+)
 from orchestrator.events import Warned
 from orchestrator.interrupts import Interrupts
 from orchestrator.loop import Watcher
@@ -46,7 +53,7 @@ def run(
     Raises:
         InvalidError: the config or the data is at fault; nothing was written.
         KeyboardInterrupt: Ctrl-C; what was recorded until then stays.
-        StoppedError: SIGTERM or SIGHUP before the run began.
+        SystemExit: SIGTERM or SIGHUP; likewise.
     """
     loaded = configs.load(config, overrides)
     view = View(Console(stderr=True), quiet=quiet)
@@ -58,6 +65,8 @@ def run(
         finally:
             if interrupts.received == signal.SIGINT:
                 raise KeyboardInterrupt
+            if interrupts.received is not None:
+                raise SystemExit(128 + interrupts.received)
     return store.run_record(record)
 
 
@@ -116,23 +125,36 @@ def launch(
     except (UserCodeError, WorkerDiedError):
         # The first attempt meets the same, and records it.
         prepared = None
-    fingerprint = None if prepared is None else prepared.fingerprint
-    with store.create(
-        runs_dir,
-        name=config.name,
-        config=config.source,
-        resolved=config.dump(),
-        environment=environment.describe(Path(config.base), fingerprint),
-        inputs=Inputs() if prepared is None else prepared.inputs,
-        fingerprint=fingerprint,
-    ) as made:
-        interrupts.patient = True
+    # From here on a signal is answered by the loop, which records it.
+    interrupts.patient = True
+    interrupts.check()
+    with _create_store(config, runs_dir, prepared) as made:
         announcer.begin(made.paths.root)
         for warning in () if prepared is None else prepared.warnings:
             event = Warned(message=warning)
             announcer.show(event, made.record(event))
         run = loop.execute(config, made, workers.train, announcer)
     return run, made.paths.root
+
+
+def _create_store(config: Config, runs_dir: Path, prepared: Prepared | None) -> store.Store:
+    fingerprint = None if prepared is None else prepared.fingerprint
+    try:
+        return store.create(
+            runs_dir,
+            name=config.name,
+            config=config.source,
+            resolved=config.dump(),
+            environment=environment.describe(Path(config.base), fingerprint),
+            inputs=Inputs() if prepared is None else prepared.inputs,
+            fingerprint=fingerprint,
+        )
+    except OSError as error:
+        if is_disk_full(error):
+            raise StoppedError(f"the disk is full: {error}") from error
+        message = f"no run can be written there: {error.strerror}"
+        problem = Problem(file=str(runs_dir), message=message, hint="choose another --runs-dir")
+        raise InvalidError([problem]) from error
 
 
 def _workers(config: Config, interrupts: Interrupts, announcer: Announcer) -> Workers:

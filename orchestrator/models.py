@@ -84,7 +84,7 @@ def build(config: Config, settings: Settings, rows: Rows) -> keras.Model:
             model = _from_factory(factory, config, slope if changed else None)
             slope = None if changed else slope
             _build_unbuilt(model, rows)
-    output = _try_call(model, config, rows)
+    _try_call(model, config, rows)
     if slope is not None:
         model = with_leaky_relu(model, slope)
     if config.compile is not None:
@@ -92,7 +92,7 @@ def build(config: Config, settings: Settings, rows: Rows) -> keras.Model:
     elif not model.compiled:
         message = "missing, and the factory's model is not compiled"
         raise InvalidError([config.problem(("compile",), message, "add compile: {loss: mse}")])
-    _check_targets(model, output, config, rows)
+    check_targets(model, config, rows)
     if not model.optimizer.built:
         # Keras refuses to load a model that was saved before its optimizer had any state.
         model.optimizer.build(model.trainable_variables)
@@ -131,8 +131,10 @@ def _first_misfit(
         try:
             value = layer(value)
         except Exception as refused:  # noqa: BLE001 - Keras raises anything
-            return config.problem(("model", "layers", index, type(layer).__name__), _clean(refused))
-    return config.problem(("model", "layers"), _clean(error))
+            return config.problem(
+                ("model", "layers", index, type(layer).__name__), describe_error(refused)
+            )
+    return config.problem(("model", "layers"), describe_error(error))
 
 
 def _from_factory(factory: Factory, config: Config, slope: float | None) -> keras.Model:
@@ -157,20 +159,26 @@ def _build_unbuilt(model: keras.Model, rows: Rows) -> None:
         model(rows.x[:1])
 
 
-def _try_call(model: keras.Model, config: Config, rows: Rows) -> tuple[int, ...]:
-    """The shape of one row's output; a model that does not take the row is the config's problem."""
+def _try_call(model: keras.Model, config: Config, rows: Rows) -> None:
+    """Run one row through the model, so that a wrong shape is the config's problem."""
     key = ("model", "layers" if isinstance(config.model, LayersModel) else "factory")
     try:
         output = model(rows.x[:1], training=False)
     except Exception as error:
         if usercode.raised_in_user_code(error):
             raise UserCodeError(f"the model raised {usercode.describe(error)}") from error
-        message = f"the model does not take inputs of shape {rows.x.shape[1:]}: {_clean(error)}"
+        message = (
+            f"the model does not take inputs of shape {rows.x.shape[1:]}: {describe_error(error)}"
+        )
         raise InvalidError([config.problem(key, message)]) from error
     if not keras.ops.is_tensor(output):
         message = f"expected a model with one output, received {type(output).__name__} of outputs"
         raise InvalidError([config.problem(key, message)])
-    return tuple(output.shape[1:])
+
+
+def output_shape(model: keras.Model, rows: Rows) -> tuple[int, ...]:
+    """Shape of one row's output; empty where the model gives one number a row."""
+    return tuple(model(rows.x[:1], training=False).shape[1:])
 
 
 def _compile(model: keras.Model, plan: Compile, config: Config) -> None:
@@ -198,9 +206,20 @@ def _compile(model: keras.Model, plan: Compile, config: Config) -> None:
     )
 
 
-def _check_targets(model: keras.Model, output: tuple[int, ...], config: Config, rows: Rows) -> None:
-    """Refuse targets that the loss cannot take, which Keras would broadcast or turn into NaN."""
-    form, _ = output_form(model)
+def check_targets(model: keras.Model, config: Config, rows: Rows) -> None:
+    """Refuse targets that the loss cannot take, which Keras would broadcast or turn into NaN.
+
+    Args:
+        model: the compiled model.
+        config: the config.
+        rows: training or validation rows.
+
+    Raises:
+        InvalidError: targets and output do not fit.
+        UserCodeError: the user's own loss or metric raised.
+    """
+    form, _ = output_form(model, rows)
+    output = output_shape(model, rows)
     targets = rows.y.shape[1:]
     columns = output[-1] if output else 1
     key = ("compile", "loss") if config.compile is not None else ("model", "factory")
@@ -235,15 +254,18 @@ def _check_targets(model: keras.Model, output: tuple[int, ...], config: Config, 
     except Exception as error:
         if usercode.raised_in_user_code(error):
             raise UserCodeError(f"the model raised {usercode.describe(error)}") from error
-        raise refuse(f"loss and metrics do not take these targets: {_clean(error)}") from error
+        raise refuse(
+            f"loss and metrics do not take these targets: {describe_error(error)}"
+        ) from error
     model.reset_metrics()
 
 
-def output_form(model: keras.Model) -> tuple[Form, bool]:
+def output_form(model: keras.Model, rows: Rows) -> tuple[Form, bool]:
     """How targets and predictions are written, by the compiled loss.
 
     Args:
         model: a compiled model with one output.
+        rows: rows with the targets, for losses that Keras does not know.
 
     Returns:
         The form, and whether predictions are logits.
@@ -257,16 +279,17 @@ def output_form(model: keras.Model) -> tuple[Form, bool]:
     )
     if known:
         return _FORMS.get(name, "regression"), bool(getattr(loss, "from_logits", False))
-    return _form_by_activation(model), False
+    return _form_by_activation(model, rows), False
 
 
-def _form_by_activation(model: keras.Model) -> Form:
+def _form_by_activation(model: keras.Model, rows: Rows) -> Form:
     """The form where the loss is the user's own: by the output activation."""
     activations = {
         getattr(vars(layer).get("activation"), "__name__", "") for layer in output_layers(model)
     }
     if "softmax" in activations:
-        return "sparse"
+        one_hot = rows.y.ndim > 1 and rows.y.shape[-1] > 1
+        return "categorical" if one_hot else "sparse"
     return "binary" if "sigmoid" in activations else "regression"
 
 
@@ -331,7 +354,7 @@ def _refused(
 ) -> Problem:
     """What Keras says of the arguments, at the argument that is unknown where one is."""
     parameters = inspect.signature(made).parameters
-    message = _clean(error)
+    message = describe_error(error)
     for name, value in arguments.items():
         if name not in parameters and name in message:
             valid = [parameter for parameter in parameters if parameter != "kwargs"]
@@ -345,10 +368,11 @@ def _refused(
     return config.problem(key, f"{made.__name__}: {message}")
 
 
-def _clean(error: Exception) -> str:
-    """The first line of Keras's message, without terminal colours and its caller's name."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or type(error).__name__
-    return text.splitlines()[0]
+def describe_error(error: Exception) -> str:
+    """The first telling line of Keras's or TensorFlow's message, without terminal colours."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()
+    told = (line for line in lines if line.strip() and "Graph execution error" not in line)
+    return next(told, type(error).__name__)
 
 
 def _snake_case(name: str) -> str:
@@ -410,7 +434,8 @@ def leaky_relu_obstacle(model: keras.Model, config: Config) -> str | None:
     factory = config.model.factory if isinstance(config.model, FactoryModel) else None
     if factory is not None and _takes_activation(factory, config):
         return None
-    outputs = {id(layer) for layer in output_layers(model)}
+    ends = output_layers(model)
+    outputs = {id(layer) for end in ends for layer in end._flatten_layers()}
     owners = [
         layer
         for layer in model._flatten_layers(include_self=False)
@@ -435,7 +460,9 @@ def _reached(model: keras.Model) -> Iterator[keras.Layer]:
             yield from _reached(layer)
         else:
             yield layer
-            if isinstance(layer, keras.layers.Wrapper):
+            if type(layer).__module__.startswith("keras."):
+                # What Keras's own layer holds stands in its config: wrapped layers, cells,
+                # activations.
                 yield from layer._flatten_layers(include_self=False)
 
 
@@ -468,8 +495,12 @@ def with_leaky_relu(model: keras.Model, slope: float) -> keras.Model:
                 settings["negative_slope"] = slope
         return type(layer).from_config(settings)
 
-    changed = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    if model.compiled:
+    compiled, model.compiled = model.compiled, False  # Keras would serialise the user's own loss
+    try:
+        changed = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    finally:
+        model.compiled = compiled
+    if compiled:
         changed.compile(**_compile_arguments(model))
     return changed
 
@@ -540,7 +571,7 @@ def deployable(model: keras.Model, scaling: Scaling | None, rows: Rows) -> keras
         return model
     inputs = keras.Input(shape=rows.x.shape[1:], name="raw")
     front = keras.layers.Normalization(
-        mean=scaling.mean, variance=scaling.variance, name="standardize"
+        mean=scaling.mean, variance=scaling.variance, name="standardize", dtype="float32"
     )
     # The same layers in a model that is not compiled: Keras cannot load one optimizer twice.
     inner = keras.Model(model.inputs, model.outputs, name=model.name) if is_plain(model) else model
@@ -566,7 +597,7 @@ def saving_obstacle(model: keras.Model) -> str | None:
             model.save(path)
             keras.models.load_model(path)
         except Exception as error:  # noqa: BLE001 - the user's classes raise anything
-            return _missing_for_saving(model) or f"{type(error).__name__}: {_clean(error)}"
+            return _missing_for_saving(model) or f"{type(error).__name__}: {describe_error(error)}"
     return None
 
 

@@ -184,6 +184,8 @@ def _count(place: list[_Call], batch_size: int) -> tf.Tensor:
 
 def _count_call(call: _Call, batch_size: int) -> tf.Tensor:
     before = call.before
+    if before.shape.rank == 1:  # one number a row
+        before = before[:, tf.newaxis]
     axis = _unit_axis(call.layer, before.shape.rank)
     if axis != before.shape.rank - 1:
         before = tf.experimental.numpy.moveaxis(before, axis, -1)

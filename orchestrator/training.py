@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,13 @@ import tensorflow as tf
 from orchestrator import data, measures, models, policy, usercode, verdicts
 from orchestrator.config import Config, PhasePlan
 from orchestrator.data import Dataset, Rows
-from orchestrator.errors import InvalidError, Problem, UserCodeError, suggestion
+from orchestrator.errors import (
+    InvalidError,
+    OrchestratorError,
+    Problem,
+    UserCodeError,
+    suggestion,
+)
 from orchestrator.events import (
     EpochEnded,
     Event,
@@ -53,16 +59,25 @@ def prepare(config: Config) -> Prepared:
         InvalidError: with what Keras or the data object to.
         UserCodeError: the user's own code raised.
     """
+    with _blamed():
+        return _prepare(config)
+
+
+def _prepare(config: Config) -> Prepared:
     dataset = _load(config)
     model = models.build(config, policy.first_settings(config.seed), dataset.train)
+    if dataset.validation is not None:
+        models.check_targets(model, config, dataset.validation)
     _check_gates(config, model, dataset)
-    for index, reference in enumerate(config.fit.callbacks):
-        usercode.find(reference, config, key=("fit", "callbacks", index))
+    _class_weight(config, model, dataset.train)
+    _user_callbacks(config)
     warnings = list(_constant_targets(dataset.train))
+    if config.restart.screen_seeds:
+        warnings.append("restart.screen_seeds: this version does not screen seeds yet")
     obstacle = models.saving_obstacle(models.deployable(model, dataset.scaling, dataset.train))
     if obstacle is not None:
         warnings.append(f"plain Keras cannot load the model once it is saved: {obstacle}")
-    measured = Probe(model).measure(dataset.train.x[:2])
+    measured = _measure_all(config, model, dataset)
     return Prepared(
         inputs=Inputs(columns=dataset.train.columns),
         fingerprint=dataset.fingerprint,
@@ -86,14 +101,69 @@ def train(task: Task, emit: Emit) -> None:
         InvalidError: the data is not what the run began with.
         UserCodeError: the user's own code raised.
     """
-    try:
+    with _blamed():
         _Training(task, emit).run()
-    except (InvalidError, UserCodeError):
+
+
+@contextlib.contextmanager
+def _blamed() -> Iterator[None]:
+    """Tell what the user's code raised somewhere below Keras from what is our own fault."""
+    try:
+        yield
+    except OrchestratorError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if usercode.raised_in_user_code(error):
             raise UserCodeError(f"your code raised {usercode.describe(error)}") from error
         raise
+
+
+def _measure_all(config: Config, model: keras.Model, dataset: Dataset) -> Measurement:
+    """Run every row through the model, for what only some rows show, such as a wrong index."""
+    probe = Probe(model)
+    key = ("model",)
+    try:
+        measured = probe.measure(dataset.train.x)
+        if dataset.validation is not None:
+            probe.measure(dataset.validation.x)
+    except tf.errors.InvalidArgumentError as error:
+        message = f"the model does not take every row: {models.describe_error(error)}"
+        raise InvalidError([config.problem(key, message)]) from error
+    return measured
+
+
+def _class_weight(config: Config, model: keras.Model, rows: Rows) -> dict[int, float] | None:
+    """The weight of every class, 1 where the config gives none."""
+    given = config.fit.class_weight
+    if not given:
+        return None
+    form, _ = models.output_form(model, rows)
+    if form == "regression":
+        message = "class weights need a classification, the loss is one of regression"
+        raise InvalidError([config.problem(("fit", "class_weight"), message)])
+    output = models.output_shape(model, rows)
+    classes = max(output[-1] if output else 1, 2)
+    unknown = [label for label in given if not 0 <= label < classes]
+    if unknown:
+        message = f"expected classes from 0 to {classes - 1}, received {unknown[0]}"
+        raise InvalidError([config.problem(("fit", "class_weight"), message)])
+    return {label: given.get(label, 1.0) for label in range(classes)}
+
+
+def _user_callbacks(config: Config) -> list[keras.callbacks.Callback]:
+    """The callbacks that the config names, made anew."""
+    callbacks = []
+    for index, reference in enumerate(config.fit.callbacks):
+        key = ("fit", "callbacks", index)
+        function = usercode.find(reference, config, key=key)
+        usercode.check_arguments(function, {}, config, key=key)
+        with usercode.blamed(f"the callback function {reference}"):
+            callback = function()
+        if not isinstance(callback, keras.callbacks.Callback):
+            message = f"expected a keras callback, received {type(callback).__name__}"
+            raise InvalidError([config.problem(key, message)])
+        callbacks.append(callback)
+    return callbacks
 
 
 def _load(config: Config) -> Dataset:
@@ -115,7 +185,7 @@ def _constant_targets(rows: Rows) -> Iterator[str]:
 
 def _check_gates(config: Config, model: keras.Model, dataset: Dataset) -> None:
     rows = dataset.train
-    names = list(model.test_on_batch(rows.x[:2], rows.y[:2], return_dict=True))
+    names = list(_scalars(model.test_on_batch(rows.x[:2], rows.y[:2], return_dict=True)))
     if dataset.validation is not None:
         names += [f"val_{name}" for name in names]
     problems: list[Problem] = []
@@ -145,7 +215,8 @@ class _Training:
         self.rows = self.dataset.train
         self.model = models.build(task.config, task.settings, self.rows)
         self.probe = Probe(self.model)
-        self.form, self.from_logits = models.output_form(self.model)
+        self.form, self.from_logits = models.output_form(self.model, self.rows)
+        self.class_weight = _class_weight(self.config, self.model, self.rows)
         if self.config.checks.prediction_variance is not None:
             self._override_kind(self.config.checks.prediction_variance.kind)
         self.rates = Rates(self.model.optimizer, task.settings.learning_rate_cap)
@@ -196,7 +267,7 @@ class _Training:
             shuffle=False,  # the batches come shuffled
             validation_data=None if validation is None else (validation.x, validation.y),
             validation_batch_size=self.config.batch_size,
-            class_weight=self.config.fit.class_weight,
+            class_weight=self.class_weight,
             callbacks=[*self.callbacks, watch],
             verbose=0,
         )
@@ -312,7 +383,8 @@ class _Training:
         if kind == "regression":
             self.form, self.from_logits = "regression", False
         elif kind == "classification" and self.form == "regression":
-            units = self.model.output_shape[-1]
+            shape = models.output_shape(self.model, self.rows)
+            units = shape[-1] if shape else 1
             one_hot = self.rows.y.ndim > 1 and self.rows.y.shape[-1] == units
             self.form = "binary" if units == 1 else "categorical" if one_hot else "sparse"
 
@@ -360,16 +432,15 @@ class _Training:
         if self.config.checks.dead_neurons is None:
             return False
         rows = self.checked_rows.x
-        for x in (rows[: min(len(rows), 256)], rows):
-            measurement = self.probe.measure(x)
-            if not verdicts.cut(measurement.layers, measurement.flow)[1]:
+        for x in (rows[:256], rows):  # a live unit mostly shows in the first few rows
+            found = self.probe.measure(x)
+            if not verdicts.cut(found.layers, found.flow)[1]:
                 return False
-        if self.probe.has_batch_normalization:
-            measurement = self.probe.measure(
-                rows, batch_size=self.config.batch_size, batch_statistics=True
-            )
-            return bool(verdicts.cut(measurement.layers, measurement.flow)[1])
-        return True
+        if not self.probe.has_batch_normalization:
+            return True
+        batch = self.probe.measure(rows, batch_size=self.config.batch_size, batch_statistics=True)
+        judged = map(verdicts.livelier, found.layers, batch.layers)
+        return bool(verdicts.cut(list(judged), found.flow)[1])
 
     def seed_epoch(self, epoch: int) -> None:
         """Set the generators of Dropout and noise layers from seed and epoch alone.
@@ -401,16 +472,7 @@ class _Training:
         return endless.prefetch(tf.data.AUTOTUNE)
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
-        callbacks = []
-        for index, reference in enumerate(self.config.fit.callbacks):
-            key = ("fit", "callbacks", index)
-            function = usercode.find(reference, self.config, key=key)
-            with usercode.blamed(f"the callback function {reference}"):
-                callback = function()
-            if not isinstance(callback, keras.callbacks.Callback):
-                message = f"expected a keras callback, received {type(callback).__name__}"
-                raise InvalidError([self.config.problem(key, message)])
-            callbacks.append(callback)
+        callbacks = _user_callbacks(self.config)
         if self.config.tensorboard:
             folder = str(self.task.directory / "tensorboard")
             callbacks.append(keras.callbacks.TensorBoard(folder, histogram_freq=1))
@@ -452,7 +514,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         training = self._training
-        self.logs = {name: float(value) for name, value in (logs or {}).items()}
+        self.logs = _scalars(logs or {})
         self.epochs += 1
         training.epoch = epoch + 1
         training.losses.append((epoch + 1, self.logs.get("loss", 0.0)))
@@ -467,6 +529,21 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         )
         if self.epochs < self._plan.epochs and training.is_lost():
             self.model.stop_training = True
+
+
+def _scalars(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Logged values as numbers; a metric of several values gets `_0`, `_1`, … behind its name."""
+    found = {}
+    for name, value in logs.items():
+        try:
+            array = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            continue
+        if array.size == 1:
+            found[name] = float(array.item())
+        else:
+            found |= {f"{name}_{index}": float(each) for index, each in enumerate(array.flat)}
+    return found
 
 
 def _non_finite_predictions(measurement: Measurement) -> list[str]:

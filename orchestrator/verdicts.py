@@ -49,7 +49,7 @@ def cut(layers: Sequence[Layer], flow: Flow) -> tuple[list[int], list[int]]:
 
 def needs_batch_statistics(layers: Sequence[Layer], limits: DeadNeurons) -> bool:
     """Whether a layer is dead enough for the verdict to hang on BatchNorm's moving statistics."""
-    return any(layer.dead_fraction > limits.warn_above for layer in layers)
+    return any(_severity(layer, limits) > 0 for layer in layers)
 
 
 def dead_neurons(
@@ -80,7 +80,7 @@ def dead_neurons(
     """
     if not layers:
         return not_applicable("dead_neurons", "no layer applies an activation with dead units")
-    judged = [_livelier(*pair) for pair in zip(layers, batch_layers or layers, strict=True)]
+    judged = [livelier(*pair) for pair in zip(layers, batch_layers or layers, strict=True)]
     worst = max(judged, key=lambda layer: layer.dead_fraction)
     measured = {
         "worst_layer": worst.name,
@@ -106,7 +106,7 @@ def dead_neurons(
     )
 
 
-def _livelier(moving: Layer, batch: Layer) -> Layer:
+def livelier(moving: Layer, batch: Layer) -> Layer:
     """The layer as it counts: a unit that only BatchNorm's moving statistics kill is not dead."""
     return batch if batch.dead < moving.dead else moving
 

@@ -145,7 +145,7 @@ class Workers:
             if ours in ready:
                 try:
                     message = ours.recv()
-                except EOFError:
+                except (EOFError, OSError):  # killed between two messages, or in the midst of one
                     raise _death(process) from None
                 heard = time.monotonic()
                 yield message
@@ -253,7 +253,9 @@ def _work(connection: Connection, log: Path, work: Callable[..., Any], argument:
 def _translated(error: BaseException) -> OrchestratorError:
     if isinstance(error, OSError) and is_disk_full(error):
         return StoppedError(f"the disk is full: {error}")
-    lines = str(error).strip().splitlines()
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if lines[1:] and lines[0].startswith("Graph execution error"):
+        del lines[0]
     return WorkerError(": ".join([type(error).__name__, *lines[:1]]))
 
 

@@ -187,6 +187,12 @@ def test_what_only_keras_can_judge_is_invalid_and_writes_nothing(
     assert set(tmp_path.iterdir()) - before <= {tmp_path / "__pycache__"}
 
 
+def test_a_folder_that_cannot_be_written_is_said(config_file: Write, capsys: Capture) -> None:
+    path = config_file()
+    assert orchestrate([str(path), "--runs-dir", str(path.parent / "rows.py" / "runs")]) == 2
+    assert "rows.py/runs: no run can be written there: Not a directory" in capsys.readouterr().err
+
+
 def test_validate_says_the_same_as_the_run(config_file: Write, capsys: Capture) -> None:
     path = config_file(model={"layers": [{"Dens": {"units": 1}}]})
     assert orchestrate(["validate", str(path)]) == 2

@@ -2,6 +2,7 @@
 # ruff: noqa: E501 - messages are quoted whole
 
 import io
+import pathlib
 import pickle
 import sys
 import warnings
@@ -465,3 +466,10 @@ def test_only_callables_are_code_of_the_users(tmp_path):
     assert data.has_user_code(
         config_of("data={train: {npz: a.npz}, validation: {callable: 'm:f'}}")
     )
+
+
+def test_truth_values_become_numbers(tmp_path: pathlib.Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.eye(2, dtype=bool), y=np.array([True, False]))
+    rows = data.read_npz(tmp_path / "a.npz", config.NpzSource(npz="a.npz"), name="a.npz")
+    assert (rows.x.dtype, rows.y.dtype) == (np.float32, np.float32)
+    assert rows.y.tolist() == [1.0, 0.0]

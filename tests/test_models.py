@@ -44,7 +44,7 @@ def test_the_first_seed_gives_the_weights_of_a_plain_keras_script(make_config: M
         ({"Dens": {"units": 1}}, "Dens", "Keras has no layer 'Dens'; did you mean 'Dense'?"),
         ({"Dense": {"unit": 1}}, "Dense.unit", "no argument 'unit'; did you mean 'units'?"),
         ({"Dense": {}}, "Dense", "units"),
-        ({"Dense": {"units": -1}}, "Dense", "units"),
+        ({"Dense": {"units": -1}}, "Dense.units", "positive integer"),
         ({"Dense": {"units": 2, "activation": "rleu"}}, "Dense.activation", "did you mean 'relu'?"),
         ({"Dense": {"units": 2, "kernel_initializer": "he_norml"}}, "Dense", "he_norml"),
         ({"Dense": {"units": 2, "kernel_initializer": {"HeNorml": {}}}},
@@ -150,7 +150,8 @@ def test_the_form_follows_from_the_loss(
     make_config: MakeConfig, loss: Any, form: str, from_logits: bool
 ) -> None:
     config = make_config(data={"train": {"callable": "rows:signs"}}, compile={"loss": loss})
-    assert models.output_form(built(config)) == (form, from_logits)
+    rows = data.load(config).train
+    assert models.output_form(built(config), rows) == (form, from_logits)
 
 
 # ------------------------------------------------------------------- leaky relu
@@ -262,3 +263,54 @@ def test_a_model_without_standardisation_is_saved_as_it_is(make_config: MakeConf
     config = make_config()
     model = built(config)
     assert models.deployable(model, None, data.load(config).train) is model
+
+
+def test_leaky_relu_leaves_the_users_own_loss_alone(make_config: MakeConfig) -> None:
+    code = """
+import keras
+def own(y, p):
+    return keras.ops.abs(y - p)
+def build():
+    dense = [keras.layers.Dense(3, activation="relu"), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.layers.Input((2,)), *dense])
+    model.compile(loss=own)
+    return model
+"""
+    config = make_config(code, model={"factory": {"callable": "rows:build"}})
+    config = config.model_copy(update={"compile": None})
+    changed = built(config, Settings(seed=7, negative_slope=0.2))
+    assert changed.loss.__name__ == "own"
+    assert changed.layers[0].activation is keras.activations.leaky_relu
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.LSTM(3, activation="relu"),
+        layers.TimeDistributed(layers.Dense(3, activation="relu")),
+        layers.Dense(3, activation=layers.ReLU()),
+    ],
+)
+def test_relu_inside_keras_layers_can_be_replaced(
+    make_config: MakeConfig, layer: keras.Layer
+) -> None:
+    model = keras.Sequential([layers.Input((4, 2)), layer, layers.Flatten(), layers.Dense(1)])
+    assert models.leaky_relu_obstacle(model, make_config()) is None
+    changed = models.with_leaky_relu(model, 0.2)
+    assert "leaky_relu" in str(changed.get_config()) or "0.2" in str(changed.get_config())
+
+
+def test_relu_of_the_output_alone_is_no_place_for_leaky_relu(make_config: MakeConfig) -> None:
+    output = layers.TimeDistributed(layers.Dense(1, activation="relu"))
+    model = keras.Sequential([layers.Input((4, 2)), layers.Dense(2), output])
+    obstacle = models.leaky_relu_obstacle(model, make_config())
+    assert obstacle == "no hidden layer of the model applies relu"
+
+
+def test_softmax_under_an_own_loss_goes_by_the_targets(make_config: MakeConfig) -> None:
+    model = keras.Sequential([layers.Input((2,)), layers.Dense(2, activation="softmax")])
+    model.compile(loss=lambda y, p: p)
+    rows = data.load(make_config()).train
+    one_hot = data.Rows(x=rows.x, y=np.eye(2)[np.zeros(64, int)])
+    assert models.output_form(model, one_hot) == ("categorical", False)
+    assert models.output_form(model, rows) == ("sparse", False)

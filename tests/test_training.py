@@ -318,3 +318,80 @@ def test_tensorboard_files_are_written(
 ) -> None:
     train(make_config(tensorboard=True))
     assert list((tmp_path / "1" / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+SOFTMAX: dict[str, Any] = {
+    "data": {"train": {"callable": "rows:signs"}},
+    "model": {"layers": [{"Dense": {"units": 2, "activation": "softmax"}}]},
+    "compile": {"loss": "sparse_categorical_crossentropy"},
+}
+
+
+def test_a_metric_of_several_values_is_logged_by_number(
+    make_config: MakeConfig, train: Train
+) -> None:
+    code = "def hot():\n    x, y = line()\n    return x, np.stack([y > 0, y <= 0], axis=1)\n"
+    config = make_config(
+        code,
+        data={"train": {"callable": "rows:hot"}},
+        model=SOFTMAX["model"],
+        compile={"loss": "categorical_crossentropy", "metrics": ["F1Score"]},
+        checks={"metric": {"name": "f1_score_1", "min": 0.0}},
+    )
+    training.prepare(config)
+    last = phases(train(config))[-1]
+    assert {"f1_score_0", "f1_score_1"} <= last.metrics.keys()
+
+
+def test_classes_without_a_weight_count_once(make_config: MakeConfig, train: Train) -> None:
+    last = phases(train(make_config(**SOFTMAX, fit={"class_weight": {0: 5.0}})))[-1]
+    assert last.epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fit": {"class_weight": {0: 2.0}}}, "class weights need a classification"),
+        ({**SOFTMAX, "fit": {"class_weight": {2: 2.0}}}, "expected classes from 0 to 1"),
+        ({"fit": {"callbacks": ["rows:line"]}}, "expected a keras callback, received tuple"),
+    ],
+)
+def test_what_fit_cannot_take_is_refused_before_the_run(
+    make_config: MakeConfig, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidError, match=message):
+        training.prepare(make_config(**changes))
+
+
+def test_labels_of_validation_rows_are_checked_too(make_config: MakeConfig) -> None:
+    code = "def more():\n    x, y = signs()\n    return x, y + 1\n"
+    validation = {"train": {"callable": "rows:signs"}, "validation": {"callable": "rows:more"}}
+    with pytest.raises(InvalidError, match="class indices from 0 to 1 for 2 units, received 2"):
+        training.prepare(make_config(code, **{**SOFTMAX, "data": validation}))
+
+
+def test_an_index_that_one_late_row_has_is_found_before_the_run(make_config: MakeConfig) -> None:
+    code = "def words():\n    x = np.arange(64)[:, None] % 9\n    return x, x[:, 0] * 1.0\n"
+    embedding = {"Embedding": {"input_dim": 8, "output_dim": 2}}
+    config = make_config(
+        code,
+        data={"train": {"callable": "rows:words"}},
+        model={"layers": [embedding, {"Flatten": {}}, {"Dense": {"units": 1}}]},
+    )
+    with pytest.raises(InvalidError, match=r"does not take every row: .*= 8 is not in \[0, 8\)"):
+        training.prepare(config)
+
+
+def test_one_number_a_row_may_come_from_an_activation(
+    make_config: MakeConfig, train: Train
+) -> None:
+    config = make_config(
+        model={
+            "layers": [
+                {"Dense": {"units": 1}},
+                {"Reshape": {"target_shape": []}},
+                {"Activation": {"activation": "tanh"}},
+            ]
+        }
+    )
+    assert phases(train(config))[-1].checks[1].measured["layers"][0]["units"] == 1
