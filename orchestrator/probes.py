@@ -161,7 +161,8 @@ class _Graph:
             return output, [_count(place, batch_size) for place in self._places]
 
         signature = tf.TensorSpec((None, *x.shape[1:]), tf.as_dtype(x.dtype))
-        self.step = tf.function(step, input_signature=[signature], jit_compile=False)
+        # As Keras's own training step, without autograph.
+        self.step = tf.function(step, input_signature=[signature], autograph=False)
 
     def layers(self, totals: list[npt.NDArray[np.int64]]) -> tuple[Layer, ...]:
         """The places with their totals; the last entry of each is the number of rows."""

@@ -123,7 +123,8 @@ def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         library = any(path.is_relative_to(folder) for folder in (*_LIBRARIES, _STANDARD_LIBRARY))
-        if not library and path.is_file():
+        generated = path.name.startswith("__autograph_generated_file")  # TensorFlow's own copies
+        if not library and not generated and path.is_file():
             return frame
     return None
 

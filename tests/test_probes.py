@@ -42,7 +42,7 @@ def probed() -> list[tuple[keras.Model, Probe]]:
     return found
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     which=st.integers(0, 2),
     seed=st.integers(0, 2**32 - 1),
