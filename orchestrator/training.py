@@ -457,12 +457,12 @@ class _Training:
         count, batch_size = len(self.rows), self.config.batch_size
         seed = tf.constant(self.task.settings.seed, tf.int64)
 
-        @tf.autograph.experimental.do_not_convert
+        @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
             key = tf.stack([seed, number])
             order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=key)
 
-            @tf.autograph.experimental.do_not_convert
+            @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
             def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
                 start = tf.cast(step, tf.int32) * batch_size
                 chosen = order[start : tf.minimum(start + batch_size, count)]
