@@ -370,9 +370,13 @@ def _refused(
 
 def describe_error(error: Exception) -> str:
     """The first telling line of Keras's or TensorFlow's message, without terminal colours."""
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()
-    told = (line for line in lines if line.strip() and "Graph execution error" not in line)
-    return next(told, type(error).__name__)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # An error of a graph lists the calls that led to a node, then what happened, then the node.
+    nodes = [index for index, line in enumerate(lines) if "[[{{node" in line]
+    if nodes and nodes[0] > 0:
+        return lines[nodes[0] - 1]
+    return lines[0] if lines else type(error).__name__
 
 
 def _snake_case(name: str) -> str:

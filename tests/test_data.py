@@ -195,7 +195,7 @@ def archive(tmp_path, arrays, **names):
     return data.read_npz(path, config.NpzSource(npz="t.npz", **names), name="t.npz")
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "i1", "u8", "?"])
+@pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "i1", "u8"])
 def test_archives_keep_shapes_and_number_types(tmp_path, dtype):
     rows = archive(tmp_path, {"a": X.astype(dtype), "b": Y}, x="a", y="b")
     assert (rows.x.shape, rows.x.dtype, rows.columns) == ((3, 2), np.dtype(dtype), ())
