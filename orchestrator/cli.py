@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from orchestrator import config as configs
 from orchestrator import records
 from orchestrator.errors import (
     InvalidError,
@@ -192,6 +191,8 @@ def run(
     debug: bool,
 ) -> int:
     """Take CONFIG to a healthy model; the main job."""
+    from orchestrator import config as configs  # noqa: PLC0415 - help comes without pydantic
+
     loaded = configs.load(config, overrides)
     # NumPy and rich are for those who got this far; help and config errors come without.
     from rich.console import Console  # noqa: PLC0415
@@ -218,6 +219,8 @@ def validate(
     config: Path, overrides: tuple[str, ...], as_json: bool, quiet: bool, debug: bool
 ) -> int:
     """Build data and model of CONFIG and fit their shapes together; train and write nothing."""
+    from orchestrator import config as configs  # noqa: PLC0415 - help comes without pydantic
+
     loaded = configs.load(config, overrides)
     from rich.console import Console  # noqa: PLC0415
 

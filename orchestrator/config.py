@@ -34,6 +34,8 @@ class Section(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
         protected_namespaces=(),
+        # Built once, as part of the whole config, and not for each section by itself.
+        defer_build=True,
     )
 
 
