@@ -193,18 +193,13 @@ def _append_epoch(path: Path, event: EpochEnded) -> None:
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
+            rows = list(reader)
             columns = list(reader.fieldnames or ())
-            if not row.keys() <= set(columns):
-                rows = list(reader)
-    if row.keys() <= set(columns):
-        with path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, columns).writerow(row)
-        return
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, dict.fromkeys([*columns, *row]))
     writer.writeheader()
     writer.writerows([*rows, row])
-    _write(path, text.getvalue().encode())
+    _write(path, text.getvalue().encode(), sync=False)
 
 
 def create(
