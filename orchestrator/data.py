@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator import usercode
-from orchestrator.config import CallableSource, Config, CsvSource, NpzSource, Split
 from orchestrator.errors import InvalidError, Problem, suggestion
+from orchestrator.schema import CallableSource, Config, CsvSource, NpzSource, Split
 
 Array = npt.NDArray[Any]
 

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from orchestrator import config as configs
 from orchestrator import data, environment, loop, store
-from orchestrator.config import Config
 from orchestrator.errors import (
     InvalidError,
     Problem,
@@ -25,6 +24,7 @@ from orchestrator.events import Warned
 from orchestrator.interrupts import Interrupts
 from orchestrator.loop import Watcher
 from orchestrator.records import Inputs, Run
+from orchestrator.schema import Config
 from orchestrator.tasks import Prepared
 from orchestrator.view import View
 from orchestrator.workers import Workers

@@ -17,12 +17,12 @@ import keras
 import numpy as np
 
 from orchestrator import usercode
-from orchestrator.config import Compile, Config, Factory, FactoryModel, LayersModel, Named
 from orchestrator.data import Rows, Scaling
 from orchestrator.document import Key
 from orchestrator.errors import InvalidError, Problem, UserCodeError, suggestion
 from orchestrator.measures import Form
 from orchestrator.records import Settings
+from orchestrator.schema import Compile, Config, Factory, FactoryModel, LayersModel, Named
 
 _NESTED = (
     ("initializer", keras.initializers),

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from orchestrator.config import Config
 from orchestrator.records import Inputs, Settings
+from orchestrator.schema import Config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,6 @@ import numpy as np
 import tensorflow as tf
 
 from orchestrator import data, measures, models, policy, usercode, verdicts
-from orchestrator.config import Config, PhasePlan
 from orchestrator.data import Dataset, Rows
 from orchestrator.errors import (
     InvalidError,
@@ -39,6 +38,7 @@ from orchestrator.events import (
 from orchestrator.probes import Measurement, Probe
 from orchestrator.rates import Rates
 from orchestrator.records import INIT, Check, Inputs, Phase
+from orchestrator.schema import Config, PhasePlan
 from orchestrator.tasks import Prepared, Task
 
 Emit = Callable[[Event | Progress], None]

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import Config
 from orchestrator.document import Key
 from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError, suggestion
+from orchestrator.schema import Config
 
 _LIBRARIES = (Path(__file__).parent, *(Path(path) for path in sys.path if "-packages" in path))
 _STANDARD_LIBRARY = Path(contextlib.__file__).parent

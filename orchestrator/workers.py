@@ -25,7 +25,6 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import Config
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,
@@ -36,6 +35,7 @@ from orchestrator.errors import (
     is_disk_full,
 )
 from orchestrator.events import Event, Progress
+from orchestrator.schema import Config
 from orchestrator.tasks import Prepared, Task
 
 _POLL_SECONDS = 0.2

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import config, document
+from orchestrator import config, document, schema
 from orchestrator.errors import InvalidError
 
 BASE = """\
@@ -133,8 +133,8 @@ def test_a_check_is_merged_into_its_defaults(load):
     checks = load(BASE, "checks={dead_neurons: {fail_above: 0.95}, finite: }").checks
     assert checks.dead_neurons.fail_above == 0.95
     assert checks.dead_neurons.warn_above == 0.5
-    assert checks.finite == config.Finite()
-    assert checks.prediction_variance == config.PredictionVariance()
+    assert checks.finite == schema.Finite()
+    assert checks.prediction_variance == schema.PredictionVariance()
 
 
 @pytest.mark.parametrize("off", ["off", "false", "no"])
@@ -147,7 +147,7 @@ def test_off_switches_checks_off_one_by_one(load, off):
 
 def test_a_single_metric_gate_is_a_list_of_one(load):
     gates = load(BASE, "checks.metric={name: val_loss, max: 20}").checks.metric
-    assert gates == [config.Gate(name="val_loss", max=20.0)]
+    assert gates == [schema.Gate(name="val_loss", max=20.0)]
 
 
 def test_empty_sections_mean_their_defaults(load):
@@ -166,7 +166,7 @@ def test_keras_objects_are_names_with_or_without_arguments(load):
 def test_rungs_have_their_defaults_and_a_short_form(load):
     policy = "[new_seed, {remedy: lower_learning_rate, times: 2}, {remedy: leaky_relu, keep: yes}]"
     seed, rate, leaky = load(BASE, f"restart.policy={policy}").restart.policy
-    assert seed == config.NewSeed()
+    assert seed == schema.NewSeed()
     assert (rate.factor, rate.times, rate.when) == (0.1, 2, None)
     assert (leaky.negative_slope, leaky.keep) == (0.2, True)
 
@@ -378,7 +378,7 @@ def test_a_config_keeps_its_lines_across_processes(load, tmp_path):
 
 
 def test_a_config_without_a_file_names_itself(tmp_path):
-    found = config.Config.model_validate({"name": "n", "base": str(tmp_path), **document.parse(BASE, name="f").value})  # fmt: skip
+    found = schema.Config.model_validate({"name": "n", "base": str(tmp_path), **document.parse(BASE, name="f").value})  # fmt: skip
     assert str(found.problem(("seed",), "wrong")) == "n: seed: wrong"
     assert document.parse(found.source.decode(), name="f").value == found.model_dump()
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from orchestrator import config, data
+from orchestrator import config, data, schema
 from orchestrator.errors import InvalidError, UserCodeError
 
 BASE = """\
@@ -38,7 +38,7 @@ def load(tmp_path):
 def table(tmp_path, text, *, target="y", delimiter=","):
     path = tmp_path / "t.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    source = config.CsvSource(csv="t.csv", target=target, delimiter=delimiter)
+    source = schema.CsvSource(csv="t.csv", target=target, delimiter=delimiter)
     return data.read_csv(path, source, name="t.csv")
 
 
@@ -133,7 +133,7 @@ def test_a_tab_separated_row_of_nothing_is_missing_values_not_a_blank_line(tmp_p
 
 
 def test_a_table_that_is_gone_or_a_folder_is_named(tmp_path):
-    source = config.CsvSource(csv="t.csv", target="y")
+    source = schema.CsvSource(csv="t.csv", target="y")
     with pytest.raises(InvalidError, match=r"t\.csv: cannot be read: No such file or directory"):
         data.read_csv(tmp_path / "t.csv", source, name="t.csv")
     with pytest.raises(InvalidError, match=r"t\.csv: cannot be read: Is a directory"):
@@ -192,7 +192,7 @@ def archive(tmp_path, arrays, **names):
         path.write_bytes(arrays)
     else:
         np.savez(path, **arrays)
-    return data.read_npz(path, config.NpzSource(npz="t.npz", **names), name="t.npz")
+    return data.read_npz(path, schema.NpzSource(npz="t.npz", **names), name="t.npz")
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "i1", "u8"])
@@ -251,7 +251,7 @@ def test_the_first_bad_row_is_found_beyond_the_first_piece(tmp_path):
 
 def test_a_missing_archive_is_named(tmp_path):
     with pytest.raises(InvalidError, match=r"t\.npz: cannot be read: No such file"):
-        data.read_npz(tmp_path / "t.npz", config.NpzSource(npz="t.npz"), name="t.npz")
+        data.read_npz(tmp_path / "t.npz", schema.NpzSource(npz="t.npz"), name="t.npz")
 
 
 @settings(deadline=None, max_examples=100)
@@ -470,6 +470,6 @@ def test_only_callables_are_code_of_the_users(tmp_path):
 
 def test_truth_values_become_numbers(tmp_path: pathlib.Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.eye(2, dtype=bool), y=np.array([True, False]))
-    rows = data.read_npz(tmp_path / "a.npz", config.NpzSource(npz="a.npz"), name="a.npz")
+    rows = data.read_npz(tmp_path / "a.npz", schema.NpzSource(npz="a.npz"), name="a.npz")
     assert (rows.x.dtype, rows.y.dtype) == (np.float32, np.float32)
     assert rows.y.tolist() == [1.0, 0.0]

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "orchestrator"
 
 LAYERS = (
     {"errors", "records", "events"},
-    {"document", "config"},
+    {"document", "schema", "messages", "config"},
     {"journal", "store", "environment", "policy", "measures", "verdicts", "tasks"},
     {"usercode", "data", "models", "probes", "rates", "training", "workers"},
     {"loop", "interrupts"},

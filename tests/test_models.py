@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from orchestrator import data, models
-from orchestrator.config import Config
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.records import Settings
+from orchestrator.schema import Config
 from tests.conftest import MakeConfig
 
 layers = keras.layers

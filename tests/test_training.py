@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from orchestrator import data, training
-from orchestrator.config import Config
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.events import EpochEnded, Event, ModelBuilt, PhaseEnded, PhaseStarted, Progress
 from orchestrator.records import Phase, Settings
+from orchestrator.schema import Config
 from orchestrator.tasks import Task
 from tests.conftest import MakeConfig
 
