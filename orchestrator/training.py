@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from orchestrator import data, measures, models, policy, usercode, verdicts
+from orchestrator import data, leaky, measures, models, objects, policy, saving, usercode, verdicts
 from orchestrator.data import Dataset, Rows
 from orchestrator.errors import (
     InvalidError,
@@ -74,7 +74,7 @@ def _prepare(config: Config) -> Prepared:
     warnings = list(_constant_targets(dataset.train))
     if config.restart.screen_seeds:
         warnings.append("restart.screen_seeds: this version does not screen seeds yet")
-    obstacle = models.saving_obstacle(models.deployable(model, dataset.scaling, dataset.train))
+    obstacle = saving.obstacle(saving.deployable(model, dataset.scaling, dataset.train))
     if obstacle is not None:
         warnings.append(f"plain Keras cannot load the model once it is saved: {obstacle}")
     measured = _measure_all(config, model, dataset)
@@ -127,7 +127,7 @@ def _measure_all(config: Config, model: keras.Model, dataset: Dataset) -> Measur
         if dataset.validation is not None:
             probe.measure(dataset.validation.x)
     except tf.errors.InvalidArgumentError as error:
-        message = f"the model does not take every row: {models.describe_error(error)}"
+        message = f"the model does not take every row: {objects.describe_error(error)}"
         raise InvalidError([config.problem(key, message)]) from error
     return measured
 
@@ -228,7 +228,7 @@ class _Training:
         self.steps = -(-len(self.rows) // self.config.batch_size)
 
     def run(self) -> None:
-        obstacle = models.leaky_relu_obstacle(self.model, self.config)
+        obstacle = leaky.obstacle(self.model, self.config)
         obstacles = {} if obstacle is None else {"leaky_relu": obstacle}
         if self.task.settings.negative_slope is not None:
             obstacles = {}  # the model has no relu left because the remedy is in force
@@ -487,7 +487,7 @@ class _Training:
     def _save_result(self) -> None:
         """Save the model that takes raw inputs, hidden until the run accepts it."""
         with self.rates.plain():
-            whole = models.deployable(self.model, self.dataset.scaling, self.rows)
+            whole = saving.deployable(self.model, self.dataset.scaling, self.rows)
             problem = _save(whole, self.task.directory / ".model.keras")
         if problem is not None:
             self.emit(Warned(message=f"the model was saved as weights only: {problem}"))

@@ -13,14 +13,25 @@ LAYERS = (
     {"errors", "records", "events"},
     {"document", "schema", "messages", "config"},
     {"journal", "store", "environment", "policy", "measures", "verdicts", "tasks"},
-    {"usercode", "data", "models", "probes", "rates", "training", "workers"},
+    {
+        "usercode",
+        "data",
+        "objects",
+        "leaky",
+        "models",
+        "saving",
+        "probes",
+        "rates",
+        "training",
+        "workers",
+    },
     {"loop", "interrupts"},
     {"view"},
     {"launcher", "cli", "__init__", "__main__"},
 )
 """Design, section 8. A module imports from its own layer and from those above it in this list."""
 
-TENSORFLOW = {"models", "probes", "rates", "training"}
+TENSORFLOW = {"objects", "layers", "leaky", "models", "saving", "probes", "rates", "training"}
 """The only modules that import tensorflow or keras."""
 
 
