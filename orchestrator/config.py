@@ -108,10 +108,21 @@ def _check_files(base: Any, written: Document) -> Iterable[Problem]:
     if not os.path.isdir(base):
         yield written.problem(("base",), f"there is no folder {base}", "correct the path")
         return
+    for key in _file_keys(written.value):
+        file = dig(written.value, *key)
+        # Not Path.is_file, which raises for a name that is too long.
+        if isinstance(file, str) and not os.path.isfile(resolve(base, file)):
+            yield written.problem(
+                key, f"there is no file {short(file)}", f"paths start from {base}"
+            )
+
+
+def _file_keys(value: Any) -> Iterable[Key]:
+    """Where a config names a file."""
+    yield "model", "file"
     for part in ("train", "validation"):
-        for kind in ("csv", "npz"):
-            file = dig(written.value, "data", part, kind)
-            # Not Path.is_file, which raises for a name that is too long.
-            if isinstance(file, str) and not os.path.isfile(resolve(base, file)):
-                message = f"there is no file {short(file)}"
-                yield written.problem(("data", part, kind), message, f"paths start from {base}")
+        for kind in ("csv", "parquet", "npz", "npy"):
+            yield "data", part, kind
+        if dig(value, "data", part, "npy") is not None:
+            yield "data", part, "y"
+            yield "data", part, "sample_weight"

@@ -14,18 +14,22 @@ from orchestrator.errors import Problem, closest, short, suggestion
 from orchestrator.schema import (
     DELIMITER,
     FILE_NAME,
+    MODULE,
     ONE_OF,
     REFERENCE,
     CallableSource,
     Config,
     CsvSource,
     FactoryModel,
+    FileModel,
     LayersModel,
     LeakyRelu,
     LowerLearningRate,
     Named,
     NewSeed,
+    NpySource,
     NpzSource,
+    ParquetSource,
     Section,
     Split,
 )
@@ -34,7 +38,7 @@ from orchestrator.schema import (
 def explain(error: pydantic.ValidationError, written: Document) -> Iterable[Problem]:
     """Pydantic's errors in our words."""
     for item in error.errors(include_url=False):
-        location = tuple(part for part in item["loc"] if str(part) not in {*_TAGGED, "[key]"})
+        location = tuple(part for part in item["loc"] if str(part) not in _UNWRITTEN)
         yield written.problem(_as_written(location, written), *_explain(item))
 
 
@@ -73,6 +77,7 @@ _EXPECTED = {
 
 _PATTERNS = {
     REFERENCE: "package.module:function",
+    MODULE: "package.module",
     DELIMITER: "one character",
     FILE_NAME: "at most 100 letters, digits, '_', '-' and '.'",
 }
@@ -130,16 +135,22 @@ def _misspelt(received: Any, keys: Sequence[str]) -> str | None:
 
 _TAGGED: dict[str, type[Section]] = {
     "<csv>": CsvSource,
+    "<parquet>": ParquetSource,
     "<npz>": NpzSource,
+    "<npy>": NpySource,
     "<callable>": CallableSource,
     "<fraction>": Split,
     "<layers>": LayersModel,
     "<factory>": FactoryModel,
+    "<file>": FileModel,
     "<new_seed>": NewSeed,
     "<lower_learning_rate>": LowerLearningRate,
     "<leaky_relu>": LeakyRelu,
 }
 """The members of the unions by the tags that pydantic puts into locations."""
+
+_UNWRITTEN = {*_TAGGED, "<one>", "<each>", "<by_name>", "[key]"}
+"""Parts of pydantic's locations that the user has not written."""
 
 
 def _sections_in(annotation: Any) -> Iterable[type[Section]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
 
 from orchestrator import document
 from orchestrator.document import Document, Key
@@ -55,6 +55,9 @@ FileName = Annotated[str, Field(pattern=FILE_NAME)]
 REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 Reference = Annotated[str, Field(pattern=REFERENCE, examples=["package.module:function"])]
 """`package.module:function`, looked up from the config's folder first."""
+MODULE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+ModuleName = Annotated[str, Field(pattern=MODULE)]
+"""Name of a module, looked up from the config's folder first."""
 DELIMITER = r"^[^\r\n\"\x00]$"
 Delimiter = Annotated[str, Field(pattern=DELIMITER)]
 """One character that separates the cells of a table."""
@@ -90,19 +93,77 @@ class Named(Section):
         return {self.name: self.arguments} if self.arguments else self.name
 
 
-class CsvSource(Section):
+def _shape_tag(value: Any) -> str:
+    """Whether there is one for all outputs, a list of one each, or one each by name."""
+    if isinstance(value, Mapping):
+        return "<by_name>"
+    return "<each>" if isinstance(value, list) else "<one>"
+
+
+def _list_tag(value: Any) -> str:
+    """Like `_shape_tag` where one is a list already."""
+    return "<by_name>" if isinstance(value, Mapping) else "<each>"
+
+
+def _losses_tag(value: Any) -> str:
+    """Like `_shape_tag`, but `{Huber: {delta: 2}}` is one loss with its arguments."""
+    if isinstance(value, Mapping) and len(value) == 1:
+        (inner,) = value.values()
+        if inner is None or isinstance(inner, Mapping):
+            return "<one>"
+    return _shape_tag(value)
+
+
+def _one_each(value: list[str]) -> list[str]:
+    twice = [name for index, name in enumerate(value) if name in value[:index]]
+    if twice:
+        raise ValueError(f"expected each column once, received {twice[0]!r} twice")
+    return value
+
+
+ColumnNames = Annotated[list[str], Field(min_length=1), AfterValidator(_one_each)]
+
+
+Targets = Annotated[
+    Annotated[str, pydantic.Tag("<one>")]
+    | Annotated[ColumnNames, pydantic.Tag("<each>")]
+    | Annotated[dict[str, str], Field(min_length=1), pydantic.Tag("<by_name>")],
+    Discriminator(_shape_tag),
+]
+
+
+class TableSource(Section):
+    """What is read from a table, whatever its file; its columns hold numbers or texts."""
+
+    target: Targets
+    """Column to predict; a list of them for an output of several columns, or
+    `{output name: column}` for a model with several outputs."""
+    features: ColumnNames | None = None
+    """Input columns, in this order; null means all that are neither target nor sample weight."""
+    text: list[str] = []
+    """Columns that are read as categories although they look like numbers."""
+    sample_weight: str | None = None
+    """Column with the weight of each row in the loss."""
+
+
+class CsvSource(TableSource):
     """A table in a text file; the first line names the columns."""
 
     csv: str
     """Path of the file."""
-    target: str
-    """Name of the column to predict."""
     delimiter: Delimiter = ","
     """What separates the columns."""
 
 
+class ParquetSource(TableSource):
+    """A table in a parquet file; needs the extra `parquet`."""
+
+    parquet: str
+    """Path of the file."""
+
+
 class NpzSource(Section):
-    """Two arrays of a NumPy archive."""
+    """Arrays of a NumPy archive."""
 
     npz: str
     """Path of the file."""
@@ -110,10 +171,27 @@ class NpzSource(Section):
     """Name of the inputs' array, shape (rows, …)."""
     y: str = "y"
     """Name of the targets' array, shape (rows,) or (rows, columns)."""
+    sample_weight: str | None = None
+    """Name of the array with the weight of each row in the loss, shape (rows,)."""
+
+
+class NpySource(Section):
+    """Arrays in files of their own; the inputs are mapped, and may be larger than memory."""
+
+    npy: str
+    """Path of the inputs, shape (rows, …)."""
+    y: str
+    """Path of the targets, shape (rows,) or (rows, columns)."""
+    sample_weight: str | None = None
+    """Path of the weight of each row in the loss, shape (rows,)."""
 
 
 class CallableSource(Section):
-    """A function of the user's that returns `(x, y)`."""
+    """A function of the user's that returns `(x, y)`, `(x, y, sample_weight)` or batches of them.
+
+    x and y are arrays, or dicts or tuples of arrays for several inputs or outputs. Batches come as
+    a `tf.data.Dataset` or from a generator.
+    """
 
     callable: Reference
     """The function."""
@@ -145,13 +223,16 @@ def _one_of(*keys: str) -> Discriminator:
 
 _SourceTypes = (
     Annotated[CsvSource, pydantic.Tag("<csv>")]
+    | Annotated[ParquetSource, pydantic.Tag("<parquet>")]
     | Annotated[NpzSource, pydantic.Tag("<npz>")]
+    | Annotated[NpySource, pydantic.Tag("<npy>")]
     | Annotated[CallableSource, pydantic.Tag("<callable>")]
 )
-Source = Annotated[_SourceTypes, _one_of("csv", "npz", "callable")]
+_SOURCES = ("csv", "parquet", "npz", "npy", "callable")
+Source = Annotated[_SourceTypes, _one_of(*_SOURCES)]
 Validation = Annotated[
     _SourceTypes | Annotated[Split, pydantic.Tag("<fraction>")],
-    _one_of("fraction", "csv", "npz", "callable"),
+    _one_of("fraction", *_SOURCES),
 ]
 
 
@@ -189,10 +270,44 @@ class FactoryModel(Section):
     """The function that builds it."""
 
 
+class FileModel(Section):
+    """A model in a `.keras` file."""
+
+    file: str
+    """Path of the file."""
+    initial_weights: Literal["file", "fresh"] = "file"
+    """What every attempt starts from: the file's weights, or fresh ones."""
+    modules: list[ModuleName] = []
+    """Modules that register the model's own classes, imported before the file is loaded."""
+
+
 Model = Annotated[
     Annotated[LayersModel, pydantic.Tag("<layers>")]
-    | Annotated[FactoryModel, pydantic.Tag("<factory>")],
-    _one_of("layers", "factory"),
+    | Annotated[FactoryModel, pydantic.Tag("<factory>")]
+    | Annotated[FileModel, pydantic.Tag("<file>")],
+    _one_of("layers", "factory", "file"),
+]
+
+
+Losses = Annotated[
+    Annotated[Named, pydantic.Tag("<one>")]
+    | Annotated[list[Named], Field(min_length=1), pydantic.Tag("<each>")]
+    | Annotated[dict[str, Named], Field(min_length=1), pydantic.Tag("<by_name>")],
+    Discriminator(_losses_tag),
+]
+"""A loss; for a model with several outputs a list of one each, or `{output name: loss}`."""
+Metrics = Annotated[
+    Annotated[list[Named], pydantic.Tag("<each>")]
+    | Annotated[dict[str, list[Named]], pydantic.Tag("<by_name>")],
+    Discriminator(_list_tag),
+]
+"""Metrics; for a model with several outputs `{output name: [metric, …]}`."""
+
+
+Weights = Annotated[
+    Annotated[list[float], pydantic.Tag("<each>")]
+    | Annotated[dict[str, float], pydantic.Tag("<by_name>")],
+    Discriminator(_list_tag),
 ]
 
 
@@ -201,10 +316,14 @@ class Compile(Section):
 
     optimizer: Named = Named.model_validate("adam")
     """Keras optimizer; its learning rate may be a schedule."""
-    loss: Named
-    """Keras loss."""
-    metrics: list[Named] = []
-    """Keras metrics."""
+    loss: Losses
+    """Keras loss; a list or `{output name: loss}` for a model with several outputs."""
+    loss_weights: Weights | None = None
+    """Weight of each output's loss in the sum."""
+    metrics: Metrics = []
+    """Keras metrics; `{output name: [metric, …]}` for a model with several outputs."""
+    weighted_metrics: Metrics = []
+    """Keras metrics that respect sample and class weights."""
 
 
 class PhasePlan(Section):
@@ -444,9 +563,9 @@ class Config(Section):
     data: Data
     """The data."""
     model: Model
-    """The model: exactly one of layers and factory."""
+    """The model: exactly one of layers, factory and file."""
     compile: Compile | None = None
-    """What `model.compile` gets; null where a factory returns a compiled model."""
+    """What `model.compile` gets; null where the factory or file gives a compiled model."""
     batch_size: PositiveInt = 32
     """Rows of a training step."""
     phases: Annotated[list[PhasePlan], Field(min_length=1)]

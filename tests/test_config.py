@@ -71,7 +71,13 @@ def test_the_defaults_are_those_of_the_contract(load, tmp_path):
             "standardize": False,
         },
         "model": {"layers": [{"Dense": {"units": 1}}]},
-        "compile": {"optimizer": "adam", "loss": "mse", "metrics": []},
+        "compile": {
+            "optimizer": "adam",
+            "loss": "mse",
+            "loss_weights": None,
+            "metrics": [],
+            "weighted_metrics": [],
+        },
         "batch_size": 32,
         "phases": [{"name": "main", "epochs": 1, "learning_rate": None}],
         "checks": {
@@ -210,16 +216,16 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("base=/none", "base: there is no folder /none; correct the path"),
         ("base=3", "base: expected a text, received 3; put it in quotes to make it a text"),
         ("data=", "data: expected a mapping of keys, received nothing"),
-        ("data.train={}", "data.train: expected a mapping with exactly one of the keys csv, npz, callable, received an empty mapping"),
-        ("data.train={cvs: a, target: y}", "data.train: expected a mapping with exactly one of the keys csv, npz, callable, received the keys cvs, target; did you mean 'csv'?"),
+        ("data.train={}", "data.train: expected a mapping with exactly one of the keys csv, parquet, npz, npy, callable, received an empty mapping"),
+        ("data.train={cvs: a, target: y}", "data.train: expected a mapping with exactly one of the keys csv, parquet, npz, npy, callable, received the keys cvs, target; did you mean 'csv'?"),
         ("data.train={csv: none.csv, target: y}", "data.train.csv: there is no file 'none.csv'; paths start from DIR"),
         ("data.train={npz: '\\0'}", "data.train.npz: there is no file '\\\\0'; paths start from DIR"),
         ("data.train={callable: build}", "data.train.callable: expected package.module:function, received 'build'"),
         ("data.train={callable: 'm.:f'}", "data.train.callable: expected package.module:function, received 'm.:f'"),
         ("data.train.kwargs={1: 2}", "data.train.kwargs.1: expected a text as key, received 1"),
         ("data.validation={fraction: 1}", "data.validation.fraction: expected less than 1.0, received 1"),
-        ("data.validation=0.2", "data.validation: expected a mapping with exactly one of the keys fraction, csv, npz, callable, received 0.2"),
-        ("model=", "model: expected a mapping with exactly one of the keys layers, factory, received nothing"),
+        ("data.validation=0.2", "data.validation: expected a mapping with exactly one of the keys fraction, csv, parquet, npz, npy, callable, received 0.2"),
+        ("model=", "model: expected a mapping with exactly one of the keys layers, factory, file, received nothing"),
         ("model.layers=[]", "model.layers: expected at least 1 item, received []"),
         ("model.layers.0={Dense: 3}", "model.layers.0: expected a name, or one name with its arguments as {Name: {argument: value}}, received the keys Dense"),
         ("model.layers.0={Dense: , units: 1}", "model.layers.0: expected a name, or one name with its arguments as {Name: {argument: value}}, received the keys Dense, units"),
@@ -288,11 +294,11 @@ def test_an_unknown_key_is_told_where_it_belongs(complain, assignment, hint):
 def test_exactly_one_way_to_give_the_model_and_the_data(complain):
     text = BASE.replace("compile:", "  factory: {}\ncompile:")
     assert complain(text) == [
-        "f:3: model: expected a mapping with exactly one of the keys layers, factory, "
+        "f:3: model: expected a mapping with exactly one of the keys layers, factory, file, "
         "received the keys layers, factory"
     ]
     assert complain(BASE, "data.train.npz=a.npz")[1:] == [
-        "f:2: data.train: expected a mapping with exactly one of the keys csv, npz, callable, "
+        "f:2: data.train: expected a mapping with exactly one of the keys csv, parquet, npz, npy, callable, "
         "received the keys callable, npz; changed by --set data.train.npz=a.npz"
     ]
 

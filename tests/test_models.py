@@ -7,10 +7,12 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator import data, leaky, models, saving
+from orchestrator import data, leaky, models, outputs, saving
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.records import Settings
+from orchestrator.rows import Rows
 from orchestrator.schema import Config
+from tests import builders
 from tests.conftest import MakeConfig
 
 layers = keras.layers
@@ -20,6 +22,11 @@ HEAD: dict[str, Any] = {"Dense": {"units": 1}}
 
 def built(config: Config, settings: Settings = SEED) -> keras.Model:
     return models.build(config, settings, data.load(config).train)
+
+
+def forms(model: keras.Model, rows: Rows) -> list[tuple[str, bool]]:
+    found = outputs.heads(model, builders.config(), rows)
+    return [(head.form, head.from_logits) for head in found]
 
 
 def refused(config: Config) -> list[tuple[str | None, str]]:
@@ -151,7 +158,7 @@ def test_the_form_follows_from_the_loss(
 ) -> None:
     config = make_config(data={"train": {"callable": "rows:signs"}}, compile={"loss": loss})
     rows = data.load(config).train
-    assert models.output_form(built(config), rows) == (form, from_logits)
+    assert forms(built(config), rows) == [(form, from_logits)]
 
 
 # ------------------------------------------------------------------- leaky relu
@@ -249,7 +256,7 @@ def test_the_saved_model_standardises_by_itself(make_config: MakeConfig, tmp_pat
     )
     dataset = data.load(config)
     model = models.build(config, SEED, dataset.train)
-    saving.deployable(model, dataset.scaling, dataset.train).save(tmp_path / "m.keras")
+    saving.deployable(model, dataset.scalings, dataset.train).save(tmp_path / "m.keras")
 
     loaded = keras.models.load_model(tmp_path / "m.keras")
 
@@ -262,7 +269,7 @@ def test_the_saved_model_standardises_by_itself(make_config: MakeConfig, tmp_pat
 def test_a_model_without_standardisation_is_saved_as_it_is(make_config: MakeConfig) -> None:
     config = make_config()
     model = built(config)
-    assert saving.deployable(model, None, data.load(config).train) is model
+    assert saving.deployable(model, {}, data.load(config).train) is model
 
 
 def test_leaky_relu_leaves_the_users_own_loss_alone(make_config: MakeConfig) -> None:
@@ -312,6 +319,6 @@ def test_softmax_under_an_own_loss_goes_by_the_targets(make_config: MakeConfig) 
     model = keras.Sequential([layers.Input((2,)), layers.Dense(2, activation="softmax")])
     model.compile(loss=lambda y, p: p)
     rows = data.load(make_config()).train
-    one_hot = data.Rows(x=rows.x, y=np.eye(2)[np.zeros(64, int)])
-    assert models.output_form(model, one_hot) == ("categorical", False)
-    assert models.output_form(model, rows) == ("sparse", False)
+    one_hot = Rows(x=rows.x, y=np.eye(2)[np.zeros(64, int)])
+    assert forms(model, one_hot) == [("categorical", False)]
+    assert forms(model, rows) == [("sparse", False)]
