@@ -67,6 +67,9 @@ def _prepare(config: Config) -> Prepared:
             columns=train.columns,
             categories=dataset.encoding.categories,
             classes=dataset.encoding.classes,
+            standardization={
+                path: scaling.describe() for path, scaling in dataset.scalings.items()
+            },
         ),
         fingerprint=dataset.fingerprint,
         rows=len(train),

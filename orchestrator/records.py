@@ -157,6 +157,8 @@ class Inputs:
     """Categories of the text columns, in the order of their encoding: a column of 0 and 1 each."""
     classes: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Classes of the text targets; a class index is a position in them."""
+    standardization: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
+    """Mean and variance of the columns of each input, by its path, as the saved model has them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

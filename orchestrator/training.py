@@ -327,10 +327,18 @@ class _Training:
             _save(self.model, self.task.directory / "checkpoint.keras")
 
     def _save_result(self) -> None:
-        """Save the model that takes raw inputs, hidden until the run accepts it."""
+        """Save the model that takes raw inputs, hidden until the run accepts it.
+
+        Where plain Keras could not load it, the weights of the user's own model are saved.
+        """
+        path = self.task.directory / ".model.keras"
         with self.rates.plain():
             whole = saving.deployable(self.model, self.dataset.scalings, self.rows)
-            problem = _save(whole, self.task.directory / ".model.keras")
+            problem = saving.obstacle(whole, self.rows)
+            if problem is None:
+                problem = _save(whole, path)
+            else:
+                _save_weights(self.model, path)
         if problem is not None:
             self.emit(Warned(message=f"the model was saved as weights only: {problem}"))
 
@@ -414,10 +422,14 @@ def _save(model: keras.Model, path: Path) -> str | None:
     except Exception as error:
         if isinstance(error, OSError):
             raise
-        with _replacing(path.with_suffix(".weights.h5"), ".weights.h5") as temporary:
-            model.save_weights(temporary)
+        _save_weights(model, path)
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     return None
+
+
+def _save_weights(model: keras.Model, path: Path) -> None:
+    with _replacing(path.with_suffix(".weights.h5"), ".weights.h5") as temporary:
+        model.save_weights(temporary)
 
 
 @contextlib.contextmanager

@@ -131,9 +131,10 @@ class Trainer:
         self.scripts = scripts
         self.tasks: list[Task] = []
 
-    def __call__(self, task: Task) -> Iterator[Event | Progress]:
+    def __call__(self, task: Task, take: Callable[[Event | Progress], None]) -> None:
         self.tasks.append(task)
-        return self.scripts[min(len(self.tasks), len(self.scripts)) - 1](task)
+        for event in self.scripts[min(len(self.tasks), len(self.scripts)) - 1](task):
+            take(event)
 
 
 class Finished:

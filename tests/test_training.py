@@ -351,7 +351,10 @@ def test_classes_without_a_weight_count_once(make_config: MakeConfig, train: Tra
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fit": {"class_weight": {0: 2.0}}}, "class weights need one output with a classification"),
+        (
+            {"fit": {"class_weight": {0: 2.0}}},
+            "class weights need one output with a classification",
+        ),
         ({**SOFTMAX, "fit": {"class_weight": {2: 2.0}}}, "expected classes from 0 to 1"),
         ({"fit": {"callbacks": ["rows:line"]}}, "expected a keras callback, received tuple"),
     ],
