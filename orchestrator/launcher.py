@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
-
 from orchestrator import config as configs
 from orchestrator import data, environment, loop, store
 from orchestrator.config import Config
@@ -26,7 +24,7 @@ from orchestrator.interrupts import Interrupts
 from orchestrator.loop import Watcher
 from orchestrator.records import Inputs, Run
 from orchestrator.tasks import Prepared
-from orchestrator.view import View
+from orchestrator.view import View, stderr
 from orchestrator.workers import Workers
 
 
@@ -56,7 +54,7 @@ def run(
         SystemExit: SIGTERM or SIGHUP; likewise.
     """
     loaded = configs.load(config, overrides)
-    view = View(Console(stderr=True), quiet=quiet)
+    view = View(stderr(), detail="warnings" if quiet else "all")
     with Interrupts() as interrupts, view:
         try:
             record, _ = launch(
@@ -76,8 +74,8 @@ class Announcer(Watcher, Protocol):
     def say(self, text: str) -> None:
         """Tell what is going on."""
 
-    def begin(self, directory: Path) -> None:
-        """Tell where the run is recorded."""
+    def begin(self, directory: Path, config: Config) -> None:
+        """Tell where the run is recorded and what it will go through."""
 
 
 def validate(config: Config, *, announcer: Announcer, interrupts: Interrupts) -> Prepared:
@@ -129,7 +127,7 @@ def launch(
     interrupts.patient = True
     interrupts.check()
     with _create_store(config, runs_dir, prepared) as made:
-        announcer.begin(made.paths.root)
+        announcer.begin(made.paths.root, config)
         for warning in () if prepared is None else prepared.warnings:
             event = Warned(message=warning)
             announcer.show(event, made.record(event))

@@ -30,10 +30,13 @@ from orchestrator.errors import (
 from orchestrator.events import (
     EpochEnded,
     Event,
+    Glimpse,
+    LayerShare,
     ModelBuilt,
     PhaseEnded,
     PhaseStarted,
     Progress,
+    Sign,
     Warned,
 )
 from orchestrator.probes import Measurement, Probe
@@ -41,7 +44,7 @@ from orchestrator.rates import Rates
 from orchestrator.records import INIT, Check, Inputs, Phase
 from orchestrator.tasks import Prepared, Task
 
-Emit = Callable[[Event | Progress], None]
+Emit = Callable[[Event | Sign], None]
 
 _HEARTBEAT_SECONDS = 1.0
 
@@ -432,8 +435,10 @@ class _Training:
         if self.config.checks.dead_neurons is None:
             return False
         rows = self.checked_rows.x
-        for x in (rows[:256], rows):  # a live unit mostly shows in the first few rows
+        for look, x in enumerate((rows[:256], rows)):  # the first shows most live units
             found = self.probe.measure(x)
+            if look == 0:
+                self.emit(_glimpse(found, len(x)))
             if not verdicts.cut(found.layers, found.flow)[1]:
                 return False
         if not self.probe.has_batch_normalization:
@@ -546,6 +551,13 @@ def _scalars(logs: Mapping[str, Any]) -> dict[str, float]:
         else:
             found |= {f"{name}_{index}": float(each) for index, each in enumerate(array.flat)}
     return found
+
+
+def _glimpse(found: Measurement, rows: int) -> Glimpse:
+    layers = (
+        LayerShare(layer=each.name, units=each.units, dead=each.dead) for each in found.layers
+    )
+    return Glimpse(rows=rows, layers=tuple(layers))
 
 
 def _non_finite_predictions(measurement: Measurement) -> list[str]:

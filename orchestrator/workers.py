@@ -35,7 +35,7 @@ from orchestrator.errors import (
     WorkerError,
     is_disk_full,
 )
-from orchestrator.events import Event, Progress
+from orchestrator.events import Event, Sign
 from orchestrator.tasks import Prepared, Task
 
 _POLL_SECONDS = 0.2
@@ -91,7 +91,7 @@ class Workers:
         result: Prepared = last.result
         return result
 
-    def train(self, task: Task) -> Iterator[Event | Progress]:
+    def train(self, task: Task) -> Iterator[Event | Sign]:
         """Run `training.train` in a worker.
 
         Args:

@@ -11,7 +11,7 @@ import pytest
 from orchestrator import data, training
 from orchestrator.config import Config
 from orchestrator.errors import InvalidError, UserCodeError
-from orchestrator.events import EpochEnded, Event, ModelBuilt, PhaseEnded, PhaseStarted, Progress
+from orchestrator.events import EpochEnded, Event, ModelBuilt, PhaseEnded, PhaseStarted, Sign
 from orchestrator.records import Phase, Settings
 from orchestrator.tasks import Task
 from tests.conftest import MakeConfig
@@ -33,7 +33,7 @@ def train(tmp_path: Path) -> Train:
         )
         events: list[Any] = []
         training.train(task, events.append)
-        return [event for event in events if not isinstance(event, Progress)]
+        return [event for event in events if not isinstance(event, Sign)]
 
     return run
 
