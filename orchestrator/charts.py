@@ -80,7 +80,7 @@ def _level(value: float, low: float, high: float) -> str:
         return _NOT_FINITE
     span = high / 2 - low / 2  # halved, for the difference of two floats can be infinite
     share = (value / 2 - low / 2) / span if span > 0 else 0.0
-    return _LEVELS[min(int(share * len(_LEVELS)), len(_LEVELS) - 1)]
+    return _LEVELS[round(share * (len(_LEVELS) - 1))]
 
 
 def bar(part: float, whole: float, width: int) -> int:

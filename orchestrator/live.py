@@ -37,6 +37,7 @@ WORDS = {"pass": "pass", "warn": "warn", "fail": "fail", "not_applicable": "n/a"
 _SEVERITY = ("pass", "not_applicable", "warn", "fail")
 _BAR = 24
 _CURVE = 60
+_AIRY = 20  # lines from which sections are parted by a blank one, whatever that costs
 _BESIDE_CURVE = 50  # "val_loss", a value, "lowest 1.234e+05, log scale", and the gaps
 
 
@@ -94,8 +95,8 @@ class _Section:
     """How much each row matters."""
     flexible: int
     """The column that gives way."""
-    rest: str = "more"
-    """What is left out, behind its number."""
+    rest: str = "and {count} more"
+    """What is said of those left out: how many, and the greatest of their weights."""
 
     def height(self, count: int) -> int:
         return count + bool(self.title)
@@ -107,9 +108,10 @@ class _Section:
             ranked = sorted(kept, key=lambda index: -self.weights[index])
             kept = sorted(ranked[: count - 1])
         lines = aligned([self.rows[index] for index in kept], width, flexible=self.flexible)
-        hidden = len(self.rows) - len(kept)
+        hidden = [weight for index, weight in enumerate(self.weights) if index not in kept]
         if hidden:
-            lines.append(Text(crop(f"and {hidden} {self.rest}", width), style="dim"))
+            rest = self.rest.format(count=len(hidden), worst=max(hidden))
+            lines.append(Text(crop(rest, width), style="dim"))
         title = [Text(crop(self.title, width), style="bold")] if self.title else []
         return [*title, *lines]
 
@@ -118,10 +120,11 @@ def _fit(head: list[Text], sections: list[_Section], width: int, height: int) ->
     """Shorten the longest section until all fit, then leave out the last one."""
     counts = [len(section.rows) for section in sections]
     room = height - len(head)
+    airy = height >= _AIRY
 
     def spare() -> int:
         taken = zip(sections, counts, strict=True)
-        return room - sum(section.height(count) for section, count in taken)
+        return room - sum(section.height(count) + airy for section, count in taken)
 
     while counts and spare() < 0:
         longest = counts.index(max(counts))
@@ -129,7 +132,7 @@ def _fit(head: list[Text], sections: list[_Section], width: int, height: int) ->
             counts[longest] -= 1
         else:
             del sections[-1], counts[-1]
-    airy = spare() >= len(sections)
+    airy = airy or spare() >= len(sections)
     lines = list(head)
     for section, count in zip(sections, counts, strict=True):
         lines += [Text("")] * airy + section.lines(count, width)
@@ -158,10 +161,12 @@ def _phase(scene: Scene, now: float, width: int) -> Text:
     phase = scene.phase
     if phase is None:
         return Text(crop(f"{_spinner(now)} {scene.activity or 'going on'}", width))
-    where = f"phase {scene.phase_number} of {len(scene.config.phases)}"
-    running = min(scene.epoch + 1, phase.epochs)
-    text = f"{_spinner(now)} {clean(phase.phase)} · {where} · epoch {running}/{phase.epochs}"
     left = scene.activity or _left(scene, now)
+    where = f" · phase {scene.phase_number} of {len(scene.config.phases)}"
+    epoch = f" · epoch {min(scene.epoch + 1, phase.epochs)}/{phase.epochs}"
+    text = f"{_spinner(now)} {clean(phase.phase)}{where}{epoch}"
+    if cell_len(text) + len(left) + 2 > width:
+        text = text.replace(where, "")
     columns = min(width - cell_len(text) - len(left) - 4, _BAR)
     if columns < 4:
         return Text(crop(f"{text}  {left}", width))
@@ -218,7 +223,13 @@ def _dead(scene: Scene, width: int) -> _Section:
         _dead_row(each, share, scene, width, bounds)
         for each, share in zip(scene.layers, shares, strict=True)
     ]
-    return _Section(title=title, rows=rows, weights=shares, flexible=0, rest="layers, less dead")
+    return _Section(
+        title=title,
+        rows=rows,
+        weights=shares,
+        flexible=0,
+        rest="and {count} more, at most {worst:.0%} dead",
+    )
 
 
 def _dead_row(
@@ -245,7 +256,7 @@ def _checks(scene: Scene) -> _Section:
         rows=[_check_row(check) for check in checks],
         weights=[_SEVERITY.index(check.verdict) for check in checks],
         flexible=2,
-        rest="checks, no worse",
+        rest="and {count} more, no worse",
     )
 
 
@@ -261,14 +272,14 @@ def _earlier(scene: Scene) -> _Section:
         rows=[_earlier_row(attempt) for attempt in attempts],
         weights=[attempt.attempt for attempt in attempts],
         flexible=1,
-        rest="before these",
+        rest="and {count} before",
     )
 
 
 def _earlier_row(attempt: Attempt) -> list[Text]:
     skill = attempt.skill()
     return [
-        Text(f"{attempt.attempt:>2}"),
+        Text(str(attempt.attempt)),
         Text(clean(summary.brief_change(attempt))),
         Text(crop(clean(summary.ending(attempt)), 36), style="red" if attempt.failure else ""),
         Text("" if skill is None else f"skill {skill:.3g}"),

@@ -49,14 +49,15 @@ def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
 
 def last_sentence(run: Run) -> str:
     """How the last attempt ended and the run with it, in one sentence."""
-    attempt = run.attempts[-1]
-    if attempt.failure is None:
+    attempt, failure = run.attempts[-1], run.attempts[-1].failure
+    if attempt.status == "passed":
         skill = attempt.skill()
         worth = "" if skill is None else f", skill {skill:.3g}"
-        return f"Attempt {attempt.attempt} {attempt.status}{worth}."
-    how = f"Attempt {attempt.attempt} {_how(attempt.failure)}: {attempt.failure.reason}"
-    same = attempt.failure.reason == run.conclusion
-    return f"{how}; {run.status}." if same else f"{how}; {run.status}: {run.conclusion}."
+        return f"Attempt {attempt.attempt} passed{worth}."
+    if failure is None:
+        return f"Attempt {attempt.attempt} {run.status}: {run.conclusion}."
+    end = run.status if failure.reason == run.conclusion else f"{run.status}: {run.conclusion}"
+    return f"Attempt {attempt.attempt} {_how(failure)}: {failure.reason}; {end}."
 
 
 def result(run: Run, directory: Path) -> RenderableType:
@@ -191,7 +192,7 @@ def ending(attempt: Attempt) -> str:
     if failure is None:
         return attempt.status
     what = "" if failure.check == "crashed" else f" {failure.check}"
-    where = "" if failure.phase is None else f" after {failure.phase}"
+    where = "" if failure.phase is None else f" at {failure.phase}"
     return f"{attempt.status}{what}{where}"
 
 
