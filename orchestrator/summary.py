@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.charts import Legible
 from orchestrator.events import AttemptStarted
 from orchestrator.records import Attempt, Failure, Run
 from orchestrator.tasks import Prepared
@@ -67,7 +68,8 @@ def result(run: Run, directory: Path) -> RenderableType:
         run: the finished run.
         directory: its directory.
     """
-    return Group(_attempts_table(run), *(Text(line) for line in _closing(run, directory)))
+    closing = (Text(line) for line in _closing(run, directory))
+    return Legible(Group(_attempts_table(run), *closing))
 
 
 def _attempts_table(run: Run) -> Table:
@@ -156,7 +158,7 @@ def validated(name: str, found: Prepared) -> RenderableType:
         Text(f"Model: {found.parameters} weights; activations are watched in: {watched}"),
         *(Text.assemble(("warning", "yellow"), f": {warning}") for warning in found.warnings),
     ]
-    return Group(*lines)
+    return Legible(Group(*lines))
 
 
 def _how(failure: Failure) -> str:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console, RenderableType
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator import summary
+from orchestrator.block import STYLES, WORDS
 from orchestrator.charts import Legible
 from orchestrator.config import Config
 from orchestrator.events import (
@@ -32,7 +32,7 @@ from orchestrator.events import (
     Sign,
     Warned,
 )
-from orchestrator.live import FRAMES_PER_SECOND, STYLES, WORDS, Screen
+from orchestrator.live import Moving, Screen
 from orchestrator.records import Phase, Run
 from orchestrator.scene import Scene, advance
 
@@ -59,15 +59,10 @@ class View:
     def __init__(self, console: Console, *, detail: Detail = "all") -> None:
         self._console = console
         self._detail = detail
-        self._moving = detail == "all" and console.is_interactive
         self._screen = Screen()
-        self._live = Live(
-            self._screen,
-            console=console,
-            refresh_per_second=FRAMES_PER_SECOND,
-            transient=True,
-            redirect_stdout=False,
-        )
+        self._moving: Moving | None = None
+        if detail == "all" and console.is_interactive:
+            self._moving = Moving(self._screen, console)
         self._epoch = 0
         self._planned = 0
         self._spoke = time.monotonic()
@@ -75,14 +70,14 @@ class View:
     def __enter__(self) -> View:
         """Begin to move."""
         if self._moving:
-            self._live.start()
+            self._moving.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Take the moving lines away."""
         self._screen.scene, self._screen.note = None, ""
         if self._moving:
-            self._live.stop()
+            self._moving.stop()
 
     def say(self, text: str) -> None:
         """Tell what is going on before the run has begun."""
@@ -118,7 +113,7 @@ class View:
             case AttemptStarted():
                 if event.cause is not None and event.remedy is not None:
                     # On a terminal the reason stands in the lines above.
-                    sentence = summary.restart_sentence(event, reason=not self._moving)
+                    sentence = summary.restart_sentence(event, reason=self._moving is None)
                     self._print(Text(sentence, style="bold"))
                 head = f"\nAttempt {event.attempt} (seed {event.settings.seed})"
                 self._print(Text(head, style="bold"))
@@ -173,6 +168,9 @@ class View:
 
     def _print(self, renderable: RenderableType) -> None:
         self._spoke = time.monotonic()
+        if self._moving:
+            self._moving.print(Legible(renderable))
+            return
         # A log file gets whole lines, a terminal gets wrapped ones.
         whole = isinstance(renderable, Text) and not self._console.is_interactive
         self._console.print(Legible(renderable), highlight=False, soft_wrap=whole)

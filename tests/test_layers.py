@@ -15,7 +15,7 @@ LAYERS = (
     {"journal", "store", "environment", "policy", "measures", "verdicts", "tasks"},
     {"usercode", "data", "models", "probes", "rates", "training", "workers"},
     {"loop", "interrupts"},
-    {"summary", "scene", "charts", "live", "view"},
+    {"charts", "summary", "scene", "block", "live", "view"},
     {"launcher", "cli", "__init__", "__main__"},
 )
 """Design, section 8. A module imports from its own layer and from those above it in this list."""

@@ -11,7 +11,15 @@ import pytest
 from orchestrator import data, training
 from orchestrator.config import Config
 from orchestrator.errors import InvalidError, UserCodeError
-from orchestrator.events import EpochEnded, Event, ModelBuilt, PhaseEnded, PhaseStarted, Sign
+from orchestrator.events import (
+    EpochEnded,
+    Event,
+    Glimpse,
+    ModelBuilt,
+    PhaseEnded,
+    PhaseStarted,
+    Sign,
+)
 from orchestrator.records import Phase, Settings
 from orchestrator.tasks import Task
 from tests.conftest import MakeConfig
@@ -72,6 +80,18 @@ def test_the_events_tell_the_attempt_in_order(make_config: MakeConfig, train: Tr
     assert {check.verdict for check in last.checks} == {"pass"}
     validation = last.checks[-1].measured["validation"][0]
     assert validation["loss"] == pytest.approx(last.metrics["val_loss"], rel=1e-5)
+
+
+def test_dead_units_are_glimpsed_between_checks(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(phases=[{"name": "main", "epochs": 3}])
+    settings = Settings(seed=config.seed)
+    task = Task(config=config, settings=settings, attempt=1, directory=tmp_path, fingerprint=None)
+    events: list[Any] = []
+    training.train(task, events.append)
+    found = [event for event in events if isinstance(event, Glimpse)]
+    assert len(found) == 2  # after the last epoch comes the check
+    assert found[0].rows == 64
+    assert [(layer.layer, layer.units) for layer in found[0].layers] == [("dense", 4)]
 
 
 def test_the_same_task_gives_the_same_numbers(make_config: MakeConfig, train: Train) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from orchestrator.charts import SPINNER
 from orchestrator.events import EpochEnded, Event, PhaseEnded, RunEnded, Sign, Warned
 from orchestrator.view import Detail, View, stderr
 from tests.story import RUN, config, story, told
@@ -68,6 +69,14 @@ def text(terminal: Terminal) -> str:
     return "\n".join(line.rstrip() for line in terminal.lines).rstrip("\n") + "\n"
 
 
+def drawn(view: View, terminal: Terminal) -> str:
+    """What the terminal shows once the view has drawn its block again."""
+    assert view._moving is not None
+    with view._moving._lock:
+        view._moving._live.refresh()
+        return text(terminal)
+
+
 @pytest.mark.parametrize("height", [24, 15, 6])
 @pytest.mark.parametrize("color", ["standard", None])
 def test_the_story_is_what_stays_on_a_terminal(height: int, color: str | None) -> None:
@@ -84,8 +93,7 @@ def test_the_block_stands_below_the_story(width: int, height: int, encoding: str
     terminal = Terminal(encoding)
     with View(screen(terminal, width=width, height=height)) as view:
         show(view, story(loss=1e3), until=EpochEnded)
-        view._live.refresh()
-        lines = text(terminal).splitlines()
+        lines = drawn(view, terminal).splitlines()
     title = next(index for index, line in enumerate(lines) if line.endswith(" 0:00"))
     assert lines[0].startswith(f"Run {RUN}")
     assert RUN[:10] in lines[title]
@@ -104,8 +112,8 @@ def test_colour_says_nothing_that_words_do_not() -> None:
         terminal = Terminal()
         with View(screen(terminal, color=color)) as view:
             show(view, story(loss=1e3), until=PhaseEnded)
-            view._live.refresh()
-            shown.append([line for line in terminal.lines if "─" not in line])
+            lines = drawn(view, terminal).splitlines()
+            shown.append([line.lstrip(SPINNER) for line in lines if "─" not in line])
     assert shown[0] == shown[1]
 
 
@@ -113,8 +121,7 @@ def test_before_the_run_the_terminal_says_what_takes_so_long() -> None:
     terminal = Terminal()
     with View(screen(terminal)) as view:
         view.say("importing TensorFlow")
-        view._live.refresh()
-        assert terminal.lines[-1][2:] == "importing TensorFlow  0:00"
+        assert drawn(view, terminal)[2:] == "importing TensorFlow  0:00\n"
     assert text(terminal) == "\n"
 
 
@@ -125,6 +132,15 @@ def test_an_exception_leaves_no_block_behind() -> None:
         raise KeyboardInterrupt
     assert "Attempt 2 of 8" not in text(terminal)
     assert terminal.getvalue() == ""  # Terminal keeps lines, not text
+
+
+def test_printing_and_drawing_leave_no_lines_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.live.FRAMES_PER_SECOND", 1000)
+    terminal = Terminal()
+    with View(screen(terminal)) as view:
+        show(view, story(attempts=7, loss=1e3))
+    assert "of 8" not in text(terminal)
+    assert text(terminal).count("Attempt 7 (seed 2839049726)") == 1
 
 
 def test_warnings_wrap_above_the_block() -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.block import block
 from orchestrator.events import AttemptStarted, EpochEnded, Event, PhaseEnded, PhaseStarted, Sign
-from orchestrator.live import block
 from orchestrator.records import Run
 from orchestrator.scene import Scene, advance
 from tests.builders import LAW
