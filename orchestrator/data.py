@@ -1,4 +1,4 @@
-"""Rows from files and callables: read, checked to the last value, split and standardised.
+"""The rows of a config: read, checked to the last value, split, encoded and standardised.
 
 Only callables can bring TensorFlow in; tables and archives are read with NumPy alone, so that what
 is wrong with them is said before TensorFlow is imported.
@@ -6,94 +6,55 @@ is wrong with them is said before TensorFlow is imported.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import hashlib
-import io
-import itertools
+import inspect
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import optree
 
-from orchestrator import usercode
-from orchestrator.config import CallableSource, Config, CsvSource, NpzSource, Split
+from orchestrator import rows, tables, usercode
 from orchestrator.errors import InvalidError, Problem, suggestion
-
-Array = npt.NDArray[Any]
+from orchestrator.rows import AnyRows, Array, Batch, Rows, Scaling, Stream, Tree
+from orchestrator.schema import (
+    CallableSource,
+    Config,
+    CsvSource,
+    NpySource,
+    NpzSource,
+    ParquetSource,
+    Split,
+)
+from orchestrator.tables import Encoding, Table, invalid, open_file, summary
 
 _MAX_PROBLEMS = 10
-"""Problems named per file; the rest are counted."""
+"""Columns named that cannot be standardised."""
 
 _KERAS_EPSILON = 1e-7
 """`keras.config.epsilon()`: `Normalization` divides by no less than this."""
-
-_MISSING = frozenset({"", "na", "n/a", "null", "none", "-", "?"})
-"""What people write for a missing value, compared without case."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Rows:
-    """Inputs and targets of the same rows."""
-
-    x: Array
-    """Inputs, shape (rows, …)."""
-    y: Array
-    """Targets, shape (rows,) or (rows, …)."""
-    columns: tuple[str, ...] = ()
-    """Names of the input columns; empty for arrays."""
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return int(self.x.shape[0])
-
-    def take(self, indices: Array) -> Rows:
-        """The rows at the indices."""
-        return dataclasses.replace(self, x=self.x[indices], y=self.y[indices])
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Scaling:
-    """Shift and scale of each input column, as `keras.layers.Normalization` applies them."""
-
-    mean: npt.NDArray[np.float32]
-    """Mean over the training rows, shape (columns,)."""
-    variance: npt.NDArray[np.float32]
-    """Variance over the training rows, 1 where a column is constant; shape (columns,)."""
-
-    def apply(self, x: Array) -> npt.NDArray[np.float32]:
-        """Standardise in float32, in the layer's own order of operations.
-
-        Args:
-            x: raw inputs, shape (rows, …, columns).
-
-        Returns:
-            Standardised inputs of the same shape.
-        """
-        deviation = np.maximum(np.sqrt(self.variance), np.float32(_KERAS_EPSILON))
-        scaled = (x.astype(np.float32) - self.mean) / deviation
-        return scaled.astype(np.float32, copy=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
     """What an attempt trains on."""
 
-    train: Rows
-    """Training rows, standardised where the config says so."""
-    validation: Rows | None
+    train: AnyRows
+    """Training rows."""
+    validation: AnyRows | None
     """Rows that are never trained on, treated alike."""
-    scaling: Scaling | None
-    """The standardisation, or None."""
+    scalings: Mapping[str, Scaling]
+    """The standardisation of each input by its path; empty without one."""
+    encoding: Encoding
+    """How texts became numbers."""
     fingerprint: str
-    """Hash of the raw arrays."""
+    """Hash of the rows before standardisation."""
 
 
 def load(config: Config) -> Dataset:
-    """Read, check, split and standardise the rows of a config.
+    """Read, check, split, encode and standardise the rows of a config.
 
     Args:
         config: the config.
@@ -105,32 +66,98 @@ def load(config: Config) -> Dataset:
         InvalidError: the data is at fault; names file, row and column.
         UserCodeError: a data callable raised.
     """
-    train = read(config, "train")
-    validation = config.data.validation
-    held: Rows | None = None
-    if isinstance(validation, Split):
-        if len(train) < 2:
-            message = f"expected at least 2 rows to split, received {len(train)}"
-            raise InvalidError([config.problem(("data", "validation", "fraction"), message)])
-        train, held = split(train, validation.fraction, config.seed)
-    elif validation is not None:
-        held = read(config, "validation")
+    found, held_found = _split(read(config, "train"), config)
+    encoding = tables.learn(found) if isinstance(found, Table) else Encoding()
+    train = tables.encode(found, encoding) if isinstance(found, Table) else found
+    held = held_found
+    if isinstance(held_found, Table):
+        held = tables.encode(held_found, encoding)
+    train, held, classes = _encode_targets(train, held, config)
+    encoding = dataclasses.replace(encoding, classes={**encoding.classes, **classes})
+    if held is not None:
         _check_alike(train, held, config)
-    digest = fingerprint([train, held] if held is not None else [train])
-    scaling = _scaling(train, config) if config.data.standardize else None
+    parts = [train] if held is None else [train, held]
+    digest = rows.fingerprint(parts, repr(encoding) if encoding != Encoding() else "")
+    scalings = _scalings(train, config) if config.data.standardize else {}
     return Dataset(
-        train=_scaled(train, scaling),
-        validation=None if held is None else _scaled(held, scaling),
-        scaling=scaling,
+        train=_prepared(train, scalings),
+        validation=None if held is None else _prepared(held, scalings),
+        scalings=scalings,
+        encoding=encoding,
         fingerprint=digest,
     )
 
 
-def _check_alike(train: Rows, held: Rows, config: Config) -> None:
+def _split(found: AnyRows | Table, config: Config) -> tuple[Any, Any]:
+    """Training rows and validation rows, before texts are encoded."""
+    validation = config.data.validation
+    if validation is None:
+        return found, None
+    if not isinstance(validation, Split):
+        return found, read(config, "validation")
+    key = ("data", "validation", "fraction")
+    if isinstance(found, Stream):
+        message = "a stream of batches cannot be split"
+        hint = "give data.validation a source of its own"
+        raise InvalidError([config.problem(key, message, hint)])
+    if len(found) < 2:
+        message = f"expected at least 2 rows to split, received {len(found)}"
+        raise InvalidError([config.problem(key, message)])
+    kept, held = rows.split_positions(len(found), validation.fraction, config.seed)
+    return found.take(kept), found.take(held)
+
+
+def _encode_targets(
+    train: AnyRows, held: AnyRows | None, config: Config
+) -> tuple[AnyRows, AnyRows | None, dict[str, tuple[str, ...]]]:
+    """Texts among the target arrays as class indices, by the classes of the training rows."""
+    classes: dict[str, tuple[str, ...]] = {}
+    for path, array in rows.leaves(train.y):
+        if array.dtype.kind in "US":
+            classes[path or "y"] = tuple(np.unique(array.astype(str)).tolist())
+
+    def encode(part: AnyRows, role: str) -> AnyRows:
+        encoded = []
+        for path, array in rows.leaves(part.y):
+            known = classes.get(path or "y")
+            if (known is not None) != (array.dtype.kind in "US"):
+                expected, received = ("texts", "numbers") if known else ("numbers", "texts")
+                message = f"expected {expected} as targets like the training data, not {received}"
+                raise InvalidError([config.problem(("data", role), message)])
+            encoded.append(array if known is None else _indices(array, known, role, config))
+        return dataclasses.replace(
+            part, y=optree.tree_unflatten(optree.tree_structure(part.y), encoded)
+        )
+
+    if not classes and (held is None or not _has_texts(held.y)):
+        return train, held, classes
+    return encode(train, "train"), None if held is None else encode(held, "validation"), classes
+
+
+def _has_texts(tree: Tree) -> bool:
+    return any(array.dtype.kind in "US" for _, array in rows.leaves(tree))
+
+
+def _indices(array: Array, known: tuple[str, ...], role: str, config: Config) -> Array:
+    texts = array.astype(str)
+    places = np.minimum(np.searchsorted(known, texts), len(known) - 1)
+    unseen = np.flatnonzero((np.asarray(known)[places] != texts).reshape(len(texts), -1).any(1))
+    if len(unseen):
+        row = int(unseen[0])
+        message = f"row {row} (from 0): the class {texts[row]!r} is not in the training rows"
+        raise InvalidError([config.problem(("data", role), message, "train on such rows too")])
+    return places.astype(np.int64)
+
+
+def _check_alike(train: AnyRows, held: AnyRows, config: Config) -> None:
+    def shapes(tree: Tree) -> str:
+        found = [(path, array.shape[1:]) for path, array in rows.leaves(tree)]
+        return ", ".join(f"{path}: {shape}" if path else str(shape) for path, shape in found)
+
     pairs = [
         ("the columns", ", ".join(train.columns), ", ".join(held.columns)),
-        ("inputs of shape", train.x.shape[1:], held.x.shape[1:]),
-        ("targets of shape", train.y.shape[1:], held.y.shape[1:]),
+        ("inputs of shape", shapes(train.first(1)[0]), shapes(held.first(1)[0])),
+        ("targets of shape", shapes(train.y), shapes(held.y)),
     ]
     for what, expected, received in pairs:
         if expected != received:
@@ -138,24 +165,36 @@ def _check_alike(train: Rows, held: Rows, config: Config) -> None:
             raise InvalidError([config.problem(("data", "validation"), message)])
 
 
-def _scaling(train: Rows, config: Config) -> Scaling:
+def _scalings(train: AnyRows, config: Config) -> dict[str, Scaling]:
     """The standardisation, refused for columns that float32 cannot standardise."""
-    scaling = standardization(train.x)
-    deviation = np.sqrt(scaling.variance)
-    bad = np.flatnonzero(~(np.isfinite(deviation) & (deviation >= _KERAS_EPSILON)))
+    scalings = rows.standardization(train)
     problems = []
-    for column in map(int, bad[:_MAX_PROBLEMS]):
-        name = train.columns[column] if train.columns else f"{column} (from 0)"
-        size = "far" if np.isinf(deviation[column]) else "little"
-        message = f"column {name} varies too {size} to be standardised in float32"
-        hint = "give the column in another unit"
-        problems.append(config.problem(("data", "standardize"), message, hint))
+    for path, scaling in scalings.items():
+        deviation = np.sqrt(scaling.variance)
+        bad = np.flatnonzero(~(np.isfinite(deviation) & (deviation >= _KERAS_EPSILON)))
+        for column in map(int, bad):
+            name = train.columns[column] if train.columns else f"{column} (from 0)"
+            of_input = f" of input {path}" if path else ""
+            size = "far" if np.isinf(deviation[column]) else "little"
+            message = f"column {name}{of_input} varies too {size} to be standardised in float32"
+            hint = "give the column in another unit"
+            problems.append(config.problem(("data", "standardize"), message, hint))
     if problems:
-        raise InvalidError(problems)
-    return scaling
+        raise InvalidError(problems[:_MAX_PROBLEMS])
+    return scalings
 
 
-def read(config: Config, part: str) -> Rows:
+def _prepared(part: AnyRows, scalings: Mapping[str, Scaling]) -> AnyRows:
+    """The rows as the model gets them: at once, or batch by batch where they are not in memory."""
+    y = rows.transform(rows.number, part.y)
+    weight = None if part.weight is None else rows.number(part.weight)
+    if isinstance(part, Stream) or part.mapped:
+        return dataclasses.replace(part, y=y, weight=weight, scalings=scalings)
+    x, _, _ = rows.ready((part.x, part.y, None), scalings)
+    return dataclasses.replace(part, x=x, y=y, weight=weight)
+
+
+def read(config: Config, part: str) -> AnyRows | Table:
     """Read one source of a config and check every value of it.
 
     Args:
@@ -163,7 +202,7 @@ def read(config: Config, part: str) -> Rows:
         part: `train` or `validation`.
 
     Returns:
-        Rows with finite numbers only.
+        Rows with finite numbers only, or a table of them whose texts are not encoded yet.
 
     Raises:
         InvalidError: the data is at fault.
@@ -172,9 +211,13 @@ def read(config: Config, part: str) -> Rows:
     source = getattr(config.data, part)
     match source:
         case CsvSource():
-            return read_csv(config.path(source.csv), source, name=source.csv)
+            return tables.read_csv(config.path(source.csv), source, name=source.csv)
+        case ParquetSource():
+            return tables.read_parquet(config.path(source.parquet), source, name=source.parquet)
         case NpzSource():
             return read_npz(config.path(source.npz), source, name=source.npz)
+        case NpySource():
+            return read_npy(source, config)
         case CallableSource():
             return read_callable(source, config, part)
     raise TypeError(f"Expected a source with rows of its own. Received: {source!r}")
@@ -187,242 +230,8 @@ def has_user_code(config: Config) -> bool:
     )
 
 
-def read_csv(path: Path, source: CsvSource, *, name: str) -> Rows:
-    """Read a table of numbers.
-
-    Args:
-        path: the file.
-        source: its target and delimiter.
-        name: how to call the file in messages.
-
-    Returns:
-        Inputs in the columns' order, shape (rows, columns), float64, and targets, shape (rows,).
-
-    Raises:
-        InvalidError: an empty file, duplicate headers, an unknown target, a ragged row, a missing
-            value, text or a non-finite number; with file, line and column.
-    """
-    with _open(path, name) as file:
-        content = file.read()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        message = f"expected UTF-8 text, received the byte 0x{content[error.start]:02x}"
-        raise _invalid(name, message, "save the table as UTF-8", line) from error
-    try:
-        return _read_table(text, source, name)
-    except csv.Error as error:
-        hint = "a quote may not be closed"
-        raise _invalid(name, f"cannot be read as a table: {error}", hint) from error
-
-
-def _open(path: Path, name: str) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise _invalid(name, f"cannot be read: {error.strerror}", "check the path") from error
-
-
-def _read_table(text: str, source: CsvSource, name: str) -> Rows:
-    lines = _lines(text, source.delimiter)
-    first = next(lines, None)
-    if first is None:
-        raise _invalid(name, "expected a header line and rows of numbers, received an empty file")
-    header = [column.strip() for column in first.cells]
-    _check_header(header, source, name, first.line)
-    table = _parse_fast(text, first.last_line, source.delimiter, len(header))
-    if table is None:
-        table = _parse_slowly(lines, header, name)
-    if not len(table):
-        raise _invalid(name, "expected rows of numbers below the header, received none")
-    _check_table(table, header, _lines(text, source.delimiter), name)
-    target = header.index(source.target)
-    inputs = [index for index in range(len(header)) if index != target]
-    return Rows(
-        x=np.ascontiguousarray(table[:, inputs]),
-        y=np.ascontiguousarray(table[:, target]),
-        columns=tuple(_label(header, index) for index in inputs),
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Line:
-    number: int
-    """0 for the header, then counted from 1."""
-    line: int
-    """Line of the file on which it begins."""
-    last_line: int
-    """Line on which it ends, where a quoted cell holds line breaks."""
-    cells: list[str]
-
-
-def _lines(text: str, delimiter: str) -> Iterator[_Line]:
-    """The header and the rows of a table, without blank lines."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    number = 0
-    begin = 1
-    for cells in reader:
-        if len(cells) > 1 or (cells and cells[0].strip()):
-            yield _Line(number, begin, reader.line_num, cells)
-            number += 1
-        begin = reader.line_num + 1
-
-
-def _label(header: Sequence[str], index: int) -> str:
-    """How a column is called."""
-    return header[index] or f"column {index + 1}"
-
-
-def _check_header(header: Sequence[str], source: CsvSource, name: str, line: int) -> None:
-    problems = []
-
-    def report(message: str, key: str | None = None, hint: str | None = None) -> None:
-        problems.append(Problem(file=name, line=line, key=key, message=message, hint=hint))
-
-    for index, column in enumerate(header):
-        if column in header[:index]:
-            same = f"the same name {column!r}" if column else "no name"
-            both = f"columns {header.index(column) + 1} and {index + 1}"
-            report(f"{both} have {same}", column or None, "rename one")
-    target = source.target
-    if target not in header:
-        report(f"there is no target column {target!r}", None, _target_hint(header, source))
-    elif len(header) == 1:
-        report("expected input columns beside the target, found none")
-    if problems:
-        raise InvalidError(problems)
-
-
-def _target_hint(header: Sequence[str], source: CsvSource) -> str:
-    others = [mark for mark in ",;\t|" if mark != source.delimiter and mark in header[0]]
-    if len(header) == 1 and others:
-        mark = "\\t" if others[0] == "\t" else others[0]
-        return f'the columns look separated by {others[0]!r}: add delimiter: "{mark}"'
-    if all(_number(column) is not None for column in header):
-        return "the first line must name the columns, here it has numbers"
-    return suggestion(source.target, header)
-
-
-def _parse_fast(
-    text: str, skip: int, delimiter: str, columns: int
-) -> npt.NDArray[np.float64] | None:
-    """The table by NumPy's own parser, or None where it finds anything to object to."""
-    below = itertools.islice(io.StringIO(text, newline=None), skip, None)
-    rows = (row for row in below if delimiter in row or not row.isspace())
-    first = next(rows, None)
-    if first is None:
-        return np.empty((0, columns))
-    try:
-        table: npt.NDArray[np.float64] = np.loadtxt(
-            itertools.chain([first], rows),
-            delimiter=delimiter,
-            comments=None,
-            quotechar='"',
-            ndmin=2,
-        )
-    except ValueError:
-        return None
-    return table if table.shape[1] == columns else None
-
-
-def _parse_slowly(
-    lines: Iterator[_Line], header: Sequence[str], name: str
-) -> npt.NDArray[np.float64]:
-    """The table value by value, with every problem named."""
-    problems: list[Problem] = []
-    count = 0
-    rows: list[list[float]] = []
-    for row in lines:
-        values = [_number(cell) for cell in row.cells]
-        found = []
-        if len(values) != len(header):
-            found.append(_wrong_length(row, len(header), name))
-        else:
-            found += [
-                _not_a_number(row, index, _label(header, index), name)
-                for index, number in enumerate(values)
-                if number is None
-            ]
-        count += len(found)
-        problems += found[: _MAX_PROBLEMS - len(problems)]
-        if not found:
-            rows.append([number for number in values if number is not None])
-    if problems:
-        raise InvalidError([*problems, *_more(count, name)])
-    return np.asarray(rows, dtype=np.float64).reshape(-1, len(header))
-
-
-def _wrong_length(row: _Line, expected: int, name: str) -> Problem:
-    message = f"row {row.number}: expected {expected} values as in the header"
-    hint = "a quote may not be closed" if row.last_line > row.line else None
-    received = f"received {len(row.cells)}"
-    return Problem(file=name, line=row.line, message=f"{message}, {received}", hint=hint)
-
-
-def _not_a_number(row: _Line, index: int, column: str, name: str) -> Problem:
-    cell = row.cells[index].strip()
-    shown = cell if len(cell) <= 60 else f"{cell[:59]}…"
-    received = f"received {shown!r}" if cell else "the value is missing"
-    if cell.casefold() in _MISSING:
-        hint = "fill it in or drop the row"
-    elif _number(cell.replace(",", ".")) is not None:
-        hint = "write decimals with a point, and no other separators"
-    else:
-        hint = "drop the column or encode it as numbers"
-    message = f"row {row.number}: expected a number, {received}"
-    return Problem(file=name, line=row.line, key=column, message=message, hint=hint)
-
-
-def _more(count: int, name: str) -> list[Problem]:
-    """What to say about the problems that are not named."""
-    left = count - _MAX_PROBLEMS
-    return [Problem(file=name, message=f"and {left} more like these")] if left > 0 else []
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return None if "_" in cell else float(cell)
-    except ValueError:
-        return None
-
-
-def _check_table(
-    table: npt.NDArray[np.float64], header: Sequence[str], lines: Iterator[_Line], name: str
-) -> None:
-    """Refuse what float32 cannot hold, which is what the model computes in."""
-    bad = np.argwhere(_beyond_float32(table))
-    if not len(bad):
-        return
-    wanted = {int(row) + 1 for row, _ in bad[:_MAX_PROBLEMS]}
-    places = {row.number: row.line for row in lines if row.number in wanted}
-    problems = [
-        Problem(
-            file=name,
-            line=places[int(row) + 1],
-            key=_label(header, int(column)),
-            message=f"row {row + 1}: {_FINITE}, received {table[row, column]}",
-            hint=_value_hint(table[row, column]),
-        )
-        for row, column in bad[:_MAX_PROBLEMS]
-    ]
-    raise InvalidError([*problems, *_more(len(bad), name)])
-
-
-_FINITE = "expected a finite float32 number"
-
-
-def _beyond_float32(array: Array) -> npt.NDArray[np.bool_]:
-    """Where an array is NaN, infinite or larger than float32 can hold."""
-    return ~(np.isfinite(array) & (np.abs(array) <= np.finfo(np.float32).max))
-
-
-def _value_hint(value: Any) -> str:
-    return "rescale the column" if np.isfinite(value) else "fill it in or drop the row"
-
-
 def read_npz(path: Path, source: NpzSource, *, name: str) -> Rows:
-    """Read two arrays of a NumPy archive, without unpickling anything.
+    """Read the arrays of a NumPy archive, without unpickling anything.
 
     Args:
         path: the file.
@@ -436,22 +245,24 @@ def read_npz(path: Path, source: NpzSource, *, name: str) -> Rows:
         InvalidError: not an archive, an unknown array, arrays that do not fit or are not finite.
     """
     names = {"x": source.x, "y": source.y}
-    with _open(path, name) as file:
+    if source.sample_weight is not None:
+        names["weight"] = source.sample_weight
+    with open_file(path, name) as file:
         if not zipfile.is_zipfile(file):
             message = "expected an .npz archive, received another kind of file, or a part of one"
-            raise _invalid(name, message, "save it with numpy.savez")
+            raise invalid(name, message, "save it with numpy.savez")
         file.seek(0)
         try:
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {role: _member(archive, key, name) for role, key in names.items()}
         except Exception as error:
             # What a damaged archive raises has no common base: zipfile, zlib, NumPy have their own.
-            message = f"cannot be read as an .npz archive: {_summary(error)}"
-            raise _invalid(name, message) from error
+            message = f"cannot be read as an .npz archive: {summary(error)}"
+            raise invalid(name, message) from error
     problems = [array for array in arrays.values() if isinstance(array, Problem)]
     if problems:
         raise InvalidError(problems)
-    return _checked(arrays["x"], arrays["y"], name, names)
+    return checked(arrays["x"], arrays["y"], arrays.get("weight"), name, names)
 
 
 def _member(archive: Any, key: str, name: str) -> Any:
@@ -462,18 +273,51 @@ def _member(archive: Any, key: str, name: str) -> Any:
     try:
         return np.asarray(archive[key])
     except Exception as error:  # noqa: BLE001 - as above; the other array may be damaged too
-        if "allow_pickle" in str(error):
-            message, hint = "expected an array of numbers, received Python objects", "set its dtype"
-            return Problem(file=name, key=key, message=message, hint=hint)
-        return Problem(file=name, key=key, message=f"cannot be read: {_summary(error)}")
+        return _unreadable(error, name, key)
 
 
-def _summary(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _unreadable(error: Exception, name: str, key: str | None) -> Problem:
+    if "allow_pickle" in str(error):
+        message, hint = "expected an array of numbers, received Python objects", "set its dtype"
+        return Problem(file=name, key=key, message=message, hint=hint)
+    return Problem(file=name, key=key, message=f"cannot be read: {summary(error)}")
 
 
-def read_callable(source: CallableSource, config: Config, part: str) -> Rows:
+def read_npy(source: NpySource, config: Config) -> Rows:
+    """Map the inputs from a file and read the rest, without unpickling anything.
+
+    Args:
+        source: the files.
+        config: the config, from whose folder the paths start.
+
+    Returns:
+        The rows; x stays in its file.
+
+    Raises:
+        InvalidError: not .npy files, arrays that do not fit or are not finite.
+    """
+    names = {"x": source.npy, "y": source.y}
+    if source.sample_weight is not None:
+        names["weight"] = source.sample_weight
+    arrays: dict[str, Array] = {}
+    problems = []
+    for role, name in names.items():
+        try:
+            arrays[role] = np.load(
+                config.path(name), mmap_mode="r" if role == "x" else None, allow_pickle=False
+            )
+        except (OSError, ValueError, EOFError) as error:
+            problems.append(_unreadable(error, name, None))
+            continue
+        if not isinstance(arrays[role], np.ndarray):
+            message = "expected an .npy file, received an archive"
+            problems.append(Problem(file=name, message=message, hint="use npz: for archives"))
+    if problems:
+        raise InvalidError(problems)
+    return checked(arrays["x"], arrays["y"], arrays.get("weight"), source.npy, names)
+
+
+def read_callable(source: CallableSource, config: Config, part: str) -> AnyRows:
     """Call the user's function and check what it returns.
 
     Args:
@@ -482,139 +326,270 @@ def read_callable(source: CallableSource, config: Config, part: str) -> Rows:
         part: `train` or `validation`.
 
     Returns:
-        The rows.
+        The rows, or the stream of batches.
 
     Raises:
-        InvalidError: there is no such function, or it returns anything but two arrays that fit.
+        InvalidError: there is no such function, or it returns anything but arrays that fit.
         UserCodeError: it raised.
     """
     key = ("data", part)
     function = usercode.find(source.callable, config, key=(*key, "callable"))
     usercode.check_arguments(function, source.kwargs, config, key=(*key, "kwargs"))
-    with usercode.blamed(f"the data callable {source.callable}"):
-        result = function(**source.kwargs)
+
+    def call() -> Any:
+        with usercode.blamed(f"the data callable {source.callable}"):
+            return function(**source.kwargs)
+
+    result = call()
     name = source.callable
-    if not isinstance(result, tuple) or len(result) != 2:
+    if hasattr(result, "as_numpy_iterator") and hasattr(result, "element_spec"):
+        return _read_dataset(result, name)
+    if inspect.isgenerator(result):
+        return _read_stream(lambda: _blamed_batches(call(), name), name)
+    if not isinstance(result, tuple) or len(result) not in (2, 3):
         received = type(result).__name__
         if isinstance(result, tuple):
             received = f"a tuple of {len(result)}"
-        raise _invalid(name, f"expected it to return a tuple (x, y), received {received}")
-    arrays = []
-    for role, value in zip("xy", result, strict=True):
-        try:
-            arrays.append(np.asarray(value))
-        except Exception as error:
-            message = f"{role}: expected an array of numbers, received {type(value).__name__}"
-            raise _invalid(name, f"{message}: {_summary(error)}") from error
-    return _checked(arrays[0], arrays[1], name, {"x": "x", "y": "y"})
+        expected = "a tuple (x, y) or (x, y, sample_weight), a tf.data.Dataset or a generator"
+        raise invalid(name, f"expected it to return {expected}, received {received}")
+    return from_values(*result, name=name)
 
 
-def _checked(x: Array, y: Array, name: str, names: dict[str, str]) -> Rows:
+def from_values(x: Any, y: Any, weight: Any = None, *, name: str) -> Rows:
+    """Rows from arrays, or what becomes one, and trees of them.
+
+    Args:
+        x: inputs.
+        y: targets.
+        weight: weight of each row, or None.
+        name: how to call them in messages.
+
+    Returns:
+        The rows.
+
+    Raises:
+        InvalidError: they are not arrays of numbers, do not fit or are not finite.
+    """
+    names = {"x": "x", "y": "y", "weight": "sample_weight"}
+    return checked(*_converted(x, y, weight, name=name), name, names)
+
+
+def _converted(x: Any, y: Any, weight: Any = None, *, name: str) -> Batch:
+    """What the user's code gives as trees of arrays."""
+    targets = _arrays(y, "y", name)
+    count = len(targets) if isinstance(targets, np.ndarray) and targets.ndim else 0
+    # A list of arrays is a list of rows to NumPy and several inputs to Keras.
+    if isinstance(x, list) and x and all(getattr(each, "shape", ())[:1] == (count,) for each in x):
+        x = tuple(x) if len(x) != count else x
+    given = None if weight is None else _array(weight, "sample_weight", name)
+    return _arrays(x, "x", name), targets, given
+
+
+def _arrays(value: Any, role: str, name: str) -> Tree:
+    """A dict or tuple of arrays, or else what NumPy makes an array of."""
+    if isinstance(value, Mapping) and value:
+        return {str(key): _arrays(each, f"{role}.{key}", name) for key, each in value.items()}
+    if isinstance(value, tuple) and value and not any(np.isscalar(each) for each in value):
+        return tuple(_arrays(each, f"{role}.{index}", name) for index, each in enumerate(value))
+    return _array(value, role, name)
+
+
+def _array(value: Any, role: str, name: str) -> Array:
+    try:
+        return np.asanyarray(value)
+    except Exception as error:
+        message = f"{role}: expected an array of numbers, received {type(value).__name__}"
+        raise invalid(name, f"{message}: {summary(error)}") from error
+
+
+def checked(x: Tree, y: Tree, weight: Array | None, name: str, names: dict[str, str]) -> Rows:
+    """Rows of arrays that fit each other and hold nothing but finite numbers.
+
+    Args:
+        x: inputs.
+        y: targets; texts are classes.
+        weight: weight of each row, or None.
+        name: how to call the file or function in messages.
+        names: how to call x, y and weight.
+
+    Returns:
+        The rows, arranged as `_arranged` does.
+
+    Raises:
+        InvalidError: with every problem.
+    """
+    batch = _arranged((x, y, weight))
     problems = []
-    # Keras and NumPy calculate with numbers, not with truth values.
-    x, y = (array.astype(np.float32) if array.dtype.kind == "b" else array for array in (x, y))
-    for role, array in (("x", x), ("y", y)):
-        if array.dtype.kind not in "fiu":
-            message = f"expected an array of numbers, received dtype {array.dtype}"
-        elif array.ndim == 0:
-            message = "expected one row per sample, received a single number"
-        elif array.shape[0] == 0 or array.size == 0:
-            message = f"expected at least one row, received shape {array.shape}"
-        else:
-            message = _non_finite(array)
-        if message:
-            problems.append(Problem(file=name, key=names[role], message=message))
-    if x.ndim and y.ndim and x.shape[0] != y.shape[0]:
-        problems.append(
-            Problem(
-                file=name,
-                message=f"expected as many targets as inputs, received {x.shape[0]} rows of "
-                f"{names['x']} and {y.shape[0]} of {names['y']}",
-            )
-        )
+    lengths: dict[str, int] = {}
+    for role, tree in zip(("x", "y", "weight"), batch, strict=True):
+        for path, array in rows.leaves(tree):
+            key = rows.name_of(names[role], path)
+            message = _wrong(array, texts=role == "y")
+            if message:
+                problems.append(Problem(file=name, key=key, message=message))
+            if array.ndim:
+                lengths[key] = array.shape[0]
+    if weight is not None and not problems:
+        problems += _wrong_weights(weight, name, names["weight"])
+    if len(set(lengths.values())) > 1:
+        first, count = next(iter(lengths.items()))
+        other = next(key for key, length in lengths.items() if length != count)
+        received = f"received {count} rows of {first} and {lengths[other]} of {other}"
+        message = f"expected as many targets as inputs, {received}"
+        problems.append(Problem(file=name, message=message))
     if problems:
         raise InvalidError(problems)
-    return Rows(x=x[:, np.newaxis] if x.ndim == 1 else x, y=y)
+    x, y, weight = batch
+    return Rows(x=x, y=y, weight=weight)
 
 
-def _non_finite(array: Array) -> str:
+def _arranged(batch: Batch) -> Batch:
+    """Truth values as numbers, texts as NumPy's own, a vector of inputs as one column."""
+    x, y, weight = batch
+
+    def column(array: Array) -> Array:
+        return array[:, np.newaxis] if array.ndim == 1 else array
+
+    return (
+        rows.transform(lambda array: column(_without_truth(array)), x),
+        rows.transform(lambda array: _texts(_without_truth(array)), y),
+        weight,
+    )
+
+
+def _without_truth(array: Array) -> Array:
+    """Keras and NumPy calculate with numbers, not with truth values."""
+    return array.astype(np.float32) if array.dtype.kind == "b" else array
+
+
+def _texts(array: Array) -> Array:
+    """Python's own texts in an array of objects as NumPy's."""
+    if array.dtype == object and array.size and all(isinstance(each, str) for each in array.flat):
+        return array.astype(str)
+    return array
+
+
+def _wrong(array: Array, *, texts: bool) -> str:
+    """A clause on what is wrong with an array, or an empty text."""
+    if texts and array.dtype.kind in "US" and array.ndim == 1 and array.size:
+        return ""
+    if array.dtype.kind not in "fiu":
+        return f"expected an array of numbers, received dtype {array.dtype}"
+    if array.ndim == 0:
+        return "expected one row per sample, received a single number"
+    if array.shape[0] == 0 or array.size == 0:
+        return f"expected at least one row, received shape {array.shape}"
+    return _non_finite(array)
+
+
+def _wrong_weights(weight: Array, name: str, key: str) -> Iterator[Problem]:
+    if weight.ndim != 1:
+        message = f"expected one weight a row, received shape {weight.shape}"
+        yield Problem(file=name, key=key, message=message)
+    elif (weight < 0).any():
+        row = int(np.flatnonzero(weight < 0)[0])
+        message = f"row {row} (from 0): expected a weight of at least 0, received {weight[row]:g}"
+        yield Problem(file=name, key=key, message=message)
+    elif not weight.any():
+        yield Problem(file=name, key=key, message="expected weights above 0, received only zeros")
+
+
+def _non_finite(array: Array, start: int = 0) -> str:
     """A clause on the first value that float32 cannot hold, or an empty text."""
     if array.dtype.kind != "f":
         return ""
-    for start in range(0, array.shape[0], 65536):  # in pieces, so that memory stays bounded
-        part = array[start : start + 65536]
-        bad = np.argwhere(_beyond_float32(part))
+    for begin in range(0, array.shape[0], rows.PIECE):
+        part = np.asarray(array[begin : begin + rows.PIECE])
+        bad = np.argwhere(tables.beyond_float32(part))
         if len(bad):
             row, *column = (int(index) for index in bad[0])
             place = f", column {', '.join(map(str, column))}" if column else ""
-            return f"row {start + row}{place} (from 0): {_FINITE}, received {part[tuple(bad[0])]}"
+            value = part[tuple(bad[0])]
+            where = f"row {start + begin + row}{place} (from 0)"
+            return f"{where}: expected a finite float32 number, received {value}"
     return ""
 
 
-def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """Hold back a share of the rows, drawn once from the run's seed.
-
-    Args:
-        rows: all rows.
-        fraction: share to hold back, between 0 and 1.
-        seed: the run's seed.
-
-    Returns:
-        Training rows and validation rows, at least one of each where there are two.
-    """
-    count = len(rows)
-    held = min(max(round(count * fraction), 1), count - 1)
-    order = np.random.default_rng(seed).permutation(count)
-    return rows.take(np.sort(order[held:])), rows.take(np.sort(order[:held]))
+# ---------------------------------------------------------------------------- streams
 
 
-def standardization(x: Array) -> Scaling:
-    """Mean and variance of each column over all rows and positions.
+def _read_dataset(dataset: Any, name: str) -> Stream:
+    """A `tf.data.Dataset` of batches, after a first pass."""
+    size = int(dataset.cardinality())
+    if size == -1:
+        hint = "end it with .take(number of batches)"
+        raise invalid(name, "expected a dataset that ends, received one that repeats", hint)
+    if not isinstance(dataset.element_spec, tuple):
+        received = type(dataset.element_spec).__name__
+        message = f"expected batches (x, y) or (x, y, sample_weight), received {received}"
+        raise invalid(name, message)
 
-    Args:
-        x: training inputs, shape (rows, …, columns).
+    def source() -> Iterator[Any]:
+        with usercode.blamed(f"the dataset of {name}"):
+            yield from dataset.as_numpy_iterator()
 
-    Returns:
-        The scaling. A column is constant, and keeps variance 1, when its variance is below the
-        rounding error of its mean (the bound of scikit-learn's `_is_constant_feature`).
-    """
-    # The saved model takes float32, so the statistics are those of the float32 values.
-    values = x.astype(np.float32).astype(np.float64).reshape(-1, x.shape[-1])
-    mean = values.mean(axis=0)
-    variance = np.mean((values - mean) ** 2, axis=0)
-    epsilon = np.finfo(np.float64).eps
-    bound = len(values) * epsilon * variance + (len(values) * mean * epsilon) ** 2
-    variance = np.where(variance <= bound, 1.0, variance)
-    with np.errstate(over="ignore", under="ignore"):  # the caller looks at what came out
-        return Scaling(mean=mean.astype(np.float32), variance=variance.astype(np.float32))
+    return dataclasses.replace(_read_stream(source, name), dataset=dataset)
 
 
-def _scaled(rows: Rows, scaling: Scaling | None) -> Rows:
-    y = rows.y.astype(np.float32) if rows.y.dtype.kind == "f" else rows.y
-    if scaling is not None:
-        return dataclasses.replace(rows, x=scaling.apply(rows.x), y=y)
-    x = rows.x.astype(np.float32) if rows.x.dtype.kind == "f" else rows.x
-    return dataclasses.replace(rows, x=x, y=y)
+def _blamed_batches(generator: Any, name: str) -> Iterator[Any]:
+    with usercode.blamed(f"the generator {name}"):
+        yield from generator
 
 
-def fingerprint(parts: Sequence[Rows]) -> str:
-    """SHA-256 over shapes, types and values.
+def _read_stream(source: Callable[[], Iterator[Any]], name: str) -> Stream:
+    """A stream after a first pass, in which every value was checked and the targets were kept."""
+    count, length, digest = 0, 0, 0
+    targets: list[tuple[Tree, Array | None]] = []
+    shapes: list[tuple[str, Any]] | None = None
+    for value in source():
+        batch = _checked_batch(value, name, count)
+        found = [(path, (array.shape[1:], array.dtype)) for path, array in rows.leaves(batch)]
+        shapes = shapes or found
+        if found != shapes:
+            message = f"expected batches alike, received {_alike(shapes)} and then {_alike(found)}"
+            raise invalid(name, message, "pad or convert them to one shape and type")
+        targets.append(batch[1:])
+        digest = (digest + rows.digest_rows(batch)) % 2**64
+        count += rows.num_rows(batch[0])
+        length += 1
+    if not targets:
+        raise invalid(name, "expected at least one batch, received none")
+    ys, weights = zip(*targets, strict=True)
 
-    Args:
-        parts: the rows before standardisation.
+    def batches() -> Iterator[Batch]:
+        for value in source():
+            yield _arranged(_converted(*value, name=name))
 
-    Returns:
-        `sha256:` and 64 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        for array in (part.x, part.y):
-            digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-    return f"sha256:{digest.hexdigest()}"
+    return Stream(
+        source=batches,
+        y=rows.transform(lambda *parts: np.concatenate(parts), *ys),
+        weight=None if weights[0] is None else np.concatenate(weights),
+        rows=count,
+        length=length,
+        digest=f"{count} {digest} {_alike(shapes or [])}".encode(),
+    )
 
 
-def _invalid(
-    file: str, message: str, hint: str | None = None, line: int | None = None
-) -> InvalidError:
-    return InvalidError([Problem(file=file, line=line, message=message, hint=hint)])
+def _alike(shapes: list[tuple[str, Any]]) -> str:
+    return ", ".join(f"{dtype} {shape}" for _, (shape, dtype) in shapes)
+
+
+def _checked_batch(value: Any, name: str, start: int) -> Batch:
+    """One batch with every value checked; rows are counted from the stream's start."""
+    if not isinstance(value, tuple | list) or len(value) not in (2, 3):
+        received = type(value).__name__
+        message = f"expected batches (x, y) or (x, y, sample_weight), received {received}"
+        raise invalid(name, message)
+    try:
+        found = from_values(*value, name=name)
+    except InvalidError as error:
+        place = f"in the batch that begins at row {start}"
+        problems = [
+            dataclasses.replace(problem, message=f"{problem.message} ({place})")
+            for problem in error.problems
+        ]
+        raise InvalidError(problems) from error
+    if _has_texts(found.y):
+        message = "expected class indices as targets, received texts"
+        raise invalid(name, message, "encode the classes as numbers from 0")
+    return found.x, found.y, found.weight

@@ -293,6 +293,16 @@ def override(document: Document, assignments: Iterable[str]) -> Document:
     return dataclasses.replace(document, problems=tuple(problems))
 
 
+def dig(value: Any, *path: int | str) -> Any:
+    """What stands at a path in plain values, or None."""
+    for part in path:
+        try:
+            value = value[part]
+        except (LookupError, TypeError):
+            return None
+    return value
+
+
 def dump(value: Any) -> str:
     """Write plain values as YAML that `parse` reads back unchanged."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

@@ -16,7 +16,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 _MAX_NAMES = 30
 """Names that a hint lists; the rest are counted."""
@@ -126,6 +127,17 @@ def suggestion(name: str, valid: Sequence[str]) -> str:
         return "there is none to choose from"
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     return f"expected one of {', '.join(names[:_MAX_NAMES])}{more}"
+
+
+def short(value: Any) -> str:
+    """A value as YAML would write it, cut to a length that a message can carry."""
+    if isinstance(value, Mapping):
+        text = f"the keys {', '.join(map(str, value))}" if value else "an empty mapping"
+    elif value is None:
+        text = "nothing"
+    else:
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 def is_disk_full(error: OSError) -> bool:

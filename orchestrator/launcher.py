@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from orchestrator import config as configs
 from orchestrator import data, environment, loop, store
-from orchestrator.config import Config
 from orchestrator.errors import (
     InvalidError,
     Problem,
@@ -23,6 +22,7 @@ from orchestrator.events import Warned
 from orchestrator.interrupts import Interrupts
 from orchestrator.loop import Watcher
 from orchestrator.records import Inputs, Run
+from orchestrator.schema import Config
 from orchestrator.tasks import Prepared
 from orchestrator.view import View, stderr
 from orchestrator.workers import Workers

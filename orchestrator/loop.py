@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from orchestrator.config import Config
 from orchestrator.errors import (
     InvalidError,
     StoppedError,
@@ -30,6 +29,7 @@ from orchestrator.events import (
 )
 from orchestrator.policy import Policy, Step, first_settings
 from orchestrator.records import INIT, Attempt, AttemptStatus, Failure, Run, RunStatus, Settings
+from orchestrator.schema import Config
 from orchestrator.store import Store
 from orchestrator.tasks import Task
 

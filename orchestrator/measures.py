@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -122,7 +122,9 @@ class Output:
     """What one output's predictions are worth."""
 
     output: int
-    """Index of the output column."""
+    """Index of the output column, counted over all outputs."""
+    name: str = ""
+    """Keras's name of the model's output, where it has several."""
     kind: Kind
     """Regression or classification."""
     varies: bool | None
@@ -145,7 +147,12 @@ class Output:
 
 
 def measure(
-    y: npt.ArrayLike | None, prediction: npt.ArrayLike, form: Form, *, from_logits: bool = False
+    y: npt.ArrayLike | None,
+    prediction: npt.ArrayLike,
+    form: Form,
+    *,
+    from_logits: bool = False,
+    weight: npt.ArrayLike | None = None,
 ) -> list[Output]:
     """What the predictions of one model output are worth, column by column.
 
@@ -154,40 +161,61 @@ def measure(
         prediction: predictions, shape (rows, …, columns).
         form: how both are written.
         from_logits: whether predictions are logits rather than probabilities.
+        weight: weight of each row in every mean, shape (rows,); None for equal weights. Rows of
+            weight 0 are left out.
 
     Returns:
         One entry a column for regression and binary, one in all for categorical and sparse;
         computed in float64 and in two passes (mean first, then deviations).
     """
     predicted = np.asarray(prediction, dtype=np.float64)
+    rows = len(predicted)
     predicted = predicted.reshape(-1, predicted.shape[-1] if predicted.ndim > 1 else 1)
+    targets = None if y is None else _distribution(y, form, predicted.shape)
+    mean = _Mean(None)
+    if weight is not None:
+        weights = np.repeat(np.asarray(weight, dtype=np.float64), len(predicted) // rows)
+        counted = weights > 0
+        predicted = predicted[counted]
+        targets = None if targets is None else targets[counted]
+        mean = _Mean(weights[counted])
     if form in ("categorical", "sparse"):
         read = _read_logits if from_logits else _read_probabilities
-        return [_measure_classes(0, _distribution(y, form, predicted.shape), *read(predicted))]
-    targets = None
-    if y is not None:
-        targets = np.asarray(y, dtype=np.float64).reshape(predicted.shape)
+        return [_measure_classes(0, targets, *read(predicted), mean)]
     return [
-        _measure_binary(index, _column(targets, index), predicted[:, index], from_logits)
+        _measure_binary(index, _column(targets, index), predicted[:, index], from_logits, mean)
         if form == "binary"
-        else _measure_regression(index, _column(targets, index), predicted[:, index])
+        else _measure_regression(index, _column(targets, index), predicted[:, index], mean)
         for index in range(predicted.shape[1])
     ]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Mean:
+    """The mean over the rows, each with its weight."""
+
+    weights: _Array | None
+
+    def __call__(self, values: _Array) -> Any:
+        """The mean over the first axis."""
+        if self.weights is None:
+            return values.mean(axis=0)
+        return np.average(values, axis=0, weights=self.weights)
 
 
 def _column(targets: _Array | None, index: int) -> _Array | None:
     return None if targets is None else targets[:, index]
 
 
-def _measure_regression(index: int, y: _Array | None, predicted: _Array) -> Output:
+def _measure_regression(index: int, y: _Array | None, predicted: _Array, mean: _Mean) -> Output:
     distinct = _differs(predicted)
     if y is None:
         return Output(output=index, kind="regression", varies=None, distinct=distinct)
-    variance = float(np.mean((y - y.mean()) ** 2))
+    variance = float(mean((y - mean(y)) ** 2))
     if np.ptp(y) == 0 or variance == 0:
         return Output(output=index, kind="regression", varies=False, distinct=distinct)
-    predicted_variance = float(np.mean((predicted - predicted.mean()) ** 2)) if distinct else 0.0
-    loss = float(np.mean((y - predicted) ** 2))
+    predicted_variance = float(mean((predicted - mean(predicted)) ** 2)) if distinct else 0.0
+    loss = float(mean((y - predicted) ** 2))
     return Output(
         output=index,
         kind="regression",
@@ -200,25 +228,30 @@ def _measure_regression(index: int, y: _Array | None, predicted: _Array) -> Outp
     )
 
 
-def _measure_binary(index: int, y: _Array | None, predicted: _Array, from_logits: bool) -> Output:
+def _measure_binary(
+    index: int, y: _Array | None, predicted: _Array, from_logits: bool, mean: _Mean
+) -> Output:
     """One column as the two classes that it stands for."""
     if from_logits:
         read = _read_logits(np.stack([np.zeros_like(predicted), predicted], axis=1))
     else:
         read = _read_probabilities(np.stack([1.0 - predicted, predicted], axis=1))
-    return _measure_classes(index, None if y is None else np.stack([1.0 - y, y], axis=1), *read)
+    classes = None if y is None else np.stack([1.0 - y, y], axis=1)
+    return _measure_classes(index, classes, *read, mean)
 
 
-def _measure_classes(index: int, y: _Array | None, probabilities: _Array, logs: _Array) -> Output:
+def _measure_classes(
+    index: int, y: _Array | None, probabilities: _Array, logs: _Array, mean: _Mean
+) -> Output:
     """What a distribution over classes is worth; all arrays of shape (rows, classes)."""
     distinct = _differs(probabilities)
     if y is None:
         return Output(output=index, kind="classification", varies=None, distinct=distinct)
-    entropy = float(_entropy(y.mean(axis=0)))
+    entropy = float(_entropy(mean(y)))
     if not np.any(np.ptp(y, axis=0)) or entropy <= 0:
         return Output(output=index, kind="classification", varies=False, distinct=distinct)
-    loss = float(-np.mean(np.sum(y * logs, axis=1)))
-    gained = float(_entropy(probabilities.mean(axis=0)) - np.mean(_entropy(probabilities)))
+    loss = float(-mean(np.sum(y * logs, axis=1)))
+    gained = float(_entropy(mean(probabilities)) - mean(_entropy(probabilities)))
     return Output(
         output=index,
         kind="classification",
@@ -233,10 +266,8 @@ def _measure_classes(index: int, y: _Array | None, probabilities: _Array, logs: 
     )
 
 
-def _distribution(y: npt.ArrayLike | None, form: Form, shape: tuple[int, ...]) -> _Array | None:
-    """The targets of classes as one distribution a row."""
-    if y is None:
-        return None
+def _distribution(y: npt.ArrayLike, form: Form, shape: tuple[int, ...]) -> _Array:
+    """The targets in the predictions' shape; class indices as one distribution a row."""
     if form == "sparse":
         return np.eye(shape[1])[np.asarray(y).reshape(-1).astype(np.int64)]
     return np.asarray(y, dtype=np.float64).reshape(shape)

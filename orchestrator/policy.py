@@ -13,8 +13,8 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 
-from orchestrator.config import LeakyRelu, LowerLearningRate, NewSeed
 from orchestrator.records import INIT, Attempt, Failure, Settings
+from orchestrator.schema import LeakyRelu, LowerLearningRate, NewSeed
 
 Remedy = NewSeed | LowerLearningRate | LeakyRelu
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from orchestrator.measures import INPUT, Flow, Layer
+from orchestrator.rows import AnyRows, Tree, leaves, num_rows, transform
 
 BATCH_SIZE = 1024
 """Rows of one forward pass."""
@@ -61,8 +62,12 @@ class Measurement:
     """The places where an activation is applied, in forward order."""
     flow: Flow
     """How they hang together."""
-    predictions: npt.NDArray[Any]
-    """The model's output, shape (rows, …)."""
+    predictions: tuple[npt.NDArray[Any], ...]
+    """Each of the model's outputs, shape (rows, …), in the order of `rows.leaves`."""
+    y: Tree
+    """Targets of the same rows."""
+    weight: npt.NDArray[Any] | None
+    """Weights of the same rows."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -79,7 +84,7 @@ class Probe:
     """Counts active rows of a model's units; the graph is traced once and then used again.
 
     Args:
-        model: a built model with one output.
+        model: a built model.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -97,41 +102,52 @@ class Probe:
 
     def measure(
         self,
-        x: npt.NDArray[Any],
+        rows: AnyRows,
         *,
         batch_size: int = BATCH_SIZE,
         batch_statistics: bool = False,
+        at_least: int | None = None,
     ) -> Measurement:
         """Count over all rows.
 
         Args:
-            x: inputs, shape (rows, …).
-            batch_size: rows of one forward pass.
+            rows: what to run through the model.
+            batch_size: rows of one forward pass, where the rows leave the choice.
             batch_statistics: use BatchNorm's batch statistics instead of its moving ones.
+            at_least: stop after the batch with which so many rows were seen; None for all rows.
 
         Returns:
-            The counts, exact, and the predictions.
+            The counts, exact for the rows that were seen, and the predictions.
         """
-        graph = self._graphs.get(batch_statistics)
-        if graph is None:
-            graph = _Graph(self._model, self._names, x, batch_size, batch_statistics)
-            self._graphs[batch_statistics] = graph
-        predictions = []
-        totals: list[npt.NDArray[np.int64]] | None = None
-        for start in range(0, len(x), batch_size):
-            prediction, counts = graph.step(tf.constant(x[start : start + batch_size]))
-            predictions.append(prediction.numpy())
+        found: list[tuple[Any, Tree, Any]] = []
+        totals: list[npt.NDArray[np.int64]] = []
+        seen = 0
+        for x, y, weight in rows.batches(min(batch_size, at_least or batch_size)):
+            graph = self._graph(x, batch_statistics)
+            predictions, counts = graph.step(transform(tf.constant, x))
+            found.append(([prediction.numpy() for prediction in predictions], y, weight))
             arrays = [count.numpy() for count in counts]
-            totals = (
-                arrays
-                if totals is None
-                else [total + array for total, array in zip(totals, arrays, strict=True)]
-            )
+            totals = [a + b for a, b in zip(totals, arrays, strict=True)] if totals else arrays
+            seen += num_rows(x)
+            if at_least is not None and seen >= at_least:
+                break
+        outputs, targets, weights = zip(*found, strict=True)
         return Measurement(
-            layers=graph.layers(totals or []),
+            layers=graph.layers(totals),
             flow=graph.flow,
-            predictions=np.concatenate(predictions),
+            predictions=tuple(np.concatenate(parts) for parts in zip(*outputs, strict=True)),
+            y=transform(lambda *parts: np.concatenate(parts), *targets),
+            weight=None if weights[0] is None else np.concatenate(weights),
         )
+
+    def _graph(self, x: Tree, batch_statistics: bool) -> _Graph:
+        """The traced graph that can count a batch like this one."""
+        graph = self._graphs.get(batch_statistics)
+        if graph is None or num_rows(x) > graph.batch_size:
+            size = max(num_rows(x), BATCH_SIZE)
+            graph = _Graph(self._model, self._names, x, size, batch_statistics)
+            self._graphs[batch_statistics] = graph
+        return graph
 
 
 class _Graph:
@@ -141,26 +157,29 @@ class _Graph:
         self,
         model: keras.Model,
         names: dict[int, str],
-        x: npt.NDArray[Any],
+        x: Tree,
         batch_size: int,
         batch_statistics: bool,
     ) -> None:
+        self.batch_size = batch_size
         self._places: list[list[_Call]] = []
         self._labels: list[str] = []
         self.flow = Flow(layers=(), outputs=())
 
-        def step(inputs: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        def step(inputs: Tree) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
             scope = keras.StatelessScope() if batch_statistics else contextlib.nullcontext()
             with scope, _recorded(model, batch_statistics) as calls:
-                output = model(inputs, training=False)
-            graph = inputs.graph
-            here = [call for call in calls if call.before.graph is graph]
+                outputs = [output for _, output in leaves(model(inputs, training=False))]
+            sources = [tensor for _, tensor in leaves(inputs)]
+            here = [call for call in calls if call.before.graph is sources[0].graph]
             self._places = _merged(here, model)
             self._labels = _labels([place[0].layer for place in self._places], names)
-            self.flow = _trace_flow(inputs, output, self._places)
-            return output, [_count(place, batch_size) for place in self._places]
+            self.flow = _trace_flow(sources, outputs, self._places)
+            return outputs, [_count(place, batch_size) for place in self._places]
 
-        signature = tf.TensorSpec((None, *x.shape[1:]), tf.as_dtype(x.dtype))
+        signature = transform(
+            lambda array: tf.TensorSpec((None, *array.shape[1:]), tf.as_dtype(array.dtype)), x
+        )
         # As Keras's own training step, without autograph.
         self.step = tf.function(step, input_signature=[signature], autograph=False)
 
@@ -367,9 +386,12 @@ def _names(layer: keras.Layer, prefix: str = "") -> Iterator[tuple[int, str]]:
         yield from _names(inner, f"{name}/")
 
 
-def _trace_flow(inputs: tf.Tensor, output: tf.Tensor, places: list[list[_Call]]) -> Flow:
-    """Which places, or the inputs, each place and the output are reached from directly."""
+def _trace_flow(
+    inputs: list[tf.Tensor], outputs: list[tf.Tensor], places: list[list[_Call]]
+) -> Flow:
+    """Which places, or the inputs, each place and each output are reached from directly."""
     ends = {call.after.op: index for index, place in enumerate(places) for call in place}
+    starts = {tensor.op for tensor in inputs}
 
     def sources(start: list[tf.Operation]) -> frozenset[int | str]:
         found: set[int | str] = set()
@@ -380,7 +402,7 @@ def _trace_flow(inputs: tf.Tensor, output: tf.Tensor, places: list[list[_Call]])
             if operation in seen or operation.type in _SHAPE_OPERATIONS:
                 continue
             seen.add(operation)
-            if operation is inputs.op:
+            if operation in starts:
                 found.add(INPUT)
             elif operation in ends:
                 found.add(ends[operation])
@@ -393,4 +415,4 @@ def _trace_flow(inputs: tf.Tensor, output: tf.Tensor, places: list[list[_Call]])
         sources([call.before.op for call in place])
         for place in places
     )
-    return Flow(layers=layers, outputs=(sources([output.op]),))
+    return Flow(layers=layers, outputs=tuple(sources([output.op]) for output in outputs))

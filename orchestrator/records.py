@@ -154,7 +154,9 @@ class Inputs:
     columns: tuple[str, ...] = ()
     """Names of the input columns in order; empty for arrays."""
     categories: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """Categories of the text columns, in the order of their encoding."""
+    """Categories of the text columns, in the order of their encoding: a column of 0 and 1 each."""
+    classes: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Classes of the text targets; a class index is a position in them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,6 @@ import dataclasses
 import statistics
 from collections.abc import Mapping
 
-from orchestrator.config import Config
 from orchestrator.events import (
     AttemptStarted,
     EpochEnded,
@@ -20,6 +19,7 @@ from orchestrator.events import (
     Sign,
 )
 from orchestrator.records import Phase, Run
+from orchestrator.schema import Config
 
 _RECENT = 8
 """Epochs whose median duration says how long the next ones take."""

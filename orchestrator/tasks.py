@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-from orchestrator.config import Config
 from orchestrator.records import Inputs, Settings
+from orchestrator.schema import Config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +41,8 @@ class Prepared:
     """Training rows."""
     validation_rows: int
     """Validation rows."""
-    input_shape: tuple[int, ...]
-    """Shape of a row."""
+    input_shape: Any
+    """Shape of a row; a dict or tuple of shapes for several inputs."""
     parameters: int
     """Number of weights."""
     layers: tuple[str, ...]

@@ -9,11 +9,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from orchestrator.config import Config
 from orchestrator.document import Key
 from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError, suggestion
+from orchestrator.schema import Config
 
 _LIBRARIES = (Path(__file__).parent, *(Path(path) for path in sys.path if "-packages" in path))
 _STANDARD_LIBRARY = Path(contextlib.__file__).parent
@@ -35,18 +36,7 @@ def find(reference: str, config: Config, *, key: Key) -> Callable[..., Any]:
         UserCodeError: the module raised while it was imported.
     """
     module_name, _, attribute = reference.partition(":")
-    if config.base not in sys.path:
-        sys.path.insert(0, config.base)
-    try:
-        with blamed(f"the module {module_name}"):
-            function: Any = importlib.import_module(module_name)
-    except UserCodeError as error:
-        missing = error.__cause__
-        if isinstance(missing, ModuleNotFoundError) and _is_part(missing.name, module_name):
-            hint = f"modules are looked up from {config.base}"
-            problem = config.problem(key, f"there is no module {missing.name!r}", hint)
-            raise InvalidError([problem]) from error
-        raise
+    function: Any = load_module(module_name, config, key=key)
     for part in attribute.split("."):
         if not hasattr(function, part):
             hint = suggestion(part, _callables(function))
@@ -56,6 +46,35 @@ def find(reference: str, config: Config, *, key: Key) -> Callable[..., Any]:
         received = f"expected a function, received {type(function).__name__}"
         raise InvalidError([config.problem(key, received)])
     return function  # type: ignore[no-any-return]
+
+
+def load_module(name: str, config: Config, *, key: Key) -> ModuleType:
+    """Import a module of the user's.
+
+    Args:
+        name: its dotted name.
+        config: the config; its base folder comes first on the import path.
+        key: where the name stands in the config, for messages.
+
+    Returns:
+        The module.
+
+    Raises:
+        InvalidError: there is none.
+        UserCodeError: it raised while it was imported.
+    """
+    if config.base not in sys.path:
+        sys.path.insert(0, config.base)
+    try:
+        with blamed(f"the module {name}"):
+            return importlib.import_module(name)
+    except UserCodeError as error:
+        missing = error.__cause__
+        if isinstance(missing, ModuleNotFoundError) and _is_part(missing.name, name):
+            hint = f"modules are looked up from {config.base}"
+            problem = config.problem(key, f"there is no module {missing.name!r}", hint)
+            raise InvalidError([problem]) from error
+        raise
 
 
 def _callables(holder: Any) -> list[str]:

@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.config import DeadNeurons, Gate, PredictionVariance
 from orchestrator.measures import Flow, Layer, Output
 from orchestrator.records import Check, Verdict
+from orchestrator.schema import DeadNeurons, Gate, PredictionVariance
 
 NO_SKILL = 0.01
 """Skill at or below which a prediction counts as no better than the best constant."""
@@ -234,7 +234,7 @@ def prediction_variance(
             if batch_verdict != "fail":
                 verdict = "warn"
                 reason += "; not so with the batch's statistics: BatchNorm's moving ones lag"
-        name = f"output {index}: " if len(outputs) > 1 else ""
+        name = f"output {output.name or index}: " if len(outputs) > 1 else ""
         findings.append((verdict, name + reason))
     order: tuple[Verdict, ...] = ("fail", "warn", "pass", "not_applicable")
     verdict, reason = min(findings, key=lambda finding: order.index(finding[0]))
@@ -281,6 +281,8 @@ def _judge(output: Output, limits: PredictionVariance, *, last: bool) -> tuple[V
 
 def _output_entry(output: Output) -> dict[str, Any]:
     entry: dict[str, Any] = {"output": output.output, "kind": output.kind}
+    if output.name:
+        entry["name"] = output.name
     for key in ("variance_ratio", "information", "skill", "loss", "constant_loss"):
         if getattr(output, key) is not None:
             entry[key] = getattr(output, key)

@@ -20,7 +20,6 @@ from rich.text import Text
 from orchestrator import summary
 from orchestrator.block import STYLES, WORDS
 from orchestrator.charts import Legible
-from orchestrator.config import Config
 from orchestrator.events import (
     AttemptEnded,
     AttemptStarted,
@@ -35,6 +34,7 @@ from orchestrator.events import (
 from orchestrator.live import Moving, Screen
 from orchestrator.records import Phase, Run
 from orchestrator.scene import Scene, advance
+from orchestrator.schema import Config
 
 SPARSE_SECONDS = 15.0
 """Where nothing can move, a line at most this often between two phases."""

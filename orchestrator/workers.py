@@ -25,7 +25,6 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import Config
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,
@@ -36,6 +35,7 @@ from orchestrator.errors import (
     is_disk_full,
 )
 from orchestrator.events import Event, Sign
+from orchestrator.schema import Config
 from orchestrator.tasks import Prepared, Task
 
 _POLL_SECONDS = 0.2
@@ -71,7 +71,7 @@ class Workers:
         self._context = _start_server()
 
     def prepare(self, config: Config, log: Path) -> Prepared:
-        """Run `training.prepare` in a worker.
+        """Run `preparation.prepare` in a worker.
 
         Args:
             config: the config.
@@ -274,9 +274,9 @@ def _exit_with_owner(connection: Connection) -> None:
 
 
 def _prepare(config: Config, send: Callable[[Any], None]) -> Prepared:
-    from orchestrator import training  # noqa: PLC0415 - imports TensorFlow
+    from orchestrator import preparation  # noqa: PLC0415 - imports TensorFlow
 
-    return training.prepare(config)
+    return preparation.prepare(config)
 
 
 def _train(task: Task, send: Callable[[Any], None]) -> None:

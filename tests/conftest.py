@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator import config as configs
 from orchestrator import document
-from orchestrator.config import Config
+from orchestrator.schema import Config
 
 LINE_CODE = """
 import numpy as np

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from orchestrator.config import Config
 from orchestrator.events import (
     AttemptEnded,
     AttemptStarted,
@@ -24,6 +23,7 @@ from orchestrator.events import (
     advance,
 )
 from orchestrator.records import INIT, Check, Failure, Inputs, Phase, Run, Settings
+from orchestrator.schema import Config
 from tests import builders
 
 RUN = "case-20261123-101010-abcd"

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import config, document
+from orchestrator import config, document, schema
 from orchestrator.errors import InvalidError
 
 BASE = """\
@@ -71,7 +71,13 @@ def test_the_defaults_are_those_of_the_contract(load, tmp_path):
             "standardize": False,
         },
         "model": {"layers": [{"Dense": {"units": 1}}]},
-        "compile": {"optimizer": "adam", "loss": "mse", "metrics": []},
+        "compile": {
+            "optimizer": "adam",
+            "loss": "mse",
+            "loss_weights": None,
+            "metrics": [],
+            "weighted_metrics": [],
+        },
         "batch_size": 32,
         "phases": [{"name": "main", "epochs": 1, "learning_rate": None}],
         "checks": {
@@ -133,8 +139,8 @@ def test_a_check_is_merged_into_its_defaults(load):
     checks = load(BASE, "checks={dead_neurons: {fail_above: 0.95}, finite: }").checks
     assert checks.dead_neurons.fail_above == 0.95
     assert checks.dead_neurons.warn_above == 0.5
-    assert checks.finite == config.Finite()
-    assert checks.prediction_variance == config.PredictionVariance()
+    assert checks.finite == schema.Finite()
+    assert checks.prediction_variance == schema.PredictionVariance()
 
 
 @pytest.mark.parametrize("off", ["off", "false", "no"])
@@ -147,7 +153,7 @@ def test_off_switches_checks_off_one_by_one(load, off):
 
 def test_a_single_metric_gate_is_a_list_of_one(load):
     gates = load(BASE, "checks.metric={name: val_loss, max: 20}").checks.metric
-    assert gates == [config.Gate(name="val_loss", max=20.0)]
+    assert gates == [schema.Gate(name="val_loss", max=20.0)]
 
 
 def test_empty_sections_mean_their_defaults(load):
@@ -166,7 +172,7 @@ def test_keras_objects_are_names_with_or_without_arguments(load):
 def test_rungs_have_their_defaults_and_a_short_form(load):
     policy = "[new_seed, {remedy: lower_learning_rate, times: 2}, {remedy: leaky_relu, keep: yes}]"
     seed, rate, leaky = load(BASE, f"restart.policy={policy}").restart.policy
-    assert seed == config.NewSeed()
+    assert seed == schema.NewSeed()
     assert (rate.factor, rate.times, rate.when) == (0.1, 2, None)
     assert (leaky.negative_slope, leaky.keep) == (0.2, True)
 
@@ -210,16 +216,16 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("base=/none", "base: there is no folder /none; correct the path"),
         ("base=3", "base: expected a text, received 3; put it in quotes to make it a text"),
         ("data=", "data: expected a mapping of keys, received nothing"),
-        ("data.train={}", "data.train: expected a mapping with exactly one of the keys csv, npz, callable, received an empty mapping"),
-        ("data.train={cvs: a, target: y}", "data.train: expected a mapping with exactly one of the keys csv, npz, callable, received the keys cvs, target; did you mean 'csv'?"),
+        ("data.train={}", "data.train: expected a mapping with exactly one of the keys csv, parquet, npz, npy, callable, received an empty mapping"),
+        ("data.train={cvs: a, target: y}", "data.train: expected a mapping with exactly one of the keys csv, parquet, npz, npy, callable, received the keys cvs, target; did you mean 'csv'?"),
         ("data.train={csv: none.csv, target: y}", "data.train.csv: there is no file 'none.csv'; paths start from DIR"),
         ("data.train={npz: '\\0'}", "data.train.npz: there is no file '\\\\0'; paths start from DIR"),
         ("data.train={callable: build}", "data.train.callable: expected package.module:function, received 'build'"),
         ("data.train={callable: 'm.:f'}", "data.train.callable: expected package.module:function, received 'm.:f'"),
         ("data.train.kwargs={1: 2}", "data.train.kwargs.1: expected a text as key, received 1"),
         ("data.validation={fraction: 1}", "data.validation.fraction: expected less than 1.0, received 1"),
-        ("data.validation=0.2", "data.validation: expected a mapping with exactly one of the keys fraction, csv, npz, callable, received 0.2"),
-        ("model=", "model: expected a mapping with exactly one of the keys layers, factory, received nothing"),
+        ("data.validation=0.2", "data.validation: expected a mapping with exactly one of the keys fraction, csv, parquet, npz, npy, callable, received 0.2"),
+        ("model=", "model: expected a mapping with exactly one of the keys layers, factory, file, received nothing"),
         ("model.layers=[]", "model.layers: expected at least 1 item, received []"),
         ("model.layers.0={Dense: 3}", "model.layers.0: expected a name, or one name with its arguments as {Name: {argument: value}}, received the keys Dense"),
         ("model.layers.0={Dense: , units: 1}", "model.layers.0: expected a name, or one name with its arguments as {Name: {argument: value}}, received the keys Dense, units"),
@@ -288,11 +294,11 @@ def test_an_unknown_key_is_told_where_it_belongs(complain, assignment, hint):
 def test_exactly_one_way_to_give_the_model_and_the_data(complain):
     text = BASE.replace("compile:", "  factory: {}\ncompile:")
     assert complain(text) == [
-        "f:3: model: expected a mapping with exactly one of the keys layers, factory, "
+        "f:3: model: expected a mapping with exactly one of the keys layers, factory, file, "
         "received the keys layers, factory"
     ]
     assert complain(BASE, "data.train.npz=a.npz")[1:] == [
-        "f:2: data.train: expected a mapping with exactly one of the keys csv, npz, callable, "
+        "f:2: data.train: expected a mapping with exactly one of the keys csv, parquet, npz, npy, callable, "
         "received the keys callable, npz; changed by --set data.train.npz=a.npz"
     ]
 
@@ -378,7 +384,7 @@ def test_a_config_keeps_its_lines_across_processes(load, tmp_path):
 
 
 def test_a_config_without_a_file_names_itself(tmp_path):
-    found = config.Config.model_validate({"name": "n", "base": str(tmp_path), **document.parse(BASE, name="f").value})  # fmt: skip
+    found = schema.Config.model_validate({"name": "n", "base": str(tmp_path), **document.parse(BASE, name="f").value})  # fmt: skip
     assert str(found.problem(("seed",), "wrong")) == "n: seed: wrong"
     assert document.parse(found.source.decode(), name="f").value == found.model_dump()
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from orchestrator import config, data
+from orchestrator import config, data, rows, schema, tables
 from orchestrator.errors import InvalidError, UserCodeError
 
 BASE = """\
@@ -38,8 +38,9 @@ def load(tmp_path):
 def table(tmp_path, text, *, target="y", delimiter=","):
     path = tmp_path / "t.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    source = config.CsvSource(csv="t.csv", target=target, delimiter=delimiter)
-    return data.read_csv(path, source, name="t.csv")
+    source = schema.CsvSource(csv="t.csv", target=target, delimiter=delimiter)
+    found = tables.read_csv(path, source, name="t.csv")
+    return tables.encode(found, tables.learn(found))
 
 
 @pytest.mark.parametrize(
@@ -57,15 +58,15 @@ def table(tmp_path, text, *, target="y", delimiter=","):
     ],
 )
 def test_tables_in_all_their_forms_read_the_same(tmp_path, text):
-    rows = table(tmp_path, text)
-    assert rows.x.tolist() == [[1.0], [3.0]]
-    assert rows.y.tolist() == [2.0, 4.0]
-    assert rows.columns == ("x",)
+    found = table(tmp_path, text)
+    assert found.x.tolist() == [[1.0], [3.0]]
+    assert found.y.tolist() == [2.0, 4.0]
+    assert found.columns == ("x",)
 
 
 def test_the_target_may_stand_anywhere_and_be_quoted(tmp_path):
-    rows = table(tmp_path, 'a,"t,1",b\n1,2,3\n', target="t,1")
-    assert (rows.columns, rows.x.tolist(), rows.y.tolist()) == (("a", "b"), [[1, 3]], [2])
+    found = table(tmp_path, 'a,"t,1",b\n1,2,3\n', target="t,1")
+    assert (found.columns, found.x.tolist(), found.y.tolist()) == (("a", "b"), [[1, 3]], [2])
 
 
 def test_the_delimiter_may_be_another(tmp_path):
@@ -84,18 +85,20 @@ MISSING = "expected a number, the value is missing; fill it in or drop the row"
         ("x,y\n\n,\n", [f"t.csv:3: x: row 1: {MISSING}", f"t.csv:3: y: row 1: {MISSING}"]),
         ("x,y,\n1,2,\n", [f"t.csv:2: column 3: row 1: {MISSING}"]),
         ("x,y\nNA,2\n", ["t.csv:2: x: row 1: expected a number, received 'NA'; fill it in or drop the row"]),
-        ("x,y\nred,2\n", ["t.csv:2: x: row 1: expected a number, received 'red'; drop the column or encode it as numbers"]),
-        ("x,y\n1_000,2\n", ["t.csv:2: x: row 1: expected a number, received '1_000'; drop the column or encode it as numbers"]),
-        ("x,y\n1j,2\n", ["t.csv:2: x: row 1: expected a number, received '1j'; drop the column or encode it as numbers"]),
-        ('x,y\n"1,5",2\n', ["t.csv:2: x: row 1: expected a number, received '1,5'; write decimals with a point, and no other separators"]),
+        ("x,y\n1,2\nred,2\n", ["t.csv:3: x: row 2: expected a number, received 'red'; correct it, or read the column as categories with text: [x]"]),
+        ("x,y\n1_000,2\n", ["t.csv:2: x: row 1: expected a number, received '1_000'; write decimals with a point, and no other separators or units"]),
+        ("x,y\n12%,2\n", ["t.csv:2: x: row 1: expected a number, received '12%'; write decimals with a point, and no other separators or units"]),
+        ("x,y\nred,2\n,2\nNA,2\n", ["t.csv:3: x: row 2: expected a text, the value is missing; fill it in or drop the row", "t.csv:4: x: row 3: expected a text, received 'NA'; fill it in or drop the row"]),
+        ("x,y,z\n1,2,3\nnan,b,3\n3,4\n1,2,inf\n", ["t.csv:3: x: row 2: expected a finite float32 number, received nan; fill it in or drop the row", "t.csv:3: y: row 2: expected a number, received 'b'; correct it, or read the column as categories with text: [y]", "t.csv:4: row 3: expected 3 values as in the header, received 2", "t.csv:5: z: row 4: expected a finite float32 number, received inf; fill it in or drop the row"]),
+        ('x,y\n"1,5",2\n', ["t.csv:2: x: row 1: expected a number, received '1,5'; write decimals with a point, and no other separators or units"]),
         ("x,y\nnan,2\n", ["t.csv:2: x: row 1: expected a finite float32 number, received nan; fill it in or drop the row"]),
         ("x,y\n\n1,2\n3,-inf\n", ["t.csv:4: y: row 2: expected a finite float32 number, received -inf; fill it in or drop the row"]),
         ("x,y\n1e39,2\n", ["t.csv:2: x: row 1: expected a finite float32 number, received 1e+39; rescale the column"]),
         ("x,y\n1,2\n3\n4,5,6\n", ["t.csv:3: row 2: expected 2 values as in the header, received 1", "t.csv:4: row 3: expected 2 values as in the header, received 3"]),
         ("x,y\n1,2,3\n4,5,6\n", ["t.csv:2: row 1: expected 2 values as in the header, received 3", "t.csv:3: row 2: expected 2 values as in the header, received 3"]),
         ('x,y\n"1,2\n3,4\n', ["t.csv:2: row 1: expected 2 values as in the header, received 1; a quote may not be closed"]),
-        ('x,y\n"1\n",2\na,3\n', ["t.csv:4: x: row 2: expected a number, received 'a'; drop the column or encode it as numbers"]),
-        ('"x\n1",y\n1,2\n3,a\n', ["t.csv:4: y: row 2: expected a number, received 'a'; drop the column or encode it as numbers"]),
+        ('x,y\n"1\n",2\na,3\n', ["t.csv:4: x: row 2: expected a number, received 'a'; correct it, or read the column as categories with text: [x]"]),
+        ('"x\n1",y\n1,2\n3,a\n', ["t.csv:4: y: row 2: expected a number, received 'a'; correct it, or read the column as categories with text: [y]"]),
         ("x,z\n1,2\n", ["t.csv:1: there is no target column 'y'; expected one of x, z"]),
         ("\nx,Y\n1,2\n", ["t.csv:2: there is no target column 'y'; did you mean 'Y'?"]),
         ("x;y\n1;2\n", ["t.csv:1: there is no target column 'y'; the columns look separated by ';': add delimiter: \";\""]),
@@ -119,7 +122,8 @@ def test_what_is_wrong_with_a_table_is_named_with_line_and_column(tmp_path, text
 
 
 @pytest.mark.parametrize(
-    ("cells", "more"), [("a,b", "and 50 more like these"), ("nan,inf", "and 50 more like these")]
+    ("cells", "more"),
+    [("1_0,2_0", "and 50 more like these"), ("nan,inf", "and 50 more like these")],
 )
 def test_only_the_first_problems_of_a_table_are_named_the_rest_counted(tmp_path, cells, more):
     with pytest.raises(InvalidError, match=more) as caught:
@@ -133,11 +137,11 @@ def test_a_tab_separated_row_of_nothing_is_missing_values_not_a_blank_line(tmp_p
 
 
 def test_a_table_that_is_gone_or_a_folder_is_named(tmp_path):
-    source = config.CsvSource(csv="t.csv", target="y")
+    source = schema.CsvSource(csv="t.csv", target="y")
     with pytest.raises(InvalidError, match=r"t\.csv: cannot be read: No such file or directory"):
-        data.read_csv(tmp_path / "t.csv", source, name="t.csv")
+        tables.read_csv(tmp_path / "t.csv", source, name="t.csv")
     with pytest.raises(InvalidError, match=r"t\.csv: cannot be read: Is a directory"):
-        data.read_csv(tmp_path, source, name="t.csv")
+        tables.read_csv(tmp_path, source, name="t.csv")
 
 
 float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -157,29 +161,31 @@ def test_every_table_of_finite_floats_reads_back_the_same(
     cell = '"{!r}"'.format if quoted else repr
     lines = [names, *([cell(float(value)) for value in row] for row in values)]
     text = end.join(mark.join(line) for line in lines)
-    rows = table(tmp_path_factory.getbasetemp(), text, target="c0", delimiter=mark)
-    np.testing.assert_array_equal(rows.x, values[:, 1:])
-    np.testing.assert_array_equal(rows.y, values[:, 0])
+    found = table(tmp_path_factory.getbasetemp(), text, target="c0", delimiter=mark)
+    np.testing.assert_array_equal(found.x, values[:, 1:])
+    np.testing.assert_array_equal(found.y, values[:, 0])
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.text(st.sampled_from('01.e-+,\n\r \t"_naif\x0b'), max_size=40))
 def test_the_fast_parser_agrees_with_the_slow_one_wherever_it_answers(text):
-    fast = data._parse_fast(text, 0, ",", 2)
+    fast = tables._parse_fast(text, 0, ",", ["a", "b"])
     if fast is not None:
-        lines = data._lines(text, ",")
-        np.testing.assert_array_equal(fast, data._parse_slowly(lines, ["a", "b"], "t"))
+        lines = list(tables._lines(text, ","))
+        source = schema.CsvSource(csv="t.csv", target="b")
+        slow = tables._parse_slowly(lines, ["a", "b"], {"a": 0, "b": 1}, source, "t")
+        np.testing.assert_array_equal(fast, np.stack(list(slow.columns.values()), axis=1))
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.binary(max_size=60))
 def test_arbitrary_bytes_are_a_table_or_refused(tmp_path_factory, content):
     try:
-        rows = table(tmp_path_factory.getbasetemp(), b"x,y\n" + content)
+        found = table(tmp_path_factory.getbasetemp(), b"x,y\n" + content)
     except InvalidError as error:
         assert all(problem.file == "t.csv" for problem in error.problems)
     else:
-        assert np.isfinite(rows.x).all()
+        assert np.isfinite(found.x).all()
 
 
 X = np.arange(6.0).reshape(3, 2)
@@ -192,14 +198,14 @@ def archive(tmp_path, arrays, **names):
         path.write_bytes(arrays)
     else:
         np.savez(path, **arrays)
-    return data.read_npz(path, config.NpzSource(npz="t.npz", **names), name="t.npz")
+    return data.read_npz(path, schema.NpzSource(npz="t.npz", **names), name="t.npz")
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "i1", "u8"])
 def test_archives_keep_shapes_and_number_types(tmp_path, dtype):
-    rows = archive(tmp_path, {"a": X.astype(dtype), "b": Y}, x="a", y="b")
-    assert (rows.x.shape, rows.x.dtype, rows.columns) == ((3, 2), np.dtype(dtype), ())
-    np.testing.assert_array_equal(rows.x, X.astype(dtype))
+    found = archive(tmp_path, {"a": X.astype(dtype), "b": Y}, x="a", y="b")
+    assert (found.x.shape, found.x.dtype, found.columns) == ((3, 2), np.dtype(dtype), ())
+    np.testing.assert_array_equal(found.x, X.astype(dtype))
 
 
 def test_a_vector_of_inputs_becomes_one_column(tmp_path):
@@ -251,7 +257,7 @@ def test_the_first_bad_row_is_found_beyond_the_first_piece(tmp_path):
 
 def test_a_missing_archive_is_named(tmp_path):
     with pytest.raises(InvalidError, match=r"t\.npz: cannot be read: No such file"):
-        data.read_npz(tmp_path / "t.npz", config.NpzSource(npz="t.npz"), name="t.npz")
+        data.read_npz(tmp_path / "t.npz", schema.NpzSource(npz="t.npz"), name="t.npz")
 
 
 @settings(deadline=None, max_examples=100)
@@ -268,11 +274,11 @@ def test_damaged_archives_are_read_or_refused(tmp_path_factory, compressed, flip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zipfile warns of odd but harmless headers
         try:
-            rows = archive(tmp_path_factory.getbasetemp(), bytes(content[:kept]))
+            found = archive(tmp_path_factory.getbasetemp(), bytes(content[:kept]))
         except InvalidError as error:
             assert all(problem.file == "t.npz" for problem in error.problems)
         else:
-            assert rows.x.shape[0] == rows.y.shape[0]
+            assert found.x.shape[0] == found.y.shape[0]
 
 
 @pytest.fixture
@@ -291,8 +297,8 @@ def call(tmp_path, monkeypatch, request):
 
 
 def test_a_callable_gives_arrays_or_what_becomes_one(call):
-    rows = call("def f(n): return np.eye(n), [0] * n", "data.train.kwargs.n=4").train
-    assert (rows.x.shape, rows.y.tolist()) == ((4, 4), [0, 0, 0, 0])
+    found = call("def f(n): return np.eye(n), [0] * n", "data.train.kwargs.n=4").train
+    assert (found.x.shape, found.y.tolist()) == ((4, 4), [0, 0, 0, 0])
 
 
 @pytest.mark.parametrize(
@@ -300,12 +306,21 @@ def test_a_callable_gives_arrays_or_what_becomes_one(call):
     [
         (
             "return np.eye(3)",
-            r"rows_\d+:f: expected it to return a tuple \(x, y\), received ndarray",
+            r"rows_\d+:f: expected it to return a tuple \(x, y\) or .* a generator, received ndarray",
         ),
-        ("return None", r"expected it to return a tuple \(x, y\), received NoneType"),
-        ("return 1, 2, 3", r"expected it to return a tuple \(x, y\), received a tuple of 3"),
+        (
+            "return None",
+            r"expected it to return a tuple \(x, y\) or .* a generator, received NoneType",
+        ),
+        ("return 1, 2, 3, 4", r"expected it to return .* received a tuple of 4"),
         ("return [[1], [2, 3]], [1, 2]", r"x: expected an array of numbers, received list: "),
-        ("return [[1], [2]], ['a', 'b']", r"y: expected an array of numbers, received dtype <U1"),
+        ("return [['a'], ['b']], [1, 2]", r"x: expected an array of numbers, received dtype <U1"),
+        (
+            "return np.eye(2), [1, 2], [1, -1]",
+            r"sample_weight: row 1 .* of at least 0, received -1",
+        ),
+        ("return np.eye(2), [1, 2], [0, 0]", r"expected weights above 0, received only zeros"),
+        ("return np.eye(2), [1, 2], np.eye(2)", r"expected one weight a row, received shape"),
         ("return [[1], [None]], [1, 2]", r"x: expected an array of numbers, received dtype object"),
         ("return np.eye(3), [1, 2]", r"received 3 rows of x and 2 of y"),
         ("return [[1.0], [float('nan')]], [1, 2]", r"x: row 1, column 0 \(from 0\)"),
@@ -330,18 +345,18 @@ def test_arguments_that_a_callable_does_not_take_are_the_configs_problem(call):
 @given(st.integers(2, 60), st.floats(0.001, 0.999), st.integers(0, 2**32 - 1))
 def test_a_split_is_a_partition_that_depends_on_the_seed_alone(count, fraction, seed):
     x = np.arange(count)[:, None]
-    train, held = data.split(data.Rows(x=x, y=10 * x[:, 0]), fraction, seed)
+    train, held = rows.split(rows.Rows(x=x, y=10 * x[:, 0]), fraction, seed)
     assert sorted([*train.x[:, 0], *held.x[:, 0]]) == list(range(count))
     assert len(held) == min(max(round(count * fraction), 1), count - 1)
     for part in (train, held):
         np.testing.assert_array_equal(part.y, 10 * part.x[:, 0])
-    again = data.split(data.Rows(x=-x, y=x[:, 0]), fraction, seed)
+    again = rows.split(rows.Rows(x=-x, y=x[:, 0]), fraction, seed)
     np.testing.assert_array_equal(again[1].x, -held.x)
 
 
 def test_another_seed_holds_back_other_rows():
-    rows = data.Rows(x=np.arange(100)[:, None], y=np.arange(100))
-    assert data.split(rows, 0.2, 0)[1].y.tolist() != data.split(rows, 0.2, 1)[1].y.tolist()
+    found = rows.Rows(x=np.arange(100)[:, None], y=np.arange(100))
+    assert rows.split(found, 0.2, 0)[1].y.tolist() != rows.split(found, 0.2, 1)[1].y.tolist()
 
 
 def test_statistics_come_from_the_training_rows_and_leave_targets_alone(load, tmp_path):
@@ -386,27 +401,27 @@ def test_validation_rows_must_look_like_training_rows(load, tmp_path, text, mess
 
 def test_a_constant_column_is_shifted_and_not_scaled():
     x = np.stack([np.full(1000, 0.1), np.full(1000, 1e4 + 0.3), np.arange(1000.0)], axis=1)
-    scaling = data.standardization(x)
+    scaling = rows.standardization(rows.Rows(x=x, y=x))[""]
     assert scaling.variance[:2].tolist() == [1.0, 1.0]
     assert (scaling.apply(x)[:, :2] == 0).all()
 
 
 def test_a_large_offset_does_not_spoil_a_tiny_variance():
     x = np.float32(1e4) + np.float32(2**-10) * np.array([[0], [1], [2], [3]], dtype=np.float32)
-    scaling = data.standardization(x)
+    scaling = rows.standardization(rows.Rows(x=x, y=x))[""]
     assert scaling.variance[0] == pytest.approx(1.25 * 2.0**-20, rel=1e-6)
     assert scaling.apply(x).std() == pytest.approx(1.0, rel=1e-6)
 
 
 def test_statistics_are_taken_over_rows_and_positions():
     x = np.array([[[1.0, 0.0], [3.0, 4.0]], [[5.0, 0.0], [7.0, 4.0]]])
-    scaling = data.standardization(x)
+    scaling = rows.standardization(rows.Rows(x=x, y=x))[""]
     assert scaling.mean.tolist() == [4.0, 2.0]
     assert scaling.variance.tolist() == [5.0, 4.0]
 
 
 def test_scaling_divides_by_no_less_than_keras_does():
-    scaling = data.Scaling(mean=np.zeros(1, "f4"), variance=np.full(1, 1e-20, "f4"))
+    scaling = rows.Scaling(mean=np.zeros(1, "f4"), variance=np.full(1, 1e-20, "f4"))
     assert scaling.apply(np.array([[1e-7]])).tolist() == [[pytest.approx(1.0)]]
 
 
@@ -420,7 +435,7 @@ finite = hnp.arrays(
 @settings(deadline=None, max_examples=40)
 @given(finite)
 def test_standardising_is_one_float32_subtraction_and_one_division(x):
-    scaling = data.standardization(x)
+    scaling = rows.standardization(rows.Rows(x=x, y=x))[""]
     scaled = scaling.apply(x)
     deviation = np.maximum(np.sqrt(scaling.variance), np.float32(1e-7))
     expected = np.divide(np.subtract(x, scaling.mean), deviation)
@@ -437,20 +452,20 @@ def test_standardising_is_one_float32_subtraction_and_one_division(x):
     ],
 )
 def test_columns_that_float32_cannot_standardise_are_refused(load, tmp_path, values, message):
-    rows = values.replace("\n", ",0\n")
-    (tmp_path / "a.csv").write_text(f"x,y\n{rows},1\n")
+    found = values.replace("\n", ",0\n")
+    (tmp_path / "a.csv").write_text(f"x,y\n{found},1\n")
     with pytest.raises(InvalidError, match=f"{message}; give the column in another unit"):
         load("data={train: {csv: a.csv, target: y}, standardize: on}")
 
 
 def test_the_fingerprint_tells_values_shapes_and_types_apart():
-    base = data.fingerprint([data.Rows(x=X, y=Y)])
-    assert base == data.fingerprint([data.Rows(x=np.asfortranarray(X), y=Y.copy())])
+    base = rows.fingerprint([rows.Rows(x=X, y=Y)])
+    assert base == rows.fingerprint([rows.Rows(x=np.asfortranarray(X), y=Y.copy())])
     others = [
-        data.fingerprint([data.Rows(x=X.astype("f4"), y=Y)]),
-        data.fingerprint([data.Rows(x=X.reshape(2, 3), y=Y)]),
-        data.fingerprint([data.Rows(x=X + 1, y=Y)]),
-        data.fingerprint([data.Rows(x=X, y=Y), data.Rows(x=X, y=Y)]),
+        rows.fingerprint([rows.Rows(x=X.astype("f4"), y=Y)]),
+        rows.fingerprint([rows.Rows(x=X.reshape(2, 3), y=Y)]),
+        rows.fingerprint([rows.Rows(x=X + 1, y=Y)]),
+        rows.fingerprint([rows.Rows(x=X, y=Y), rows.Rows(x=X, y=Y)]),
     ]
     assert len({base, *others}) == 5
 
@@ -470,6 +485,6 @@ def test_only_callables_are_code_of_the_users(tmp_path):
 
 def test_truth_values_become_numbers(tmp_path: pathlib.Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.eye(2, dtype=bool), y=np.array([True, False]))
-    rows = data.read_npz(tmp_path / "a.npz", config.NpzSource(npz="a.npz"), name="a.npz")
-    assert (rows.x.dtype, rows.y.dtype) == (np.float32, np.float32)
-    assert rows.y.tolist() == [1.0, 0.0]
+    found = data.read_npz(tmp_path / "a.npz", schema.NpzSource(npz="a.npz"), name="a.npz")
+    assert (found.x.dtype, found.y.dtype) == (np.float32, np.float32)
+    assert found.y.tolist() == [1.0, 0.0]

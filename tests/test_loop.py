@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from orchestrator import loop, store
-from orchestrator.config import Config
 from orchestrator.errors import (
     InvalidError,
     Problem,
@@ -37,6 +36,7 @@ from orchestrator.events import (
 from orchestrator.journal import read, replay
 from orchestrator.policy import derive_seed
 from orchestrator.records import INIT, Check, Failure, Inputs, Run, Settings, jsonable
+from orchestrator.schema import Config
 from orchestrator.store import Store, run_record
 from orchestrator.tasks import Task
 from tests import builders

@@ -7,10 +7,12 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator import data, models
-from orchestrator.config import Config
+from orchestrator import data, leaky, models, outputs, saving
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.records import Settings
+from orchestrator.rows import Rows
+from orchestrator.schema import Config
+from tests import builders
 from tests.conftest import MakeConfig
 
 layers = keras.layers
@@ -20,6 +22,11 @@ HEAD: dict[str, Any] = {"Dense": {"units": 1}}
 
 def built(config: Config, settings: Settings = SEED) -> keras.Model:
     return models.build(config, settings, data.load(config).train)
+
+
+def forms(model: keras.Model, rows: Rows) -> list[tuple[str, bool]]:
+    found = outputs.heads(model, builders.config(), rows)
+    return [(head.form, head.from_logits) for head in found]
 
 
 def refused(config: Config) -> list[tuple[str | None, str]]:
@@ -151,7 +158,7 @@ def test_the_form_follows_from_the_loss(
 ) -> None:
     config = make_config(data={"train": {"callable": "rows:signs"}}, compile={"loss": loss})
     rows = data.load(config).train
-    assert models.output_form(built(config), rows) == (form, from_logits)
+    assert forms(built(config), rows) == [(form, from_logits)]
 
 
 # ------------------------------------------------------------------- leaky relu
@@ -173,7 +180,7 @@ def nested() -> keras.Model:
 
 @pytest.mark.parametrize("slope", [0.2, 0.05])
 def test_leaky_relu_takes_every_hidden_place_and_not_the_output(slope: float) -> None:
-    changed = models.with_leaky_relu(nested(), slope)
+    changed = leaky.replace_relu(nested(), slope)
     hidden = changed.get_layer("hidden").activation
     wrapped = changed.get_layer("inner").layers[0].layer.activation
     z = np.array([-1.0, 7.0], np.float32)
@@ -184,7 +191,7 @@ def test_leaky_relu_takes_every_hidden_place_and_not_the_output(slope: float) ->
 
 
 def test_a_model_with_leaky_relu_comes_back_from_its_file(tmp_path: Path) -> None:
-    changed = models.with_leaky_relu(nested(), 0.05)
+    changed = leaky.replace_relu(nested(), 0.05)
     changed.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     x = np.random.default_rng(0).normal(size=(5, 3, 2)).astype(np.float32)
@@ -193,7 +200,7 @@ def test_a_model_with_leaky_relu_comes_back_from_its_file(tmp_path: Path) -> Non
 
 def test_leaky_relu_is_an_option_for_layers(make_config: MakeConfig) -> None:
     config = make_config()
-    assert models.leaky_relu_obstacle(built(config), config) is None
+    assert leaky.obstacle(built(config), config) is None
     changed = built(config, Settings(seed=7, negative_slope=0.2))
     assert changed.layers[0].activation is keras.activations.leaky_relu
     np.testing.assert_array_equal(changed.get_weights()[0].shape, (2, 4))
@@ -201,7 +208,7 @@ def test_leaky_relu_is_an_option_for_layers(make_config: MakeConfig) -> None:
 
 def test_leaky_relu_is_passed_over_without_a_hidden_relu(make_config: MakeConfig) -> None:
     config = make_config(model={"layers": [{"Dense": {"units": 1, "activation": "relu"}}]})
-    obstacle = models.leaky_relu_obstacle(built(config), config)
+    obstacle = leaky.obstacle(built(config), config)
     assert obstacle == "no hidden layer of the model applies relu"
 
 
@@ -222,7 +229,7 @@ def build({parameter}):
 def test_leaky_relu_is_passed_over_inside_the_users_own_class(make_config: MakeConfig) -> None:
     code = SUBCLASSED.format(argument="", activation="'relu'", parameter="", parameter_given="")
     config = make_config(code, model={"factory": {"callable": "rows:build"}})
-    obstacle = models.leaky_relu_obstacle(built(config), config)
+    obstacle = leaky.obstacle(built(config), config)
     assert obstacle is not None
     assert "let the factory take an `activation` argument" in obstacle
 
@@ -235,7 +242,7 @@ def test_a_factory_that_takes_an_activation_gets_leaky_relu(make_config: MakeCon
         parameter_given="activation",
     )
     config = make_config(code, model={"factory": {"callable": "rows:build"}})
-    assert models.leaky_relu_obstacle(built(config), config) is None
+    assert leaky.obstacle(built(config), config) is None
     changed = built(config, Settings(seed=7, negative_slope=0.2))
     assert changed.hidden.activation is keras.activations.leaky_relu
 
@@ -249,7 +256,7 @@ def test_the_saved_model_standardises_by_itself(make_config: MakeConfig, tmp_pat
     )
     dataset = data.load(config)
     model = models.build(config, SEED, dataset.train)
-    models.deployable(model, dataset.scaling, dataset.train).save(tmp_path / "m.keras")
+    saving.deployable(model, dataset.scalings, dataset.train).save(tmp_path / "m.keras")
 
     loaded = keras.models.load_model(tmp_path / "m.keras")
 
@@ -262,7 +269,7 @@ def test_the_saved_model_standardises_by_itself(make_config: MakeConfig, tmp_pat
 def test_a_model_without_standardisation_is_saved_as_it_is(make_config: MakeConfig) -> None:
     config = make_config()
     model = built(config)
-    assert models.deployable(model, None, data.load(config).train) is model
+    assert saving.deployable(model, {}, data.load(config).train) is model
 
 
 def test_leaky_relu_leaves_the_users_own_loss_alone(make_config: MakeConfig) -> None:
@@ -295,15 +302,16 @@ def test_relu_inside_keras_layers_can_be_replaced(
     make_config: MakeConfig, layer: keras.Layer
 ) -> None:
     model = keras.Sequential([layers.Input((4, 2)), layer, layers.Flatten(), layers.Dense(1)])
-    assert models.leaky_relu_obstacle(model, make_config()) is None
-    changed = models.with_leaky_relu(model, 0.2)
-    assert "leaky_relu" in str(changed.get_config()) or "0.2" in str(changed.get_config())
+    assert leaky.obstacle(model, make_config()) is None
+    changed = leaky.replace_relu(model, 0.2)
+    left = leaky.obstacle(changed, make_config())
+    assert left == "no hidden layer of the model applies relu"
 
 
 def test_relu_of_the_output_alone_is_no_place_for_leaky_relu(make_config: MakeConfig) -> None:
     output = layers.TimeDistributed(layers.Dense(1, activation="relu"))
     model = keras.Sequential([layers.Input((4, 2)), layers.Dense(2), output])
-    obstacle = models.leaky_relu_obstacle(model, make_config())
+    obstacle = leaky.obstacle(model, make_config())
     assert obstacle == "no hidden layer of the model applies relu"
 
 
@@ -311,6 +319,6 @@ def test_softmax_under_an_own_loss_goes_by_the_targets(make_config: MakeConfig) 
     model = keras.Sequential([layers.Input((2,)), layers.Dense(2, activation="softmax")])
     model.compile(loss=lambda y, p: p)
     rows = data.load(make_config()).train
-    one_hot = data.Rows(x=rows.x, y=np.eye(2)[np.zeros(64, int)])
-    assert models.output_form(model, one_hot) == ("categorical", False)
-    assert models.output_form(model, rows) == ("sparse", False)
+    one_hot = Rows(x=rows.x, y=np.eye(2)[np.zeros(64, int)])
+    assert forms(model, one_hot) == [("categorical", False)]
+    assert forms(model, rows) == [("sparse", False)]

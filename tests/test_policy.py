@@ -8,9 +8,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from orchestrator.config import LeakyRelu, LowerLearningRate, NewSeed
 from orchestrator.policy import Policy, Remedy, Step, default_policy, derive_seed, first_settings
 from orchestrator.records import INIT, Attempt, Failure, Settings
+from orchestrator.schema import LeakyRelu, LowerLearningRate, NewSeed
 from tests import builders
 from tests.builders import LAW
 

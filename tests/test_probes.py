@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.measures import INPUT
 from orchestrator.probes import Probe, describe
+from orchestrator.rows import Rows
 
 layers = keras.layers
 
@@ -25,6 +26,10 @@ def dyadic(rng: np.random.Generator, shape: Sequence[int]) -> npt.NDArray[np.flo
 def randomized(model: keras.Model, rng: np.random.Generator) -> keras.Model:
     model.set_weights([dyadic(rng, weight.shape) for weight in model.weights])
     return model
+
+
+def rows_of(x: npt.NDArray[np.float32]) -> Rows:
+    return Rows(x=x, y=np.zeros(len(x)))
 
 
 def sequential(shape: tuple[int, ...], *stack: keras.Layer) -> keras.Model:
@@ -57,7 +62,7 @@ def test_active_rows_equal_numpy(
     randomized(model, rng)
     x = dyadic(rng, (rows, 3))
 
-    found = probe.measure(x, batch_size=batch_size)
+    found = probe.measure(rows_of(x), batch_size=batch_size)
 
     value = x.astype(np.float64)
     for layer, measured in zip(model.layers, found.layers, strict=False):
@@ -67,7 +72,7 @@ def test_active_rows_equal_numpy(
         assert measured.rows == rows
         value = np.maximum(value, 0)
     assert len(found.layers) == len(model.layers) - 1
-    np.testing.assert_array_equal(found.predictions, model(x).numpy())
+    np.testing.assert_array_equal(found.predictions[0], model(x).numpy())
 
 
 def relu_zeros(z: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.bool_]]:
@@ -112,7 +117,7 @@ def test_every_form_of_relu_is_one_place(form: str) -> None:
     z = np.random.default_rng(1).choice([-7.0, -1, 0, 0.5, 1, 3, 4, 5, 6, 9], (30, 4))
     z = z.astype(np.float32)
 
-    (found,) = Probe(model).measure(z).layers
+    (found,) = Probe(model).measure(rows_of(z)).layers
 
     assert found.active_rows.tolist() == relu_zeros(z)[form].sum(axis=0).tolist()
 
@@ -120,7 +125,7 @@ def test_every_form_of_relu_is_one_place(form: str) -> None:
 @pytest.mark.parametrize("activation", ["linear", "softmax", "log_softmax"])
 def test_what_has_no_derivative_to_watch_is_no_place(activation: str) -> None:
     model = sequential((4,), layers.Dense(3, activation=activation))
-    assert Probe(model).measure(np.zeros((2, 4), np.float32)).layers == ()
+    assert Probe(model).measure(rows_of(np.zeros((2, 4), np.float32))).layers == ()
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "gelu", "silu", "elu", "selu"])
@@ -129,7 +134,7 @@ def test_saturated_units_are_reported_as_such(activation: str) -> None:
     model = sequential((1,), dense)
     dense.set_weights([np.zeros((1, 2), np.float32), np.array([-100.0, 0.5], np.float32)])
 
-    (found,) = Probe(model).measure(np.zeros((7, 1), np.float32)).layers
+    (found,) = Probe(model).measure(rows_of(np.zeros((7, 1), np.float32))).layers
 
     assert (found.saturated, found.dead) == (1, 0)
     assert found.active_rows.tolist() == [0, 7]
@@ -142,7 +147,7 @@ def test_a_unit_that_fires_on_one_row_of_50000_is_alive() -> None:
     x = np.full((50_000, 1), -1.0, np.float32)
     x[31_234] = 1.0
 
-    (found,) = Probe(model).measure(x).layers
+    (found,) = Probe(model).measure(rows_of(x)).layers
 
     assert found.active_rows.tolist() == [1, 49_999]
     assert found.dead_units.tolist() == []
@@ -156,7 +161,7 @@ def test_convolutions_count_every_position_of_a_channel(padding: str) -> None:
     model = randomized(sequential((5, 2), conv, layers.Flatten(), layers.Dense(1)), rng)
     x = dyadic(rng, (9, 5, 2))
 
-    (found,) = Probe(model).measure(x, batch_size=4).layers
+    (found,) = Probe(model).measure(rows_of(x), batch_size=4).layers
 
     kernel, bias = (weight.astype(np.float64) for weight in conv.get_weights())
     padded = np.pad(x, ((0, 0), (0, 1), (0, 0))) if padding == "same" else x
@@ -172,7 +177,7 @@ def test_nested_models_are_named_by_their_path() -> None:
     inputs = keras.Input((3,))
     model = keras.Model(inputs, layers.Dense(1, name="head")(encoder(inputs)))
 
-    found = Probe(model).measure(np.ones((2, 3), np.float32))
+    found = Probe(model).measure(rows_of(np.ones((2, 3), np.float32)))
 
     assert [layer.name for layer in found.layers] == ["encoder/hidden"]
 
@@ -183,7 +188,7 @@ def test_a_shared_layer_is_a_place_for_each_call() -> None:
     model = keras.Model(inputs, shared(shared(inputs)))
     shared.set_weights([-np.eye(2, dtype=np.float32), np.zeros(2, np.float32)])
 
-    found = Probe(model).measure(np.array([[-1.0, 1.0]], np.float32))
+    found = Probe(model).measure(rows_of(np.array([[-1.0, 1.0]], np.float32)))
 
     assert [layer.name for layer in found.layers] == ["shared", "shared:2"]
     assert [layer.active_rows.tolist() for layer in found.layers] == [[1, 0], [0, 0]]
@@ -196,7 +201,7 @@ def test_a_time_distributed_layer_is_one_place() -> None:
     randomized(model, rng)
     x = dyadic(rng, (5, 4, 3))
 
-    (found,) = Probe(model).measure(x).layers
+    (found,) = Probe(model).measure(rows_of(x)).layers
 
     kernel, bias = dense.get_weights()
     assert found.rows == 20
@@ -209,7 +214,7 @@ def test_the_flow_follows_branches_and_skips() -> None:
     right = layers.Dense(3, activation="relu", name="right")(left)
     model = keras.Model(inputs, layers.Dense(1)(layers.add([right, left])))
 
-    found = Probe(model).measure(np.ones((2, 3), np.float32))
+    found = Probe(model).measure(rows_of(np.ones((2, 3), np.float32)))
 
     assert [layer.name for layer in found.layers] == ["left", "right"]
     assert found.flow.layers == (frozenset({INPUT}), frozenset({0}))
@@ -224,8 +229,8 @@ def test_batch_statistics_leave_the_moving_ones_alone() -> None:
     probe = Probe(model)
     x = np.linspace(0, 10, 64, dtype=np.float32)[:, None]
 
-    (moving,) = probe.measure(x).layers
-    (batch,) = probe.measure(x, batch_size=32, batch_statistics=True).layers
+    (moving,) = probe.measure(rows_of(x)).layers
+    (batch,) = probe.measure(rows_of(x), batch_size=32, batch_statistics=True).layers
 
     assert probe.has_batch_normalization
     assert moving.dead == 1
@@ -239,7 +244,7 @@ def test_the_model_is_as_before_after_a_measurement() -> None:
     x = np.ones((4, 3), np.float32)
     expected = model(x).numpy()
 
-    Probe(model).measure(x)
+    Probe(model).measure(rows_of(x))
 
     for layer in model.layers:
         assert vars(layer).keys() == before[id(layer)].keys()
@@ -255,7 +260,7 @@ def test_weights_that_changed_are_seen_without_a_new_trace() -> None:
     x = np.ones((3, 1), np.float32)
     for bias in (-5.0, 5.0):
         dense.set_weights([np.zeros((1, 2), np.float32), np.full(2, bias, np.float32)])
-        (found,) = probe.measure(x).layers
+        (found,) = probe.measure(rows_of(x)).layers
         assert found.dead == (2 if bias < 0 else 0)
 
 

@@ -8,8 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator import data, training
-from orchestrator.config import Config
+from orchestrator import data, preparation, training
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.events import (
     EpochEnded,
@@ -21,6 +20,7 @@ from orchestrator.events import (
     Sign,
 )
 from orchestrator.records import Phase, Settings
+from orchestrator.schema import Config
 from orchestrator.tasks import Task
 from tests.conftest import MakeConfig
 
@@ -230,11 +230,11 @@ def test_batch_normalisation_that_lags_is_a_warning(make_config: MakeConfig, tra
 def test_a_gate_that_no_metric_feeds_is_refused(make_config: MakeConfig) -> None:
     config = make_config(checks={"metric": {"name": "val_loss", "max": 1.0}})
     with pytest.raises(InvalidError, match=r"Keras logs no 'val_loss'; add data\.validation"):
-        training.prepare(config)
+        preparation.prepare(config)
 
 
 def test_preparing_tells_shapes_and_places(make_config: MakeConfig) -> None:
-    found = training.prepare(
+    found = preparation.prepare(
         make_config(data={"train": {"callable": "rows:line"}, "validation": {"fraction": 0.25}})
     )
     assert (found.rows, found.validation_rows, found.input_shape) == (48, 16, (2,))
@@ -260,7 +260,7 @@ def build():
     return keras.Model(inputs, keras.layers.Dense(1)(hidden))
 """
     config = make_config(code, model={"factory": {"callable": "rows:build"}})
-    (warning,) = training.prepare(config).warnings
+    (warning,) = preparation.prepare(config).warnings
     assert "class Scale lacks the decorator keras.saving.register_keras_serializable()" in warning
     assert "**kwargs in __init__" in warning
     assert phases(train(config))[-1].failure() is None
@@ -358,7 +358,7 @@ def test_a_metric_of_several_values_is_logged_by_number(
         compile={"loss": "categorical_crossentropy", "metrics": ["F1Score"]},
         checks={"metric": {"name": "f1_score_1", "min": 0.0}},
     )
-    training.prepare(config)
+    preparation.prepare(config)
     last = phases(train(config))[-1]
     assert {"f1_score_0", "f1_score_1"} <= last.metrics.keys()
 
@@ -371,7 +371,10 @@ def test_classes_without_a_weight_count_once(make_config: MakeConfig, train: Tra
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fit": {"class_weight": {0: 2.0}}}, "class weights need a classification"),
+        (
+            {"fit": {"class_weight": {0: 2.0}}},
+            "class weights need one output with a classification",
+        ),
         ({**SOFTMAX, "fit": {"class_weight": {2: 2.0}}}, "expected classes from 0 to 1"),
         ({"fit": {"callbacks": ["rows:line"]}}, "expected a keras callback, received tuple"),
     ],
@@ -380,14 +383,14 @@ def test_what_fit_cannot_take_is_refused_before_the_run(
     make_config: MakeConfig, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidError, match=message):
-        training.prepare(make_config(**changes))
+        preparation.prepare(make_config(**changes))
 
 
 def test_labels_of_validation_rows_are_checked_too(make_config: MakeConfig) -> None:
     code = "def more():\n    x, y = signs()\n    return x, y + 1\n"
     validation = {"train": {"callable": "rows:signs"}, "validation": {"callable": "rows:more"}}
     with pytest.raises(InvalidError, match="class indices from 0 to 1 for 2 units, received 2"):
-        training.prepare(make_config(code, **{**SOFTMAX, "data": validation}))
+        preparation.prepare(make_config(code, **{**SOFTMAX, "data": validation}))
 
 
 def test_an_index_that_one_late_row_has_is_found_before_the_run(make_config: MakeConfig) -> None:
@@ -399,7 +402,7 @@ def test_an_index_that_one_late_row_has_is_found_before_the_run(make_config: Mak
         model={"layers": [embedding, {"Flatten": {}}, {"Dense": {"units": 1}}]},
     )
     with pytest.raises(InvalidError, match=r"does not take every row: .*= 8 is not in \[0, 8\)"):
-        training.prepare(config)
+        preparation.prepare(config)
 
 
 def test_one_number_a_row_may_come_from_an_activation(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import Config
 from orchestrator.errors import (
     InvalidError,
     StoppedError,
@@ -18,6 +17,7 @@ from orchestrator.errors import (
 from orchestrator.events import EpochEnded, PhaseEnded
 from orchestrator.interrupts import Interrupts
 from orchestrator.records import Settings
+from orchestrator.schema import Config
 from orchestrator.tasks import Task
 from orchestrator.workers import Workers
 from tests.conftest import MakeConfig

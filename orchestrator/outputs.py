@@ -1,0 +1,270 @@
+"""A model's outputs and the targets that belong to them, by the compiled losses."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from orchestrator import layers, objects, usercode
+from orchestrator.document import Key
+from orchestrator.errors import InvalidError, UserCodeError, suggestion
+from orchestrator.measures import Form
+from orchestrator.rows import PIECE, AnyRows, Array, Tree, leaves
+from orchestrator.schema import Config, FileModel
+
+_FORMS: Mapping[str, Form] = {
+    "binary_crossentropy": "binary",
+    "bce": "binary",
+    "binary_focal_crossentropy": "binary",
+    "categorical_crossentropy": "categorical",
+    "categorical_focal_crossentropy": "categorical",
+    "categorical_generalized_cross_entropy": "sparse",
+    "sparse_categorical_crossentropy": "sparse",
+}
+"""Losses of classification; every other Keras loss counts as regression."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """One output of a model."""
+
+    name: str
+    """Keras's name of it; empty where there is only one."""
+    target: str | None
+    """Path of its targets among the rows' targets; None where it has none."""
+    shape: tuple[int, ...]
+    """Shape of one row's output; empty where it is one number a row."""
+    form: Form
+    """How its targets and predictions are written."""
+    from_logits: bool
+    """Whether its predictions are logits."""
+
+    def targets(self, y: Tree) -> Array | None:
+        """Its own targets among those of all outputs."""
+        return None if self.target is None else dict(leaves(y))[self.target]
+
+
+def heads(model: keras.Model, config: Config, rows: AnyRows) -> tuple[Head, ...]:
+    """The outputs of a compiled model, in the order of the leaves of what it returns.
+
+    Args:
+        model: a built and compiled model.
+        config: the config.
+        rows: training rows.
+
+    Returns:
+        One for each output.
+
+    Raises:
+        InvalidError: outputs and targets cannot be told to belong together.
+    """
+    x, y, _ = rows.first(2)
+    found = leaves(model(x, training=False))
+    names = _names([path for path, _ in found], model)
+    targets = _matched(names, [path for path, _ in leaves(y)], config)
+    losses = _losses(model.loss, names)
+    made = []
+    for index, (_, prediction) in enumerate(found):
+        form = _form(losses[index])
+        if form is None:
+            own = targets[index]
+            form = _form_by_activation(model, None if own is None else dict(leaves(y))[own])
+        made.append(
+            Head(
+                name=names[index] if len(found) > 1 else "",
+                target=targets[index],
+                shape=tuple(prediction.shape[1:]),
+                form=form,
+                from_logits=bool(getattr(losses[index], "from_logits", False)),
+            )
+        )
+    return tuple(made)
+
+
+def of_kind(head: Head, kind: str | None, y: Tree) -> Head:
+    """The output read as the kind that the config asks for.
+
+    Args:
+        head: the output by its loss.
+        kind: `regression`, `classification`, or None to leave it.
+        y: targets of all outputs.
+    """
+    if kind == "regression":
+        return dataclasses.replace(head, form="regression", from_logits=False)
+    if kind is None or head.form != "regression":
+        return head
+    units = head.shape[-1] if head.shape else 1
+    targets = head.targets(y)
+    one_hot = targets is not None and targets.ndim > 1 and targets.shape[-1] == units
+    form: Form = "binary" if units == 1 else "categorical" if one_hot else "sparse"
+    return dataclasses.replace(head, form=form)
+
+
+def _names(paths: Sequence[str], model: keras.Model) -> list[str]:
+    """Keras's names of the outputs."""
+    known = getattr(model, "output_names", None)
+    by_position = all(path.isdecimal() or not path for path in paths)
+    if known is not None and by_position and len(known) == len(paths):
+        return list(known)
+    return list(paths)
+
+
+def _matched(names: Sequence[str], targets: Sequence[str], config: Config) -> list[str | None]:
+    """Which targets belong to each output: by name, by position, or the only ones to the only."""
+    if len(names) == len(targets) == 1 and targets[0] in ("", "0", names[0]):
+        return [targets[0]]
+    if targets == [""]:
+        message = f"the model has the outputs {', '.join(names)}, the targets are one array"
+        hint = "give targets by output name: a dict of arrays, or target: {OUTPUT: COLUMN, …}"
+        raise InvalidError([config.problem(("data", "train"), message, hint)])
+    if all(path.isdecimal() for path in targets):
+        if len(targets) != len(names):
+            message = f"the model has {len(names)} outputs, there are targets for {len(targets)}"
+            raise InvalidError([config.problem(("data", "train"), message)])
+        return list(targets)
+    for path in targets:
+        if path not in names:
+            message = f"the model has no output {path!r} for these targets"
+            hint = suggestion(path, names)
+            raise InvalidError([config.problem(("data", "train"), message, hint)])
+    return [name if name in targets else None for name in names]
+
+
+def _losses(loss: Any, names: Sequence[str]) -> list[Any]:
+    """The loss of each output, None where it has none."""
+    if isinstance(loss, Mapping):
+        return [loss.get(name) for name in names]
+    if isinstance(loss, list | tuple) and len(loss) == len(names):
+        return list(loss)
+    return [loss] * len(names)
+
+
+def _form(loss: Any) -> Form | None:
+    """How targets and predictions are written, for a loss that Keras knows."""
+    if loss is None:
+        return None
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    name = loss.__name__ if inspect.isfunction(loss) else _snake_case(type(loss).__name__)
+    if name in _FORMS or hasattr(keras.losses, type(loss).__name__) or name in vars(keras.losses):
+        return _FORMS.get(name, "regression")
+    return None
+
+
+def _form_by_activation(model: keras.Model, targets: Array | None) -> Form:
+    """The form where the loss is the user's own: by the output activation."""
+    activations = {
+        getattr(vars(layer).get("activation"), "__name__", "")
+        for layer in layers.output_layers(model)
+    }
+    if "softmax" in activations:
+        one_hot = targets is not None and targets.ndim > 1 and targets.shape[-1] > 1
+        return "categorical" if one_hot else "sparse"
+    return "binary" if "sigmoid" in activations else "regression"
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
+    """Refuse targets that a loss cannot take, which Keras would broadcast or turn into NaN.
+
+    Args:
+        model: the compiled model.
+        config: the config.
+        rows: training or validation rows.
+
+    Raises:
+        InvalidError: targets and outputs do not fit.
+        UserCodeError: the user's own loss or metric raised.
+    """
+    key = _key(config)
+    problems = []
+    for head in heads(model, config, rows):
+        targets = head.targets(rows.y)
+        message = None if targets is None else _misfit(head, targets)
+        if targets is not None and message is not None:
+            name = f"output {head.name}: " if head.name else ""
+            hint = None
+            if head.form == "categorical" and targets.ndim == 1:
+                hint = "class indices need sparse_categorical_crossentropy"
+            problems.append(config.problem(key, f"{name}{message}", hint))
+    if problems:
+        raise InvalidError(problems)
+    x, y, weight = rows.first(2)
+    try:
+        model.test_on_batch(x, y, sample_weight=weight)
+    except Exception as error:
+        if usercode.raised_in_user_code(error):
+            raise UserCodeError(f"the model raised {usercode.describe(error)}") from error
+        message = f"loss and metrics do not take these targets: {objects.describe_error(error)}"
+        raise InvalidError([config.problem(key, message)]) from error
+    model.reset_metrics()
+
+
+def _key(config: Config) -> Key:
+    """Where the config says what the loss is."""
+    if config.compile is not None:
+        return ("compile", "loss")
+    return ("model", "file" if isinstance(config.model, FileModel) else "factory")
+
+
+def _misfit(head: Head, targets: Array) -> str | None:
+    """A clause on what is wrong with an output's targets, or None."""
+    shape = targets.shape[1:]
+    columns = head.shape[-1] if head.shape else 1
+    if head.form == "sparse":
+        if int(np.prod(shape)) != int(np.prod(head.shape[:-1])):
+            return f"expected one class index a row, received targets of shape {shape}"
+        bad = _first(targets, lambda y: (y < 0) | (y >= columns) | (y != np.floor(y)))
+        if bad is not None:
+            return (
+                f"expected class indices from 0 to {columns - 1} for {columns} units, "
+                f"received {bad[1]:g} in training row {bad[0]} (from 0)"
+            )
+    elif int(np.prod(shape)) != int(np.prod(head.shape)):
+        return f"the output has shape {head.shape} a row, the targets have {shape}"
+    elif head.form != "regression":
+        bad = _first(targets, lambda y: (y < 0) | (y > 1))
+        if bad is not None:
+            return (
+                "expected targets from 0 to 1 for a cross-entropy, "
+                f"received {bad[1]:g} in training row {bad[0]} (from 0)"
+            )
+    return None
+
+
+def _first(targets: Array, wrong: Callable[[Array], Array]) -> tuple[int, float] | None:
+    """Row and value of the first target that is wrong."""
+    for start in range(0, len(targets), PIECE):
+        part = targets[start : start + PIECE].reshape(len(targets[start : start + PIECE]), -1)
+        bad = np.argwhere(wrong(part))
+        if len(bad):
+            row, column = bad[0]
+            return start + int(row), float(part[row, column])
+    return None
+
+
+def check_classes(found: Sequence[Head], config: Config, classes: Mapping[str, Any]) -> None:
+    """Refuse texts as targets of a regression.
+
+    Args:
+        found: the model's outputs.
+        config: the config.
+        classes: the text targets with their classes.
+
+    Raises:
+        InvalidError: the loss of such an output is one of regression.
+    """
+    if classes and all(head.form == "regression" for head in found):
+        name, known = next(iter(classes.items()))
+        message = f"the target {name} holds texts ({len(known)} classes), the loss is a regression"
+        hint = "use sparse_categorical_crossentropy with one softmax unit a class"
+        raise InvalidError([config.problem(_key(config), message, hint)])

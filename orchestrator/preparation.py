@@ -1,0 +1,218 @@
+"""What happens before an attempt: data and model are built and fitted together, nothing trained."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from orchestrator import data, models, objects, outputs, policy, saving, usercode
+from orchestrator.data import Dataset
+from orchestrator.errors import (
+    InvalidError,
+    OrchestratorError,
+    Problem,
+    UserCodeError,
+    suggestion,
+)
+from orchestrator.outputs import Head
+from orchestrator.probes import Measurement, Probe
+from orchestrator.records import Inputs
+from orchestrator.rows import AnyRows, leaves, transform
+from orchestrator.schema import Config
+from orchestrator.tasks import Prepared
+
+
+def prepare(config: Config) -> Prepared:
+    """Build data and model and fit their shapes together, without training.
+
+    Args:
+        config: the config.
+
+    Returns:
+        What was found.
+
+    Raises:
+        InvalidError: with what Keras or the data object to.
+        UserCodeError: the user's own code raised.
+    """
+    with blamed():
+        return _prepare(config)
+
+
+def _prepare(config: Config) -> Prepared:
+    dataset = load(config)
+    train, held = dataset.train, dataset.validation
+    model = models.build(config, policy.first_settings(config.seed), train)
+    if held is not None:
+        outputs.check_targets(model, config, held)
+    found = outputs.heads(model, config, train)
+    outputs.check_classes(found, config, dataset.encoding.classes)
+    _check_gates(config, model, dataset)
+    class_weight(config, found)
+    user_callbacks(config)
+    warnings = [*_constant_targets(train), *_many_categories(dataset)]
+    if config.restart.screen_seeds:
+        warnings.append("restart.screen_seeds: this version does not screen seeds yet")
+    obstacle = saving.obstacle(saving.deployable(model, dataset.scalings, train), train)
+    if obstacle is not None:
+        warnings.append(f"plain Keras cannot load the model once it is saved: {obstacle}")
+    measured = _measure_all(config, model, dataset)
+    return Prepared(
+        inputs=Inputs(
+            columns=train.columns,
+            categories=dataset.encoding.categories,
+            classes=dataset.encoding.classes,
+        ),
+        fingerprint=dataset.fingerprint,
+        rows=len(train),
+        validation_rows=0 if held is None else len(held),
+        input_shape=transform(lambda array: array.shape[1:], train.first(1)[0]),
+        parameters=model.count_params(),
+        layers=tuple(layer.name for layer in measured.layers),
+        warnings=tuple(warnings),
+    )
+
+
+@contextlib.contextmanager
+def blamed() -> Iterator[None]:
+    """Tell what the user's code raised somewhere below Keras from what is our own fault."""
+    try:
+        yield
+    except OrchestratorError:
+        raise
+    except (Exception, SystemExit) as error:
+        if usercode.raised_in_user_code(error):
+            raise UserCodeError(f"your code raised {usercode.describe(error)}") from error
+        raise
+
+
+def _measure_all(config: Config, model: keras.Model, dataset: Dataset) -> Measurement:
+    """Run every row through the model, for what only some rows show, such as a wrong index."""
+    probe = Probe(model)
+    key = ("model",)
+    try:
+        measured = probe.measure(dataset.train)
+        if dataset.validation is not None:
+            probe.measure(dataset.validation)
+    except tf.errors.InvalidArgumentError as error:
+        message = f"the model does not take every row: {objects.describe_error(error)}"
+        raise InvalidError([config.problem(key, message)]) from error
+    return measured
+
+
+def class_weight(config: Config, found: Sequence[Head]) -> dict[int, float] | None:
+    """The weight of every class, 1 where the config gives none.
+
+    Args:
+        config: the config.
+        found: the model's outputs.
+
+    Returns:
+        None where the config has no class weights.
+
+    Raises:
+        InvalidError: the model has several outputs, one of regression, or no such class.
+    """
+    given = config.fit.class_weight
+    if not given:
+        return None
+    key = ("fit", "class_weight")
+    head = found[0]
+    if len(found) > 1 or head.form == "regression":
+        other = "several outputs" if len(found) > 1 else "a loss of regression"
+        message = f"class weights need one output with a classification, the model has {other}"
+        raise InvalidError([config.problem(key, message)])
+    positions = int(np.prod(head.shape[:-1] if head.form != "binary" else head.shape))
+    if positions > 1:
+        message = f"class weights need one class a row, the output has shape {head.shape}"
+        raise InvalidError([config.problem(key, message)])
+    classes = max(head.shape[-1] if head.shape else 1, 2)
+    unknown = [label for label in given if not 0 <= label < classes]
+    if unknown:
+        message = f"expected classes from 0 to {classes - 1}, received {unknown[0]}"
+        raise InvalidError([config.problem(key, message)])
+    return {label: given.get(label, 1.0) for label in range(classes)}
+
+
+def user_callbacks(config: Config) -> list[keras.callbacks.Callback]:
+    """The callbacks that the config names, made anew."""
+    callbacks = []
+    for index, reference in enumerate(config.fit.callbacks):
+        key = ("fit", "callbacks", index)
+        function = usercode.find(reference, config, key=key)
+        usercode.check_arguments(function, {}, config, key=key)
+        with usercode.blamed(f"the callback function {reference}"):
+            callback = function()
+        if not isinstance(callback, keras.callbacks.Callback):
+            message = f"expected a keras callback, received {type(callback).__name__}"
+            raise InvalidError([config.problem(key, message)])
+        callbacks.append(callback)
+    return callbacks
+
+
+def load(config: Config) -> Dataset:
+    """Read the rows, with operations and generators set so that every attempt reads the same."""
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    if config.deterministic is True or (config.deterministic == "auto" and not gpu):
+        tf.config.experimental.enable_op_determinism()
+    # A data callable that draws from NumPy's or Keras's global generators gets the same draws in
+    # every attempt.
+    keras.utils.set_random_seed(config.seed)
+    return data.load(config)
+
+
+def _constant_targets(rows: AnyRows) -> Iterator[str]:
+    for path, array in leaves(rows.y):
+        targets = array.reshape(len(array), -1)
+        for column in np.flatnonzero(np.ptp(targets, axis=0) == 0):
+            name = f"the target {path}".rstrip() if targets.shape[1] == 1 else f"target {column}"
+            value = f"{targets[0, column]:g} on every training row"
+            yield f"{name} is {value}: a constant is the best fit"
+
+
+def _many_categories(dataset: Dataset) -> Iterator[str]:
+    """Text columns that look like names of rows rather than categories."""
+    for name, known in dataset.encoding.categories.items():
+        if len(known) > max(20, len(dataset.train) / 2):
+            yield (
+                f"the text column {name} has {len(known)} categories in {len(dataset.train)} "
+                "training rows: what names a row says nothing of others; features: leaves it out"
+            )
+
+
+def _check_gates(config: Config, model: keras.Model, dataset: Dataset) -> None:
+    x, y, weight = dataset.train.first(2)
+    logs = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)
+    names = list(scalars(logs))
+    if dataset.validation is not None:
+        names += [f"val_{name}" for name in names]
+    problems: list[Problem] = []
+    for index, gate in enumerate(config.checks.metric):
+        if gate.name not in names:
+            hint = suggestion(gate.name, names)
+            if gate.name.startswith("val_") and dataset.validation is None:
+                hint = "add data.validation to have validation values"
+            key = ("checks", "metric", index, "name")
+            problems.append(config.problem(key, f"Keras logs no {gate.name!r}", hint))
+    if problems:
+        raise InvalidError(problems)
+
+
+def scalars(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Logged values as numbers; a metric of several values gets `_0`, `_1`, … behind its name."""
+    found = {}
+    for name, value in logs.items():
+        try:
+            array = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            continue
+        if array.size == 1:
+            found[name] = float(array.item())
+        else:
+            found |= {f"{name}_{index}": float(each) for index, each in enumerate(array.flat)}
+    return found

@@ -1,0 +1,346 @@
+"""Rows of inputs and targets: arrays, in memory or mapped from a file, and streams of batches.
+
+Pure NumPy. A model with several inputs or outputs has a dict or a tuple of arrays where one with a
+single input has an array; both are called a tree here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import optree
+
+Array = npt.NDArray[Any]
+Tree = Any
+"""An array, or a dict or tuple of trees."""
+Batch = tuple[Tree, Tree, Array | None]
+"""Inputs, targets and sample weights of the same rows; weights are None where there are none."""
+
+PIECE = 65_536
+"""Rows that are looked at together, so that memory stays bounded."""
+
+_KERAS_EPSILON = 1e-7
+"""`keras.config.epsilon()`: `Normalization` divides by no less than this."""
+
+
+def leaves(tree: Tree) -> list[tuple[str, Any]]:
+    """The arrays of a tree with their paths, such as `image` or `0/image`; "" for a lone array."""
+    paths = ["/".join(map(str, path)) for path in optree.tree_paths(tree)]
+    return list(zip(paths, optree.tree_leaves(tree), strict=True))
+
+
+def transform(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
+    """The tree with the function applied to each of its arrays."""
+    return optree.tree_map(function, tree, *others)
+
+
+def name_of(role: str, path: str) -> str:
+    """How an array of a tree is called in messages: `x`, or `x.image`."""
+    return f"{role}.{path.replace('/', '.')}" if path else role
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Scaling:
+    """Shift and scale of each input column, as `keras.layers.Normalization` applies them."""
+
+    mean: npt.NDArray[np.float32]
+    """Mean over the training rows, shape (columns,)."""
+    variance: npt.NDArray[np.float32]
+    """Variance over the training rows, 1 where a column is left as it is; shape (columns,)."""
+
+    @property
+    def deviation(self) -> npt.NDArray[np.float32]:
+        """What is divided by, shape (columns,)."""
+        return np.maximum(np.sqrt(self.variance), np.float32(_KERAS_EPSILON))
+
+    def apply(self, x: Array) -> npt.NDArray[np.float32]:
+        """Standardise in float32, in the layer's own order of operations.
+
+        Args:
+            x: raw inputs, shape (rows, …, columns).
+
+        Returns:
+            Standardised inputs of the same shape.
+        """
+        scaled = (x.astype(np.float32) - self.mean) / self.deviation
+        return scaled.astype(np.float32, copy=False)
+
+
+Scalings = Mapping[str, Scaling]
+"""The scaling of each input that has one, by its path."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """Inputs and targets of the same rows, as arrays."""
+
+    x: Tree
+    """Inputs; each array of shape (rows, …), in memory or mapped from a file."""
+    y: Tree
+    """Targets; each array of shape (rows,) or (rows, …), in memory."""
+    weight: Array | None = None
+    """Weight of each row in the loss, shape (rows,)."""
+    columns: tuple[str, ...] = ()
+    """Names of the columns of x; empty where it did not come from a table."""
+    order: Array | None = None
+    """Positions of these rows in x, where x is mapped and holds others too."""
+    scalings: Scalings = dataclasses.field(default_factory=dict)
+    """What is still to be applied to x, where it is mapped."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return num_rows(self.x) if self.order is None else len(self.order)
+
+    @property
+    def mapped(self) -> bool:
+        """Whether x is mapped from a file, and may be larger than memory."""
+        return any(isinstance(array, np.memmap) for array in optree.tree_leaves(self.x))
+
+    def pick(self, indices: Array | slice) -> Batch:
+        """The rows at the indices, as they were read."""
+        places = indices if self.order is None else self.order[indices]
+        return (
+            transform(lambda array: np.asarray(array[places]), self.x),
+            transform(lambda array: array[indices], self.y),
+            None if self.weight is None else self.weight[indices],
+        )
+
+    def raw(self, size: int = PIECE) -> Iterator[Batch]:
+        """All rows in order, as they were read."""
+        for start in range(0, len(self), size):
+            yield self.pick(slice(start, start + size))
+
+    def batch(self, indices: Array | slice) -> Batch:
+        """The rows at the indices, ready for the model."""
+        return ready(self.pick(indices), self.scalings)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All rows in order, ready for the model."""
+        for batch in self.raw(size):
+            yield ready(batch, self.scalings)
+
+    def first(self, count: int) -> Batch:
+        """The first rows, ready for the model."""
+        return self.batch(slice(0, count))
+
+    def num_batches(self, size: int) -> int:
+        """Number of batches of a size."""
+        return -(-len(self) // size)
+
+    def take(self, indices: Array) -> Rows:
+        """The rows at the indices; a mapped file stays where it is."""
+        places = indices if self.order is None else self.order[indices]
+        x = self.x if self.mapped else transform(lambda array: array[indices], self.x)
+        return dataclasses.replace(
+            self,
+            x=x,
+            y=transform(lambda array: array[indices], self.y),
+            weight=None if self.weight is None else self.weight[indices],
+            order=places if self.mapped else None,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Stream:
+    """Batches that are read anew in every pass: a dataset of TensorFlow's, or a generator."""
+
+    source: Callable[[], Iterator[Batch]]
+    """Begins a pass."""
+    dataset: Any = None
+    """The `tf.data.Dataset` behind it; None for a generator."""
+    y: Tree
+    """Targets of all rows, in the order of the first pass."""
+    weight: Array | None
+    """Weights of all rows, likewise."""
+    rows: int
+    """Number of rows in a pass."""
+    length: int
+    """Number of batches in a pass."""
+    digest: bytes
+    """Hash of all rows, whatever their order."""
+    scalings: Scalings = dataclasses.field(default_factory=dict)
+    """What is still to be applied to x."""
+    chosen: frozenset[int] | None = None
+    """Positions of the rows to give, where not all of them."""
+    columns: tuple[str, ...] = ()
+    """Always empty: a stream is no table."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.rows if self.chosen is None else len(self.chosen)
+
+    def raw(self, size: int = PIECE) -> Iterator[Batch]:
+        """All rows as the user's code gives them, in batches of its own size."""
+        position = 0
+        for batch in self.source():
+            count = num_rows(batch[0])
+            if self.chosen is None:
+                yield batch
+            elif kept := [i for i in range(count) if position + i in self.chosen]:
+                yield select(batch, np.asarray(kept))
+            position += count
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All rows, ready for the model, in batches of the user's own size."""
+        for batch in self.raw():
+            yield ready(batch, self.scalings)
+
+    def first(self, count: int) -> Batch:
+        """The first rows, ready for the model."""
+        return select(next(self.batches(count)), slice(0, count))
+
+    def num_batches(self, size: int) -> int:
+        """Number of batches in a pass, which is the user's own affair."""
+        return self.length
+
+    def take(self, indices: Array) -> Stream:
+        """The rows at the positions."""
+        return dataclasses.replace(self, chosen=frozenset(map(int, indices)))
+
+
+AnyRows = Rows | Stream
+
+
+def num_rows(tree: Tree) -> int:
+    """Number of rows of a tree's arrays."""
+    return int(optree.tree_leaves(tree)[0].shape[0])
+
+
+def select(batch: Batch, indices: Array | slice) -> Batch:
+    """Some rows of a batch."""
+    x, y, weight = batch
+    return (
+        transform(lambda array: array[indices], x),
+        transform(lambda array: array[indices], y),
+        None if weight is None else weight[indices],
+    )
+
+
+def ready(batch: Batch, scalings: Scalings) -> Batch:
+    """A batch as the model takes it: standardised where there is a scaling, floats as float32."""
+    x, y, weight = batch
+    standardized = [
+        scalings[path].apply(array) if path in scalings else number(array)
+        for path, array in leaves(x)
+    ]
+    x = optree.tree_unflatten(optree.tree_structure(x), standardized)
+    return x, transform(number, y), None if weight is None else number(weight)
+
+
+def number(array: Array) -> Array:
+    """The array in a type that Keras computes in: floats and truth values as float32."""
+    return array.astype(np.float32, copy=False) if array.dtype.kind in "fb" else array
+
+
+def fingerprint(parts: Sequence[AnyRows], extra: str = "") -> str:
+    """SHA-256 over structure, shapes, types and values, before standardisation.
+
+    Args:
+        parts: training rows and, where there are any, validation rows.
+        extra: what else makes the rows what they are, such as the categories of text columns.
+
+    Returns:
+        `sha256:` and 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(extra.encode())
+    for part in parts:
+        if isinstance(part, Stream):
+            digest.update(part.digest)
+            continue
+        for path, array in leaves((part.x, part.y, part.weight)):
+            digest.update(f"{path}{array.dtype.str}{(len(part), *array.shape[1:])}".encode())
+        for batch in part.raw():
+            for _, array in leaves(batch):
+                digest.update(np.ascontiguousarray(array).data)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def digest_rows(batch: Batch) -> int:
+    """A hash of a batch's rows that does not depend on their order, modulo 2**64.
+
+    The sum over the rows of a mixed linear hash: it tells changed data, it does not withstand an
+    adversary.
+    """
+    count = num_rows(batch[0])
+    total = np.zeros(count, np.uint64)
+    for index, (_, array) in enumerate(leaves(batch)):
+        content = np.ascontiguousarray(array).reshape(count, -1).view(np.uint8)
+        factors = np.random.default_rng(index).integers(
+            2**64, size=content.shape[1], dtype=np.uint64
+        )
+        total += content.astype(np.uint64) @ (factors | np.uint64(1))
+    # The finaliser of SplitMix64, without which the sum would be linear in the values.
+    total = (total ^ (total >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    total = (total ^ (total >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return int(np.sum(total ^ (total >> np.uint64(31)), dtype=np.uint64))
+
+
+def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """Hold back a share of the rows, drawn once from the run's seed.
+
+    Args:
+        rows: all rows.
+        fraction: share to hold back, between 0 and 1.
+        seed: the run's seed.
+
+    Returns:
+        Training rows and validation rows, at least one of each where there are two.
+    """
+    kept, held = split_positions(len(rows), fraction, seed)
+    return rows.take(kept), rows.take(held)
+
+
+def split_positions(count: int, fraction: float, seed: int) -> tuple[Array, Array]:
+    """Positions of the training rows and of the validation rows, each in order."""
+    held = min(max(round(count * fraction), 1), count - 1)
+    order = np.random.default_rng(seed).permutation(count)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def standardization(rows: AnyRows) -> dict[str, Scaling]:
+    """Mean and variance of each column over all rows and positions, in two passes.
+
+    Args:
+        rows: the training rows.
+
+    Returns:
+        The scaling of every input; where there are several, of those that are not whole numbers,
+        which are indices as a rule. A column is constant, and keeps variance 1, when its variance
+        is below the rounding error of its mean (the bound of scikit-learn's
+        `_is_constant_feature`).
+    """
+    x, _, _ = next(iter(rows.raw(1)))
+    several = len(leaves(x)) > 1
+    paths = [path for path, array in leaves(x) if array.dtype.kind == "f" or not several]
+    means = _means(rows, paths, lambda path, values: values)
+    variances = _means(rows, paths, lambda path, values: (values - means[path][0]) ** 2)
+    scalings = {}
+    for path in paths:
+        (mean, count), (variance, _) = means[path], variances[path]
+        epsilon = np.finfo(np.float64).eps
+        bound = count * epsilon * variance + (count * mean * epsilon) ** 2
+        with np.errstate(over="ignore", under="ignore"):  # the caller looks at what came out
+            varying = np.where(variance <= bound, 1.0, variance).astype(np.float32)
+            scalings[path] = Scaling(mean=mean.astype(np.float32), variance=varying)
+    return scalings
+
+
+def _means(
+    rows: AnyRows, paths: Sequence[str], function: Callable[[str, Array], Array]
+) -> dict[str, tuple[npt.NDArray[np.float64], int]]:
+    """Mean of a function of the values of each column, and over how many values."""
+    sums: dict[str, tuple[Any, int]] = dict.fromkeys(paths, (0.0, 0))
+    for x, _, _ in rows.raw():
+        for path, array in leaves(x):
+            if path in sums:
+                # The saved model takes float32, so the statistics are those of float32 values.
+                values = array.astype(np.float32).astype(np.float64).reshape(-1, array.shape[-1])
+                total, count = sums[path]
+                total = total + function(path, values).sum(axis=0)
+                sums[path] = (total, count + len(values))
+    return {path: (total / count, count) for path, (total, count) in sums.items()}

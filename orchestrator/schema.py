@@ -1,0 +1,614 @@
+"""The config's schema: what each key means, its type, its default and its bounds.
+
+`config.load` makes a `Config` of a file; everything else gets it from there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
+
+from orchestrator import document
+from orchestrator.document import Document, Key
+from orchestrator.errors import Problem, short, suggestion
+
+FailureName = Literal["finite", "dead_neurons", "prediction_variance", "metric", "crashed"]
+"""What a rung may answer: the checks, in the order in which they are taken, and a crash."""
+
+
+class Section(BaseModel):
+    """A mapping of the config: unknown keys are errors, types are not converted."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        # Built once, as part of the whole config, and not for each section by itself.
+        defer_build=True,
+    )
+
+
+def _flag(value: Any) -> Any:
+    """YAML 1.2 reads on, off, yes and no as text; where a boolean is expected they are one."""
+    words = {"on": True, "yes": True, "off": False, "no": False}
+    return words.get(value.casefold(), value) if isinstance(value, str) else value
+
+
+def _null_is_empty(value: Any) -> Any:
+    """`checks:` with nothing behind it means the defaults."""
+    return {} if value is None else value
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
+FileName = Annotated[str, Field(pattern=FILE_NAME)]
+"""Text that can be part of a file name."""
+REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+Reference = Annotated[str, Field(pattern=REFERENCE, examples=["package.module:function"])]
+"""`package.module:function`, looked up from the config's folder first."""
+MODULE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+ModuleName = Annotated[str, Field(pattern=MODULE)]
+"""Name of a module, looked up from the config's folder first."""
+DELIMITER = r"^[^\r\n\"\x00]$"
+Delimiter = Annotated[str, Field(pattern=DELIMITER)]
+"""One character that separates the cells of a table."""
+PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Named(Section):
+    """A Keras object by its name and arguments: `mse`, or `{Adam: {learning_rate: 0.01}}`."""
+
+    name: str
+    """Keras's own name."""
+    arguments: dict[str, Any] = {}
+    """Keras's own arguments."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, Mapping) and len(value) == 1:
+            ((name, arguments),) = value.items()
+            if isinstance(name, str) and (arguments is None or isinstance(arguments, Mapping)):
+                return {"name": name, "arguments": dict(arguments or {})}
+        raise ValueError(
+            "expected a name, or one name with its arguments as {Name: {argument: value}}, "
+            f"received {short(value)}"
+        )
+
+    @pydantic.model_serializer
+    def _write(self) -> Any:
+        return {self.name: self.arguments} if self.arguments else self.name
+
+
+def _shape_tag(value: Any) -> str:
+    """Whether there is one for all outputs, a list of one each, or one each by name."""
+    if isinstance(value, Mapping):
+        return "<by_name>"
+    return "<each>" if isinstance(value, list) else "<one>"
+
+
+def _list_tag(value: Any) -> str:
+    """Like `_shape_tag` where one is a list already."""
+    return "<by_name>" if isinstance(value, Mapping) else "<each>"
+
+
+def _losses_tag(value: Any) -> str:
+    """Like `_shape_tag`, but `{Huber: {delta: 2}}` is one loss with its arguments."""
+    if isinstance(value, Mapping) and len(value) == 1:
+        (inner,) = value.values()
+        if inner is None or isinstance(inner, Mapping):
+            return "<one>"
+    return _shape_tag(value)
+
+
+def _one_each(value: list[str]) -> list[str]:
+    twice = [name for index, name in enumerate(value) if name in value[:index]]
+    if twice:
+        raise ValueError(f"expected each column once, received {twice[0]!r} twice")
+    return value
+
+
+ColumnNames = Annotated[list[str], Field(min_length=1), AfterValidator(_one_each)]
+
+
+Targets = Annotated[
+    Annotated[str, pydantic.Tag("<one>")]
+    | Annotated[ColumnNames, pydantic.Tag("<each>")]
+    | Annotated[dict[str, str], Field(min_length=1), pydantic.Tag("<by_name>")],
+    Discriminator(_shape_tag),
+]
+
+
+class TableSource(Section):
+    """What is read from a table, whatever its file; its columns hold numbers or texts."""
+
+    target: Targets
+    """Column to predict; a list of them for an output of several columns, or
+    `{output name: column}` for a model with several outputs."""
+    features: ColumnNames | None = None
+    """Input columns, in this order; null means all that are neither target nor sample weight."""
+    text: list[str] = []
+    """Columns that are read as categories although they look like numbers."""
+    sample_weight: str | None = None
+    """Column with the weight of each row in the loss."""
+
+
+class CsvSource(TableSource):
+    """A table in a text file; the first line names the columns."""
+
+    csv: str
+    """Path of the file."""
+    delimiter: Delimiter = ","
+    """What separates the columns."""
+
+
+class ParquetSource(TableSource):
+    """A table in a parquet file; needs the extra `parquet`."""
+
+    parquet: str
+    """Path of the file."""
+
+
+class NpzSource(Section):
+    """Arrays of a NumPy archive."""
+
+    npz: str
+    """Path of the file."""
+    x: str = "x"
+    """Name of the inputs' array, shape (rows, …)."""
+    y: str = "y"
+    """Name of the targets' array, shape (rows,) or (rows, columns)."""
+    sample_weight: str | None = None
+    """Name of the array with the weight of each row in the loss, shape (rows,)."""
+
+
+class NpySource(Section):
+    """Arrays in files of their own; the inputs are mapped, and may be larger than memory."""
+
+    npy: str
+    """Path of the inputs, shape (rows, …)."""
+    y: str
+    """Path of the targets, shape (rows,) or (rows, columns)."""
+    sample_weight: str | None = None
+    """Path of the weight of each row in the loss, shape (rows,)."""
+
+
+class CallableSource(Section):
+    """A function of the user's that returns `(x, y)`, `(x, y, sample_weight)` or batches of them.
+
+    x and y are arrays, or dicts or tuples of arrays for several inputs or outputs. Batches come as
+    a `tf.data.Dataset` or from a generator.
+    """
+
+    callable: Reference
+    """The function."""
+    kwargs: dict[str, Any] = {}
+    """Its keyword arguments."""
+
+
+class Split(Section):
+    """Hold back a share of the training rows."""
+
+    fraction: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the rows, shuffled once from the run's seed."""
+
+
+ONE_OF = "expected a mapping with exactly one of the keys "
+
+
+def _one_of(*keys: str) -> Discriminator:
+    """Tell the classes of a union apart by which key is there."""
+
+    def tag(value: Any) -> str | None:
+        names = value if isinstance(value, Mapping) else getattr(type(value), "model_fields", ())
+        found = [key for key in keys if key in names]
+        return f"<{found[0]}>" if len(found) == 1 else None
+
+    expected = f"{ONE_OF}{', '.join(keys)}"
+    return Discriminator(tag, custom_error_type="one_of", custom_error_message=expected)
+
+
+_SourceTypes = (
+    Annotated[CsvSource, pydantic.Tag("<csv>")]
+    | Annotated[ParquetSource, pydantic.Tag("<parquet>")]
+    | Annotated[NpzSource, pydantic.Tag("<npz>")]
+    | Annotated[NpySource, pydantic.Tag("<npy>")]
+    | Annotated[CallableSource, pydantic.Tag("<callable>")]
+)
+_SOURCES = ("csv", "parquet", "npz", "npy", "callable")
+Source = Annotated[_SourceTypes, _one_of(*_SOURCES)]
+Validation = Annotated[
+    _SourceTypes | Annotated[Split, pydantic.Tag("<fraction>")],
+    _one_of("fraction", *_SOURCES),
+]
+
+
+class Data(Section):
+    """Where the rows come from."""
+
+    train: Source
+    """The training data."""
+    validation: Validation | None = None
+    """Rows that are never trained on: a share of the training data, or a second source."""
+    standardize: Flag = False
+    """Shift and scale each input column to mean 0 and variance 1 over the training rows."""
+
+
+class Factory(Section):
+    """A function of the user's that returns a built `keras.Model`."""
+
+    callable: Reference
+    """The function; it is called for every attempt, after the seeds are set."""
+    kwargs: dict[str, Any] = {}
+    """Its keyword arguments."""
+
+
+class LayersModel(Section):
+    """A sequential model, layer by layer."""
+
+    layers: Annotated[list[Named], Field(min_length=1)]
+    """Keras layers in order, each by its name and arguments."""
+
+
+class FactoryModel(Section):
+    """A model that the user's own code builds."""
+
+    factory: Factory
+    """The function that builds it."""
+
+
+class FileModel(Section):
+    """A model in a `.keras` file."""
+
+    file: str
+    """Path of the file."""
+    initial_weights: Literal["file", "fresh"] = "file"
+    """What every attempt starts from: the file's weights, or fresh ones."""
+    modules: list[ModuleName] = []
+    """Modules that register the model's own classes, imported before the file is loaded."""
+
+
+Model = Annotated[
+    Annotated[LayersModel, pydantic.Tag("<layers>")]
+    | Annotated[FactoryModel, pydantic.Tag("<factory>")]
+    | Annotated[FileModel, pydantic.Tag("<file>")],
+    _one_of("layers", "factory", "file"),
+]
+
+
+Losses = Annotated[
+    Annotated[Named, pydantic.Tag("<one>")]
+    | Annotated[list[Named], Field(min_length=1), pydantic.Tag("<each>")]
+    | Annotated[dict[str, Named], Field(min_length=1), pydantic.Tag("<by_name>")],
+    Discriminator(_losses_tag),
+]
+"""A loss; for a model with several outputs a list of one each, or `{output name: loss}`."""
+Metrics = Annotated[
+    Annotated[list[Named], pydantic.Tag("<each>")]
+    | Annotated[dict[str, list[Named]], pydantic.Tag("<by_name>")],
+    Discriminator(_list_tag),
+]
+"""Metrics; for a model with several outputs `{output name: [metric, …]}`."""
+
+
+Weights = Annotated[
+    Annotated[list[float], pydantic.Tag("<each>")]
+    | Annotated[dict[str, float], pydantic.Tag("<by_name>")],
+    Discriminator(_list_tag),
+]
+
+
+class Compile(Section):
+    """What `model.compile` gets."""
+
+    optimizer: Named = Named.model_validate("adam")
+    """Keras optimizer; its learning rate may be a schedule."""
+    loss: Losses
+    """Keras loss; a list or `{output name: loss}` for a model with several outputs."""
+    loss_weights: Weights | None = None
+    """Weight of each output's loss in the sum."""
+    metrics: Metrics = []
+    """Keras metrics; `{output name: [metric, …]}` for a model with several outputs."""
+    weighted_metrics: Metrics = []
+    """Keras metrics that respect sample and class weights."""
+
+
+class PhasePlan(Section):
+    """Consecutive epochs that end in checks."""
+
+    name: FileName
+    """Name in the records."""
+    epochs: PositiveInt
+    """How many."""
+    learning_rate: PositiveFloat | None = None
+    """Rate of this phase; null means the optimizer's own rate or schedule."""
+
+
+class Finite(Section):
+    """Weights, optimizer state, losses and predictions are finite. It has no limits."""
+
+
+def _all_or_count(value: Any) -> Any:
+    if value != "all" and (type(value) is not int or value < 1):
+        raise ValueError(f"expected all, or a number of rows from 1, received {short(value)}")
+    return value
+
+
+class DeadNeurons(Section):
+    """Units whose activation has derivative zero on every training row."""
+
+    warn_above: Fraction = 0.5
+    """Dead share of a layer above which the check warns."""
+    fail_above: Fraction = 0.9
+    """Dead share above which it fails, if an output that the layer feeds has no skill."""
+    rows: Annotated[Literal["all"] | int, BeforeValidator(_all_or_count)] = "all"
+    """How many training rows to look at."""
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.warn_above > self.fail_above:
+            raise ValueError(
+                f"expected warn_above <= fail_above, received {self.warn_above} > {self.fail_above}"
+            )
+        return self
+
+
+class PredictionVariance(Section):
+    """The prediction varies with the input."""
+
+    min_ratio: Annotated[float, Field(ge=0)] = 1e-4
+    """Least variance of the prediction over variance of the target (regression)."""
+    min_information: Annotated[float, Field(ge=0)] = 1e-4
+    """Least information of the prediction over entropy of the classes (classification)."""
+    min_skill: Annotated[float, Field(lt=1)] = -0.1
+    """Least skill after the last phase; 0 is the best constant, 1 is perfect."""
+    kind: Literal["regression", "classification"] | None = None
+    """Kind of the outputs; null means by the loss, or else by the output activation."""
+
+
+class Gate(Section):
+    """A bound on a logged value."""
+
+    name: str
+    """Name of the value in Keras's logs, such as val_loss."""
+    min: float | None = None
+    """Least value that passes."""
+    max: float | None = None
+    """Greatest value that passes."""
+    phases: Annotated[list[str], Field(min_length=1)] | None = None
+    """Phases after which it is taken; null means the last."""
+
+    @pydantic.model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("expected min or max, received neither")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"expected min <= max, received {self.min} > {self.max}")
+        return self
+
+
+def _switch(value: Any) -> Any:
+    """`off` and false switch a check off; nothing behind the colon means its defaults."""
+    if value is None:
+        return {}
+    return None if _flag(value) is False else value
+
+
+def _write_switch(value: Any, handler: pydantic.SerializerFunctionWrapHandler) -> Any:
+    return "off" if value is None else handler(value)
+
+
+_Switch = (BeforeValidator(_switch), pydantic.WrapSerializer(_write_switch))
+
+
+def _as_list(value: Any) -> Any:
+    value = _switch(value)
+    return [] if value is None or value == {} else [value] if isinstance(value, Mapping) else value
+
+
+class Checks(Section):
+    """The checks after every phase; each is merged into its defaults, `off` switches it off."""
+
+    finite: Annotated[Finite | None, *_Switch] = Finite()
+    """Everything is finite."""
+    dead_neurons: Annotated[DeadNeurons | None, *_Switch] = DeadNeurons()
+    """Units are alive."""
+    prediction_variance: Annotated[PredictionVariance | None, *_Switch] = PredictionVariance()
+    """The prediction is not constant."""
+    metric: Annotated[list[Gate], BeforeValidator(_as_list)] = []
+    """Bounds on logged values: one gate or a list."""
+
+
+class Rung(Section):
+    """One line of the policy."""
+
+    times: PositiveInt = 1
+    """How often it may be used."""
+    when: Annotated[list[FailureName], Field(min_length=1)] | None = None
+    """Failures that it answers; null means any."""
+    keep: Flag = False
+    """Keep its change when the next attempt fails by the same check."""
+    keep_seed: Flag = False
+    """Do not draw a new seed for the next attempt."""
+
+
+class NewSeed(Rung):
+    """Train again from another seed."""
+
+    remedy: Literal["new_seed"] = "new_seed"
+    """The remedy."""
+    keep_seed: Annotated[Literal[False], BeforeValidator(_flag)] = False
+    """Always false: the new seed is the remedy."""
+
+
+class LowerLearningRate(Rung):
+    """Cap every learning rate at a fraction of the highest rate of the phase that failed."""
+
+    remedy: Literal["lower_learning_rate"] = "lower_learning_rate"
+    """The remedy."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """The fraction."""
+
+
+class LeakyRelu(Rung):
+    """Replace every hidden relu by leaky relu."""
+
+    remedy: Literal["leaky_relu"] = "leaky_relu"
+    """The remedy."""
+    negative_slope: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Slope below zero. At 0.01 a deep narrow net can still collapse; at 0.2 none did."""
+
+
+REMEDIES = ("new_seed", "lower_learning_rate", "leaky_relu")
+"""The remedies, in no order."""
+
+
+def _rung_tag(value: Any) -> str | None:
+    remedy = value.get("remedy") if isinstance(value, Mapping) else getattr(value, "remedy", None)
+    return f"<{remedy}>" if remedy in REMEDIES else None
+
+
+def _rung_by_name(value: Any) -> Any:
+    """`- new_seed` is short for `- {remedy: new_seed}`."""
+    value = {"remedy": value} if isinstance(value, str) else value
+    if isinstance(value, Mapping) and "remedy" in value and value["remedy"] not in REMEDIES:
+        raise ValueError(
+            f"unknown remedy {value['remedy']!r}; {suggestion(str(value['remedy']), REMEDIES)}"
+        )
+    return value
+
+
+AnyRung = Annotated[
+    Annotated[NewSeed, pydantic.Tag("<new_seed>")]
+    | Annotated[LowerLearningRate, pydantic.Tag("<lower_learning_rate>")]
+    | Annotated[LeakyRelu, pydantic.Tag("<leaky_relu>")],
+    Discriminator(
+        _rung_tag,
+        custom_error_type="rung",
+        custom_error_message=f"expected {{remedy: NAME}} with one of {', '.join(REMEDIES)}",
+    ),
+    BeforeValidator(_rung_by_name),
+]
+
+
+class Restart(Section):
+    """What to do when an attempt fails."""
+
+    max_attempts: PositiveInt = 8
+    """Attempts in all, the first one included."""
+    max_seconds: PositiveFloat | None = None
+    """No attempt is started after this time; null means no limit."""
+    screen_seeds: Annotated[int, Field(ge=0)] = 0
+    """Candidate seeds to probe before an attempt. This version does not screen yet."""
+    policy: list[AnyRung] | None = None
+    """The rungs in order; null means chosen by how the attempt failed."""
+
+
+class Fit(Section):
+    """What else `model.fit` gets."""
+
+    class_weight: Annotated[dict[int, PositiveFloat] | None, BeforeValidator(_whole_keys)] = None
+    """Weight of each class in the loss."""
+    callbacks: list[Reference] = []
+    """Functions that return a Keras callback."""
+
+
+def _auto_or_flag(value: Any) -> Any:
+    value = _flag(value)
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError(f"expected auto, true or false, received {short(value)}")
+    return value
+
+
+def _only_version(value: Any) -> Any:
+    if type(value) is not int or value != 1:
+        raise ValueError(f"expected 1, the only version there is, received {short(value)}")
+    return value
+
+
+def _whole_keys(value: Any) -> Any:
+    """Take the classes 0, 1, … also as text, which is how `--set` and JSON write keys."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        int(key) if isinstance(key, str) and re.fullmatch("[0-9]{1,9}", key) else key: weight
+        for key, weight in value.items()
+    }
+
+
+class Config(Section):
+    """A whole config, with every default filled in."""
+
+    version: Annotated[Literal[1], BeforeValidator(_only_version)] = 1
+    """Version of the config's shape."""
+    name: FileName
+    """Name of the run; default the file's stem."""
+    base: str
+    """Folder that relative paths and callables start from; default the config's own."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of attempt 1; later seeds derive from it."""
+    data: Data
+    """The data."""
+    model: Model
+    """The model: exactly one of layers, factory and file."""
+    compile: Compile | None = None
+    """What `model.compile` gets; null where the factory or file gives a compiled model."""
+    batch_size: PositiveInt = 32
+    """Rows of a training step."""
+    phases: Annotated[list[PhasePlan], Field(min_length=1)]
+    """The phases, in order; together they are one training."""
+    checks: Annotated[Checks, BeforeValidator(_null_is_empty)] = Checks()
+    """The checks after every phase."""
+    restart: Annotated[Restart, BeforeValidator(_null_is_empty)] = Restart()
+    """What to do when an attempt fails."""
+    deterministic: Annotated[Literal["auto"] | bool, BeforeValidator(_auto_or_flag)] = "auto"
+    """Make TensorFlow's operations deterministic; auto means on a machine without GPU."""
+    tensorboard: Flag = False
+    """Write TensorBoard files with each attempt."""
+    keep: Literal["accepted", "all"] = "accepted"
+    """Which attempts' checkpoints stay after the run."""
+    stall_timeout: PositiveFloat = 600.0
+    """Seconds without progress after which a worker counts as hung."""
+    fit: Annotated[Fit, BeforeValidator(_null_is_empty)] = Fit()
+    """What else `model.fit` gets."""
+
+    _written: Document | None = pydantic.PrivateAttr(default=None)
+
+    def problem(self, key: Key, message: str, hint: str | None = None) -> Problem:
+        """A problem at a key of this config, with its file and line where they are known."""
+        if self._written is not None:
+            return self._written.problem(key, message, hint)
+        name = ".".join(map(str, key))
+        return Problem(file=self.name, key=name, message=message, hint=hint)
+
+    @property
+    def source(self) -> bytes:
+        """The file as given; what `dump` writes for a config that came from no file."""
+        return self.dump().encode() if self._written is None else self._written.source
+
+    def path(self, written: str) -> Path:
+        """A path of the config, seen from its base folder."""
+        return resolve(self.base, written)
+
+    def dump(self) -> str:
+        """The config as YAML that `load` reads back to a config of the same values."""
+        return document.dump(self.model_dump())
+
+
+def resolve(base: Path | str, written: str) -> Path:
+    """A path of a config, seen from its base folder."""
+    # Not Path.expanduser, which raises for an unknown user and only looks at the first part.
+    return Path(base, os.path.expanduser(written))
