@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
-
 from orchestrator import config as configs
 from orchestrator import data, environment, loop, store
 from orchestrator.errors import (
@@ -27,7 +25,7 @@ from orchestrator.loop import Watcher
 from orchestrator.records import Inputs, Run
 from orchestrator.schema import Config
 from orchestrator.tasks import Prepared
-from orchestrator.view import View
+from orchestrator.view import View, stderr
 from orchestrator.workers import Workers
 
 
@@ -79,7 +77,7 @@ def launch_from_python(
         KeyboardInterrupt: Ctrl-C; what was recorded until then stays.
         SystemExit: SIGTERM or SIGHUP; likewise.
     """
-    view = View(Console(stderr=True), quiet=quiet)
+    view = View(stderr(), detail="warnings" if quiet else "all")
     with Interrupts() as interrupts, view:
         try:
             return launch(
@@ -98,8 +96,8 @@ class Announcer(Watcher, Protocol):
     def say(self, text: str) -> None:
         """Tell what is going on."""
 
-    def begin(self, directory: Path) -> None:
-        """Tell where the run is recorded."""
+    def begin(self, directory: Path, config: Config) -> None:
+        """Tell where the run is recorded and what it will go through."""
 
 
 def validate(config: Config, *, announcer: Announcer, interrupts: Interrupts) -> Prepared:
@@ -162,7 +160,7 @@ def launch(
     interrupts.patient = True
     interrupts.check()
     with _create_store(config, runs_dir, prepared) as made:
-        announcer.begin(made.paths.root)
+        announcer.begin(made.paths.root, config)
         notes = () if local is None else (f"the attempts train in this process: {local}",)
         for warning in (*notes, *(() if prepared is None else prepared.warnings)):
             event = Warned(message=warning)

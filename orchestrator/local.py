@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.events import Event, Progress
+from orchestrator.events import Event, Sign
 from orchestrator.schema import Config
 from orchestrator.tasks import Prepared, Task
 
@@ -31,11 +31,11 @@ class Local:
         self._interrupted()
         return preparation.prepare(config)
 
-    def train(self, task: Task, take: Callable[[Event | Progress], None]) -> None:
+    def train(self, task: Task, take: Callable[[Event | Sign], None]) -> None:
         """Run `training.train`; it raises what `Workers.train` raises."""
         from orchestrator import training  # noqa: PLC0415 - imports TensorFlow
 
-        def emit(event: Event | Progress) -> None:
+        def emit(event: Event | Sign) -> None:
             self._interrupted()
             take(event)
 

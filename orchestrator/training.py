@@ -21,10 +21,13 @@ from orchestrator.errors import InvalidError
 from orchestrator.events import (
     EpochEnded,
     Event,
+    Glimpse,
+    LayerShare,
     ModelBuilt,
     PhaseEnded,
     PhaseStarted,
     Progress,
+    Sign,
     Warned,
 )
 from orchestrator.feeds import Feed, held_back
@@ -35,7 +38,7 @@ from orchestrator.rows import AnyRows
 from orchestrator.schema import PhasePlan
 from orchestrator.tasks import Task
 
-Emit = Callable[[Event | Progress], None]
+Emit = Callable[[Event | Sign], None]
 
 _HEARTBEAT_SECONDS = 1.0
 
@@ -298,6 +301,8 @@ class _Training:
         rows = self.checked_rows
         for at_least in (256, None):  # a live unit mostly shows in the first few rows
             found = self.probe.measure(rows, at_least=at_least)
+            if at_least is not None:
+                self.emit(_glimpse(found))
             if not verdicts.cut(found.layers, found.flow)[1]:
                 return False
         if not self.probe.has_batch_normalization:
@@ -391,6 +396,13 @@ def _flat(found: list[list[measures.Output]]) -> list[measures.Output]:
 
 def _lowest_skill(columns: list[measures.Output]) -> float | None:
     return min((each.skill for each in columns if each.skill is not None), default=None)
+
+
+def _glimpse(found: Measurement) -> Glimpse:
+    layers = (
+        LayerShare(layer=each.name, units=each.units, dead=each.dead) for each in found.layers
+    )
+    return Glimpse(rows=len(found.predictions[0]), layers=tuple(layers))
 
 
 def _non_finite_predictions(measurement: Measurement) -> list[str]:

@@ -35,7 +35,7 @@ from orchestrator.errors import (
     WorkerError,
     is_disk_full,
 )
-from orchestrator.events import Event, Progress
+from orchestrator.events import Event, Sign
 from orchestrator.schema import Config
 from orchestrator.tasks import Prepared, Task
 
@@ -92,7 +92,7 @@ class Workers:
         result: Prepared = last.result
         return result
 
-    def train(self, task: Task, take: Callable[[Event | Progress], None]) -> None:
+    def train(self, task: Task, take: Callable[[Event | Sign], None]) -> None:
         """Run `training.train` in a worker.
 
         Args:

@@ -16,7 +16,7 @@ LAYERS = (
     {"rows", "tables", "usercode", "data", "objects", "layers", "leaky", "outputs", "models"},
     {"saving", "probes", "rates", "feeds", "preparation", "training", "workers", "local"},
     {"loop", "interrupts"},
-    {"view"},
+    {"charts", "summary", "scene", "block", "live", "view"},
     {"launcher", "retraining", "cli", "__init__", "__main__"},
 )
 """Design, section 8. A module imports from its own layer and from those above it in this list."""
