@@ -207,7 +207,9 @@ class _Training:
             checks.append(
                 verdicts.dead_neurons(
                     measurement.layers,
-                    measurement.flow,
+                    dataclasses.replace(
+                        measurement.flow, names=tuple(head.name for head in self.heads)
+                    ),
                     dead,
                     skills=[_lowest_skill(columns) for columns in found],
                     untrained=untrained,
