@@ -1,13 +1,18 @@
 """The shipped configs: all load, and each shows what it is there for."""
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator import config as configs
+from orchestrator import launcher
 from orchestrator.cli import _run as orchestrate
+from orchestrator.events import Event, Progress
+from orchestrator.schema import Config
+from orchestrator.tasks import Prepared, Task
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").glob("*.yaml"))
@@ -35,18 +40,51 @@ def test_the_main_config_dies_and_is_repaired() -> None:
     assert (runs[-1].parent / "model.keras").exists()
 
 
-# Every other config but abs.yaml, which the README's snippet runs, is run here as its first lines
-# say.
+# Every other config but abs.yaml, which the README's snippet runs, is run here by the command that
+# its first lines give.
 
 
-def _passes(name: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> dict[str, Any]:
-    """The record of a run that passed."""
-    path = ROOT / "configs" / f"{name}.yaml"
-    code = orchestrate([str(path), "--json", "--quiet", "--runs-dir", str(tmp_path)])
-    record: dict[str, Any] = json.loads(capfdbinary.readouterr().out)
-    assert (code, record["status"]) == (0, "passed"), record
-    assert (tmp_path / record["run"] / "model.keras").exists()
-    return record
+class _Here:
+    """Workers without processes: TensorFlow warms up once, which is most of what such a run takes.
+
+    The commands of the README, and tests/test_workers.py, run with processes.
+    """
+
+    def __init__(self, interrupted: Callable[[], None]) -> None:
+        pass
+
+    def prepare(self, config: Config, log: Path) -> Prepared:
+        from orchestrator import preparation
+
+        return preparation.prepare(config)
+
+    def train(self, task: Task) -> Iterator[Event | Progress]:
+        from orchestrator import training
+
+        events: list[Event | Progress] = []
+        training.train(task, events.append)
+        yield from events
+
+
+Run = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture
+def passes(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    """Run a config to the record of a run that passed."""
+    monkeypatch.setattr(launcher, "Workers", _Here)
+
+    def run(name: str) -> dict[str, Any]:
+        path = ROOT / "configs" / f"{name}.yaml"
+        code = orchestrate([str(path), "--json", "--quiet", "--runs-dir", str(tmp_path)])
+        record: dict[str, Any] = json.loads(capfdbinary.readouterr().out)
+        assert (code, record["status"]) == (0, "passed"), record
+        assert (tmp_path / record["run"] / "model.keras").exists()
+        return record
+
+    return run
 
 
 def _quality(attempt: dict[str, Any], phase: int = -1) -> dict[str, Any]:
@@ -57,18 +95,18 @@ def _quality(attempt: dict[str, Any], phase: int = -1) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_classification(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    record = _passes("classification", tmp_path, capfdbinary)
+def test_classification(passes: Run) -> None:
+    record = passes("classification")
     assert len(record["inputs"]["columns"]) == 4
-    assert record["inputs"]["categories"]["species"] == ["Adelie", "Chinstrap", "Gentoo"]
+    assert record["inputs"]["classes"]["species"] == ["Adelie", "Chinstrap", "Gentoo"]
     (attempt,) = record["attempts"]
     assert attempt["phases"][-1]["metrics"]["val_accuracy"] > 0.9
     assert _quality(attempt)["information"] > 0.7
 
 
 @pytest.mark.slow
-def test_columns(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    record = _passes("columns", tmp_path, capfdbinary)
+def test_columns(passes: Run) -> None:
+    record = passes("columns")
     assert set(record["inputs"]["categories"]) == {"species", "island", "sex"}
     assert record["inputs"]["categories"]["sex"] == ["female", "male"]
     (attempt,) = record["attempts"]
@@ -78,15 +116,15 @@ def test_columns(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> N
 
 
 @pytest.mark.slow
-def test_convolution(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    record = _passes("convolution", tmp_path, capfdbinary)
+def test_convolution(passes: Run) -> None:
+    record = passes("convolution")
     (attempt,) = record["attempts"]
     assert attempt["phases"][-1]["metrics"]["val_accuracy"] > 0.9
 
 
 @pytest.mark.slow
-def test_factory(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    record = _passes("factory", tmp_path, capfdbinary)
+def test_factory(passes: Run) -> None:
+    record = passes("factory")
     first, second = record["attempts"]
     assert (first["failure"]["check"], first["failure"]["phase"]) == ("dead_neurons", "init")
     assert second["remedy"] == "leaky_relu"
@@ -94,8 +132,8 @@ def test_factory(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> N
 
 
 @pytest.mark.slow
-def test_gate(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    record = _passes("gate", tmp_path, capfdbinary)
+def test_gate(passes: Run) -> None:
+    record = passes("gate")
     first, second = record["attempts"]
     assert (first["failure"]["check"], first["failure"]["phase"]) == ("metric", "main")
     verdicts = {check["check"]: check["verdict"] for check in first["phases"][-1]["checks"]}
@@ -106,8 +144,8 @@ def test_gate(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None
 
 
 @pytest.mark.slow
-def test_retrain(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    record = _passes("retrain", tmp_path, capfdbinary)
+def test_retrain(passes: Run) -> None:
+    record = passes("retrain")
     (attempt,) = record["attempts"]
     # A fresh network starts around 0 dB where 125 dB were measured: a skill of -335.
     assert _quality(attempt, phase=0)["skill"] > -10
