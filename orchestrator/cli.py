@@ -248,3 +248,19 @@ def validate(
     else:
         Console().print(summary.validated(loaded.name, prepared), highlight=False)
     return 0
+
+
+@cli.command()
+@click.option("--debug", is_flag=True, help="Show where in the code an error came up.")
+def schema(debug: bool) -> int:
+    r"""Print the JSON schema of configs, with which editors complete and check them.
+
+    Save it beside the configs as orchestrate.schema.json, and put this line on top of each:
+
+    \b
+    # yaml-language-server: $schema=orchestrate.schema.json
+    """
+    from orchestrator import editors  # noqa: PLC0415 - help comes without pydantic
+
+    _print_json(editors.json_schema())
+    return 0

@@ -58,8 +58,8 @@ def check(written: Document, path: Path) -> Config:
     value = dict(written.value)
     value.setdefault("name", _file_name(path.stem))
     folder = path.resolve().parent
-    base = value.get("base")
-    value["base"] = str(resolve(folder, base)) if isinstance(base, str) else base or str(folder)
+    base = value.setdefault("base", "")
+    value["base"] = str(resolve(folder, base)) if isinstance(base, str) else base
     problems = [
         *written.problems,
         *_check_compile(written),

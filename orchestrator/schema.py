@@ -1,12 +1,14 @@
 """The config's schema: what each key means, its type, its default and its bounds.
 
-`config.load` makes a `Config` of a file; everything else gets it from there.
+`config.load` makes a `Config` of a file; everything else gets it from there. Where a file may hold
+more than a `Config` does, `json_schema_input_type` and `json_schema_extra` tell `editors`.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -47,12 +49,16 @@ def _flag(value: Any) -> Any:
     return words.get(value.casefold(), value) if isinstance(value, str) else value
 
 
-def _null_is_empty(value: Any) -> Any:
+def _or_null(section: type[Section]) -> BeforeValidator:
     """`checks:` with nothing behind it means the defaults."""
-    return {} if value is None else value
+    return BeforeValidator(
+        lambda value: {} if value is None else value, json_schema_input_type=section | None
+    )
 
 
-Flag = Annotated[bool, BeforeValidator(_flag)]
+Word = Annotated[str, Field(pattern="^([Oo][Nn]|[Oo][Ff][Ff]|[Yy][Ee][Ss]|[Nn][Oo])$")]
+Off = Literal[False] | Annotated[str, Field(pattern="^([Oo][Ff][Ff]|[Nn][Oo])$", examples=["off"])]
+Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=bool | Word)]
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 FileName = Annotated[str, Field(pattern=FILE_NAME)]
 """Text that can be part of a file name."""
@@ -62,7 +68,7 @@ Reference = Annotated[str, Field(pattern=REFERENCE, examples=["package.module:fu
 MODULE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 ModuleName = Annotated[str, Field(pattern=MODULE)]
 """Name of a module, looked up from the config's folder first."""
-DELIMITER = r"^[^\r\n\"\x00]$"
+DELIMITER = r'^[^\r\n"\x00]$'
 Delimiter = Annotated[str, Field(pattern=DELIMITER)]
 """One character that separates the cells of a table."""
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -70,8 +76,18 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
+def _name_or_one_key(schema: dict[str, Any]) -> None:
+    for key in ("type", "properties", "required", "additionalProperties"):
+        del schema[key]
+    arguments = {"type": ["object", "null"]}
+    one_key = {"minProperties": 1, "maxProperties": 1, "additionalProperties": arguments}
+    schema["anyOf"] = [{"type": "string"}, {"type": "object", **one_key}]
+
+
 class Named(Section):
     """A Keras object by its name and arguments: `mse`, or `{Adam: {learning_rate: 0.01}}`."""
+
+    model_config = ConfigDict(json_schema_extra=_name_or_one_key)
 
     name: str
     """Keras's own name."""
@@ -125,7 +141,11 @@ def _one_each(value: list[str]) -> list[str]:
     return value
 
 
-ColumnNames = Annotated[list[str], Field(min_length=1), AfterValidator(_one_each)]
+ColumnNames = Annotated[
+    list[str],
+    Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_one_each),
+]
 
 
 Targets = Annotated[
@@ -268,10 +288,13 @@ class Factory(Section):
     """Its keyword arguments."""
 
 
+_LAYERS = [{"Dense": {"units": 64, "activation": "relu"}}, "Flatten", {"Dense": {"units": 1}}]
+
+
 class LayersModel(Section):
     """A sequential model, layer by layer."""
 
-    layers: Annotated[list[Named], Field(min_length=1)]
+    layers: Annotated[list[Named], Field(min_length=1, examples=[_LAYERS])]
     """Keras layers in order, each by its name and arguments."""
 
 
@@ -374,7 +397,10 @@ class DeadNeurons(Section):
     """Dead share of a layer above which the check warns."""
     fail_above: Fraction = 0.9
     """Dead share above which it fails, if an output that the layer feeds has no skill."""
-    rows: Annotated[Literal["all"] | int, BeforeValidator(_all_or_count)] = "all"
+    rows: Annotated[
+        Literal["all"] | int,
+        BeforeValidator(_all_or_count, json_schema_input_type=Literal["all"] | PositiveInt),
+    ] = "all"
     """How many training rows to look at."""
 
     @pydantic.model_validator(mode="after")
@@ -431,7 +457,10 @@ def _write_switch(value: Any, handler: pydantic.SerializerFunctionWrapHandler) -
     return "off" if value is None else handler(value)
 
 
-_Switch = (BeforeValidator(_switch), pydantic.WrapSerializer(_write_switch))
+def _switched(check: type[Section]) -> tuple[object, ...]:
+    """What makes `check | None` a check that `off` switches off."""
+    read = BeforeValidator(_switch, json_schema_input_type=check | Off | None)
+    return read, pydantic.WrapSerializer(_write_switch)
 
 
 def _as_list(value: Any) -> Any:
@@ -442,18 +471,24 @@ def _as_list(value: Any) -> Any:
 class Checks(Section):
     """The checks after every phase; each is merged into its defaults, `off` switches it off."""
 
-    finite: Annotated[Finite | None, *_Switch] = Finite()
+    finite: Annotated[Finite | None, *_switched(Finite)] = Finite()
     """Everything is finite."""
-    dead_neurons: Annotated[DeadNeurons | None, *_Switch] = DeadNeurons()
+    dead_neurons: Annotated[DeadNeurons | None, *_switched(DeadNeurons)] = DeadNeurons()
     """Units are alive."""
-    prediction_variance: Annotated[PredictionVariance | None, *_Switch] = PredictionVariance()
+    prediction_variance: Annotated[PredictionVariance | None, *_switched(PredictionVariance)] = (
+        PredictionVariance()
+    )
     """The prediction is not constant."""
-    metric: Annotated[list[Gate], BeforeValidator(_as_list)] = []
+    metric: Annotated[
+        list[Gate], BeforeValidator(_as_list, json_schema_input_type=list[Gate] | Gate | Off | None)
+    ] = []
     """Bounds on logged values: one gate or a list."""
 
 
 class Rung(Section):
     """One line of the policy."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["remedy"]})
 
     times: PositiveInt = 1
     """How often it may be used."""
@@ -470,7 +505,7 @@ class NewSeed(Rung):
 
     remedy: Literal["new_seed"] = "new_seed"
     """The remedy."""
-    keep_seed: Annotated[Literal[False], BeforeValidator(_flag)] = False
+    keep_seed: Annotated[Literal[False], BeforeValidator(_flag, json_schema_input_type=Off)] = False
     """Always false: the new seed is the remedy."""
 
 
@@ -492,7 +527,8 @@ class LeakyRelu(Rung):
     """Slope below zero. At 0.01 a deep narrow net can still collapse; at 0.2 none did."""
 
 
-REMEDIES = ("new_seed", "lower_learning_rate", "leaky_relu")
+Remedy = Literal["new_seed", "lower_learning_rate", "leaky_relu"]
+REMEDIES: tuple[Remedy, ...] = typing.get_args(Remedy)
 """The remedies, in no order."""
 
 
@@ -511,7 +547,7 @@ def _rung_by_name(value: Any) -> Any:
     return value
 
 
-AnyRung = Annotated[
+_RungTypes = Annotated[
     Annotated[NewSeed, pydantic.Tag("<new_seed>")]
     | Annotated[LowerLearningRate, pydantic.Tag("<lower_learning_rate>")]
     | Annotated[LeakyRelu, pydantic.Tag("<leaky_relu>")],
@@ -520,7 +556,9 @@ AnyRung = Annotated[
         custom_error_type="rung",
         custom_error_message=f"expected {{remedy: NAME}} with one of {', '.join(REMEDIES)}",
     ),
-    BeforeValidator(_rung_by_name),
+]
+AnyRung = Annotated[
+    _RungTypes, BeforeValidator(_rung_by_name, json_schema_input_type=_RungTypes | Remedy)
 ]
 
 
@@ -537,10 +575,20 @@ class Restart(Section):
     """The rungs in order; null means chosen by how the attempt failed."""
 
 
+CLASS = "^[0-9]{1,9}$"
+_ByClass = Annotated[
+    dict[Annotated[str, Field(pattern=CLASS)], PositiveFloat],
+    Field(json_schema_extra={"additionalProperties": False}),
+]
+
+
 class Fit(Section):
     """What else `model.fit` gets."""
 
-    class_weight: Annotated[dict[int, PositiveFloat] | None, BeforeValidator(_whole_keys)] = None
+    class_weight: Annotated[
+        dict[int, PositiveFloat] | None,
+        BeforeValidator(_whole_keys, json_schema_input_type=_ByClass | None),
+    ] = None
     """Weight of each class in the loss."""
     callbacks: list[Reference] = []
     """Functions that return a Keras callback."""
@@ -564,7 +612,7 @@ def _whole_keys(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {
-        int(key) if isinstance(key, str) and re.fullmatch("[0-9]{1,9}", key) else key: weight
+        int(key) if isinstance(key, str) and re.fullmatch(CLASS, key) else key: weight
         for key, weight in value.items()
     }
 
@@ -572,7 +620,12 @@ def _whole_keys(value: Any) -> Any:
 class Config(Section):
     """A whole config, with every default filled in."""
 
-    version: Annotated[Literal[1], BeforeValidator(_only_version)] = 1
+    # `config.check` fills in the others.
+    model_config = ConfigDict(json_schema_extra={"required": ["data", "model", "phases"]})
+
+    version: Annotated[
+        Literal[1], BeforeValidator(_only_version, json_schema_input_type=Literal[1])
+    ] = 1
     """Version of the config's shape."""
     name: FileName
     """Name of the run; default the file's stem."""
@@ -590,11 +643,14 @@ class Config(Section):
     """Rows of a training step."""
     phases: Annotated[list[PhasePlan], Field(min_length=1)]
     """The phases, in order; together they are one training."""
-    checks: Annotated[Checks, BeforeValidator(_null_is_empty)] = Checks()
+    checks: Annotated[Checks, _or_null(Checks)] = Checks()
     """The checks after every phase."""
-    restart: Annotated[Restart, BeforeValidator(_null_is_empty)] = Restart()
+    restart: Annotated[Restart, _or_null(Restart)] = Restart()
     """What to do when an attempt fails."""
-    deterministic: Annotated[Literal["auto"] | bool, BeforeValidator(_auto_or_flag)] = "auto"
+    deterministic: Annotated[
+        Literal["auto"] | bool,
+        BeforeValidator(_auto_or_flag, json_schema_input_type=Literal["auto"] | bool | Word),
+    ] = "auto"
     """Make TensorFlow's operations deterministic; auto means on a machine without GPU."""
     tensorboard: Flag = False
     """Write TensorBoard files with each attempt."""
@@ -602,7 +658,7 @@ class Config(Section):
     """Which attempts' checkpoints stay after the run."""
     stall_timeout: PositiveFloat = 600.0
     """Seconds without progress after which a worker counts as hung."""
-    fit: Annotated[Fit, BeforeValidator(_null_is_empty)] = Fit()
+    fit: Annotated[Fit, _or_null(Fit)] = Fit()
     """What else `model.fit` gets."""
 
     _written: Document | None = pydantic.PrivateAttr(default=None)

@@ -214,6 +214,7 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("deterministic=1", "deterministic: expected auto, true or false, received 1"),
         ("keep=al", "keep: expected 'accepted' or 'all', received 'al'; did you mean 'all'?"),
         ("base=/none", "base: there is no folder /none; correct the path"),
+        ("base=", "base: expected a text, received nothing"),
         ("base=3", "base: expected a text, received 3; put it in quotes to make it a text"),
         ("data=", "data: expected a mapping of keys, received nothing"),
         ("data.train={}", "data.train: expected a mapping with exactly one of the keys csv, parquet, npz, npy, callable, received an empty mapping"),

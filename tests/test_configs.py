@@ -1,7 +1,7 @@
 """The shipped configs: all load, and each shows what it is there for."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,7 @@ import pytest
 from orchestrator import config as configs
 from orchestrator import launcher
 from orchestrator.cli import _run as orchestrate
-from orchestrator.events import Event, Progress
-from orchestrator.schema import Config
-from orchestrator.tasks import Prepared, Task
+from orchestrator.local import Local
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").glob("*.yaml"))
@@ -44,28 +42,6 @@ def test_the_main_config_dies_and_is_repaired() -> None:
 # its first lines give.
 
 
-class _Here:
-    """Workers without processes: TensorFlow warms up once, which is most of what such a run takes.
-
-    The commands of the README, and tests/test_workers.py, run with processes.
-    """
-
-    def __init__(self, interrupted: Callable[[], None]) -> None:
-        pass
-
-    def prepare(self, config: Config, log: Path) -> Prepared:
-        from orchestrator import preparation
-
-        return preparation.prepare(config)
-
-    def train(self, task: Task) -> Iterator[Event | Progress]:
-        from orchestrator import training
-
-        events: list[Event | Progress] = []
-        training.train(task, events.append)
-        yield from events
-
-
 Run = Callable[[str], dict[str, Any]]
 
 
@@ -74,7 +50,9 @@ def passes(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> Run:
     """Run a config to the record of a run that passed."""
-    monkeypatch.setattr(launcher, "Workers", _Here)
+    # TensorFlow warms up once, which is most of what such a run takes; the README's commands and
+    # tests/test_workers.py run in processes of their own.
+    monkeypatch.setattr(launcher, "Workers", Local)
 
     def run(name: str) -> dict[str, Any]:
         path = ROOT / "configs" / f"{name}.yaml"
@@ -98,7 +76,7 @@ def _quality(attempt: dict[str, Any], phase: int = -1) -> dict[str, Any]:
 def test_classification(passes: Run) -> None:
     record = passes("classification")
     assert len(record["inputs"]["columns"]) == 4
-    assert record["inputs"]["classes"]["species"] == ["Adelie", "Chinstrap", "Gentoo"]
+    assert record["inputs"]["categories"]["species"] == ["Adelie", "Chinstrap", "Gentoo"]
     (attempt,) = record["attempts"]
     assert attempt["phases"][-1]["metrics"]["val_accuracy"] > 0.9
     assert _quality(attempt)["information"] > 0.7

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "orchestrator"
 
 LAYERS = (
     {"errors", "records", "events", "given"},
-    {"document", "schema", "messages", "config"},
+    {"document", "schema", "messages", "config", "editors"},
     {"journal", "store", "environment", "policy", "measures", "verdicts", "tasks"},
     {"rows", "tables", "usercode", "data", "objects", "layers", "leaky", "outputs", "models"},
     {"saving", "probes", "rates", "feeds", "preparation", "training", "workers", "local"},
@@ -86,9 +86,9 @@ def test_supervisor_never_loads_tensorflow() -> None:
     assert not modules_after("import orchestrator.launcher") & {"tensorflow", "keras"}
 
 
-def test_help_and_config_errors_load_neither_tensorflow_nor_numpy(tmp_path: Path) -> None:
+def test_help_schema_and_config_errors_load_neither_tensorflow_nor_numpy(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("phases: 3\n")
-    for arguments in (["--help"], [str(bad)], ["validate", str(bad)]):
+    for arguments in (["--help"], ["schema"], [str(bad)], ["validate", str(bad)]):
         loaded = modules_after(f"import orchestrator.cli as c; c._run({arguments!r})")
         assert not loaded & {"tensorflow", "keras", "numpy", "rich"}
