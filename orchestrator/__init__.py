@@ -1,6 +1,7 @@
 """Automatic retraining for Keras: train, check for dead units, restart until the model is healthy.
 
-`run` takes a config to a healthy model, as `orchestrate CONFIG` does.
+`run` takes a config to a healthy model, as `orchestrate CONFIG` does. `retrain` does the same for a
+function that builds a model and the rows that a program has in memory.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError
 
 if TYPE_CHECKING:
     from orchestrator.launcher import run
+    from orchestrator.retraining import retrain
 
-__all__ = ["InvalidError", "OrchestratorError", "UserCodeError", "run"]
+__all__ = ["InvalidError", "OrchestratorError", "UserCodeError", "retrain", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load `run` when it is first used: `orchestrate --help` can do without what it needs."""
+    """Load a function when it is first used: `orchestrate --help` can do without what it needs."""
     if name == "run":
         from orchestrator.launcher import run  # noqa: PLC0415
 
         return run
+    if name == "retrain":
+        from orchestrator.retraining import retrain  # noqa: PLC0415
+
+        return retrain
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

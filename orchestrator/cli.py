@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -160,7 +160,11 @@ _CONFIG_OPTIONS = (
         "List indices count from 0. May be given more than once.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
-    click.option("--quiet", is_flag=True, help="No progress, only warnings and the result."),
+    click.option(
+        "--quiet",
+        is_flag=True,
+        help="One line an attempt instead of the live view; with --json only warnings.",
+    ),
     click.option("--debug", is_flag=True, help="Show where in the code an error came up."),
 )
 
@@ -170,6 +174,13 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_CONFIG_OPTIONS):
         command = option(command)
     return command
+
+
+def _detail(*, as_json: bool, quiet: bool) -> Literal["all", "attempts", "warnings"]:
+    """How much to show on the way; a program that reads JSON needs no line an attempt."""
+    if not quiet:
+        return "all"
+    return "warnings" if as_json else "attempts"
 
 
 @cli.command()
@@ -197,10 +208,11 @@ def run(
     # NumPy and rich are for those who got this far; help and config errors come without.
     from rich.console import Console  # noqa: PLC0415
 
-    from orchestrator import launcher, store, view  # noqa: PLC0415
+    from orchestrator import launcher, store, summary, view  # noqa: PLC0415
 
-    console = Console(stderr=True)
-    with Interrupts() as interrupts, view.View(console, quiet=quiet) as shown:
+    console = view.stderr()
+    detail = _detail(as_json=as_json, quiet=quiet)
+    with Interrupts() as interrupts, view.View(console, detail=detail) as shown:
         record, directory = launcher.launch(
             loaded, runs_dir=runs_dir, announcer=shown, interrupts=interrupts
         )
@@ -208,7 +220,9 @@ def run(
         _print_json(store.run_record(record))
     # With --json stdout is the record's alone.
     if not (as_json and quiet):
-        (console if as_json else Console()).print(view.result(record, directory), highlight=False)
+        (console if as_json else Console()).print(
+            summary.result(record, directory), highlight=False
+        )
     return record.exit_code or 0
 
 
@@ -224,14 +238,15 @@ def validate(
     loaded = configs.load(config, overrides)
     from rich.console import Console  # noqa: PLC0415
 
-    from orchestrator import launcher, view  # noqa: PLC0415
+    from orchestrator import launcher, summary, view  # noqa: PLC0415
 
-    with Interrupts() as interrupts, view.View(Console(stderr=True), quiet=quiet) as shown:
+    detail = _detail(as_json=as_json, quiet=quiet)
+    with Interrupts() as interrupts, view.View(view.stderr(), detail=detail) as shown:
         prepared = launcher.validate(loaded, announcer=shown, interrupts=interrupts)
     if as_json:
         _print_json({"schema": 1, "status": "valid", **records.jsonable(prepared)})
     else:
-        Console().print(view.validated(loaded.name, prepared), highlight=False)
+        Console().print(summary.validated(loaded.name, prepared), highlight=False)
     return 0
 
 

@@ -31,7 +31,15 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Config:
         InvalidError: with every problem that needs neither Keras nor the data.
     """
     path = Path(path)
-    return check(document.override(document.read(path), overrides), path)
+    config = check(document.override(document.read(path), overrides), path)
+    problems = []
+    for key in (("model", "given"), ("data", "train", "given"), ("data", "validation", "given")):
+        if dig(config.model_dump(), *key) is not None:
+            message = "what retrain() was given in Python is not in this record"
+            problems.append(config.problem(key, message, "call retrain() again"))
+    if problems:
+        raise InvalidError(problems)
+    return config
 
 
 def check(written: Document, path: Path) -> Config:

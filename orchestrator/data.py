@@ -23,6 +23,7 @@ from orchestrator.schema import (
     CallableSource,
     Config,
     CsvSource,
+    GivenSource,
     NpySource,
     NpzSource,
     ParquetSource,
@@ -220,14 +221,15 @@ def read(config: Config, part: str) -> AnyRows | Table:
             return read_npy(source, config)
         case CallableSource():
             return read_callable(source, config, part)
+        case GivenSource():
+            return _read_given(config, part)
     raise TypeError(f"Expected a source with rows of its own. Received: {source!r}")
 
 
 def has_user_code(config: Config) -> bool:
-    """Whether reading the data runs a callable of the user's."""
-    return isinstance(config.data.train, CallableSource) or isinstance(
-        config.data.validation, CallableSource
-    )
+    """Whether reading the data runs code of the user's, or needs what only a worker has."""
+    sources = (config.data.train, config.data.validation)
+    return any(isinstance(source, CallableSource | GivenSource) for source in sources)
 
 
 def read_npz(path: Path, source: NpzSource, *, name: str) -> Rows:
@@ -342,7 +344,7 @@ def read_callable(source: CallableSource, config: Config, part: str) -> AnyRows:
 
     result = call()
     name = source.callable
-    if hasattr(result, "as_numpy_iterator") and hasattr(result, "element_spec"):
+    if is_dataset(result):
         return _read_dataset(result, name)
     if inspect.isgenerator(result):
         return _read_stream(lambda: _blamed_batches(call(), name), name)
@@ -353,6 +355,19 @@ def read_callable(source: CallableSource, config: Config, part: str) -> AnyRows:
         expected = "a tuple (x, y) or (x, y, sample_weight), a tf.data.Dataset or a generator"
         raise invalid(name, f"expected it to return {expected}, received {received}")
     return from_values(*result, name=name)
+
+
+def _read_given(config: Config, part: str) -> AnyRows:
+    x, y, weight = config.given.rows(part)
+    name = f"retrain(…): {part}"
+    if is_dataset(x):
+        return _read_dataset(x, name)
+    return from_values(x, y, weight, name=name)
+
+
+def is_dataset(value: Any) -> bool:
+    """Whether a value is a `tf.data.Dataset`."""
+    return hasattr(value, "as_numpy_iterator") and hasattr(value, "element_spec")
 
 
 def from_values(x: Any, y: Any, weight: Any = None, *, name: str) -> Rows:
@@ -371,11 +386,21 @@ def from_values(x: Any, y: Any, weight: Any = None, *, name: str) -> Rows:
         InvalidError: they are not arrays of numbers, do not fit or are not finite.
     """
     names = {"x": "x", "y": "y", "weight": "sample_weight"}
-    return checked(*_converted(x, y, weight, name=name), name, names)
+    return checked(*converted(x, y, weight, name=name), name, names)
 
 
-def _converted(x: Any, y: Any, weight: Any = None, *, name: str) -> Batch:
-    """What the user's code gives as trees of arrays."""
+def converted(x: Any, y: Any, weight: Any = None, *, name: str) -> Batch:
+    """What the user's code gives, as trees of arrays.
+
+    Args:
+        x: inputs.
+        y: targets.
+        weight: weight of each row, or None.
+        name: how to call them in messages.
+
+    Raises:
+        InvalidError: NumPy makes no array of them.
+    """
     targets = _arrays(y, "y", name)
     count = len(targets) if isinstance(targets, np.ndarray) and targets.ndim else 0
     # A list of arrays is a list of rows to NumPy and several inputs to Keras.
@@ -558,7 +583,7 @@ def _read_stream(source: Callable[[], Iterator[Any]], name: str) -> Stream:
 
     def batches() -> Iterator[Batch]:
         for value in source():
-            yield _arranged(_converted(*value, name=name))
+            yield _arranged(converted(*value, name=name))
 
     return Stream(
         source=batches,

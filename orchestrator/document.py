@@ -143,7 +143,7 @@ class Document:
             The problem, in the file or in the `--set` option that gave the value.
         """
         name = ".".join(str(part) for part in key) or None
-        line = 1
+        line = 1 if self.lines else None
         for length in range(len(key), 0, -1):
             prefix = key[:length]
             if prefix in self.overrides:

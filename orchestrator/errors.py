@@ -4,6 +4,7 @@ OrchestratorError
 ├── InvalidError       the config or the data is at fault (exit 2); carries every Problem found
 ├── UserCodeError      the user's own factory, data callable, layer or callback raised (exit 4)
 ├── WorkerDiedError    the process of an attempt was killed or stopped answering; the policy goes on
+├── NotSentError       what `retrain` was given cannot go to another process; it trains in this one
 ├── WorkerError        our own code raised inside a worker (exit 1)
 ├── StoppedError       Ctrl-C, SIGTERM or a full disk (exit 75)
 └── RecordError        a run directory that cannot be read
@@ -73,6 +74,10 @@ class UserCodeError(OrchestratorError):
 
 class WorkerDiedError(OrchestratorError):
     """A worker process was killed, or made no progress for `stall_timeout` seconds."""
+
+
+class NotSentError(OrchestratorError):
+    """A function or rows that Python cannot hand to another process."""
 
 
 class WorkerError(OrchestratorError):

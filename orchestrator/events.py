@@ -140,6 +140,32 @@ class Progress:
     """Training steps in an epoch."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LayerShare:
+    """How many of a layer's units are dead on the rows that were looked at."""
+
+    layer: str
+    """Readable path of the layer in the model."""
+    units: int
+    """Number of units."""
+    dead: int
+    """Units that were active on none of the rows."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Glimpse:
+    """What a look at the first rows found between two checks; shown, never recorded."""
+
+    rows: int
+    """Rows looked at; a unit that is dead on them may live on others."""
+    layers: tuple[LayerShare, ...]
+    """One for each place where an activation is applied, in forward order."""
+
+
+Sign = Progress | Glimpse
+"""A sign of life from a worker: for whoever watches, not for the journal."""
+
+
 def advance(run: Run, event: Event, *, elapsed: float) -> Run:
     """The run after one more event.
 

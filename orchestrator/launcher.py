@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
-
 from orchestrator import config as configs
 from orchestrator import data, environment, loop, store
 from orchestrator.errors import (
@@ -22,11 +20,12 @@ from orchestrator.errors import (
 )
 from orchestrator.events import Warned
 from orchestrator.interrupts import Interrupts
+from orchestrator.local import Local
 from orchestrator.loop import Watcher
 from orchestrator.records import Inputs, Run
 from orchestrator.schema import Config
 from orchestrator.tasks import Prepared
-from orchestrator.view import View
+from orchestrator.view import View, stderr
 from orchestrator.workers import Workers
 
 
@@ -56,18 +55,39 @@ def run(
         SystemExit: SIGTERM or SIGHUP; likewise.
     """
     loaded = configs.load(config, overrides)
-    view = View(Console(stderr=True), quiet=quiet)
+    record, _ = launch_from_python(loaded, runs_dir=Path(runs_dir), quiet=quiet)
+    return store.run_record(record)
+
+
+def launch_from_python(
+    config: Config, *, runs_dir: Path, quiet: bool, local: str | None = None
+) -> tuple[Run, Path]:
+    """`launch` for a program that is interrupted as Python programs are.
+
+    Args:
+        config: the config.
+        runs_dir: folder of all runs.
+        quiet: no progress on stderr.
+        local: as `launch` takes it.
+
+    Returns:
+        The run and its directory.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; what was recorded until then stays.
+        SystemExit: SIGTERM or SIGHUP; likewise.
+    """
+    view = View(stderr(), detail="warnings" if quiet else "all")
     with Interrupts() as interrupts, view:
         try:
-            record, _ = launch(
-                loaded, runs_dir=Path(runs_dir), announcer=view, interrupts=interrupts
+            return launch(
+                config, runs_dir=runs_dir, announcer=view, interrupts=interrupts, local=local
             )
         finally:
             if interrupts.received == signal.SIGINT:
                 raise KeyboardInterrupt
             if interrupts.received is not None:
                 raise SystemExit(128 + interrupts.received)
-    return store.run_record(record)
 
 
 class Announcer(Watcher, Protocol):
@@ -76,8 +96,8 @@ class Announcer(Watcher, Protocol):
     def say(self, text: str) -> None:
         """Tell what is going on."""
 
-    def begin(self, directory: Path) -> None:
-        """Tell where the run is recorded."""
+    def begin(self, directory: Path, config: Config) -> None:
+        """Tell where the run is recorded and what it will go through."""
 
 
 def validate(config: Config, *, announcer: Announcer, interrupts: Interrupts) -> Prepared:
@@ -100,7 +120,12 @@ def validate(config: Config, *, announcer: Announcer, interrupts: Interrupts) ->
 
 
 def launch(
-    config: Config, *, runs_dir: Path, announcer: Announcer, interrupts: Interrupts
+    config: Config,
+    *,
+    runs_dir: Path,
+    announcer: Announcer,
+    interrupts: Interrupts,
+    local: str | None = None,
 ) -> tuple[Run, Path]:
     """Take a config to a finished run.
 
@@ -109,6 +134,7 @@ def launch(
         runs_dir: folder of all runs.
         announcer: shown what happens.
         interrupts: entered by the caller.
+        local: why the attempts train in this process; None for processes of their own.
 
     Returns:
         The run and its directory.
@@ -116,9 +142,14 @@ def launch(
     Raises:
         InvalidError: the config or the data is at fault; nothing was written.
         StoppedError: Ctrl-C or its like before the run began; nothing was written.
+        NotSentError: what `retrain` was given cannot be made in a worker; nothing was written.
         WorkerError: our own code raised before the run began.
     """
-    workers = _workers(config, interrupts, announcer)
+    workers: Workers | Local
+    if local is None:
+        workers = _workers(config, interrupts, announcer)
+    else:
+        workers = Local(interrupts.check)
     prepared: Prepared | None = None
     try:
         prepared = _prepare(config, workers)
@@ -129,8 +160,9 @@ def launch(
     interrupts.patient = True
     interrupts.check()
     with _create_store(config, runs_dir, prepared) as made:
-        announcer.begin(made.paths.root)
-        for warning in () if prepared is None else prepared.warnings:
+        announcer.begin(made.paths.root, config)
+        notes = () if local is None else (f"the attempts train in this process: {local}",)
+        for warning in (*notes, *(() if prepared is None else prepared.warnings)):
             event = Warned(message=warning)
             announcer.show(event, made.record(event))
         run = loop.execute(config, made, workers.train, announcer)
@@ -165,6 +197,6 @@ def _workers(config: Config, interrupts: Interrupts, announcer: Announcer) -> Wo
     return Workers(interrupts.check)
 
 
-def _prepare(config: Config, workers: Workers) -> Prepared:
+def _prepare(config: Config, workers: Workers | Local) -> Prepared:
     with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
         return workers.prepare(config, Path(folder, "log.txt"))

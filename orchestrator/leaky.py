@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from orchestrator import layers, usercode
-from orchestrator.schema import Config, Factory, FactoryModel
+from orchestrator.schema import Config, FileModel
 
 
 def obstacle(model: keras.Model, config: Config) -> str | None:
@@ -22,8 +22,7 @@ def obstacle(model: keras.Model, config: Config) -> str | None:
     Returns:
         One clause, or None when it can.
     """
-    factory = config.model.factory if isinstance(config.model, FactoryModel) else None
-    if factory is not None and takes_activation(factory, config):
+    if takes_activation(config):
         return None
     ends = layers.output_layers(model)
     outputs = {id(layer) for end in ends for layer in end._flatten_layers()}
@@ -35,6 +34,8 @@ def obstacle(model: keras.Model, config: Config) -> str | None:
     reached = {id(layer) for layer in _reached(model)} if layers.is_plain(model) else set()
     missed = [layer.name for layer in owners if id(layer) not in reached]
     way_out = "let the factory take an `activation` argument, which gets leaky relu"
+    if isinstance(config.model, FileModel):
+        way_out = "a factory that takes an `activation` argument would get leaky relu there"
     if missed:
         return f"the relu of {', '.join(missed)} is applied inside code of your own; {way_out}"
     if not owners:
@@ -132,16 +133,16 @@ def _compile_arguments(model: keras.Model) -> dict[str, Any]:
     return arguments
 
 
-def takes_activation(factory: Factory, config: Config) -> bool:
-    """Whether the factory has an `activation` argument that is relu now."""
-    function: Callable[..., Any] = usercode.find(
-        factory.callable, config, key=("model", "factory", "callable")
-    )
+def takes_activation(config: Config) -> bool:
+    """Whether the user's function that builds the model has an `activation` that is relu now."""
+    found = usercode.factory(config)
+    if found is None:
+        return False
     try:
-        parameter = inspect.signature(function).parameters.get("activation")
+        parameter = inspect.signature(found.function).parameters.get("activation")
     except (ValueError, TypeError):
         return False
     if parameter is None:
         return False
-    current = factory.kwargs.get("activation", parameter.default)
+    current = found.kwargs.get("activation", parameter.default)
     return current in ("relu", keras.activations.relu)

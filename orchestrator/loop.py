@@ -6,7 +6,7 @@ It decides and records; training happens behind `Trainer`, wherever that runs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 from orchestrator.errors import (
@@ -23,8 +23,8 @@ from orchestrator.events import (
     Event,
     ModelBuilt,
     PhaseStarted,
-    Progress,
     RunEnded,
+    Sign,
     advance,
 )
 from orchestrator.policy import Policy, Step, first_settings
@@ -43,14 +43,14 @@ EXIT_CODES: dict[RunStatus, int] = {
 """Exit code of a run by its status; 4 instead of 1 where the user's own code raised."""
 USER_CODE_EXIT = 4
 
-Trainer = Callable[[Task], Iterator[Event | Progress]]
-"""Trains one attempt and reports; raises what `workers.Workers.train` raises."""
+Trainer = Callable[[Task, Callable[[Event | Sign], None]], None]
+"""Trains one attempt and hands over what happens; raises what `workers.Workers.train` raises."""
 
 
 class Watcher(Protocol):
     """Shows what happens."""
 
-    def show(self, event: Event | Progress, run: Run) -> None:
+    def show(self, event: Event | Sign, run: Run) -> None:
         """Show one event; `run` is the run after it."""
 
 
@@ -171,8 +171,7 @@ class _Loop:
             fingerprint=self.store.fingerprint,
         )
         try:
-            for event in self.train(task):
-                self._take(event)
+            self.train(task, self._take)
         except WorkerDiedError as error:
             self._close_attempt("crashed", str(error))
             return
@@ -188,8 +187,8 @@ class _Loop:
             )
         )
 
-    def _take(self, event: Event | Progress) -> None:
-        if isinstance(event, Progress):
+    def _take(self, event: Event | Sign) -> None:
+        if isinstance(event, Sign):
             self.watcher.show(event, self.store.run)
             return
         if isinstance(event, ModelBuilt):

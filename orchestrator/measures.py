@@ -85,6 +85,8 @@ class Flow:
     """Sources of each layer."""
     outputs: tuple[frozenset[int | str], ...]
     """Sources of each output."""
+    names: tuple[str, ...] = ()
+    """Keras's names of the outputs, where there are several."""
 
     def cut_outputs(self, dead: Iterable[int]) -> list[int]:
         """Outputs that no path reaches from the inputs once the dead layers are taken away."""

@@ -149,7 +149,7 @@ _TAGGED: dict[str, type[Section]] = {
 }
 """The members of the unions by the tags that pydantic puts into locations."""
 
-_UNWRITTEN = {*_TAGGED, "<one>", "<each>", "<by_name>", "[key]"}
+_UNWRITTEN = {*_TAGGED, "<given>", "<one>", "<each>", "<by_name>", "[key]"}
 """Parts of pydantic's locations that the user has not written."""
 
 

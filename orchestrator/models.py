@@ -15,7 +15,7 @@ from orchestrator import leaky, objects, outputs, usercode
 from orchestrator.errors import InvalidError, Problem, UserCodeError
 from orchestrator.records import Settings
 from orchestrator.rows import AnyRows, leaves
-from orchestrator.schema import Compile, Config, Factory, FactoryModel, FileModel, LayersModel
+from orchestrator.schema import Compile, Config, FactoryModel, FileModel, GivenModel, LayersModel
 
 
 def build(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
@@ -38,9 +38,9 @@ def build(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
     match config.model:
         case LayersModel() as plan:
             model = _from_layers(plan, config, rows)
-        case FactoryModel(factory=factory):
-            changed = slope is not None and leaky.takes_activation(factory, config)
-            model = _from_factory(factory, config, slope if changed else None)
+        case FactoryModel() | GivenModel():
+            changed = slope is not None and leaky.takes_activation(config)
+            model = _from_factory(config, slope if changed else None)
             slope = None if changed else slope
             _build_unbuilt(model, rows)
         case FileModel() as plan:
@@ -128,18 +128,19 @@ def _first_misfit(made: list[tuple[int, keras.Layer]], config: Config, error: Ex
     return config.problem(("model", "layers"), objects.describe_error(error))
 
 
-def _from_factory(factory: Factory, config: Config, slope: float | None) -> keras.Model:
-    key = ("model", "factory", "callable")
-    function = usercode.find(factory.callable, config, key=key)
-    kwargs = dict(factory.kwargs)
-    usercode.check_arguments(function, kwargs, config, key=("model", "factory", "kwargs"))
+def _from_factory(config: Config, slope: float | None) -> keras.Model:
+    builder = usercode.factory(config)
+    if builder is None:
+        raise TypeError(f"Expected a model that a function builds. Received: {config.model!r}")
+    kwargs = dict(builder.kwargs)
     if slope is not None:
         kwargs["activation"] = leaky.activation(slope)
-    with usercode.blamed(f"the factory {factory.callable}"):
-        model = function(**kwargs)
+    with usercode.blamed(builder.name):
+        model = builder.function(**kwargs)
     if not isinstance(model, keras.Model):
-        message = f"expected the factory to return a keras.Model, received {type(model).__name__}"
-        raise InvalidError([config.problem(key, message)])
+        message = f"expected {builder.name} to return a keras.Model"
+        received = f"received {type(model).__name__}"
+        raise InvalidError([config.problem(builder.key, f"{message}, {received}")])
     return model
 
 

@@ -65,8 +65,10 @@ def _prepare(config: Config) -> Prepared:
     return Prepared(
         inputs=Inputs(
             columns=train.columns,
-            categories=dataset.encoding.categories,
-            classes=dataset.encoding.classes,
+            categories={**dataset.encoding.categories, **dataset.encoding.classes},
+            standardization={
+                path: scaling.describe() for path, scaling in dataset.scalings.items()
+            },
         ),
         fingerprint=dataset.fingerprint,
         rows=len(train),

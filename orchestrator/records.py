@@ -154,9 +154,10 @@ class Inputs:
     columns: tuple[str, ...] = ()
     """Names of the input columns in order; empty for arrays."""
     categories: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """Categories of the text columns, in the order of their encoding: a column of 0 and 1 each."""
-    classes: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """Classes of the text targets; a class index is a position in them."""
+    """Categories of the text columns in the order of their encoding: an input has a column of 0 and
+    1 for each, a class index of a target is a position in them."""
+    standardization: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
+    """Mean and variance of the columns of each input, by its path, as the saved model has them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

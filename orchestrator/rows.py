@@ -53,6 +53,16 @@ class Scaling:
     variance: npt.NDArray[np.float32]
     """Variance over the training rows, 1 where a column is left as it is; shape (columns,)."""
 
+    def describe(self) -> dict[str, list[float]]:
+        """Mean and variance as plain numbers, for the record."""
+        return {"mean": self.mean.tolist(), "variance": self.variance.tolist()}
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Sequence[float]]) -> Scaling:
+        """The scaling that a record describes."""
+        mean, variance = (np.asarray(description[key], np.float32) for key in ("mean", "variance"))
+        return cls(mean=mean, variance=variance)
+
     @property
     def deviation(self) -> npt.NDArray[np.float32]:
         """What is divided by, shape (columns,)."""

@@ -11,14 +11,18 @@ import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from orchestrator import document
 from orchestrator.document import Document, Key
 from orchestrator.errors import Problem, short, suggestion
+
+if TYPE_CHECKING:
+    from orchestrator.given import Given, Sent
 
 FailureName = Literal["finite", "dead_neurons", "prediction_variance", "metric", "crashed"]
 """What a rung may answer: the checks, in the order in which they are taken, and a crash."""
@@ -219,6 +223,13 @@ class CallableSource(Section):
     """Its keyword arguments."""
 
 
+class GivenSource(Section):
+    """Rows that `retrain` was given in Python: a record, which no command can read again."""
+
+    given: str
+    """What they were."""
+
+
 class Split(Section):
     """Hold back a share of the training rows."""
 
@@ -234,7 +245,7 @@ def _one_of(*keys: str) -> Discriminator:
 
     def tag(value: Any) -> str | None:
         names = value if isinstance(value, Mapping) else getattr(type(value), "model_fields", ())
-        found = [key for key in keys if key in names]
+        found = [key for key in (*keys, "given") if key in names]
         return f"<{found[0]}>" if len(found) == 1 else None
 
     expected = f"{ONE_OF}{', '.join(keys)}"
@@ -247,6 +258,7 @@ _SourceTypes = (
     | Annotated[NpzSource, pydantic.Tag("<npz>")]
     | Annotated[NpySource, pydantic.Tag("<npy>")]
     | Annotated[CallableSource, pydantic.Tag("<callable>")]
+    | SkipJsonSchema[Annotated[GivenSource, pydantic.Tag("<given>")]]
 )
 _SOURCES = ("csv", "parquet", "npz", "npy", "callable")
 Source = Annotated[_SourceTypes, _one_of(*_SOURCES)]
@@ -304,10 +316,18 @@ class FileModel(Section):
     """Modules that register the model's own classes, imported before the file is loaded."""
 
 
+class GivenModel(Section):
+    """A function that `retrain` was given in Python: a record, which no command can call again."""
+
+    given: str
+    """What it was."""
+
+
 Model = Annotated[
     Annotated[LayersModel, pydantic.Tag("<layers>")]
     | Annotated[FactoryModel, pydantic.Tag("<factory>")]
-    | Annotated[FileModel, pydantic.Tag("<file>")],
+    | Annotated[FileModel, pydantic.Tag("<file>")]
+    | SkipJsonSchema[Annotated[GivenModel, pydantic.Tag("<given>")]],
     _one_of("layers", "factory", "file"),
 ]
 
@@ -642,6 +662,21 @@ class Config(Section):
     """What else `model.fit` gets."""
 
     _written: Document | None = pydantic.PrivateAttr(default=None)
+    _given: Any = pydantic.PrivateAttr(default=None)
+
+    @property
+    def given(self) -> Given | Sent:
+        """What `retrain` was given in Python."""
+        if self._given is None:
+            raise ValueError("Expected a config of retrain's. Received: one of a file")
+        given: Given | Sent = self._given
+        return given
+
+    def with_given(self, given: Given | Sent) -> Config:
+        """The config with what `retrain` was given in Python."""
+        changed = self.model_copy()
+        changed._given = given
+        return changed
 
     def problem(self, key: Key, message: str, hint: str | None = None) -> Problem:
         """A problem at a key of this config, with its file and line where they are known."""

@@ -21,10 +21,13 @@ from orchestrator.errors import InvalidError
 from orchestrator.events import (
     EpochEnded,
     Event,
+    Glimpse,
+    LayerShare,
     ModelBuilt,
     PhaseEnded,
     PhaseStarted,
     Progress,
+    Sign,
     Warned,
 )
 from orchestrator.feeds import Feed, held_back
@@ -35,7 +38,7 @@ from orchestrator.rows import AnyRows
 from orchestrator.schema import PhasePlan
 from orchestrator.tasks import Task
 
-Emit = Callable[[Event | Progress], None]
+Emit = Callable[[Event | Sign], None]
 
 _HEARTBEAT_SECONDS = 1.0
 
@@ -204,7 +207,9 @@ class _Training:
             checks.append(
                 verdicts.dead_neurons(
                     measurement.layers,
-                    measurement.flow,
+                    dataclasses.replace(
+                        measurement.flow, names=tuple(head.name for head in self.heads)
+                    ),
                     dead,
                     skills=[_lowest_skill(columns) for columns in found],
                     untrained=untrained,
@@ -298,6 +303,8 @@ class _Training:
         rows = self.checked_rows
         for at_least in (256, None):  # a live unit mostly shows in the first few rows
             found = self.probe.measure(rows, at_least=at_least)
+            if at_least is not None:
+                self.emit(_glimpse(found))
             if not verdicts.cut(found.layers, found.flow)[1]:
                 return False
         if not self.probe.has_batch_normalization:
@@ -327,10 +334,18 @@ class _Training:
             _save(self.model, self.task.directory / "checkpoint.keras")
 
     def _save_result(self) -> None:
-        """Save the model that takes raw inputs, hidden until the run accepts it."""
+        """Save the model that takes raw inputs, hidden until the run accepts it.
+
+        Where plain Keras could not load it, the weights of the user's own model are saved.
+        """
+        path = self.task.directory / ".model.keras"
         with self.rates.plain():
             whole = saving.deployable(self.model, self.dataset.scalings, self.rows)
-            problem = _save(whole, self.task.directory / ".model.keras")
+            problem = saving.obstacle(whole, self.rows)
+            if problem is None:
+                problem = _save(whole, path)
+            else:
+                _save_weights(self.model, path)
         if problem is not None:
             self.emit(Warned(message=f"the model was saved as weights only: {problem}"))
 
@@ -385,6 +400,13 @@ def _lowest_skill(columns: list[measures.Output]) -> float | None:
     return min((each.skill for each in columns if each.skill is not None), default=None)
 
 
+def _glimpse(found: Measurement) -> Glimpse:
+    layers = (
+        LayerShare(layer=each.name, units=each.units, dead=each.dead) for each in found.layers
+    )
+    return Glimpse(rows=len(found.predictions[0]), layers=tuple(layers))
+
+
 def _non_finite_predictions(measurement: Measurement) -> list[str]:
     """A clause for each output with predictions that are not finite."""
     found = []
@@ -414,10 +436,14 @@ def _save(model: keras.Model, path: Path) -> str | None:
     except Exception as error:
         if isinstance(error, OSError):
             raise
-        with _replacing(path.with_suffix(".weights.h5"), ".weights.h5") as temporary:
-            model.save_weights(temporary)
+        _save_weights(model, path)
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     return None
+
+
+def _save_weights(model: keras.Model, path: Path) -> None:
+    with _replacing(path.with_suffix(".weights.h5"), ".weights.h5") as temporary:
+        model.save_weights(temporary)
 
 
 @contextlib.contextmanager

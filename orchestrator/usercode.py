@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import inspect
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 from orchestrator.document import Key
 from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError, suggestion
-from orchestrator.schema import Config
+from orchestrator.schema import Config, FactoryModel, GivenModel
 
 _LIBRARIES = (Path(__file__).parent, *(Path(path) for path in sys.path if "-packages" in path))
 _STANDARD_LIBRARY = Path(contextlib.__file__).parent
@@ -46,6 +47,48 @@ def find(reference: str, config: Config, *, key: Key) -> Callable[..., Any]:
         received = f"expected a function, received {type(function).__name__}"
         raise InvalidError([config.problem(key, received)])
     return function  # type: ignore[no-any-return]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Builder:
+    """A function of the user's that builds the model."""
+
+    name: str
+    """How to call it in messages."""
+    function: Callable[..., Any]
+    """The function."""
+    kwargs: dict[str, Any]
+    """Its keyword arguments."""
+    key: Key
+    """Where the config names it."""
+
+
+def factory(config: Config) -> Builder | None:
+    """The user's function that builds the model; None where no function does.
+
+    Args:
+        config: the config.
+
+    Raises:
+        InvalidError: there is no such function, or it does not take the arguments.
+        UserCodeError: its module raised while it was imported.
+        NotSentError: it could not be made in this process.
+    """
+    if isinstance(config.model, GivenModel):
+        name, function = config.model.given, config.given.build
+        return Builder(name=name, function=function, kwargs={}, key=("model", "given"))
+    if not isinstance(config.model, FactoryModel):
+        return None
+    plan = config.model.factory
+    key = ("model", "factory")
+    function = find(plan.callable, config, key=(*key, "callable"))
+    check_arguments(function, plan.kwargs, config, key=(*key, "kwargs"))
+    return Builder(
+        name=f"the factory {plan.callable}",
+        function=function,
+        kwargs=dict(plan.kwargs),
+        key=(*key, "callable"),
+    )
 
 
 def load_module(name: str, config: Config, *, key: Key) -> ModuleType:

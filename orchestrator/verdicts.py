@@ -200,7 +200,8 @@ def _layer_entry(layer: Layer, batch: Layer | None) -> dict[str, Any]:
 def _outputs(indices: Sequence[int], flow: Flow) -> str:
     if len(flow.outputs) == 1:
         return "the output"
-    return f"output{'s' * (len(indices) > 1)} {', '.join(map(str, indices))}"
+    names = [flow.names[index] if flow.names else str(index) for index in indices]
+    return f"output{'s' * (len(indices) > 1)} {', '.join(names)}"
 
 
 def prediction_variance(

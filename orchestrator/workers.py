@@ -27,6 +27,7 @@ from typing import Any
 
 from orchestrator.errors import (
     InvalidError,
+    NotSentError,
     OrchestratorError,
     StoppedError,
     UserCodeError,
@@ -34,7 +35,7 @@ from orchestrator.errors import (
     WorkerError,
     is_disk_full,
 )
-from orchestrator.events import Event, Progress
+from orchestrator.events import Event, Sign
 from orchestrator.schema import Config
 from orchestrator.tasks import Prepared, Task
 
@@ -91,14 +92,12 @@ class Workers:
         result: Prepared = last.result
         return result
 
-    def train(self, task: Task) -> Iterator[Event | Progress]:
+    def train(self, task: Task, take: Callable[[Event | Sign], None]) -> None:
         """Run `training.train` in a worker.
 
         Args:
             task: the attempt.
-
-        Yields:
-            The events, as they come.
+            take: gets the events, as they come.
 
         Raises:
             InvalidError: the data changed since the run began.
@@ -110,7 +109,7 @@ class Workers:
         log = task.directory / "log.txt"
         for message in self._messages(_train, task, log, task.config.stall_timeout):
             if not isinstance(message, _Done):
-                yield message
+                take(message)
 
     def _messages(
         self, work: Callable[..., Any], argument: Any, log: Path, patience: float
@@ -236,7 +235,7 @@ def _work(connection: Connection, log: Path, work: Callable[..., Any], argument:
     threading.Thread(target=_exit_with_owner, args=(connection,), daemon=True).start()
     try:
         last: _Done | _Raised = _Done(work(argument, send))
-    except (InvalidError, UserCodeError) as error:
+    except (InvalidError, UserCodeError, NotSentError) as error:
         traceback.print_exc()
         last = _Raised(error)
     except BaseException as error:  # noqa: BLE001 - everything must reach the supervisor

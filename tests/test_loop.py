@@ -30,6 +30,7 @@ from orchestrator.events import (
     PhaseStarted,
     Progress,
     RunEnded,
+    Sign,
     Warned,
 )
 from orchestrator.journal import read, replay
@@ -40,7 +41,7 @@ from orchestrator.store import Store, run_record
 from orchestrator.tasks import Task
 from tests import builders
 
-Script = Callable[[Task], Iterator[Event | Progress]]
+Script = Callable[[Task], Iterator[Event | Sign]]
 POLICY = {"policy": ["new_seed", "lower_learning_rate", "leaky_relu"]}
 
 
@@ -49,13 +50,13 @@ class Watcher:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.shown: list[Event | Progress] = []
+        self.shown: list[Event | Sign] = []
         self.runs: list[Run] = []
 
-    def show(self, event: Event | Progress, run: Run) -> None:
+    def show(self, event: Event | Sign, run: Run) -> None:
         self.shown.append(event)
         self.runs.append(run)
-        if not isinstance(event, Progress):
+        if not isinstance(event, Sign):
             last = json.loads(self.store.paths.journal.read_bytes().splitlines()[-1])
             assert last["event"].replace("_", "") == type(event).__name__.lower()
 
@@ -75,7 +76,7 @@ class FullStore(Store):
         return super().record(event)
 
 
-def _passing(task: Task, *, skill: float = 0.9, until: int = 3) -> Iterator[Event | Progress]:
+def _passing(task: Task, *, skill: float = 0.9, until: int = 3) -> Iterator[Event | Sign]:
     """An attempt whose phases all pass."""
     number = task.attempt
     yield ModelBuilt(attempt=number, parameters=3, obstacles={})
@@ -103,7 +104,7 @@ def _passing(task: Task, *, skill: float = 0.9, until: int = 3) -> Iterator[Even
 def _failing(*, at: str = "main", name: str = "dead_neurons", skill: float | None = 0.0) -> Script:
     """An attempt that fails a check after a phase."""
 
-    def train(task: Task) -> Iterator[Event | Progress]:
+    def train(task: Task) -> Iterator[Event | Sign]:
         for event in _passing(task):
             if isinstance(event, PhaseEnded) and event.phase.phase == at:
                 check = builders.check("fail", name=name, skill=skill)
@@ -117,7 +118,7 @@ def _failing(*, at: str = "main", name: str = "dead_neurons", skill: float | Non
 def _raising(error: Exception, *, after: int = 4) -> Script:
     """An attempt that raises after so many events."""
 
-    def train(task: Task) -> Iterator[Event | Progress]:
+    def train(task: Task) -> Iterator[Event | Sign]:
         yield from itertools.islice(_passing(task), after)
         raise error
 
@@ -131,9 +132,10 @@ class Trainer:
         self.scripts = scripts
         self.tasks: list[Task] = []
 
-    def __call__(self, task: Task) -> Iterator[Event | Progress]:
+    def __call__(self, task: Task, take: Callable[[Event | Sign], None]) -> None:
         self.tasks.append(task)
-        return self.scripts[min(len(self.tasks), len(self.scripts)) - 1](task)
+        for event in self.scripts[min(len(self.tasks), len(self.scripts)) - 1](task):
+            take(event)
 
 
 class Finished:
@@ -241,7 +243,7 @@ def test_a_failed_attempt_is_followed_by_another_until_one_passes(play: Play) ->
 
 
 def test_a_warning_does_not_stop_an_attempt(play: Play) -> None:
-    def warned(task: Task) -> Iterator[Event | Progress]:
+    def warned(task: Task) -> Iterator[Event | Sign]:
         yield Warned(message="weights only")
         yield from _passing(task)
 
@@ -283,7 +285,7 @@ def test_no_attempt_is_started_after_the_time(play: Play) -> None:
 
 
 def test_remedies_that_the_model_cannot_carry_are_passed_over(play: Play) -> None:
-    def obstructed(task: Task) -> Iterator[Event | Progress]:
+    def obstructed(task: Task) -> Iterator[Event | Sign]:
         for event in _failing()(task):
             if isinstance(event, ModelBuilt):
                 reason = {"leaky_relu": "your own code applies relu"} if task.attempt == 1 else {}
@@ -441,7 +443,7 @@ def test_the_worker_is_gone_before_the_end_is_recorded(play: Play) -> None:
             order.append(type(event).__name__)
             return super().record(event)
 
-    def train(task: Task) -> Iterator[Event | Progress]:
+    def train(task: Task) -> Iterator[Event | Sign]:
         try:
             yield from _passing(task)
         finally:
@@ -459,7 +461,7 @@ def test_every_event_is_shown_after_it_was_recorded_and_progress_is_not_recorded
 ) -> None:
     done = play(_failing(), _passing, restart=POLICY)
     recorded = [entry.event for entry in read(done.root / "journal.jsonl")][1:]
-    shown = [event for event in done.watcher.shown if not isinstance(event, Progress)]
+    shown = [event for event in done.watcher.shown if not isinstance(event, Sign)]
     assert jsonable(shown) == jsonable(recorded)
     assert done.watcher.shown.count(Progress(step=1, steps=2)) == 6
     assert done.watcher.runs[-1] == done.run
@@ -488,7 +490,7 @@ def test_each_status_has_its_exit_code() -> None:
 def test_a_failing_check_is_data_whatever_it_measured(play: Play) -> None:
     odd = Check(check="metric", verdict="fail", reason="NaN", measured={"value": float("nan")})
 
-    def train(task: Task) -> Iterator[Event | Progress]:
+    def train(task: Task) -> Iterator[Event | Sign]:
         yield PhaseEnded(attempt=task.attempt, phase=builders.phase(INIT, odd))
 
     done = play(train, restart={"policy": []})

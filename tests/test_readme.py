@@ -43,9 +43,9 @@ def test_every_command_works(command: str, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_in_a_copy")
-def test_the_snippet_works(capsys: pytest.CaptureFixture[str]) -> None:
-    (snippet,) = readme.blocks("python")
-    exec(snippet, {})
+@pytest.mark.parametrize("snippet", readme.blocks("python"))
+def test_every_snippet_works(snippet: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(snippet, {"__name__": "__main__"})
     assert capsys.readouterr().out.startswith("passed ")
 
 

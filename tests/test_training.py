@@ -10,7 +10,15 @@ import pytest
 
 from orchestrator import data, preparation, training
 from orchestrator.errors import InvalidError, UserCodeError
-from orchestrator.events import EpochEnded, Event, ModelBuilt, PhaseEnded, PhaseStarted, Progress
+from orchestrator.events import (
+    EpochEnded,
+    Event,
+    Glimpse,
+    ModelBuilt,
+    PhaseEnded,
+    PhaseStarted,
+    Sign,
+)
 from orchestrator.records import Phase, Settings
 from orchestrator.schema import Config
 from orchestrator.tasks import Task
@@ -33,7 +41,7 @@ def train(tmp_path: Path) -> Train:
         )
         events: list[Any] = []
         training.train(task, events.append)
-        return [event for event in events if not isinstance(event, Progress)]
+        return [event for event in events if not isinstance(event, Sign)]
 
     return run
 
@@ -72,6 +80,18 @@ def test_the_events_tell_the_attempt_in_order(make_config: MakeConfig, train: Tr
     assert {check.verdict for check in last.checks} == {"pass"}
     validation = last.checks[-1].measured["validation"][0]
     assert validation["loss"] == pytest.approx(last.metrics["val_loss"], rel=1e-5)
+
+
+def test_dead_units_are_glimpsed_between_checks(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(phases=[{"name": "main", "epochs": 3}])
+    settings = Settings(seed=config.seed)
+    task = Task(config=config, settings=settings, attempt=1, directory=tmp_path, fingerprint=None)
+    events: list[Any] = []
+    training.train(task, events.append)
+    found = [event for event in events if isinstance(event, Glimpse)]
+    assert len(found) == 2  # after the last epoch comes the check
+    assert found[0].rows == 64
+    assert [layer.units for layer in found[0].layers] == [4]
 
 
 def test_the_same_task_gives_the_same_numbers(make_config: MakeConfig, train: Train) -> None:
@@ -351,7 +371,10 @@ def test_classes_without_a_weight_count_once(make_config: MakeConfig, train: Tra
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fit": {"class_weight": {0: 2.0}}}, "class weights need one output with a classification"),
+        (
+            {"fit": {"class_weight": {0: 2.0}}},
+            "class weights need one output with a classification",
+        ),
         ({**SOFTMAX, "fit": {"class_weight": {2: 2.0}}}, "expected classes from 0 to 1"),
         ({"fit": {"callbacks": ["rows:line"]}}, "expected a keras callback, received tuple"),
     ],

@@ -14,7 +14,7 @@ from orchestrator.errors import (
     UserCodeError,
     WorkerDiedError,
 )
-from orchestrator.events import EpochEnded, PhaseEnded
+from orchestrator.events import EpochEnded, Event, PhaseEnded, Progress
 from orchestrator.interrupts import Interrupts
 from orchestrator.records import Settings
 from orchestrator.schema import Config
@@ -65,7 +65,8 @@ def test_events_come_here_and_prints_go_to_the_log(
     workers: Workers, make_config: MakeConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     code = "import os\nprint('hello from user code')\nos.write(2, b'and from below python')\n"
-    events = list(workers.train(task(make_config(code), tmp_path)))
+    events: list[Event | Progress] = []
+    workers.train(task(make_config(code), tmp_path), events.append)
     assert isinstance(events[-1], PhaseEnded)
     assert sum(isinstance(event, EpochEnded) for event in events) == 1
     log = (tmp_path / "attempt" / "log.txt").read_text()
@@ -81,7 +82,7 @@ def test_a_killed_worker_is_reported_with_its_signal(
     killer = threading.Thread(target=lambda: os.kill(pid_of_worker(tmp_path), signal.SIGKILL))
     killer.start()
     with pytest.raises(WorkerDiedError, match="killed by SIGKILL, perhaps for want of memory"):
-        list(workers.train(task(config, tmp_path)))
+        workers.train(task(config, tmp_path), print)
     killer.join()
 
 
@@ -90,7 +91,7 @@ def test_a_worker_that_hangs_is_killed(
 ) -> None:
     config = make_config(SLEEPY, fit={"callbacks": ["rows:sleepy"]}, stall_timeout=20.0)
     with pytest.raises(WorkerDiedError, match="no progress for 20 seconds"):
-        list(workers.train(task(config, tmp_path)))
+        workers.train(task(config, tmp_path), print)
 
 
 def test_a_request_to_stop_ends_the_worker(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_a_request_to_stop_ends_the_worker(make_config: MakeConfig, tmp_path: Pa
         stopper = threading.Thread(target=stop)
         stopper.start()
         with pytest.raises(StoppedError, match="stopped by SIGTERM"):
-            list(workers.train(task(config, tmp_path)))
+            workers.train(task(config, tmp_path), print)
         stopper.join()
     assert not is_alive(pid_of_worker(tmp_path))
 
@@ -117,7 +118,7 @@ def test_users_errors_cross_to_this_process(
     code = "def broken():\n    raise ValueError('no rows today')\n"
     config = make_config(code, data={"train": {"callable": "rows:broken"}})
     with pytest.raises(UserCodeError, match="no rows today"):
-        list(workers.train(task(config, tmp_path)))
+        workers.train(task(config, tmp_path), print)
     with pytest.raises(UserCodeError, match="no rows today"):
         workers.prepare(config, tmp_path / "log.txt")
     assert "Traceback" in (tmp_path / "log.txt").read_text()

@@ -1,0 +1,153 @@
+"""Small charts and tables of text for a terminal: curves, bars, aligned rows. Pure.
+
+They are drawn in Unicode; `Legible` shows them where the terminal's encoding has only ASCII.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.text import Text
+
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+"""Pictures of something that goes on."""
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+_NOT_FINITE = "×"
+_LOG_SPAN = 100.0
+"""Values of one sign whose greatest is so many times the least get a logarithmic scale."""
+
+_IN_ASCII = str.maketrans(
+    f"{_LEVELS}{_NOT_FINITE}░━─·…–{SPINNER}", "_.-~=+*#" + "x" + ".=--~-" + "|/-\\|/-\\|/"
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Legible:
+    """A renderable in characters that the console's encoding has, each as wide as the original."""
+
+    renderable: RenderableType
+    """What to show."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render it, with ASCII in place of our own pictures where need be."""
+        for segment in console.render(self.renderable, options):
+            if options.ascii_only and not segment.control:
+                text = segment.text.replace("≤ ", "<=").translate(_IN_ASCII)
+                segment = Segment(text, segment.style)
+            yield segment
+
+
+def is_logarithmic(values: Sequence[float]) -> bool:
+    """Whether a curve of these values needs a logarithmic scale."""
+    finite = [value for value in values if math.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) > _LOG_SPAN * min(finite)
+
+
+def sparkline(values: Sequence[float], width: int, planned: int = 0) -> str:
+    """A curve one line high.
+
+    Args:
+        values: the values in order; one that is not finite is marked by a cross.
+        width: columns at most.
+        planned: how many values there will be, so that the curve grows instead of shrinking.
+
+    Returns:
+        A character a value; where that is too wide, a character for as many as it takes, at the
+        height of the last of them.
+    """
+    if width < 1 or not values:
+        return ""
+    each = -(-max(len(values), planned) // width)
+    groups = [values[start : start + each] for start in range(0, len(values), each)]
+    shown = [
+        next((value for value in group if not math.isfinite(value)), group[-1]) for group in groups
+    ]
+    if is_logarithmic(shown):
+        shown = [math.log(value) if math.isfinite(value) else value for value in shown]
+    finite = [value for value in shown if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    return "".join(_level(value, low, high) for value in shown)
+
+
+def _level(value: float, low: float, high: float) -> str:
+    if not math.isfinite(value):
+        return _NOT_FINITE
+    span = high / 2 - low / 2  # halved, for the difference of two floats can be infinite
+    share = (value / 2 - low / 2) / span if span > 0 else 0.0
+    return _LEVELS[round(share * (len(_LEVELS) - 1))]
+
+
+def bar(part: float, whole: float, width: int) -> int:
+    """Filled columns of a bar.
+
+    Args:
+        part: how much, from 0 to `whole`.
+        whole: what fills the bar.
+        width: columns of the bar.
+
+    Returns:
+        From 0 to `width`; 0 only for nothing, and `width` only for the whole.
+    """
+    if part <= 0 or whole <= 0 or width < 1:
+        return 0
+    if part >= whole:
+        return width
+    return min(max(round(width * part / whole), 1), max(width - 1, 0))
+
+
+def clean(text: str) -> str:
+    """The text on one line, without characters that would move the cursor."""
+    spaced = " ".join(text.split())
+    return "".join(character if character.isprintable() else "?" for character in spaced)
+
+
+def crop(text: str, width: int, *, left: bool = False) -> str:
+    """The text in at most so many columns.
+
+    Args:
+        text: one line.
+        width: columns at most.
+        left: take away from the start, for names that differ at their ends.
+    """
+    if cell_len(text) <= width:
+        return text
+    if width < 2:
+        return "…"[: max(width, 0)]
+    if not left:
+        return set_cell_size(text, width - 1).rstrip() + "…"
+    while cell_len(text) > width - 1:
+        text = text[1:]
+    return f"…{text}"
+
+
+def aligned(rows: Sequence[Sequence[Text]], width: int, *, flexible: int) -> list[Text]:
+    """Rows of cells as lines, two spaces between columns.
+
+    Args:
+        rows: the cells; every row has as many.
+        width: columns at most.
+        flexible: index of the column that gives way where a row is too wide.
+    """
+    if not rows:
+        return []
+    widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
+    others = sum(widths) - widths[flexible] + 2 * (len(widths) - 1)
+    widths[flexible] = max(min(widths[flexible], width - others), min(widths[flexible], 6))
+    lines = []
+    for row in rows:
+        line = Text(no_wrap=True, overflow="crop")
+        for index, cell in enumerate(row):
+            fitted = cell.copy()
+            if cell.cell_len > widths[index]:
+                fitted = Text(crop(cell.plain, widths[index]), style=cell.style)
+            fitted.pad_right(widths[index] - fitted.cell_len)
+            line.append_text(fitted).append("  " if index + 1 < len(row) else "")
+        line.rstrip()
+        lines.append(line if line.cell_len <= width else Text(crop(line.plain, width)))
+    return lines

@@ -1,0 +1,129 @@
+"""What `retrain` is given in Python, and how it reaches the process that trains.
+
+A function goes by cloudpickle, which sends those of a script or notebook by value; arrays go
+through files, so that a worker reads them without a copy through a pipe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import optree
+
+from orchestrator.errors import NotSentError
+
+Values = tuple[Any, Any, Any]
+"""x, y and sample weights, as the caller has them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Given:
+    """A model's function and the rows, in the caller's own process."""
+
+    build: Callable[..., Any]
+    """Returns a model."""
+    train: Values
+    """Training rows."""
+    validation: Values | None
+    """Validation rows, where they are given."""
+
+    def rows(self, part: str) -> Values:
+        """The values of `train` or `validation`."""
+        values: Values = getattr(self, part)
+        return values
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Sent:
+    """The same on its way to another process."""
+
+    function: bytes
+    """The model's function, by cloudpickle."""
+    parts: dict[str, Any]
+    """The rows with every array replaced by its file."""
+
+    @property
+    def build(self) -> Callable[..., Any]:
+        """The model's function.
+
+        Raises:
+            NotSentError: this process cannot make it.
+        """
+        try:
+            found: Callable[..., Any] = cloudpickle.loads(self.function)
+        except Exception as error:
+            raise NotSentError(f"{type(error).__name__}: {error}") from error
+        return found
+
+    def rows(self, part: str) -> Values:
+        """The values of `train` or `validation`."""
+        x, y, weight = optree.tree_map(_File.load, self.parts[part])
+        return x, y, weight
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _File:
+    """Where an array lies."""
+
+    path: str
+    mapped: bool
+    """Whether it may be larger than memory."""
+    raw: tuple[str, tuple[int, ...], int] | None = None
+    """Type, shape and offset in a file that is not .npy."""
+
+    def load(self) -> Any:
+        """The array, left in its file where it may be larger than memory."""
+        if self.raw is not None:
+            dtype, shape, offset = self.raw
+            return np.memmap(self.path, dtype=dtype, mode="r", offset=offset, shape=shape)
+        return np.load(self.path, mmap_mode="r" if self.mapped else None, allow_pickle=False)
+
+
+def send(given: Given, folder: Path) -> Sent:
+    """Make what `retrain` was given ready for other processes.
+
+    Args:
+        given: the function and the rows.
+        folder: gets the arrays; it must live as long as the run.
+
+    Returns:
+        What may be pickled.
+
+    Raises:
+        NotSentError: the function or the rows cannot be sent, with the reason.
+    """
+    try:
+        function = cloudpickle.dumps(given.build)
+    except Exception as error:
+        raise NotSentError(f"{type(error).__name__}: {error}") from error
+    parts = {}
+    for part in ("train", "validation"):
+        if getattr(given, part) is not None:
+            parts[part] = _stored(given.rows(part), folder, part)
+    return Sent(function=function, parts=parts)
+
+
+def _stored(values: Values, folder: Path, part: str) -> Any:
+    """The values with every array put into a file."""
+    count = 0
+
+    def store(value: Any) -> _File:
+        nonlocal count
+        # A slice of a mapped array has the offset of the whole, and is copied.
+        whole = isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap)
+        if whole and value.flags.c_contiguous:
+            raw = (value.dtype.str, value.shape, int(value.offset))
+            return _File(path=str(value.filename), mapped=True, raw=raw)
+        path = folder / f"{part}-{count}.npy"
+        count += 1
+        np.save(path, np.asanyarray(value), allow_pickle=False)
+        return _File(path=str(path), mapped=isinstance(value, np.memmap))
+
+    tree: Any = values
+    return optree.tree_map(store, tree)

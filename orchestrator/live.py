@@ -1,0 +1,89 @@
+"""The moving part of the terminal: a screen that is drawn again and again below what is printed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from orchestrator.block import block, waiting
+from orchestrator.charts import Legible
+from orchestrator.scene import Scene
+
+FRAMES_PER_SECOND = 4
+"""How often the screen is drawn."""
+
+
+class Screen:
+    """What rich draws four times a second.
+
+    Args:
+        clock: tells the seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.scene: Scene | None = None
+        """The scene to show; None before the run has begun and after it has ended."""
+        self.note = ""
+        """What to show where there is no scene."""
+        self._clock = clock
+        self._start = clock()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it within the terminal's height: rich flickers where a block is higher."""
+        now, width = self._clock(), options.max_width
+        lines: Sequence[Text] = ()
+        if self.scene is not None:
+            lines = block(self.scene, now, width=width, height=max(console.size.height - 1, 1))
+        elif self.note:
+            lines = [waiting(self.note, now, now - self._start, width=width)]
+        yield Legible(Group(*lines))
+
+
+class Moving:
+    """Keeps a screen at the bottom of a terminal, and prints above it.
+
+    rich's own refreshing and printing get in each other's way: a print that comes between the two
+    halves of a refresh leaves lines of the old block behind. Here one lock keeps them apart.
+
+    Args:
+        screen: what to keep there.
+        console: the terminal.
+    """
+
+    def __init__(self, screen: Screen, console: Console) -> None:
+        self._live = Live(
+            screen, console=console, auto_refresh=False, transient=True, redirect_stdout=False
+        )
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._refresh, daemon=True)
+
+    def start(self) -> None:
+        """Begin to draw."""
+        self._live.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take the screen away."""
+        self._ended.set()
+        self._thread.join()
+        self._live.stop()
+
+    def print(self, renderable: RenderableType) -> None:
+        """Print lines that stay."""
+        with self._lock:
+            self._live.console.print(renderable, highlight=False)
+
+    def refresh(self) -> None:
+        """Draw the screen as it is now."""
+        with self._lock:
+            self._live.refresh()
+
+    def _refresh(self) -> None:
+        while not self._ended.wait(1 / FRAMES_PER_SECOND):
+            self.refresh()

@@ -1,0 +1,44 @@
+"""Attempts in the caller's own process, for what cannot be sent to another.
+
+A crash, a hang or a lack of memory then ends the run, which a worker would have survived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator.events import Event, Sign
+from orchestrator.schema import Config
+from orchestrator.tasks import Prepared, Task
+
+
+class Local:
+    """Does what `workers.Workers` does, here and now.
+
+    Args:
+        interrupted: called with every event; raises `StoppedError` when this process was asked to
+            stop.
+    """
+
+    def __init__(self, interrupted: Callable[[], None]) -> None:
+        self._interrupted = interrupted
+
+    def prepare(self, config: Config, log: Path) -> Prepared:
+        """Run `preparation.prepare`; it raises what `Workers.prepare` raises."""
+        from orchestrator import preparation  # noqa: PLC0415 - imports TensorFlow
+
+        self._interrupted()
+        return preparation.prepare(config)
+
+    def train(self, task: Task, take: Callable[[Event | Sign], None]) -> None:
+        """Run `training.train`; it raises what `Workers.train` raises."""
+        from orchestrator import training  # noqa: PLC0415 - imports TensorFlow
+
+        def emit(event: Event | Sign) -> None:
+            self._interrupted()
+            take(event)
+
+        log = task.directory / "log.txt"
+        log.write_text("This attempt ran in the caller's own process, which has what it printed.\n")
+        training.train(task, emit)

@@ -1,0 +1,214 @@
+"""`retrain`: the loop for people who stay in their own code."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator import config as configs
+from orchestrator import data, document, launcher, store
+from orchestrator.document import Document
+from orchestrator.errors import InvalidError, NotSentError, Problem
+from orchestrator.given import Given, Values, send
+from orchestrator.records import Run
+from orchestrator.rows import Scaling, leaves, name_of
+from orchestrator.schema import Config
+
+_NAME = "retrain(…)"
+"""How the call is named where a config's file would be."""
+
+
+def retrain(
+    build: Callable[..., Any],
+    x: Any,
+    y: Any = None,
+    *,
+    phases: Sequence[Mapping[str, Any]],
+    compile: Mapping[str, Any] | None = None,
+    checks: Mapping[str, Any] | None = None,
+    restart: Mapping[str, Any] | None = None,
+    validation: float | tuple[Any, ...] | None = None,
+    sample_weight: Any = None,
+    standardize: bool = False,
+    batch_size: int = 32,
+    seed: int = 0,
+    name: str | None = None,
+    runs_dir: Path | str = "runs",
+    quiet: bool = False,
+    **sections: Any,
+) -> tuple[Any, dict[str, Any]]:
+    """Train a model until its checks pass, and record every attempt.
+
+    Attempts train in processes of their own. A function, or a dataset, that cannot be sent there
+    trains in this one, with a warning in the record; a crash then ends the run.
+
+    Args:
+        build: returns a `keras.Model`; called for every attempt, after the seeds are set. With an
+            `activation` argument it can be given leaky relu.
+        x: inputs: an array of shape (rows, …), a dict or tuple of arrays, or a `tf.data.Dataset`
+            of batches (x, y).
+        y: targets, shape (rows,) or (rows, …), or a dict or tuple of arrays; None for a dataset.
+        phases: the phases, as in a config: `[{"name": "main", "epochs": 20}]`.
+        compile: as in a config: `{"optimizer": {"Adam": {"learning_rate": 0.01}}, "loss": "mse"}`;
+            Keras's own objects will do. None when `build` compiles.
+        checks: as in a config.
+        restart: as in a config.
+        validation: share of the rows to hold back, or a tuple (x, y) or (x, y, sample_weight).
+        sample_weight: weight of each row in the loss, shape (rows,).
+        standardize: shift and scale the inputs; the model that is returned takes raw ones.
+        batch_size: rows of a training step.
+        seed: seed of the first attempt.
+        name: name of the run; default the function's.
+        runs_dir: folder of all runs.
+        quiet: no progress on stderr.
+        **sections: more keys of a config, such as `fit`, `tensorboard` or `keep`.
+
+    Returns:
+        The model that passed, or None when no attempt did, and the run's record, which is the same
+        as `run.json`.
+
+    Raises:
+        InvalidError: an argument or the data is at fault; nothing was written.
+        KeyboardInterrupt: Ctrl-C; what was recorded until then stays.
+    """
+    held = None
+    if isinstance(validation, tuple):
+        held = _values("validation", *validation)
+    given = Given(build=build, train=_values("train", x, y, sample_weight), validation=held)
+    written: dict[str, Any] = {
+        "name": name or _name_of(build),
+        "seed": seed,
+        "data": _describe_data(given, validation, standardize),
+        "model": {"given": _describe_function(build)},
+        "compile": None if compile is None else plain(compile, ("compile",)),
+        "batch_size": batch_size,
+        "phases": [dict(phase) for phase in phases],
+        "checks": checks,
+        "restart": restart,
+        **sections,
+    }
+    config = _config(written)
+    run, directory = _launch(config, given, Path(runs_dir), quiet)
+    return _model(run, directory, given), store.run_record(run)
+
+
+def _values(role: str, x: Any, y: Any = None, weight: Any = None) -> Values:
+    if data.is_dataset(x):
+        return x, None, None
+    if y is None:
+        message = "expected targets y, received None"
+        raise InvalidError([Problem(file=_NAME, key=role, message=message)])
+    return data.converted(x, y, weight, name=f"{_NAME}: {role}")
+
+
+def _describe_data(given: Given, validation: Any, standardize: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"train": {"given": _describe(given.train)}}
+    if given.validation is not None:
+        found["validation"] = {"given": _describe(given.validation)}
+    elif validation is not None:
+        found["validation"] = {"fraction": validation}
+    return {**found, "standardize": standardize}
+
+
+def _describe(values: Values) -> str:
+    """Types and shapes of rows."""
+    if data.is_dataset(values[0]):
+        return "a tf.data.Dataset"
+    return ", ".join(
+        f"{name_of(role, path)} {array.dtype} {array.shape}"
+        for role, tree in zip(("x", "y", "sample_weight"), values, strict=True)
+        for path, array in leaves(tree)
+    )
+
+
+def _describe_function(build: Callable[..., Any]) -> str:
+    module = getattr(build, "__module__", None) or type(build).__module__
+    return f"{module}:{getattr(build, '__qualname__', type(build).__qualname__)}"
+
+
+def _name_of(build: Callable[..., Any]) -> str:
+    name = re.sub(r"\W", "", getattr(build, "__name__", ""))
+    return name if name and name != "lambda" else "retrain"
+
+
+def plain(value: Any, key: tuple[str, ...]) -> Any:
+    """What a config can hold: Keras's own objects as `{Class: arguments}`.
+
+    Args:
+        value: a value of `compile`, or a part of one.
+        key: where it stands, for messages.
+
+    Raises:
+        InvalidError: it is a function, or an object of the user's own class.
+    """
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        if {"class_name", "config"} <= value.keys():  # Keras's own form of an inner object
+            return {value["class_name"]: plain(value["config"], key)}
+        return {str(name): plain(each, (*key, str(name))) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each, key) for each in value]
+    kind = type(value)
+    if kind.__module__.startswith("keras.") and hasattr(value, "get_config"):
+        return {kind.__name__: plain(value.get_config(), key)}
+    message = f"expected a name or an object of Keras's, received {value!r}"
+    hint = "compile inside of build, and leave compile out"
+    raise InvalidError([Problem(file=_NAME, key=".".join(key), message=message, hint=hint)])
+
+
+def _config(written: dict[str, Any]) -> Config:
+    """Check the arguments as a config is checked."""
+    source = document.dump(written).encode()
+    found = Document(file=_NAME, value=written, lines={}, overrides={}, source=source)
+    return configs.check(found, Path.cwd() / "retrain")
+
+
+def _launch(config: Config, given: Given, runs_dir: Path, quiet: bool) -> tuple[Run, Path]:
+    """Run in processes of their own where that is possible, else in this one."""
+    with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
+        try:
+            if data.is_dataset(given.train[0]):
+                raise NotSentError("a tf.data.Dataset cannot be sent to another one")
+            sent = send(given, Path(folder))
+            return launcher.launch_from_python(
+                config.with_given(sent), runs_dir=runs_dir, quiet=quiet
+            )
+        except NotSentError as error:
+            here = config.with_given(given)
+            if config.deterministic == "auto":
+                # What it switches on would stay on in the caller's process.
+                here = here.model_copy(update={"deterministic": False})
+            return launcher.launch_from_python(
+                here, runs_dir=runs_dir, quiet=quiet, local=str(error)
+            )
+
+
+def _model(run: Run, directory: Path, given: Given) -> Any:
+    """The accepted model, loaded in this process."""
+    if run.accepted_attempt is None:
+        return None
+    import keras  # noqa: PLC0415 - the caller has imported it already
+
+    paths = store.Paths(directory)
+    if paths.model.exists():
+        return keras.saving.load_model(paths.model)
+    from orchestrator import saving  # noqa: PLC0415
+
+    model = given.build()
+    rows = data.from_values(*given.train, name=_NAME)
+    x, _, _ = rows.first(1)
+    model(x, training=False)
+    model.load_weights(paths.model_weights)
+    scalings = {
+        path: Scaling.from_description(described)
+        for path, described in run.inputs.standardization.items()
+    }
+    return saving.deployable(model, scalings, rows)

@@ -1,0 +1,174 @@
+"""What the live view knows at one moment, and what it knows after one more event. No I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping
+
+from orchestrator.events import (
+    AttemptStarted,
+    EpochEnded,
+    Event,
+    Glimpse,
+    LayerShare,
+    ModelBuilt,
+    PhaseEnded,
+    PhaseStarted,
+    Progress,
+    Sign,
+)
+from orchestrator.records import Phase, Run
+from orchestrator.schema import Config
+
+_RECENT = 8
+"""Epochs whose median duration says how long the next ones take."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Scene:
+    """A run at one moment, as the live view shows it. Times are seconds of one monotonic clock."""
+
+    config: Config
+    """The run's config."""
+    run: Run
+    """The run's record."""
+    began: float
+    """When the run began."""
+    activity: str = "starting"
+    """What goes on while no epoch is trained."""
+    phase: PhaseStarted | None = None
+    """The phase that is trained or checked; None between phases and during `init`."""
+    epoch: int = 0
+    """Epochs of the phase that have ended."""
+    fraction: float = 0.0
+    """Share of the present epoch that is done, 0 to 1."""
+    epoch_began: float = 0.0
+    """When the present epoch began."""
+    durations: tuple[float, ...] = ()
+    """Seconds of the latest epochs, also of earlier attempts: the rows are the same."""
+    guess: float | None = None
+    """Seconds of an epoch as the steps of the present one suggest."""
+    curves: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    """Each logged value, epoch by epoch over the whole attempt."""
+    layers: tuple[LayerShare, ...] = ()
+    """Dead units of each layer."""
+    looked_at: str | None = None
+    """Which rows the dead units were counted on; None when this attempt was not looked at yet."""
+    upper_bounds: bool = False
+    """Further rows may show that some of the dead units live."""
+
+    @property
+    def planned(self) -> int:
+        """Epochs of an attempt that passes."""
+        return sum(plan.epochs for plan in self.config.phases)
+
+    @property
+    def phase_number(self) -> int:
+        """Number of the present phase, counted from 1; 0 without one."""
+        names = [plan.name for plan in self.config.phases]
+        return 0 if self.phase is None else names.index(self.phase.phase) + 1
+
+    def seconds_left(self, now: float) -> tuple[float, float] | None:
+        """Time that the present phase and the whole attempt still take, checks left out.
+
+        Args:
+            now: the clock.
+
+        Returns:
+            Both in seconds; None while nothing is known of how long an epoch takes.
+        """
+        pace = statistics.median(self.durations) if self.durations else self.guess
+        if pace is None or self.phase is None:
+            return None
+        epochs = self.phase.epochs - self.epoch
+        # An epoch that takes longer than the others does not shorten those that follow.
+        phase = max(epochs * pace - (now - self.epoch_began), (epochs - 1) * pace, 0.0)
+        later = sum(plan.epochs for plan in self.config.phases[self.phase_number :])
+        return phase, phase + later * pace
+
+
+def advance(scene: Scene, event: Event | Sign, run: Run, now: float) -> Scene:
+    """The scene after one more event.
+
+    Args:
+        scene: the scene so far.
+        event: what happened.
+        run: the run after it.
+        now: the clock.
+
+    Returns:
+        The next scene; `scene` is unchanged.
+    """
+    scene = dataclasses.replace(scene, run=run)
+    match event:
+        case AttemptStarted():
+            return dataclasses.replace(
+                scene,
+                activity="building the model",
+                phase=None,
+                curves={},
+                looked_at=None,  # the layers stay on the screen, so that it keeps its height
+            )
+        case ModelBuilt():
+            return dataclasses.replace(scene, activity="checking the untrained model")
+        case PhaseStarted():
+            return dataclasses.replace(
+                scene, phase=event, epoch=0, fraction=0.0, epoch_began=now, activity=""
+            )
+        case Progress():
+            fraction = event.step / event.steps
+            guess = (now - scene.epoch_began) / fraction
+            return dataclasses.replace(scene, fraction=fraction, guess=guess)
+        case EpochEnded():
+            return _after_epoch(scene, event, now)
+        case Glimpse():
+            return dataclasses.replace(
+                scene,
+                layers=event.layers,
+                looked_at=f"the first {event.rows} rows",
+                upper_bounds=True,
+            )
+        case PhaseEnded():
+            return _after_phase(scene, event.phase)
+        case _:
+            return scene
+
+
+def _after_epoch(scene: Scene, event: EpochEnded, now: float) -> Scene:
+    curves = {name: (*scene.curves.get(name, ()), value) for name, value in event.metrics.items()}
+    last = scene.phase is not None and scene.epoch + 1 >= scene.phase.epochs
+    return dataclasses.replace(
+        scene,
+        epoch=scene.epoch + 1,
+        fraction=0.0,
+        epoch_began=now,
+        durations=(*scene.durations, now - scene.epoch_began)[-_RECENT:],
+        curves=curves,
+        activity="checking" if last else "",
+    )
+
+
+def _after_phase(scene: Scene, phase: Phase) -> Scene:
+    last = len(scene.run.attempts[-1].phases) > len(scene.config.phases)
+    activity = "ending the attempt" if phase.failure() else "saving the model" if last else ""
+    scene = dataclasses.replace(scene, phase=None, activity=activity)
+    for check in phase.checks:
+        if check.check == "dead_neurons" and check.measured.get("layers"):
+            exact = check.measured.get("exact", True)
+            layers = tuple(_counted(entry) for entry in check.measured["layers"])
+            return dataclasses.replace(
+                scene,
+                layers=layers,
+                looked_at=f"{'all training rows' if exact else 'a sample of the rows'}, "
+                f"after {phase.phase}",
+                upper_bounds=not exact,
+            )
+    return scene
+
+
+def _counted(entry: Mapping[str, int | str]) -> LayerShare:
+    """A layer's dead units as the check counts them: BatchNorm's lag kills none."""
+    dead = int(entry["dead"])
+    batch = int(entry.get("dead_with_batch_statistics", dead))
+    return LayerShare(layer=str(entry["layer"]), units=int(entry["units"]), dead=min(dead, batch))

@@ -1,0 +1,239 @@
+"""A run in words and tables: what an attempt changed, how it ended, what the model is worth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.charts import Legible
+from orchestrator.events import AttemptStarted
+from orchestrator.records import Attempt, Failure, Run
+from orchestrator.tasks import Prepared
+
+_CHANGES: Mapping[str, str] = {
+    "learning_rate_cap": "learning rate at most {}",
+    "negative_slope": "leaky relu with slope {}",
+    "initializer": "initializer {}",
+    "seed": "seed {}",
+}
+_BRIEF_CHANGES = {
+    "learning_rate_cap": "rate ≤ {}",
+    "negative_slope": "slope {}",
+    "initializer": "{}",
+}
+
+
+def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
+    """Why there is another attempt and what is different in it, in one sentence.
+
+    Args:
+        event: the start of the other attempt.
+        reason: say what the failing check said, too.
+    """
+    cause = event.cause
+    if cause is None:
+        return ""
+    why = f": {cause.reason}" if reason else ""
+    return (
+        f"Attempt {event.attempt - 1} {_how(cause)}{why}; "
+        f"restarting by {event.remedy} with {_changed(event.changed) or 'the same settings'}."
+    )
+
+
+def last_sentence(run: Run) -> str:
+    """How the last attempt ended and the run with it, in one sentence."""
+    attempt, failure = run.attempts[-1], run.attempts[-1].failure
+    if attempt.status == "passed":
+        skill = attempt.skill()
+        worth = "" if skill is None else f", skill {skill:.3g}"
+        return f"Attempt {attempt.attempt} passed{worth}."
+    if failure is None:
+        return f"Attempt {attempt.attempt} {run.status}: {run.conclusion}."
+    end = run.status if failure.reason == run.conclusion else f"{run.status}: {run.conclusion}"
+    return f"Attempt {attempt.attempt} {_how(failure)}: {failure.reason}; {end}."
+
+
+def result(run: Run, directory: Path) -> RenderableType:
+    """The end of a run: its attempts, what the model is worth, and where it lies.
+
+    Args:
+        run: the finished run.
+        directory: its directory.
+    """
+    closing = (Text(line) for line in _closing(run, directory))
+    return Legible(Group(_attempts_table(run), *closing))
+
+
+def _attempts_table(run: Run) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("attempt", justify="right")
+    table.add_column("remedy and change", overflow="fold")
+    table.add_column("outcome", overflow="fold")
+    table.add_column("skill", justify="right")
+    table.add_column("seconds", justify="right")
+    for attempt in run.attempts:
+        skill = attempt.skill()
+        table.add_row(
+            str(attempt.attempt),
+            escape(change(attempt)),
+            _outcome(attempt),
+            "" if skill is None else f"{skill:.3g}",
+            f"{attempt.seconds:.1f}",
+        )
+    return table
+
+
+def _outcome(attempt: Attempt) -> Text:
+    if attempt.failure is None:
+        style = "green" if attempt.status == "passed" else "yellow"
+        return Text(attempt.status, style=style)
+    failure = attempt.failure
+    where = "" if failure.phase is None else f" at {failure.phase}"
+    what = "" if failure.check == "crashed" else f" {failure.check}"
+    text = Text(f"{attempt.status}{where}:{what}", style="red")
+    return text.append(f"\n{failure.reason}", style="not bold default")
+
+
+def _closing(run: Run, directory: Path) -> Iterator[str]:
+    if run.accepted_attempt is not None:
+        attempt = run.attempts[run.accepted_attempt - 1]
+        yield from _quality(attempt)
+        for name in ("model.keras", "model.weights.h5"):
+            if (directory / name).exists():
+                yield f"Model: {near(directory / name)}"
+        if run.inputs.columns:
+            yield f"It takes the raw columns {', '.join(run.inputs.columns)}, in this order."
+    else:
+        yield f"{run.status}: {run.conclusion}"
+        if run.best_attempt is not None:
+            best = run.attempts[run.best_attempt - 1]
+            checkpoint = directory / "attempts" / f"{best.attempt:03d}" / "checkpoint.keras"
+            if checkpoint.exists():
+                yield f"Best attempt: {best.attempt}, its state is in {near(checkpoint)}"
+    for warning in run.warnings:
+        yield f"warning: {warning}"
+    yield f"Record: {near(directory)}, {run.seconds:.1f} s in all"
+
+
+def _quality(attempt: Attempt) -> Iterator[str]:
+    """The model's loss beside the best constant's, for each output and set of rows."""
+    for check in attempt.phases[-1].checks:
+        outputs = check.measured.get("outputs", ())
+        sets = [("validation", check.measured.get("validation", ())), ("training", outputs)]
+        for rows, entries in sets:
+            for index, entry in enumerate(entries):
+                if "loss" not in entry or entry["loss"] is None:
+                    continue
+                kind = outputs[index]["kind"]
+                unit = "cross-entropy" if kind == "classification" else "mean squared error"
+                name = f" of output {index}" if len(entries) > 1 else ""
+                constant = f"the best constant has {number(entry['constant_loss'])}"
+                yield (
+                    f"{rows.capitalize()}: {unit}{name} {number(entry['loss'])}, {constant} "
+                    f"(skill {entry['skill']:.3g})"
+                )
+
+
+def _shape(shape: Any) -> str:
+    """Shape of a row, or of each of several inputs."""
+    if isinstance(shape, Mapping):
+        return ", ".join(f"{name}: {_shape(each)}" for name, each in shape.items())
+    if any(isinstance(each, tuple) for each in shape):
+        return ", ".join(map(_shape, shape))
+    return " × ".join(map(str, shape))
+
+
+def validated(name: str, found: Prepared) -> RenderableType:
+    """What `validate` found.
+
+    Args:
+        name: the config's name.
+        found: data and model, built and fitted together.
+    """
+    shape = _shape(found.input_shape)
+    held = f", {found.validation_rows} held back for validation" if found.validation_rows else ""
+    watched = ", ".join(found.layers) or "none"
+    lines = [
+        Text.assemble((name, "bold"), " is valid"),
+        Text(f"Data: {found.rows} training rows of {shape}{held}"),
+        Text(f"Model: {found.parameters} weights; activations are watched in: {watched}"),
+        *(Text.assemble(("warning", "yellow"), f": {warning}") for warning in found.warnings),
+    ]
+    return Legible(Group(*lines))
+
+
+def _how(failure: Failure) -> str:
+    if failure.check == "crashed":
+        return "crashed"
+    return f"failed {failure.check} after phase {failure.phase}"
+
+
+def change(attempt: Attempt) -> str:
+    """What is different in an attempt, after the remedy that asked for it."""
+    if attempt.remedy is None:
+        return f"as configured: seed {attempt.settings.seed}"
+    return f"{attempt.remedy}: {_changed(attempt.changed)}"
+
+
+def brief_change(attempt: Attempt, *, seed: bool = False) -> str:
+    """The same for a narrow line.
+
+    Args:
+        attempt: the attempt.
+        seed: tell the seed too, although nearly every remedy changes it.
+    """
+    if attempt.remedy is None:
+        return f"as configured: seed {attempt.settings.seed}" if seed else "as configured"
+    templates = _BRIEF_CHANGES | ({"seed": _CHANGES["seed"]} if seed else {})
+    brief = _changed(attempt.changed, templates)
+    return f"{attempt.remedy}: {brief}" if brief else attempt.remedy
+
+
+def ending(attempt: Attempt) -> str:
+    """How an attempt ended, in a few words."""
+    failure = attempt.failure
+    if failure is None:
+        return attempt.status
+    what = "" if failure.check == "crashed" else f" {failure.check}"
+    where = "" if failure.phase is None else f" at {failure.phase}"
+    return f"{attempt.status}{what}{where}"
+
+
+def _changed(
+    changed: Mapping[str, Mapping[str, Any]], templates: Mapping[str, str] = _CHANGES
+) -> str:
+    parts = []
+    for name, template in templates.items():
+        if name not in changed:
+            continue
+        value = changed[name]["to"]
+        if value is None:
+            parts.append(f"{name} taken back")
+        else:
+            parts.append(template.format(f"{value:g}" if isinstance(value, float) else value))
+    return ", ".join(parts)
+
+
+def losses(metrics: Mapping[str, float]) -> str:
+    """Loss and validation loss as one clause."""
+    shown = {name: value for name, value in metrics.items() if name in ("loss", "val_loss")}
+    return " · ".join(f"{name} {number(value)}" for name, value in shown.items())
+
+
+def number(value: float) -> str:
+    """A measured value, to four digits."""
+    return f"{value:.4g}"
+
+
+def near(path: Path) -> str:
+    """The path from the current folder where that is shorter."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

@@ -1,0 +1,174 @@
+"""A made-up run, event by event, for what shows runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from orchestrator.events import (
+    AttemptEnded,
+    AttemptStarted,
+    EpochEnded,
+    Event,
+    Glimpse,
+    LayerShare,
+    ModelBuilt,
+    PhaseEnded,
+    PhaseStarted,
+    Progress,
+    RunEnded,
+    RunStarted,
+    Sign,
+    advance,
+)
+from orchestrator.records import INIT, Check, Failure, Inputs, Phase, Run, Settings
+from orchestrator.schema import Config
+from tests import builders
+
+RUN = "case-20261123-101010-abcd"
+LAYERS = {"dense": (32, 3), "dense_1": (32, 16)}
+"""Names of layers, with their units and how many of them are dead."""
+
+Told = Iterator[tuple[Event | Sign, Run]]
+
+
+def config(**sections: Any) -> Config:
+    return builders.config(
+        **{
+            "data": {"train": {"npz": "rows.npz"}, "validation": {"fraction": 0.2}},
+            "phases": [{"name": "warmup", "epochs": 2}, {"name": "main", "epochs": 8}],
+        }
+        | sections
+    )
+
+
+def told(events: Sequence[Event | Sign]) -> Told:
+    """The events, each with the run after it."""
+    run = Run(run="")
+    for event in events:
+        if not isinstance(event, Sign):
+            run = advance(run, event, elapsed=0.0)
+        yield event, run
+
+
+def checks(
+    layers: dict[str, tuple[int, int]], *, fails: str | None = None, skill: float = 0.5
+) -> tuple[Check, ...]:
+    entries = [
+        {"layer": name, "activation": "relu", "units": units, "rows": 1202, "dead": dead}
+        for name, (units, dead) in layers.items()
+    ]
+    measured = {
+        "finite": {},
+        "dead_neurons": {"exact": True, "layers": entries},
+        "prediction_variance": {"outputs": [{"output": 0, "kind": "regression", "skill": skill}]},
+    }
+    return tuple(
+        Check(
+            check=name,
+            verdict="fail" if name == fails else "pass",
+            reason=f"what {name} says",
+            measured=found,
+        )
+        for name, found in measured.items()
+    )
+
+
+def phase(
+    number: int,
+    name: str,
+    losses: Sequence[float],
+    *,
+    layers: dict[str, tuple[int, int]],
+    epochs: int | None = None,
+    first: int = 1,
+    fails: str | None = None,
+) -> Iterator[Event | Sign]:
+    """A phase of an attempt; without losses it is `init`."""
+    if losses:
+        planned = len(losses) if epochs is None else epochs
+        yield PhaseStarted(attempt=number, phase=name, epochs=planned, learning_rate=0.01)
+    for index, loss in enumerate(losses):
+        yield Progress(step=1, steps=4)
+        yield EpochEnded(
+            attempt=number,
+            phase=name,
+            epoch=first + index,
+            learning_rate=0.01,
+            metrics={"loss": loss, "val_loss": loss * 1.1},
+        )
+        seen = (LayerShare(layer=each, units=u, dead=d) for each, (u, d) in layers.items())
+        yield Glimpse(rows=256, layers=tuple(seen))
+    metrics = {"loss": losses[-1], "val_loss": losses[-1] * 1.1} if losses else {}
+    done = Phase(
+        phase=name,
+        epochs=len(losses),
+        seconds=1.5,
+        metrics=metrics,
+        checks=checks(layers, fails=fails),
+    )
+    yield PhaseEnded(attempt=number, phase=done)
+
+
+def started(number: int) -> AttemptStarted:
+    if number == 1:
+        return AttemptStarted(
+            attempt=1, settings=Settings(seed=7), remedy=None, cause=None, changed={},
+            passed_over=(),
+        )  # fmt: skip
+    cause = Failure(check="dead_neurons", phase="warmup", reason="what dead_neurons says")
+    changed = {
+        "learning_rate_cap": {"from": None, "to": 0.05},
+        "seed": {"from": 7, "to": 2839049726},
+    }
+    return AttemptStarted(
+        attempt=number,
+        settings=Settings(seed=2839049726, learning_rate_cap=0.05),
+        remedy="lower_learning_rate",
+        cause=cause,
+        changed=changed,
+        passed_over=(),
+    )
+
+
+def story(
+    *,
+    attempts: int = 2,
+    layers: dict[str, tuple[int, int]] | None = None,
+    loss: float = math.nan,
+    passes: bool = True,
+) -> list[Event | Sign]:
+    """A run whose attempts fail after the warmup, but for the last."""
+    layers = LAYERS if layers is None else layers
+    events: list[Event | Sign] = [
+        RunStarted(run=RUN, started="2026-11-23T10:10:10Z", inputs=Inputs(), fingerprint=None)
+    ]
+    for number in range(1, attempts + 1):
+        last = passes and number == attempts
+        events += [started(number), ModelBuilt(attempt=number, parameters=5, obstacles={})]
+        events += phase(number, INIT, [], layers=layers)
+        fails = None if last else "dead_neurons"
+        events += phase(number, "warmup", [2e4, loss], layers=layers, fails=fails)
+        if last:
+            losses = [400.0, 90.0, 40.0, 20.0, 19.0, 18.5, 18.25, 17.25]
+            events += phase(number, "main", losses, layers=layers, first=3)
+        failure = Failure(check="dead_neurons", phase="warmup", reason="what dead_neurons says")
+        events.append(
+            AttemptEnded(
+                attempt=number,
+                status="passed" if last else "failed",
+                failure=None if last else failure,
+                seconds=20.5,
+            )
+        )
+    events.append(
+        RunEnded(
+            status="passed" if passes else "exhausted",
+            accepted_attempt=attempts if passes else None,
+            best_attempt=attempts,
+            conclusion="attempt 2 passed" if passes else "the policy has no rung left",
+            exit_code=0 if passes else 3,
+        )
+    )
+    return events

@@ -1,0 +1,147 @@
+"""Curves and bars, at their edges and for any values."""
+
+import io
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from orchestrator.charts import (
+    SPINNER,
+    Legible,
+    aligned,
+    bar,
+    clean,
+    crop,
+    is_logarithmic,
+    sparkline,
+)
+from tests.builders import LAW
+
+
+@pytest.mark.parametrize(
+    ("values", "curve"),
+    [
+        ([], ""),
+        ([3.0], "▁"),
+        ([2.0, 2.0, 2.0], "▁▁▁"),
+        ([0.0, 7.0], "▁█"),
+        ([8, 7, 6, 5, 4, 3, 2, 1], "█▇▆▅▄▃▂▁"),
+        ([-1.0, 0.0, 1.0], "▁▅█"),
+        ([math.nan], "×"),
+        ([1.0, math.nan, 2.0, math.inf, -math.inf], "▁×█××"),
+        # Spans of more than two orders of magnitude: equal factors are equal steps.
+        ([1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1.0], "█▇▆▅▄▃▂▁"),
+        ([1e6, 1e3, math.nan, 1.0], "█▅×▁"),
+        ([100.0, 50.0, 1.0], "█▄▁"),
+        ([101.0, 10.0, 1.0], "█▄▁"),
+        # No logarithm of zero.
+        ([1e6, 1.0, 0.0], "█▁▁"),
+        ([1e308, -1e308], "█▁"),
+        ([0.0, 5e-324], "▁▁"),
+    ],
+)
+def test_sparkline(values: list[float], curve: str) -> None:
+    assert sparkline(values, 20) == curve
+
+
+def test_a_long_curve_is_shortened_by_its_plan() -> None:
+    values = [float(value) for value in range(100)]
+    assert len(sparkline(values, 25)) == 25
+    assert len(sparkline(values[:50], 25, planned=100)) == 13
+    assert sparkline(values, 8) == "▁▂▃▄▅▆▇█"
+    assert sparkline([1.0, math.nan, 1.0, 2.0], 2) == "×▁"
+
+
+VALUES = st.lists(st.floats(), max_size=60)
+
+
+@LAW
+@given(VALUES, st.integers(-1, 40), st.integers(0, 200))
+def test_a_curve_is_never_too_wide(values: list[float], width: int, planned: int) -> None:
+    curve = sparkline(values, width, planned)
+    assert cell_len(curve) <= max(width, 0)
+    assert set(curve) <= set("▁▂▃▄▅▆▇█×")
+    if width >= max(len(values), planned):
+        assert len(curve) == len(values)
+        marks = [character == "×" for character in curve]
+        assert marks == [not math.isfinite(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([], False), ([1.0, 100.0], False), ([1.0, 100.1], True), ([0.0, 1e9], False),
+     ([math.nan], False), ([math.inf, 1.0], False)],
+)  # fmt: skip
+def test_is_logarithmic(values: list[float], expected: bool) -> None:
+    assert is_logarithmic(values) is expected
+
+
+@LAW
+@given(st.integers(0, 1000), st.integers(1, 1000), st.integers(2, 60))
+def test_only_nothing_is_an_empty_bar_and_only_all_a_full_one(
+    part: int, whole: int, width: int
+) -> None:
+    part = min(part, whole)
+    filled = bar(part, whole, width)
+    assert 0 <= filled <= width
+    if width > 1:
+        assert (filled == 0) == (part == 0)
+        assert (filled == width) == (part == whole)
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "width", "filled"),
+    [(0, 0, 10, 0), (1, 1, 0, 0), (1, 2, 10, 5), (31, 32, 10, 9), (1, 1000, 10, 1), (3, 2, 4, 4)],
+)
+def test_bar(part: int, whole: int, width: int, filled: int) -> None:
+    assert bar(part, whole, width) == filled
+
+
+@LAW
+@given(st.text(max_size=40), st.integers(0, 30), st.booleans())
+def test_cropped_text_fits(text: str, width: int, left: bool) -> None:
+    text = clean(text)
+    cropped = crop(text, width, left=left)
+    assert cell_len(cropped) <= width
+    assert cropped == text or "…" in cropped or width == 0
+
+
+def test_a_name_is_cropped_where_names_are_alike() -> None:
+    assert crop("model/stage4/block2/relu", 12, left=True) == "…block2/relu"
+    assert crop("model/stage4/block2/relu", 12) == "model/stage…"
+
+
+def test_text_cannot_move_the_cursor() -> None:
+    assert clean("a\r\nb\x1b[2Jc\td") == "a b?[2Jc d"
+
+
+@LAW
+@given(
+    st.lists(st.lists(st.text(max_size=30).map(clean), min_size=3, max_size=3), max_size=5),
+    st.integers(1, 60),
+    st.integers(0, 2),
+)
+def test_aligned_rows_fit(rows: list[list[str]], width: int, flexible: int) -> None:
+    cells = [[Text(cell) for cell in row] for row in rows]
+    lines = aligned(cells, width, flexible=flexible)
+    assert len(lines) == len(rows)
+    assert all(line.cell_len <= width for line in lines)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_every_picture_has_one_in_ascii(encoding: str) -> None:
+    binary = io.BytesIO()
+    pictures = f"▁▂▃▄▅▆▇█×░━─·…–{SPINNER}≤ 3"
+    with io.TextIOWrapper(binary, encoding=encoding) as stream:
+        Console(file=stream, width=80).print(Legible(Text(pictures)))
+        stream.flush()
+        shown = binary.getvalue().decode(encoding).rstrip("\n")
+    assert len(shown) == len(pictures)
+    assert (shown == pictures) == (encoding == "utf-8")
+    assert shown.isascii() == (encoding != "utf-8")
+    assert shown.endswith("≤ 3" if encoding == "utf-8" else "<=3")

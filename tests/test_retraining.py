@@ -1,0 +1,210 @@
+"""`retrain` from a program: in processes of its own, and in the caller's where it must be."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import orchestrator
+from orchestrator import config as configs
+from orchestrator import given, retraining
+from orchestrator.errors import InvalidError, NotSentError
+
+X = np.random.default_rng(0).normal(size=(96, 2))
+Y = 3.0 * X.sum(axis=1)
+PHASES = [{"name": "main", "epochs": 3}]
+COMPILE = {"optimizer": {"Adam": {"learning_rate": 0.03}}, "loss": "mse"}
+
+
+def network(activation: Any = "relu") -> keras.Model:
+    hidden = keras.layers.Dense(8, activation=activation)
+    return keras.Sequential([keras.Input((2,)), hidden, keras.layers.Dense(1)])
+
+
+def test_a_closure_trains_in_a_process_of_its_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    width = 6
+
+    def closure(activation: Any = "relu") -> keras.Model:
+        print("built in a worker")  # noqa: T201 - goes to the attempt's log
+        hidden = keras.layers.Dense(
+            width,
+            activation=activation,
+            # Born dead with relu: below zero on every row.
+            kernel_initializer="zeros",
+            bias_initializer=keras.initializers.Constant(-1.0),
+        )
+        return keras.Sequential([keras.Input((2,)), hidden, keras.layers.Dense(1)])
+
+    compiled = {"optimizer": keras.optimizers.Adam(0.03), "loss": keras.losses.Huber(delta=2.0)}
+    model, record = orchestrator.retrain(
+        closure,
+        X * 100 + 7,
+        Y,
+        phases=PHASES,
+        compile=compiled,
+        restart={"policy": ["leaky_relu"]},
+        validation=0.25,
+        standardize=True,
+        runs_dir=tmp_path,
+        quiet=True,
+    )
+    (directory,) = tmp_path.iterdir()
+    assert record == json.loads((directory / "run.json").read_text())
+    assert record["status"] == "passed"
+    assert [attempt["remedy"] for attempt in record["attempts"]] == [None, "leaky_relu"]
+    assert record["attempts"][0]["failure"]["phase"] == "init"
+    assert "built in a worker" in (directory / "attempts" / "001" / "log.txt").read_text()
+    assert "built in a worker" not in capfd.readouterr().out
+
+    assert model.layers[-1].layers[-2].activation is keras.activations.leaky_relu
+    assert model.loss.delta == 2.0
+    mean = np.asarray(record["inputs"]["standardization"][""]["mean"])
+    np.testing.assert_allclose(mean, (X * 100 + 7).mean(axis=0), atol=10)
+    assert np.ptp(model.predict(X * 100 + 7, verbose=0)) > 0
+
+    with pytest.raises(InvalidError, match="model.given: what retrain.. was given in Python is"):
+        configs.load(directory / "resolved.yaml")
+
+
+def test_what_cannot_be_sent_trains_here_with_a_note(tmp_path: Path) -> None:
+    lock = threading.Lock()
+    threads = []
+
+    def closure() -> keras.Model:
+        with lock:
+            threads.append(threading.current_thread())
+            return network()
+
+    model, record = orchestrator.retrain(
+        closure, {"": X}[""], Y, phases=PHASES, compile=COMPILE, runs_dir=tmp_path, quiet=True
+    )
+    assert record["status"] == "passed"
+    (warning,) = record["warnings"]
+    assert warning.startswith("the attempts train in this process: TypeError: cannot pickle")
+    assert set(threads) == {threading.main_thread()}
+    (directory,) = tmp_path.iterdir()
+    np.testing.assert_array_equal(
+        model.predict(X, verbose=0),
+        keras.saving.load_model(directory / "model.keras").predict(X, verbose=0),
+    )
+
+
+def test_a_model_that_keras_cannot_load_comes_back_by_its_weights(tmp_path: Path) -> None:
+    class Plain(keras.Model):
+        """Not registered, and without get_config."""
+
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.hidden = keras.layers.Dense(width, activation="relu")
+            self.head = keras.layers.Dense(1)
+
+        def call(self, inputs: Any) -> Any:
+            return self.head(self.hidden(inputs))
+
+    lock = threading.Lock()
+
+    def closure() -> keras.Model:
+        with lock:
+            return Plain(8)
+
+    model, record = orchestrator.retrain(
+        closure,
+        X * 50,
+        Y,
+        phases=PHASES,
+        compile=COMPILE,
+        standardize=True,
+        runs_dir=tmp_path,
+        quiet=True,
+    )
+    (directory,) = tmp_path.iterdir()
+    assert (directory / "model.weights.h5").exists()
+    assert not (directory / "model.keras").exists()
+    assert any("class Plain lacks" in warning for warning in record["warnings"])
+    loss = float(np.mean((model.predict(X * 50, verbose=0)[:, 0] - Y) ** 2))
+    measured = record["attempts"][0]["phases"][-1]["checks"][-1]["measured"]["outputs"][0]
+    assert loss == pytest.approx(measured["loss"], rel=1e-4)
+
+
+def test_no_model_when_no_attempt_passes(tmp_path: Path) -> None:
+    lock = threading.Lock()
+
+    def dead() -> keras.Model:
+        with lock:
+            zeros = {"kernel_initializer": "zeros", "bias_initializer": "zeros"}
+            hidden = keras.layers.Dense(3, activation="relu", **zeros)
+            return keras.Sequential([keras.Input((2,)), hidden, keras.layers.Dense(1)])
+
+    model, record = orchestrator.retrain(
+        dead,
+        X,
+        Y,
+        phases=PHASES,
+        compile=COMPILE,
+        restart={"policy": [], "max_attempts": 1},
+        runs_dir=tmp_path,
+        quiet=True,
+    )
+    assert model is None
+    assert record["status"] == "exhausted"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"phases": [{"name": "main", "epoch": 3}]},
+         r"retrain\(…\): phases.0.epoch: unknown key 'epoch'; did you mean 'epochs'"),
+        ({"batch_siz": 3}, "unknown key 'batch_siz'; did you mean 'batch_size'"),
+        ({"y": None}, "expected targets y, received None"),
+        ({"compile": {"loss": lambda y, p: p}}, "compile.loss: expected a name or an object of"),
+        ({"validation": 2.0}, "data.validation.fraction: expected less than 1"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_told_like_a_configs(
+    tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    wanted = {"y": Y, "phases": PHASES, "compile": COMPILE, **arguments}
+    with pytest.raises(InvalidError, match=message):
+        orchestrator.retrain(network, X, runs_dir=tmp_path, **wanted)
+    assert not list(tmp_path.iterdir())
+
+
+def test_objects_of_keras_become_what_a_config_says() -> None:
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.25)
+    found = retraining.plain({"optimizer": keras.optimizers.SGD(schedule)}, ())
+    described = found["optimizer"]["SGD"]["learning_rate"]["ExponentialDecay"]
+    assert described["initial_learning_rate"] == 0.5
+    assert retraining.plain([np.float32(0.5), ("mae",), None], ()) == [0.5, ["mae"], None]
+
+
+def test_arrays_are_sent_through_files_and_mapped_ones_stay_where_they_are(tmp_path: Path) -> None:
+    np.save(tmp_path / "big.npy", X)
+    mapped = np.load(tmp_path / "big.npy", mmap_mode="r")
+    whole = given.Given(build=network, train=({"a": X, "b": mapped}, Y, None), validation=None)
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    sent = given.send(whole, folder)
+    x, y, weight = sent.rows("train")
+    np.testing.assert_array_equal(x["a"], X)
+    np.testing.assert_array_equal(x["b"], X)
+    np.testing.assert_array_equal(y, Y)
+    assert weight is None
+    assert isinstance(x["b"], np.memmap)
+    assert Path(x["b"].filename) == tmp_path / "big.npy"
+    assert len(list(folder.iterdir())) == 2
+
+    part = given.Given(build=network, train=(mapped[10:20], Y[10:20], None), validation=None)
+    x, _, _ = given.send(part, folder).rows("train")
+    np.testing.assert_array_equal(x, X[10:20])
+
+
+def test_a_function_that_cannot_be_made_again_is_not_sent(tmp_path: Path) -> None:
+    broken = given.Sent(function=b"not a pickle", parts={})
+    with pytest.raises(NotSentError, match="UnpicklingError"):
+        broken.build  # noqa: B018 - reading it raises
