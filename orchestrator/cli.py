@@ -251,8 +251,9 @@ def validate(
 
 
 @cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Makes no difference: it is JSON always.")
 @click.option("--debug", is_flag=True, help="Show where in the code an error came up.")
-def schema(debug: bool) -> int:
+def schema(as_json: bool, debug: bool) -> int:
     r"""Print the JSON schema of configs, with which editors complete and check them.
 
     Save it beside the configs as orchestrate.schema.json, and put this line on top of each:

@@ -248,10 +248,11 @@ def test_some_problems_are_the_loaders_alone(assignment: str, message: str) -> N
 
 
 def sections(section: Any = schema.Config) -> Iterator[type[schema.Section]]:
-    """Every section that a config may hold, itself included."""
+    """Every section that a config may hold, itself included; `retrain` alone makes the others."""
     for inner in typing.get_args(section):
         yield from sections(inner)
-    if isinstance(section, type) and issubclass(section, schema.Section):
+    given = (schema.GivenSource, schema.GivenModel)
+    if isinstance(section, type) and issubclass(section, schema.Section) and section not in given:
         yield section
         for field in section.model_fields.values():
             yield from sections(field.annotation)

@@ -63,7 +63,7 @@ def test_a_closure_trains_in_a_process_of_its_own(
     assert "built in a worker" not in capfd.readouterr().out
 
     assert model.layers[-1].layers[-2].activation is keras.activations.leaky_relu
-    assert model.loss.delta == 2.0
+    assert model.loss.get_config()["delta"] == 2.0
     mean = np.asarray(record["inputs"]["standardization"][""]["mean"])
     np.testing.assert_allclose(mean, (X * 100 + 7).mean(axis=0), atol=10)
     assert np.ptp(model.predict(X * 100 + 7, verbose=0)) > 0
