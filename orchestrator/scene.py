@@ -47,8 +47,11 @@ class Scene:
     """When the present epoch began."""
     durations: tuple[float, ...] = ()
     """Seconds of the latest epochs, also of earlier attempts: the rows are the same."""
+    first_sign: tuple[float, float] | None = None
+    """When the first sign of the present epoch came, and the share of it that was done then."""
     guess: float | None = None
-    """Seconds of an epoch as the steps of the present one suggest."""
+    """Seconds of an epoch as the steps since the first sign suggest: before it, the first epoch has
+    traced the model, which no other does."""
     curves: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     """Each logged value, epoch by epoch over the whole attempt."""
     layers: tuple[LayerShare, ...] = ()
@@ -114,12 +117,16 @@ def advance(scene: Scene, event: Event | Sign, run: Run, now: float) -> Scene:
             return dataclasses.replace(scene, activity="checking the untrained model")
         case PhaseStarted():
             return dataclasses.replace(
-                scene, phase=event, epoch=0, fraction=0.0, epoch_began=now, activity=""
+                scene,
+                phase=event,
+                epoch=0,
+                fraction=0.0,
+                first_sign=None,
+                epoch_began=now,
+                activity="",
             )
         case Progress():
-            fraction = event.step / event.steps
-            guess = (now - scene.epoch_began) / fraction
-            return dataclasses.replace(scene, fraction=fraction, guess=guess)
+            return _after_step(scene, event.step / event.steps, now)
         case EpochEnded():
             return _after_epoch(scene, event, now)
         case Glimpse():
@@ -135,6 +142,13 @@ def advance(scene: Scene, event: Event | Sign, run: Run, now: float) -> Scene:
             return scene
 
 
+def _after_step(scene: Scene, fraction: float, now: float) -> Scene:
+    first_sign = scene.first_sign or (now, fraction)
+    began, done = first_sign
+    guess = (now - began) / (fraction - done) if fraction > done else scene.guess
+    return dataclasses.replace(scene, fraction=fraction, first_sign=first_sign, guess=guess)
+
+
 def _after_epoch(scene: Scene, event: EpochEnded, now: float) -> Scene:
     curves = {name: (*scene.curves.get(name, ()), value) for name, value in event.metrics.items()}
     last = scene.phase is not None and scene.epoch + 1 >= scene.phase.epochs
@@ -142,6 +156,7 @@ def _after_epoch(scene: Scene, event: EpochEnded, now: float) -> Scene:
         scene,
         epoch=scene.epoch + 1,
         fraction=0.0,
+        first_sign=None,
         epoch_began=now,
         durations=(*scene.durations, now - scene.epoch_began)[-_RECENT:],
         curves=curves,
