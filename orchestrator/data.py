@@ -494,18 +494,19 @@ def _wrong_weights(weight: Array, name: str, key: str) -> Iterator[Problem]:
         yield Problem(file=name, key=key, message="expected weights above 0, received only zeros")
 
 
-def _non_finite(array: Array, start: int = 0) -> str:
+def _non_finite(array: Array) -> str:
     """A clause on the first value that float32 cannot hold, or an empty text."""
     if array.dtype.kind != "f":
         return ""
-    for begin in range(0, array.shape[0], rows.PIECE):
-        part = np.asarray(array[begin : begin + rows.PIECE])
+    size = rows.piece(array)
+    for begin in range(0, array.shape[0], size):
+        part = np.asarray(array[begin : begin + size])
         bad = np.argwhere(tables.beyond_float32(part))
         if len(bad):
             row, *column = (int(index) for index in bad[0])
             place = f", column {', '.join(map(str, column))}" if column else ""
             value = part[tuple(bad[0])]
-            where = f"row {start + begin + row}{place} (from 0)"
+            where = f"row {begin + row}{place} (from 0)"
             return f"{where}: expected a finite float32 number, received {value}"
     return ""
 

@@ -22,7 +22,10 @@ Batch = tuple[Tree, Tree, Array | None]
 """Inputs, targets and sample weights of the same rows; weights are None where there are none."""
 
 PIECE = 65_536
-"""Rows that are looked at together, so that memory stays bounded."""
+"""Rows that are looked at together at most."""
+
+PIECE_BYTES = 2**26
+"""Size of what is looked at together, so that memory stays bounded however large a row is."""
 
 _KERAS_EPSILON = 1e-7
 """`keras.config.epsilon()`: `Normalization` divides by no less than this."""
@@ -110,8 +113,9 @@ class Rows:
             None if self.weight is None else self.weight[indices],
         )
 
-    def raw(self, size: int = PIECE) -> Iterator[Batch]:
+    def raw(self, size: int | None = None) -> Iterator[Batch]:
         """All rows in order, as they were read."""
+        size = size or piece(self.x)
         for start in range(0, len(self), size):
             yield self.pick(slice(start, start + size))
 
@@ -174,7 +178,7 @@ class Stream:
         """Number of rows."""
         return self.rows if self.chosen is None else len(self.chosen)
 
-    def raw(self, size: int = PIECE) -> Iterator[Batch]:
+    def raw(self, size: int | None = None) -> Iterator[Batch]:
         """All rows as the user's code gives them, in batches of its own size."""
         position = 0
         for batch in self.source():
@@ -209,6 +213,12 @@ AnyRows = Rows | Stream
 def num_rows(tree: Tree) -> int:
     """Number of rows of a tree's arrays."""
     return int(optree.tree_leaves(tree)[0].shape[0])
+
+
+def piece(tree: Tree) -> int:
+    """How many rows of a tree's arrays are looked at together."""
+    num_bytes = sum(int(array.nbytes) for array in optree.tree_leaves(tree))
+    return max(min(PIECE, PIECE_BYTES * num_rows(tree) // max(num_bytes, 1)), 1)
 
 
 def select(batch: Batch, indices: Array | slice) -> Batch:
