@@ -24,7 +24,7 @@ Batch = tuple[Tree, Tree, Array | None]
 PIECE = 65_536
 """Rows that are looked at together at most."""
 
-PIECE_BYTES = 2**26
+PIECE_BYTES = 2**24
 """Size of what is looked at together, so that memory stays bounded however large a row is."""
 
 _KERAS_EPSILON = 1e-7
@@ -244,7 +244,8 @@ def ready(batch: Batch, scalings: Scalings) -> Batch:
 
 def number(array: Array) -> Array:
     """The array in a type that Keras computes in: floats and truth values as float32."""
-    return array.astype(np.float32, copy=False) if array.dtype.kind in "fb" else array
+    kind = np.float32 if array.dtype.kind in "fb" else array.dtype.newbyteorder("=")
+    return array.astype(kind, copy=False)
 
 
 def fingerprint(parts: Sequence[AnyRows], extra: str = "") -> str:
@@ -349,7 +350,8 @@ def _means(
         for path, array in leaves(x):
             if path in sums:
                 # The saved model takes float32, so the statistics are those of float32 values.
-                values = array.astype(np.float32).astype(np.float64).reshape(-1, array.shape[-1])
+                values = array.astype(np.float32, copy=False).astype(np.float64)
+                values = values.reshape(-1, array.shape[-1])
                 total, count = sums[path]
                 total = total + function(path, values).sum(axis=0)
                 sums[path] = (total, count + len(values))
