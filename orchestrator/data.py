@@ -145,7 +145,7 @@ def _indices(array: Array, known: tuple[str, ...], role: str, config: Config) ->
     unseen = np.flatnonzero((np.asarray(known)[places] != texts).reshape(len(texts), -1).any(1))
     if len(unseen):
         row = int(unseen[0])
-        message = f"row {row} (from 0): the class {texts[row]!r} is not in the training rows"
+        message = f"row {row} (from 0): the class {str(texts[row])!r} is not in the training rows"
         raise InvalidError([config.problem(("data", role), message, "train on such rows too")])
     return places.astype(np.int64)
 
@@ -155,8 +155,10 @@ def _check_alike(train: AnyRows, held: AnyRows, config: Config) -> None:
         found = [(path, array.shape[1:]) for path, array in rows.leaves(tree)]
         return ", ".join(f"{path}: {shape}" if path else str(shape) for path, shape in found)
 
+    named = train.columns and held.columns
+    columns = [", ".join(part.columns if named else ()) for part in (train, held)]
     pairs = [
-        ("the columns", ", ".join(train.columns), ", ".join(held.columns)),
+        ("the columns", *columns),
         ("inputs of shape", shapes(train.first(1)[0]), shapes(held.first(1)[0])),
         ("targets of shape", shapes(train.y), shapes(held.y)),
     ]
@@ -278,7 +280,7 @@ def _member(archive: Any, key: str, name: str) -> Any:
         return _unreadable(error, name, key)
 
 
-def _unreadable(error: Exception, name: str, key: str | None) -> Problem:
+def _unreadable(error: Exception, name: str, key: str) -> Problem:
     if "allow_pickle" in str(error):
         message, hint = "expected an array of numbers, received Python objects", "set its dtype"
         return Problem(file=name, key=key, message=message, hint=hint)
@@ -308,8 +310,8 @@ def read_npy(source: NpySource, config: Config) -> Rows:
             arrays[role] = np.load(
                 config.path(name), mmap_mode="r" if role == "x" else None, allow_pickle=False
             )
-        except (OSError, ValueError, EOFError) as error:
-            problems.append(_unreadable(error, name, None))
+        except Exception as error:  # noqa: BLE001 - as of an archive
+            problems.append(_unreadable_npy(error, name))
             continue
         if not isinstance(arrays[role], np.ndarray):
             message = "expected an .npy file, received an archive"
@@ -317,6 +319,16 @@ def read_npy(source: NpySource, config: Config) -> Rows:
     if problems:
         raise InvalidError(problems)
     return checked(arrays["x"], arrays["y"], arrays.get("weight"), source.npy, names)
+
+
+def _unreadable_npy(error: Exception, name: str) -> Problem:
+    if "Python objects" in str(error) or "Object arrays" in str(error):
+        message, hint = "expected an array of numbers, received Python objects", "set its dtype"
+        return Problem(file=name, message=message, hint=hint)
+    if isinstance(error, OSError) and error.strerror:
+        return Problem(file=name, message=f"cannot be read: {error.strerror}")
+    message = "cannot be read as an .npy file, received another kind of file, or a part of one"
+    return Problem(file=name, message=message, hint="save it with numpy.save")
 
 
 def read_callable(source: CallableSource, config: Config, part: str) -> AnyRows:
@@ -349,11 +361,8 @@ def read_callable(source: CallableSource, config: Config, part: str) -> AnyRows:
     if inspect.isgenerator(result):
         return _read_stream(lambda: _blamed_batches(call(), name), name)
     if not isinstance(result, tuple) or len(result) not in (2, 3):
-        received = type(result).__name__
-        if isinstance(result, tuple):
-            received = f"a tuple of {len(result)}"
         expected = "a tuple (x, y) or (x, y, sample_weight), a tf.data.Dataset or a generator"
-        raise invalid(name, f"expected it to return {expected}, received {received}")
+        raise invalid(name, f"expected it to return {expected}, received {_kind(result)}")
     return from_values(*result, name=name)
 
 
@@ -370,7 +379,12 @@ def is_dataset(value: Any) -> bool:
     return hasattr(value, "as_numpy_iterator") and hasattr(value, "element_spec")
 
 
-def from_values(x: Any, y: Any, weight: Any = None, *, name: str) -> Rows:
+def _kind(value: Any) -> str:
+    """What a value is called in messages."""
+    return f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
+
+
+def from_values(x: Any, y: Any, weight: Any = None, *, name: str, whole: bool = True) -> Rows:
     """Rows from arrays, or what becomes one, and trees of them.
 
     Args:
@@ -378,6 +392,7 @@ def from_values(x: Any, y: Any, weight: Any = None, *, name: str) -> Rows:
         y: targets.
         weight: weight of each row, or None.
         name: how to call them in messages.
+        whole: whether these are all rows, and not a batch of them.
 
     Returns:
         The rows.
@@ -386,7 +401,7 @@ def from_values(x: Any, y: Any, weight: Any = None, *, name: str) -> Rows:
         InvalidError: they are not arrays of numbers, do not fit or are not finite.
     """
     names = {"x": "x", "y": "y", "weight": "sample_weight"}
-    return checked(*converted(x, y, weight, name=name), name, names)
+    return checked(*converted(x, y, weight, name=name), name, names, whole=whole)
 
 
 def converted(x: Any, y: Any, weight: Any = None, *, name: str) -> Batch:
@@ -401,13 +416,29 @@ def converted(x: Any, y: Any, weight: Any = None, *, name: str) -> Batch:
     Raises:
         InvalidError: NumPy makes no array of them.
     """
-    targets = _arrays(y, "y", name)
-    count = len(targets) if isinstance(targets, np.ndarray) and targets.ndim else 0
-    # A list of arrays is a list of rows to NumPy and several inputs to Keras.
-    if isinstance(x, list) and x and all(getattr(each, "shape", ())[:1] == (count,) for each in x):
-        x = tuple(x) if len(x) != count else x
+    count = max(_counts(x) & _counts(y), default=0)
     given = None if weight is None else _array(weight, "sample_weight", name)
-    return _arrays(x, "x", name), targets, given
+    return _arrays(_several(x, count), "x", name), _arrays(_several(y, count), "y", name), given
+
+
+def _counts(value: Any) -> set[int]:
+    """How many rows a value can be taken to have: a list of arrays in one of two ways."""
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, tuple) and value and not np.isscalar(value[0]):
+        return _counts(value[0])
+    if isinstance(value, list | tuple):
+        firsts = {tuple(getattr(each, "shape", ())[:1]) for each in value}
+        return {len(value), *(map(int, firsts.pop()) if len(firsts) == 1 else ())}
+    return {int(length) for length in getattr(value, "shape", ())[:1]}
+
+
+def _several(value: Any, count: int) -> Any:
+    """A list of arrays, which is rows to NumPy, as Keras's several inputs or outputs if it is."""
+    if isinstance(value, list) and value and len(value) != count:
+        if all(tuple(getattr(each, "shape", ())[:1]) == (count,) for each in value):
+            return tuple(value)
+    return value
 
 
 def _arrays(value: Any, role: str, name: str) -> Tree:
@@ -427,7 +458,15 @@ def _array(value: Any, role: str, name: str) -> Array:
         raise invalid(name, f"{message}: {summary(error)}") from error
 
 
-def checked(x: Tree, y: Tree, weight: Array | None, name: str, names: dict[str, str]) -> Rows:
+def checked(
+    x: Tree,
+    y: Tree,
+    weight: Array | None,
+    name: str,
+    names: dict[str, str],
+    *,
+    whole: bool = True,
+) -> Rows:
     """Rows of arrays that fit each other and hold nothing but finite numbers.
 
     Args:
@@ -436,6 +475,7 @@ def checked(x: Tree, y: Tree, weight: Array | None, name: str, names: dict[str, 
         weight: weight of each row, or None.
         name: how to call the file or function in messages.
         names: how to call x, y and weight.
+        whole: whether these are all rows, of which one at least must count.
 
     Returns:
         The rows, arranged as `_arranged` does.
@@ -455,7 +495,7 @@ def checked(x: Tree, y: Tree, weight: Array | None, name: str, names: dict[str, 
             if array.ndim:
                 lengths[key] = array.shape[0]
     if weight is not None and not problems:
-        problems += _wrong_weights(weight, name, names["weight"])
+        problems += _wrong_weights(weight, name, names["weight"], whole=whole)
     if len(set(lengths.values())) > 1:
         first, count = next(iter(lengths.items()))
         other = next(key for key, length in lengths.items() if length != count)
@@ -483,8 +523,9 @@ def _arranged(batch: Batch) -> Batch:
 
 
 def _without_truth(array: Array) -> Array:
-    """Keras and NumPy calculate with numbers, not with truth values."""
-    return array.astype(np.float32) if array.dtype.kind == "b" else array
+    """Keras and NumPy calculate with numbers, not with truth values; mapped ones stay mapped."""
+    mapped = isinstance(array, np.memmap)
+    return array.astype(np.float32) if array.dtype.kind == "b" and not mapped else array
 
 
 def _texts(array: Array) -> Array:
@@ -498,7 +539,7 @@ def _wrong(array: Array, *, texts: bool) -> str:
     """A clause on what is wrong with an array, or an empty text."""
     if texts and array.dtype.kind in "US" and array.ndim == 1 and array.size:
         return ""
-    if array.dtype.kind not in "fiu":
+    if array.dtype.kind not in "fiub":
         return f"expected an array of numbers, received dtype {array.dtype}"
     if array.ndim == 0:
         return "expected one row per sample, received a single number"
@@ -507,7 +548,7 @@ def _wrong(array: Array, *, texts: bool) -> str:
     return _non_finite(array)
 
 
-def _wrong_weights(weight: Array, name: str, key: str) -> Iterator[Problem]:
+def _wrong_weights(weight: Array, name: str, key: str, *, whole: bool) -> Iterator[Problem]:
     if weight.ndim != 1:
         message = f"expected one weight a row, received shape {weight.shape}"
         yield Problem(file=name, key=key, message=message)
@@ -515,22 +556,23 @@ def _wrong_weights(weight: Array, name: str, key: str) -> Iterator[Problem]:
         row = int(np.flatnonzero(weight < 0)[0])
         message = f"row {row} (from 0): expected a weight of at least 0, received {weight[row]:g}"
         yield Problem(file=name, key=key, message=message)
-    elif not weight.any():
+    elif whole and not weight.any():
         yield Problem(file=name, key=key, message="expected weights above 0, received only zeros")
 
 
-def _non_finite(array: Array, start: int = 0) -> str:
+def _non_finite(array: Array) -> str:
     """A clause on the first value that float32 cannot hold, or an empty text."""
     if array.dtype.kind != "f":
         return ""
-    for begin in range(0, array.shape[0], rows.PIECE):
-        part = np.asarray(array[begin : begin + rows.PIECE])
+    size = rows.piece(array)
+    for begin in range(0, array.shape[0], size):
+        part = np.asarray(array[begin : begin + size])
         bad = np.argwhere(tables.beyond_float32(part))
         if len(bad):
             row, *column = (int(index) for index in bad[0])
             place = f", column {', '.join(map(str, column))}" if column else ""
             value = part[tuple(bad[0])]
-            where = f"row {start + begin + row}{place} (from 0)"
+            where = f"row {begin + row}{place} (from 0)"
             return f"{where}: expected a finite float32 number, received {value}"
     return ""
 
@@ -580,6 +622,11 @@ def _read_stream(source: Callable[[], Iterator[Any]], name: str) -> Stream:
     if not targets:
         raise invalid(name, "expected at least one batch, received none")
     ys, weights = zip(*targets, strict=True)
+    weight = None if weights[0] is None else np.concatenate(weights)
+    if weight is not None:
+        wrong = list(_wrong_weights(weight, name, "sample_weight", whole=True))
+        if wrong:
+            raise InvalidError(wrong)
 
     def batches() -> Iterator[Batch]:
         for value in source():
@@ -588,7 +635,7 @@ def _read_stream(source: Callable[[], Iterator[Any]], name: str) -> Stream:
     return Stream(
         source=batches,
         y=rows.transform(lambda *parts: np.concatenate(parts), *ys),
-        weight=None if weights[0] is None else np.concatenate(weights),
+        weight=weight,
         rows=count,
         length=length,
         digest=f"{count} {digest} {_alike(shapes or [])}".encode(),
@@ -596,17 +643,22 @@ def _read_stream(source: Callable[[], Iterator[Any]], name: str) -> Stream:
 
 
 def _alike(shapes: list[tuple[str, Any]]) -> str:
-    return ", ".join(f"{dtype} {shape}" for _, (shape, dtype) in shapes)
+    """The arrays of a batch, each with its name, type and shape of a row."""
+    told = []
+    for place, (shape, dtype) in shapes:
+        role, _, path = place.partition("/")
+        name = rows.name_of(("x", "y", "sample_weight")[int(role)], path)
+        told.append(f"{name} {dtype} {shape}")
+    return ", ".join(told)
 
 
 def _checked_batch(value: Any, name: str, start: int) -> Batch:
     """One batch with every value checked; rows are counted from the stream's start."""
     if not isinstance(value, tuple | list) or len(value) not in (2, 3):
-        received = type(value).__name__
-        message = f"expected batches (x, y) or (x, y, sample_weight), received {received}"
+        message = f"expected batches (x, y) or (x, y, sample_weight), received {_kind(value)}"
         raise invalid(name, message)
     try:
-        found = from_values(*value, name=name)
+        found = from_values(*value, name=name, whole=False)
     except InvalidError as error:
         place = f"in the batch that begins at row {start}"
         problems = [

@@ -22,7 +22,10 @@ Batch = tuple[Tree, Tree, Array | None]
 """Inputs, targets and sample weights of the same rows; weights are None where there are none."""
 
 PIECE = 65_536
-"""Rows that are looked at together, so that memory stays bounded."""
+"""Rows that are looked at together at most."""
+
+PIECE_BYTES = 2**24
+"""Size of what is looked at together, so that memory stays bounded however large a row is."""
 
 _KERAS_EPSILON = 1e-7
 """`keras.config.epsilon()`: `Normalization` divides by no less than this."""
@@ -120,8 +123,9 @@ class Rows:
             None if self.weight is None else self.weight[indices],
         )
 
-    def raw(self, size: int = PIECE) -> Iterator[Batch]:
+    def raw(self, size: int | None = None) -> Iterator[Batch]:
         """All rows in order, as they were read."""
+        size = size or piece(self.x)
         for start in range(0, len(self), size):
             yield self.pick(slice(start, start + size))
 
@@ -184,7 +188,7 @@ class Stream:
         """Number of rows."""
         return self.rows if self.chosen is None else len(self.chosen)
 
-    def raw(self, size: int = PIECE) -> Iterator[Batch]:
+    def raw(self, size: int | None = None) -> Iterator[Batch]:
         """All rows as the user's code gives them, in batches of its own size."""
         position = 0
         for batch in self.source():
@@ -221,6 +225,12 @@ def num_rows(tree: Tree) -> int:
     return int(optree.tree_leaves(tree)[0].shape[0])
 
 
+def piece(tree: Tree) -> int:
+    """How many rows of a tree's arrays are looked at together."""
+    num_bytes = sum(int(array.nbytes) for array in optree.tree_leaves(tree))
+    return max(min(PIECE, PIECE_BYTES * num_rows(tree) // max(num_bytes, 1)), 1)
+
+
 def select(batch: Batch, indices: Array | slice) -> Batch:
     """Some rows of a batch."""
     x, y, weight = batch
@@ -244,7 +254,8 @@ def ready(batch: Batch, scalings: Scalings) -> Batch:
 
 def number(array: Array) -> Array:
     """The array in a type that Keras computes in: floats and truth values as float32."""
-    return array.astype(np.float32, copy=False) if array.dtype.kind in "fb" else array
+    kind = np.float32 if array.dtype.kind in "fb" else array.dtype.newbyteorder("=")
+    return array.astype(kind, copy=False)
 
 
 def fingerprint(parts: Sequence[AnyRows], extra: str = "") -> str:
@@ -349,7 +360,8 @@ def _means(
         for path, array in leaves(x):
             if path in sums:
                 # The saved model takes float32, so the statistics are those of float32 values.
-                values = array.astype(np.float32).astype(np.float64).reshape(-1, array.shape[-1])
+                values = array.astype(np.float32, copy=False).astype(np.float64)
+                values = values.reshape(-1, array.shape[-1])
                 total, count = sums[path]
                 total = total + function(path, values).sum(axis=0)
                 sums[path] = (total, count + len(values))

@@ -49,7 +49,7 @@ class Table:
     numbers: npt.NDArray[np.int64]
     """Number of each row in the file, counted from 1."""
     lines: npt.NDArray[np.int64] | None
-    """Line of the file on which each row begins; None where the file has none."""
+    """Line of the file on which each row begins; None where no row is to be named by it."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -117,9 +117,11 @@ def encode(table: Table, encoding: Encoding) -> Rows:
         (rows,), or (rows, targets) for a list of them, or a dict of vectors for named outputs.
 
     Raises:
-        InvalidError: a text that the training rows do not have.
+        InvalidError: a text that the training rows do not have, or texts where they have numbers.
     """
-    problems: list[Problem] = []
+    problems = list(_other_kinds(table, encoding))
+    if problems:
+        raise InvalidError(problems)
     parts = []
     for name in table.features:
         values = table.columns[name]
@@ -143,6 +145,18 @@ def encode(table: Table, encoding: Encoding) -> Rows:
         weight=None if weight is None else table.columns[weight],
         columns=table.features,
     )
+
+
+def _other_kinds(table: Table, encoding: Encoding) -> Iterator[Problem]:
+    """Columns of numbers where the training rows have texts, and the other way round."""
+    for name in (*table.features, *target_columns(table.source)):
+        texts = table.columns[name].dtype == object
+        if texts == (name in encoding.categories or name in encoding.classes):
+            continue
+        expected, received = ("numbers", "texts") if texts else ("texts", "numbers")
+        message = f"expected {expected} as in the training rows, received {received}"
+        hint = None if texts else f"read the column as categories with text: [{name}]"
+        yield Problem(file=table.name, key=name, message=message, hint=hint)
 
 
 def _codes(
@@ -259,12 +273,30 @@ def _finished(table: Table, problems: list[tuple[int, Problem]], count: int) -> 
                 "rescale the column" if np.isfinite(values[row]) else "fill it in or drop the row"
             )
             problems.append((int(table.numbers[row]), table.problem(row, name, message, hint)))
+    if not problems and table.source.sample_weight is not None:
+        problems += _wrong_weights(table, table.source.sample_weight)
+        count = len(problems)
     if problems:
         places = {name: place for place, name in enumerate(table.columns)}
         problems.sort(key=lambda item: (item[0], places.get(item[1].key or "", -1)))
         named = [problem for _, problem in problems[:MAX_PROBLEMS]]
         raise InvalidError([*named, *_more(count, table.name)])
     return table
+
+
+def _wrong_weights(table: Table, name: str) -> Iterator[tuple[int, Problem]]:
+    """What is wrong with the sample weights, which are finite by now, with the row's number."""
+    values = table.columns[name]
+    if values.dtype == object:
+        message = "expected numbers as sample weights, received texts"
+        yield 0, Problem(file=table.name, key=name, message=message)
+        return
+    for row in map(int, np.flatnonzero(values < 0)):
+        message = f"expected a weight of at least 0, received {values[row]:g}"
+        yield int(table.numbers[row]), table.problem(row, name, message)
+    if not values.any():
+        message = "expected weights above 0, received only zeros"
+        yield 0, Problem(file=table.name, key=name, message=message)
 
 
 def beyond_float32(array: Array) -> npt.NDArray[np.bool_]:
@@ -341,8 +373,8 @@ def _read_text(text: str, source: CsvSource, name: str) -> Table:
         raise invalid(name, "expected rows of numbers below the header, received none")
     if table is None:
         return _parse_slowly(cells, header, used, source, name)
-    bad = beyond_float32(table).any()
-    places = [line.line for line in lines] if bad else np.zeros(count)
+    weight = None if source.sample_weight is None else table[:, used[source.sample_weight]]
+    bad = beyond_float32(table).any() or (weight is not None and (weight < 0).any())
     return _finished(
         Table(
             name=name,
@@ -350,7 +382,8 @@ def _read_text(text: str, source: CsvSource, name: str) -> Table:
             source=source,
             features=_features(header, source),
             numbers=np.arange(1, count + 1),
-            lines=np.asarray(places, np.int64),
+            # Who reads the lines once more does so only to name them.
+            lines=np.asarray([line.line for line in lines], np.int64) if bad else None,
         ),
         [],
         0,
@@ -488,6 +521,10 @@ def _number(cell: str) -> float | None:
 # ---------------------------------------------------------------------------- parquet files
 
 
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__$")
+"""How pandas calls an index that it saves beside the columns."""
+
+
 def read_parquet(path: Path, source: ParquetSource, *, name: str) -> Table:
     """Read a table from a parquet file.
 
@@ -512,7 +549,7 @@ def read_parquet(path: Path, source: ParquetSource, *, name: str) -> Table:
     with open_file(path, name) as file:
         try:
             opened = parquet.ParquetFile(file)
-            header = list(opened.schema_arrow.names)
+            header = [name for name in opened.schema_arrow.names if not _PANDAS_INDEX.match(name)]
             _check_header(header, source, name, None)
             used = _used(header, source)
             content = opened.read(columns=list(used))
@@ -574,7 +611,8 @@ def _from_arrow(values: Any, *, as_text: bool) -> Array | None:
         return None
     if types.is_boolean(kind):
         values = values.cast(pyarrow.int8())
-    array: Array = values.cast(pyarrow.float64()).fill_null(0.0).to_numpy()
+    # Not safe, or whole numbers beyond 53 bits would be refused rather than rounded.
+    array: Array = values.cast(pyarrow.float64(), safe=False).fill_null(0.0).to_numpy()
     return np.array(array)
 
 

@@ -1,9 +1,13 @@
 """Rows: read to the last value, refused with file, row and column, split and standardised."""
 # ruff: noqa: E501 - messages are quoted whole
 
+import contextlib
+import importlib
 import io
 import pathlib
 import pickle
+import re
+import resource
 import sys
 import warnings
 
@@ -13,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from orchestrator import config, data, rows, schema, tables
+from orchestrator import config, data, rows, schema
 from orchestrator.errors import InvalidError, UserCodeError
 
 BASE = """\
@@ -33,159 +37,6 @@ def load(tmp_path):
         return data.load(config.load(tmp_path / "c.yaml", assignments))
 
     return run
-
-
-def table(tmp_path, text, *, target="y", delimiter=","):
-    path = tmp_path / "t.csv"
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    source = schema.CsvSource(csv="t.csv", target=target, delimiter=delimiter)
-    found = tables.read_csv(path, source, name="t.csv")
-    return tables.encode(found, tables.learn(found))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "x,y\n1,2\n3,4\n",
-        "x,y\n1,2\n3,4",
-        "\ufeffx,y\n1,2\n3,4\n",
-        "x,y\r\n1,2\r\n3,4\r\n",
-        "x,y\r1,2\r3,4\r",
-        "\n  \nx,y\n\n1,2\n \t\n3,4\n\n",
-        ' x , y \n 1 , 2 \n"3",\t4\n',
-        '"x","y"\n"1\n",2\n3,"4.0"\n',
-        "x,y\n1e0,+2\n0.3E1,4.\n",
-    ],
-)
-def test_tables_in_all_their_forms_read_the_same(tmp_path, text):
-    found = table(tmp_path, text)
-    assert found.x.tolist() == [[1.0], [3.0]]
-    assert found.y.tolist() == [2.0, 4.0]
-    assert found.columns == ("x",)
-
-
-def test_the_target_may_stand_anywhere_and_be_quoted(tmp_path):
-    found = table(tmp_path, 'a,"t,1",b\n1,2,3\n', target="t,1")
-    assert (found.columns, found.x.tolist(), found.y.tolist()) == (("a", "b"), [[1, 3]], [2])
-
-
-def test_the_delimiter_may_be_another(tmp_path):
-    assert table(tmp_path, "x\ty\n1\t2\n", delimiter="\t").y.tolist() == [2.0]
-    assert table(tmp_path, "x;y\n1;2\n", delimiter=";").y.tolist() == [2.0]
-
-
-MISSING = "expected a number, the value is missing; fill it in or drop the row"
-
-
-@pytest.mark.parametrize(
-    ("text", "problems"),
-    [
-        ("x,y\n1,2\n,4\n", [f"t.csv:3: x: row 2: {MISSING}"]),
-        ("x,y\n1,2\n3, \n", [f"t.csv:3: y: row 2: {MISSING}"]),
-        ("x,y\n\n,\n", [f"t.csv:3: x: row 1: {MISSING}", f"t.csv:3: y: row 1: {MISSING}"]),
-        ("x,y,\n1,2,\n", [f"t.csv:2: column 3: row 1: {MISSING}"]),
-        ("x,y\nNA,2\n", ["t.csv:2: x: row 1: expected a number, received 'NA'; fill it in or drop the row"]),
-        ("x,y\n1,2\nred,2\n", ["t.csv:3: x: row 2: expected a number, received 'red'; correct it, or read the column as categories with text: [x]"]),
-        ("x,y\n1_000,2\n", ["t.csv:2: x: row 1: expected a number, received '1_000'; write decimals with a point, and no other separators or units"]),
-        ("x,y\n12%,2\n", ["t.csv:2: x: row 1: expected a number, received '12%'; write decimals with a point, and no other separators or units"]),
-        ("x,y\nred,2\n,2\nNA,2\n", ["t.csv:3: x: row 2: expected a text, the value is missing; fill it in or drop the row", "t.csv:4: x: row 3: expected a text, received 'NA'; fill it in or drop the row"]),
-        ("x,y,z\n1,2,3\nnan,b,3\n3,4\n1,2,inf\n", ["t.csv:3: x: row 2: expected a finite float32 number, received nan; fill it in or drop the row", "t.csv:3: y: row 2: expected a number, received 'b'; correct it, or read the column as categories with text: [y]", "t.csv:4: row 3: expected 3 values as in the header, received 2", "t.csv:5: z: row 4: expected a finite float32 number, received inf; fill it in or drop the row"]),
-        ('x,y\n"1,5",2\n', ["t.csv:2: x: row 1: expected a number, received '1,5'; write decimals with a point, and no other separators or units"]),
-        ("x,y\nnan,2\n", ["t.csv:2: x: row 1: expected a finite float32 number, received nan; fill it in or drop the row"]),
-        ("x,y\n\n1,2\n3,-inf\n", ["t.csv:4: y: row 2: expected a finite float32 number, received -inf; fill it in or drop the row"]),
-        ("x,y\n1e39,2\n", ["t.csv:2: x: row 1: expected a finite float32 number, received 1e+39; rescale the column"]),
-        ("x,y\n1,2\n3\n4,5,6\n", ["t.csv:3: row 2: expected 2 values as in the header, received 1", "t.csv:4: row 3: expected 2 values as in the header, received 3"]),
-        ("x,y\n1,2,3\n4,5,6\n", ["t.csv:2: row 1: expected 2 values as in the header, received 3", "t.csv:3: row 2: expected 2 values as in the header, received 3"]),
-        ('x,y\n"1,2\n3,4\n', ["t.csv:2: row 1: expected 2 values as in the header, received 1; a quote may not be closed"]),
-        ('x,y\n"1\n",2\na,3\n', ["t.csv:4: x: row 2: expected a number, received 'a'; correct it, or read the column as categories with text: [x]"]),
-        ('"x\n1",y\n1,2\n3,a\n', ["t.csv:4: y: row 2: expected a number, received 'a'; correct it, or read the column as categories with text: [y]"]),
-        ("x,z\n1,2\n", ["t.csv:1: there is no target column 'y'; expected one of x, z"]),
-        ("\nx,Y\n1,2\n", ["t.csv:2: there is no target column 'y'; did you mean 'Y'?"]),
-        ("x;y\n1;2\n", ["t.csv:1: there is no target column 'y'; the columns look separated by ';': add delimiter: \";\""]),
-        ("x\ty\n1\t2\n", ["t.csv:1: there is no target column 'y'; the columns look separated by '\\t': add delimiter: \"\\t\""]),
-        ("1,2\n3,4\n", ["t.csv:1: there is no target column 'y'; the first line must name the columns, here it has numbers"]),
-        ("x,x,y\n1,2,3\n", ["t.csv:1: x: columns 1 and 2 have the same name 'x'; rename one"]),
-        (",,z\n1,2,3\n", ["t.csv:1: columns 1 and 2 have no name; rename one", "t.csv:1: there is no target column 'y'; expected one of z"]),
-        ("y\n1\n", ["t.csv:1: expected input columns beside the target, found none"]),
-        ("", ["t.csv: expected a header line and rows of numbers, received an empty file"]),
-        ("\n \n", ["t.csv: expected a header line and rows of numbers, received an empty file"]),
-        ("x,y\n", ["t.csv: expected rows of numbers below the header, received none"]),
-        ("x,y\n\n \n", ["t.csv: expected rows of numbers below the header, received none"]),
-        (b"x,y\n1,\xe9\n", ["t.csv:2: expected UTF-8 text, received the byte 0xe9; save the table as UTF-8"]),
-        ('x,y\n"' + "1" * 200_000, ["t.csv: cannot be read as a table: field larger than field limit (131072); a quote may not be closed"]),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_with_a_table_is_named_with_line_and_column(tmp_path, text, problems):
-    with pytest.raises(InvalidError, match=r"t\.csv") as caught:
-        table(tmp_path, text)
-    assert [str(problem) for problem in caught.value.problems] == problems
-
-
-@pytest.mark.parametrize(
-    ("cells", "more"),
-    [("1_0,2_0", "and 50 more like these"), ("nan,inf", "and 50 more like these")],
-)
-def test_only_the_first_problems_of_a_table_are_named_the_rest_counted(tmp_path, cells, more):
-    with pytest.raises(InvalidError, match=more) as caught:
-        table(tmp_path, "x,y\n" + f"{cells}\n" * 30)
-    assert len(caught.value.problems) == 11
-
-
-def test_a_tab_separated_row_of_nothing_is_missing_values_not_a_blank_line(tmp_path):
-    with pytest.raises(InvalidError, match=r"t\.csv:2: x: row 1: .* the value is missing"):
-        table(tmp_path, "x\ty\n\t\n1\t2\n", delimiter="\t")
-
-
-def test_a_table_that_is_gone_or_a_folder_is_named(tmp_path):
-    source = schema.CsvSource(csv="t.csv", target="y")
-    with pytest.raises(InvalidError, match=r"t\.csv: cannot be read: No such file or directory"):
-        tables.read_csv(tmp_path / "t.csv", source, name="t.csv")
-    with pytest.raises(InvalidError, match=r"t\.csv: cannot be read: Is a directory"):
-        tables.read_csv(tmp_path, source, name="t.csv")
-
-
-float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    hnp.arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(2, 5)), elements=float32s),
-    st.sampled_from([",", ";", "\t", "|"]),
-    st.sampled_from(["\n", "\r\n", "\r"]),
-    st.booleans(),
-)
-def test_every_table_of_finite_floats_reads_back_the_same(
-    tmp_path_factory, values, mark, end, quoted
-):
-    names = [f"c{index}" for index in range(values.shape[1])]
-    cell = '"{!r}"'.format if quoted else repr
-    lines = [names, *([cell(float(value)) for value in row] for row in values)]
-    text = end.join(mark.join(line) for line in lines)
-    found = table(tmp_path_factory.getbasetemp(), text, target="c0", delimiter=mark)
-    np.testing.assert_array_equal(found.x, values[:, 1:])
-    np.testing.assert_array_equal(found.y, values[:, 0])
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.text(st.sampled_from('01.e-+,\n\r \t"_naif\x0b'), max_size=40))
-def test_the_fast_parser_agrees_with_the_slow_one_wherever_it_answers(text):
-    fast = tables._parse_fast(text, 0, ",", ["a", "b"])
-    if fast is not None:
-        lines = list(tables._lines(text, ","))
-        source = schema.CsvSource(csv="t.csv", target="b")
-        slow = tables._parse_slowly(lines, ["a", "b"], {"a": 0, "b": 1}, source, "t")
-        np.testing.assert_array_equal(fast, np.stack(list(slow.columns.values()), axis=1))
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.binary(max_size=60))
-def test_arbitrary_bytes_are_a_table_or_refused(tmp_path_factory, content):
-    try:
-        found = table(tmp_path_factory.getbasetemp(), b"x,y\n" + content)
-    except InvalidError as error:
-        assert all(problem.file == "t.csv" for problem in error.problems)
-    else:
-        assert np.isfinite(found.x).all()
 
 
 X = np.arange(6.0).reshape(3, 2)
@@ -290,7 +141,13 @@ def call(tmp_path, monkeypatch, request):
     def run(source, *assignments):
         (tmp_path / f"{module}.py").write_text(f"import numpy as np\n{source}\n")
         (tmp_path / "c.yaml").write_text(BASE.replace("m:f", f"{module}:f"))
-        return data.load(config.load(tmp_path / "c.yaml", assignments))
+        sys.modules.pop(module, None)
+        importlib.invalidate_caches()
+        return data.load(
+            config.load(
+                tmp_path / "c.yaml", [each.replace("m:f", f"{module}:f") for each in assignments]
+            )
+        )
 
     yield run
     sys.modules.pop(module, None)
@@ -488,3 +345,401 @@ def test_truth_values_become_numbers(tmp_path: pathlib.Path) -> None:
     found = data.read_npz(tmp_path / "a.npz", schema.NpzSource(npz="a.npz"), name="a.npz")
     assert (found.x.dtype, found.y.dtype) == (np.float32, np.float32)
     assert found.y.tolist() == [1.0, 0.0]
+
+
+# ------------------------------------------------------------------------------- callables
+
+
+def problems(call, source, *assignments):
+    with pytest.raises(InvalidError, match=r":f|config|c\.yaml|--set") as caught:
+        call(source, *assignments)
+    return [re.sub(r"rows_\d+:", "", str(problem)) for problem in caught.value.problems]
+
+
+def shapes(tree):
+    return {path: array.shape for path, array in rows.leaves(tree)}
+
+
+@pytest.mark.parametrize(
+    ("returned", "x", "y"),
+    [
+        ("X, Y", {"": (4, 2)}, {"": (4,)}),
+        ("X.tolist(), Y.tolist()", {"": (4, 2)}, {"": (4,)}),
+        ("Y, Y", {"": (4, 1)}, {"": (4,)}),
+        ("list(X), list(Y)", {"": (4, 2)}, {"": (4,)}),
+        ("X, X", {"": (4, 2)}, {"": (4, 2)}),
+        ("X, list(X)", {"": (4, 2)}, {"": (4, 2)}),
+        ("{'a': X, 'b': Y}, Y", {"a": (4, 2), "b": (4, 1)}, {"": (4,)}),
+        ("(X, Y), Y", {"0": (4, 2), "1": (4, 1)}, {"": (4,)}),
+        ("[X, Y], Y", {"0": (4, 2), "1": (4, 1)}, {"": (4,)}),
+        ("[X, X], Y", {"0": (4, 2), "1": (4, 2)}, {"": (4,)}),
+        ("[X, X], {'p': Y}", {"0": (4, 2), "1": (4, 2)}, {"p": (4,)}),
+        ("[X, X, X], (Y, X)", {"0": (4, 2), "1": (4, 2), "2": (4, 2)}, {"0": (4,), "1": (4, 2)}),
+        ("X, [Y, X]", {"": (4, 2)}, {"0": (4,), "1": (4, 2)}),
+        ("[X, X], [Y, Y]", {"0": (4, 2), "1": (4, 2)}, {"0": (4,), "1": (4,)}),
+        ("{'a': (X, X)}, {'p': Y, 'q': Y}", {"a/0": (4, 2), "a/1": (4, 2)}, {"p": (4,), "q": (4,)}),
+        ("X, tuple(Y)", {"": (4, 2)}, {"": (4,)}),
+    ],
+)  # fmt: skip
+def test_a_callable_may_return_arrays_lists_dicts_and_tuples(call, returned, x, y):
+    source = f"X = np.arange(8.0).reshape(4, 2)\nY = np.arange(4.0)\ndef f(): return {returned}"
+    found = call(source).train
+    assert (shapes(found.x), shapes(found.y), len(found)) == (x, y, 4)
+    for _, array in rows.leaves((found.x, found.y)):
+        assert np.isin(array, np.arange(8)).all()
+
+
+BOTH = "expected it to return a tuple (x, y) or (x, y, sample_weight), a tf.data.Dataset or a generator"
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("[X, Y]", f"f: {BOTH}, received list"),
+        ("{'x': X, 'y': Y}", f"f: {BOTH}, received dict"),
+        ("(X,)", f"f: {BOTH}, received a tuple of 1"),
+        ("iter([(X, Y)])", f"f: {BOTH}, received list_iterator"),
+        ("{'a': X, 'b': X[:2]}, Y", "f: expected as many targets as inputs, received 4 rows of x.a and 2 of x.b"),
+        ("{'a': X, 'b': 1.0}, Y", "f: x.b: expected one row per sample, received a single number"),
+        ("{}, Y", "f: x: expected an array of numbers, received dtype object"),
+        ("X, None", "f: y: expected an array of numbers, received dtype object"),
+        ("X, {'p': Y, 'q': Y / 0}", "f: y.q: row 0 (from 0): expected a finite float32 number, received nan"),
+        ("(X, {'a': X * 1e300}), Y", "f: x.1.a: row 0, column 1 (from 0): expected a finite float32 number, received 1e+300"),
+        ("X, Y, Y[:3] + 1", "f: expected as many targets as inputs, received 4 rows of x and 3 of sample_weight"),
+        ("X, Y, {'p': Y}", "f: sample_weight: expected an array of numbers, received dtype object"),
+        ("X, Y, Y[:, None]", "f: sample_weight: expected one weight a row, received shape (4, 1)"),
+        ("X, Y, Y - np.inf", "f: sample_weight: row 0 (from 0): expected a finite float32 number, received -inf"),
+        ("X, [['a'], ['b'], ['a'], ['b']]", "f: y: expected an array of numbers, received dtype <U1"),
+    ],
+)  # fmt: skip
+def test_each_array_that_does_not_fit_is_named_with_its_path(call, returned, message):
+    source = f"X = np.arange(8.0).reshape(4, 2)\nY = np.arange(4.0)\ndef f():\n    with np.errstate(all='ignore'): return {returned}"
+    assert problems(call, source) == [message]
+
+
+def test_every_array_that_is_wrong_is_named_at_once(call):
+    assert problems(call, "def f(): return {'a': ['u'], 'b': [np.nan]}, [1j]") == [
+        "f: x.a: expected an array of numbers, received dtype <U1",
+        "f: x.b: row 0, column 0 (from 0): expected a finite float32 number, received nan",
+        "f: y: expected an array of numbers, received dtype complex128",
+    ]
+
+
+def test_numbers_of_another_byte_order_are_made_the_machines_own(call):
+    found = call("def f(): return np.array([[1], [258]], '>i4'), np.array([1, 2], '>i8')").train
+    assert found.x.dtype.isnative
+    assert found.y.dtype.isnative
+    assert found.x.tolist() == [[1], [258]]
+
+
+# ------------------------------------------------------------------------------- text targets
+
+TEXTS = "def f(count=4): return np.arange(8.0).reshape(4, 2)[:count], {}\n"
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        "np.array(['b', 'a', 'c', 'a'])[:count]",
+        "['b', 'a', 'c', 'a'][:count]",
+        "np.array(['b', 'a', 'c', 'a'], object)[:count]",
+        "np.array([b'b', b'a', b'c', b'a'])[:count]",
+    ],
+)
+def test_text_targets_become_indices_of_the_sorted_classes(call, texts):
+    found = call(TEXTS.format(texts))
+    assert (found.train.y.tolist(), found.train.y.dtype) == ([1, 0, 2, 0], np.int64)
+    assert found.encoding.classes == {"y": ("a", "b", "c")}
+
+
+def test_text_targets_of_one_of_several_outputs_are_told_by_its_name(call):
+    source = "def f(): return [[1], [2]], {'kind': ['u', 'd'], 'price': [3.0, 4.0]}"
+    found = call(source)
+    assert (found.train.y["kind"].tolist(), found.train.y["price"].tolist()) == ([1, 0], [3, 4])
+    assert found.encoding.classes == {"kind": ("d", "u")}
+
+
+def test_classes_are_those_of_the_training_rows_and_others_are_named(call):
+    source = TEXTS.format("np.array(['b', 'a', 'z', 'a'])[:count]")
+    held = "data={train: {callable: 'm:f', kwargs: {count: 2}}, validation: {callable: 'm:f', kwargs: {count: %d}}}"
+    assert call(source, held % 1).validation.y.tolist() == [1]
+    (problem,) = problems(call, source, held % 4)
+    assert problem.endswith(
+        "data.validation: row 2 (from 0): the class 'z' is not in the training rows; "
+        "train on such rows too"
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "held", "message"),
+    [
+        ("['a', 'b']", "[0, 1]", "expected texts as targets like the training data, not numbers"),
+        ("[0, 1]", "['a', 'b']", "expected numbers as targets like the training data, not texts"),
+    ],
+)
+def test_targets_of_validation_rows_are_of_the_same_kind(call, train, held, message):
+    source = f"def f(held=False): return [[1], [2]], ({held} if held else {train})"
+    both = "data={train: {callable: 'm:f'}, validation: {callable: 'm:f', kwargs: {held: true}}}"
+    (problem,) = problems(call, source, both)
+    assert problem.endswith(f"data.validation: {message}")
+
+
+# ------------------------------------------------------------------------------- sources mixed
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The same three rows in every kind of file."""
+    (tmp_path / "t.csv").write_text("a,b,y\n0,1,0\n2,3,1\n4,5,2\n")
+    np.savez(tmp_path / "t.npz", x=X, y=Y)
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "y.npy", Y)
+    return {
+        "csv": "{csv: t.csv, target: y}",
+        "npz": "{npz: t.npz}",
+        "npy": "{npy: x.npy, y: y.npy}",
+    }
+
+
+@pytest.mark.parametrize("held", ["csv", "npz", "npy"])
+@pytest.mark.parametrize("train", ["csv", "npz", "npy"])
+def test_validation_rows_may_come_from_another_kind_of_source(load, files, train, held):
+    found = load(f"data={{train: {files[train]}, validation: {files[held]}, standardize: on}}")
+    for one, other in zip(found.train.first(3), found.validation.first(3), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert found.train.first(3)[0].mean() == pytest.approx(0, abs=1e-6)
+
+
+def test_validation_rows_of_other_shapes_are_refused_whatever_they_come_from(load, files, tmp_path):
+    np.savez(tmp_path / "t.npz", x=X[:, :1], y=np.stack([Y, Y], axis=1))
+    with pytest.raises(InvalidError, match=r"expected inputs of shape \(2,\) .* received \(1,\)"):
+        load(f"data={{train: {files['csv']}, validation: {files['npz']}}}")
+    np.savez(tmp_path / "t.npz", x=X, y=np.stack([Y, Y], axis=1))
+    with pytest.raises(InvalidError, match=r"expected targets of shape \(\) .* received \(2,\)"):
+        load(f"data={{train: {files['csv']}, validation: {files['npz']}}}")
+
+
+# ------------------------------------------------------------------------------- mapped files
+
+
+def mapped(tmp_path, **arrays):
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    names = {"y": "y.npy"} | ({"sample_weight": "w.npy"} if "w" in arrays else {})
+    folder = config.Config.model_construct(base=str(tmp_path))
+    return data.read_npy(schema.NpySource(npy="x.npy", **names), folder)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f2", ">f8", "u1", "?", ">i4"])
+def test_a_mapped_file_stays_mapped_and_gives_what_the_array_would(tmp_path, dtype):
+    x = X.astype(dtype)
+    found = mapped(tmp_path, x=x, y=Y, w=Y)
+    assert found.mapped
+    assert isinstance(found.x, np.memmap)
+    assert found.x.filename is not None
+    ready, targets, weights = found.batch(np.array([2, 0]))
+    assert ready.tolist() == x[[2, 0]].astype(float).tolist()
+    assert ready.dtype.isnative
+    assert (targets.tolist(), weights.tolist()) == ([2, 0], [2, 0])
+
+
+def test_a_mapped_vector_is_one_column(tmp_path):
+    found = mapped(tmp_path, x=Y, y=Y)
+    assert (found.mapped, found.x.shape) == (True, (3, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x", b"a,b\n1,2\n", "x.npy: cannot be read as an .npy file"),
+        ("x", b"", "x.npy: cannot be read as an .npy file"),
+        ("y", b"\x93NUMPY\x01\x00", "y.npy: cannot be read as an .npy file"),
+        ("y", saved(Y)[:-1], "y.npy: cannot be read as an .npy file"),
+    ],
+)
+def test_what_is_no_npy_file_is_refused(tmp_path, name, content, message):
+    mapped(tmp_path, x=X, y=Y)
+    (tmp_path / f"{name}.npy").write_bytes(content)
+    with pytest.raises(InvalidError, match=message.replace(".", r"\.")):
+        data.read_npy(
+            schema.NpySource(npy="x.npy", y="y.npy"),
+            config.Config.model_construct(base=str(tmp_path)),
+        )
+
+
+def test_an_archive_where_an_npy_file_is_expected_is_refused(tmp_path):
+    mapped(tmp_path, x=X, y=Y)
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.savez(file, x=X)
+    with pytest.raises(InvalidError, match=r"x\.npy: expected an \.npy file, received an archive; use npz: for archives"):  # fmt: skip
+        data.read_npy(
+            schema.NpySource(npy="x.npy", y="y.npy"),
+            config.Config.model_construct(base=str(tmp_path)),
+        )
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.where(X == 3, np.nan, X), "y": Y}, r"x\.npy: x\.npy: row 1, column 1 \(from 0\): expected a finite"),
+        ({"x": X, "y": Y[:2]}, r"received 3 rows of x\.npy and 2 of y\.npy"),
+        ({"x": X, "y": Y, "w": -Y}, r"w\.npy: row 1 \(from 0\): expected a weight of at least 0"),
+        ({"x": X.astype("M8[s]"), "y": Y}, r"x\.npy: expected an array of numbers, received dtype datetime64"),
+    ],
+)  # fmt: skip
+def test_mapped_arrays_are_checked_like_others(tmp_path, arrays, message):
+    with pytest.raises(InvalidError, match=message):
+        mapped(tmp_path, **arrays)
+
+
+@contextlib.contextmanager
+def memory_limit(size):
+    """While inside, the process gets no more than so many bytes of memory beyond what it has."""
+    used = re.search(r"VmData:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(used[1]) * 1024 + size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on data alone, without mappings")
+def test_a_mapped_file_may_be_larger_than_memory(load, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "PIECE_BYTES", 2**20)
+    count, columns = 512, 2**15
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "f4", (count, columns)).flush()
+    np.save(tmp_path / "y.npy", np.arange(count))
+    with memory_limit(32 * 2**20):
+        with pytest.raises(MemoryError):
+            np.empty((count, columns), "f4").fill(1)
+        found = load(
+            "data={train: {npy: x.npy, y: y.npy}, validation: {fraction: 0.1}, standardize: on}"
+        )
+        assert sum(len(y) for _, y, _ in found.train.batches(32)) == len(found.train) == 461
+    assert found.train.mapped
+    assert found.validation.mapped
+
+
+# ------------------------------------------------------------------------------- streams
+
+GENERATOR = """
+X = np.arange(20.0).reshape(10, 2)
+def f(size=4, count=10):
+    for start in range(0, count, size):
+        chosen = slice(start, min(start + size, count))
+        yield X[chosen], X[chosen, 0]
+"""
+
+
+def test_a_generator_is_called_anew_for_every_pass(call):
+    found = call(GENERATOR, "data.standardize=true").train
+    assert (len(found), found.num_batches(1)) == (10, 3)
+    for _ in range(2):
+        batches = list(found.batches(1))
+        assert [len(x) for x, _, _ in batches] == [4, 4, 2]
+        x = np.concatenate([x for x, _, _ in batches])
+        assert x.mean() == pytest.approx(0, abs=1e-6)
+        assert x.std(axis=0) == pytest.approx([1, 1])
+    assert found.y.tolist() == list(range(0, 20, 2))
+
+
+def test_the_same_rows_in_other_batches_are_another_stream_and_changed_ones_too(call):
+    one, other = (call(GENERATOR, f"data.train.kwargs.size={size}") for size in (4, 5))
+    assert one.fingerprint == other.fingerprint == call(GENERATOR).fingerprint
+    assert call(GENERATOR, "data.train.kwargs.count=9").fingerprint != one.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("if False: yield", "f: expected at least one batch, received none"),
+        ("yield X", "f: expected batches (x, y) or (x, y, sample_weight), received ndarray"),
+        ("yield X, Y, Y, Y", "f: expected batches (x, y) or (x, y, sample_weight), received a tuple of 4"),
+        ("yield X, Y; yield X[:, :1], Y", "f: expected batches alike, received x float64 (2,), y float64 () and then x float64 (1,), y float64 (); pad or convert them to one shape and type"),
+        ("yield X, Y; yield X.astype('f4'), Y", "f: expected batches alike, received x float64 (2,), y float64 () and then x float32 (2,), y float64 (); pad or convert them to one shape and type"),
+        ("yield {'a': X}, Y; yield {'b': X}, Y", "f: expected batches alike, received x.a float64 (2,), y float64 () and then x.b float64 (2,), y float64 (); pad or convert them to one shape and type"),
+        ("yield X, Y; yield X, Y, Y + 1", "f: expected batches alike, received x float64 (2,), y float64 () and then x float64 (2,), y float64 (), sample_weight float64 (); pad or convert them to one shape and type"),
+        ("yield X, Y; yield X[:0], Y[:0]", "f: x: expected at least one row, received shape (0, 2) (in the batch that begins at row 4)"),
+        ("yield X, Y; yield X + np.nan, Y", "f: x: row 0, column 0 (from 0): expected a finite float32 number, received nan (in the batch that begins at row 4)"),
+        ("yield X, ['a', 'b', 'a', 'b']", "f: expected class indices as targets, received texts; encode the classes as numbers from 0"),
+        ("yield X[0], Y[0]", "f: y: expected one row per sample, received a single number (in the batch that begins at row 0)"),
+        ("yield X, Y, 0 * Y; yield X, Y, 0 * Y", "f: sample_weight: expected weights above 0, received only zeros"),
+    ],
+)  # fmt: skip
+def test_what_a_generator_should_not_yield_is_refused(call, body, message):
+    source = f"X = np.arange(8.0).reshape(4, 2)\nY = np.arange(4.0)\ndef f():\n    {body}"
+    found = problems(call, source)
+    assert message in found
+    assert all("y: " in each or each == message for each in found)
+
+
+def test_a_batch_of_which_no_row_counts_is_no_fault_of_the_stream(call):
+    found = call("def f():\n    yield [[1]], [1], [0]\n    yield [[2]], [2], [1]").train
+    assert (found.weight.tolist(), len(found)) == ([0, 1], 2)
+
+
+def test_a_generator_that_raises_midway_is_the_users_code_with_its_line(call):
+    source = "def f():\n    yield [[1]], [1]\n    raise RuntimeError('no more')\n"
+    with pytest.raises(UserCodeError, match=r"the generator rows_\d+:f raised RuntimeError: no more \(.*\.py:4, in f\)"):  # fmt: skip
+        call(source)
+
+
+def test_a_stream_cannot_be_split(call):
+    (problem,) = problems(call, GENERATOR, "data.validation={fraction: 0.5}")
+    assert problem.endswith("a stream of batches cannot be split; give data.validation a source of its own")  # fmt: skip
+
+
+def test_a_stream_may_be_validated_on_arrays(call, tmp_path):
+    np.savez(tmp_path / "v.npz", x=X, y=Y)
+    found = call(GENERATOR, "data.validation={npz: v.npz}", "data.standardize=true")
+    assert found.validation.x[:, 0].tolist() == pytest.approx(list((X[:, 0] - 9) / np.sqrt(33)))
+
+
+DATASET = (
+    "import tensorflow as tf\nX = np.arange(20.0).reshape(10, 2)\nY = X[:, 0]\ndef f(): return {}"
+)
+
+
+def dataset(elements, steps=".batch(4)"):
+    return DATASET.format(f"tf.data.Dataset.from_tensor_slices({elements}){steps}")
+
+
+@pytest.mark.parametrize(
+    ("elements", "x", "y"),
+    [
+        ("(X, Y)", {"": (4, 2)}, {"": (10,)}),
+        ("(Y, Y)", {"": (4, 1)}, {"": (10,)}),
+        ("({'a': X, 'b': Y}, {'p': Y})", {"a": (4, 2), "b": (4, 1)}, {"p": (10,)}),
+        ("((X, X), Y)", {"0": (4, 2), "1": (4, 2)}, {"": (10,)}),
+    ],
+)
+def test_a_dataset_is_read_in_its_own_batches(call, elements, x, y):
+    found = call(dataset(elements), "data.standardize=true").train
+    assert (shapes(found.first(9)[0]), shapes(found.y)) == (x, y)
+    assert [len(y) for _, y, _ in found.raw() if isinstance(y, np.ndarray)] in ([4, 4, 2], [])
+    assert (len(found), found.num_batches(1)) == (10, 3)
+    assert found.dataset is not None
+
+
+def test_a_dataset_that_shuffles_has_the_fingerprint_of_its_rows(call):
+    one = call(dataset("(X, Y)", ".shuffle(10).batch(4)")).fingerprint
+    assert one == call(dataset("(X, Y)")).fingerprint
+    assert one != call(dataset("(X, -Y)")).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (dataset("(X, Y)", ".batch(4).repeat()"), "f: expected a dataset that ends, received one that repeats; end it with .take(number of batches)"),
+        (dataset("{'x': X, 'y': Y}"), "f: expected batches (x, y) or (x, y, sample_weight), received dict"),
+        (dataset("X"), "f: expected batches (x, y) or (x, y, sample_weight), received TensorSpec"),
+        (dataset("(X, Y, Y, Y)"), "f: expected batches (x, y) or (x, y, sample_weight), received a tuple of 4"),
+        (dataset("(X, Y)", ""), "f: y: expected one row per sample, received a single number (in the batch that begins at row 0)"),
+        (dataset("(X, Y)", ".filter(lambda x, y: y < 0).batch(4)"), "f: expected at least one batch, received none"),
+        (dataset("(X, Y.astype(str))"), "f: y: expected an array of numbers, received dtype object (in the batch that begins at row 0)"),
+        (dataset("(X, Y)", ".map(lambda x, y: (x / y[..., None], y)).batch(4)"), "f: x: row 0, column 0 (from 0): expected a finite float32 number, received nan (in the batch that begins at row 0)"),
+    ],
+)  # fmt: skip
+def test_what_a_dataset_should_not_be_is_refused(call, source, message):
+    assert message in problems(call, source)
