@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -158,10 +159,30 @@ def plain(value: Any, key: tuple[str, ...]) -> Any:
         return [plain(each, key) for each in value]
     kind = type(value)
     if kind.__module__.startswith("keras.") and hasattr(value, "get_config"):
-        return {kind.__name__: plain(value.get_config(), key)}
+        return {kind.__name__: plain({**value.get_config(), **_kept_back(value, key)}, key)}
     message = f"expected a name or an object of Keras's, received {value!r}"
     hint = "compile inside of build, and leave compile out"
     raise InvalidError([Problem(file=_NAME, key=".".join(key), message=message, hint=hint)])
+
+
+def _kept_back(value: Any, key: tuple[str, ...]) -> dict[str, Any]:
+    """Arguments that an object's config lacks, such as Huber's delta in Keras 3.15."""
+    config = value.get_config()
+    inner = getattr(value, "_fn_kwargs", {})
+    found = {}
+    for name, parameter in inspect.signature(type(value).__init__).parameters.items():
+        if name in ("self", *config) or parameter.kind in (
+            parameter.VAR_KEYWORD,
+            parameter.VAR_POSITIONAL,
+        ):
+            continue
+        if name not in inner and not hasattr(value, name):
+            kind = type(value).__name__
+            message = f"expected all arguments of {kind} in its config, it lacks {name}"
+            hint = f"name it as in a config: {{{kind}: {{{name}: …}}}}"
+            raise InvalidError([Problem(file=_NAME, key=".".join(key), message=message, hint=hint)])
+        found[name] = inner[name] if name in inner else getattr(value, name)
+    return found
 
 
 def _config(written: dict[str, Any]) -> Config:
