@@ -155,11 +155,12 @@ def _weigher(class_weight: Mapping[int, float]) -> Callable[..., tuple[Tree, ...
     """What multiplies the weight of each row by that of its class, as Keras's fit does."""
     table = tf.constant([class_weight[index] for index in range(len(class_weight))], tf.float32)
 
-    def weigh(x: Tree, y: tf.Tensor, *weight: tf.Tensor) -> tuple[Tree, ...]:
-        if y.shape.rank == 2 and y.shape[-1] != 1:
-            classes = tf.argmax(y, axis=-1)
+    def weigh(x: Tree, y: Tree, *weight: tf.Tensor) -> tuple[Tree, ...]:
+        (targets,) = optree.tree_leaves(y)  # of the only output, perhaps by its name
+        if targets.shape.rank == 2 and targets.shape[-1] != 1:
+            classes = tf.argmax(targets, axis=-1)
         else:
-            classes = tf.cast(tf.round(tf.reshape(y, [-1])), tf.int64)
+            classes = tf.cast(tf.round(tf.reshape(targets, [-1])), tf.int64)
         weights = tf.gather(table, classes)
         return x, y, weights * weight[0] if weight else weights
 

@@ -37,7 +37,8 @@ class Head:
     name: str
     """Keras's name of it; empty where there is only one."""
     target: str | None
-    """Path of its targets among the rows' targets; None where it has none."""
+    """Path of its targets among the rows' targets; None where it has none, or where a loss of the
+    user's own compares them with it in a way that nobody else knows."""
     shape: tuple[int, ...]
     """Shape of one row's output; empty where it is one number a row."""
     form: Form
@@ -71,19 +72,19 @@ def heads(model: keras.Model, config: Config, rows: AnyRows) -> tuple[Head, ...]
     losses = _losses(model.loss, names)
     made = []
     for index, (_, prediction) in enumerate(found):
-        form = _form(losses[index])
-        if form is None:
-            own = targets[index]
-            form = _form_by_activation(model, None if own is None else dict(leaves(y))[own])
-        made.append(
-            Head(
-                name=names[index] if len(found) > 1 else "",
-                target=targets[index],
-                shape=tuple(prediction.shape[1:]),
-                form=form,
-                from_logits=bool(getattr(losses[index], "from_logits", False)),
-            )
+        known = _form(losses[index])
+        target = targets[index]
+        own = None if target is None else dict(leaves(y))[target]
+        head = Head(
+            name=names[index] if len(found) > 1 else "",
+            target=target,
+            shape=tuple(prediction.shape[1:]),
+            form=known or _form_by_activation(model, own),
+            from_logits=bool(getattr(losses[index], "from_logits", False)),
         )
+        if known is None and own is not None and _misshapen(head, own):
+            head = dataclasses.replace(head, target=None)
+        made.append(head)
     return tuple(made)
 
 
@@ -218,19 +219,17 @@ def _key(config: Config) -> Key:
 
 def _misfit(head: Head, targets: Array) -> str | None:
     """A clause on what is wrong with an output's targets, or None."""
-    shape = targets.shape[1:]
     columns = head.shape[-1] if head.shape else 1
+    misshapen = _misshapen(head, targets)
+    if misshapen is not None:
+        return misshapen
     if head.form == "sparse":
-        if int(np.prod(shape)) != int(np.prod(head.shape[:-1])):
-            return f"expected one class index a row, received targets of shape {shape}"
         bad = _first(targets, lambda y: (y < 0) | (y >= columns) | (y != np.floor(y)))
         if bad is not None:
             return (
                 f"expected class indices from 0 to {columns - 1} for {columns} units, "
                 f"received {bad[1]:g} in training row {bad[0]} (from 0)"
             )
-    elif int(np.prod(shape)) != int(np.prod(head.shape)):
-        return f"the output has shape {head.shape} a row, the targets have {shape}"
     elif head.form != "regression":
         bad = _first(targets, lambda y: (y < 0) | (y > 1))
         if bad is not None:
@@ -238,6 +237,17 @@ def _misfit(head: Head, targets: Array) -> str | None:
                 "expected targets from 0 to 1 for a cross-entropy, "
                 f"received {bad[1]:g} in training row {bad[0]} (from 0)"
             )
+    return None
+
+
+def _misshapen(head: Head, targets: Array) -> str | None:
+    """A clause on a shape that does not fit the output's, or None."""
+    shape = targets.shape[1:]
+    if head.form == "sparse":
+        if int(np.prod(shape)) != int(np.prod(head.shape[:-1])):
+            return f"expected one class index a row, received targets of shape {shape}"
+    elif int(np.prod(shape)) != int(np.prod(head.shape)):
+        return f"the output has shape {head.shape} a row, the targets have {shape}"
     return None
 
 

@@ -76,6 +76,8 @@ def _uncompiled(model: keras.Model) -> keras.Model:
 def _named(outputs: Any, model: keras.Model) -> Any:
     """The outputs under their own names, by which losses and metrics know them."""
     names = getattr(model, "output_names", ())
+    if isinstance(outputs, keras.KerasTensor) and len(names) == 1:
+        return keras.layers.Identity(name=names[0])(outputs)
     if not isinstance(outputs, list | tuple) or len(names) != len(outputs):
         return outputs
     return [

@@ -1,0 +1,151 @@
+"""What fit is fed with: every row once an epoch, in an order that seed and epoch decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+
+from orchestrator import rows
+from orchestrator.feeds import Feed, held_back
+from orchestrator.rows import Batch, Rows, Scaling, Stream
+
+COUNT = 11
+Y = np.arange(COUNT)
+X = np.stack([Y, -Y], axis=1).astype(np.float32)
+SCALING = Scaling(mean=np.array([5, -5], "f4"), variance=np.array([4, 4], "f4"))
+
+
+def batches() -> Iterator[Batch]:
+    for start in (0, 4, 8):
+        chosen = slice(start, start + 4)
+        yield X[chosen], Y[chosen], Y[chosen] + 1.0
+
+
+def stream(**changes: Any) -> Stream:
+    defaults: dict[str, Any] = {
+        "source": batches, "y": Y, "weight": Y + 1.0, "rows": COUNT, "length": 3, "digest": b"",
+    }  # fmt: skip
+    return Stream(**(defaults | changes))
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> Rows:
+    np.save(tmp_path / "x.npy", X)
+    return Rows(x=np.load(tmp_path / "x.npy", mmap_mode="r"), y=Y, weight=Y + 1.0)
+
+
+def epochs(feed: Feed, count: int, start: int = 0) -> list[list[Any]]:
+    """The batches of some epochs as NumPy arrays."""
+    found = list(feed.batches(start).take(count * feed.steps).as_numpy_iterator())
+    return [found[index * feed.steps : (index + 1) * feed.steps] for index in range(count)]
+
+
+def joined(epoch: list[Any], part: int) -> npt.NDArray[Any]:
+    return np.concatenate([batch[part] for batch in epoch])
+
+
+@pytest.mark.parametrize("kind", ["array", "mapped", "generator"])
+def test_an_epoch_has_every_row_once_with_its_target_and_weight(kind: str, mapped: Rows) -> None:
+    found = {"array": Rows(x=X, y=Y, weight=Y + 1.0), "mapped": mapped, "generator": stream()}
+    feed = Feed(found[kind], batch_size=4, seed=3)
+    assert feed.steps == 3
+    for epoch in epochs(feed, 2):
+        assert [len(batch[1]) for batch in epoch] == [4, 4, 3]
+        x, y, weight = (joined(epoch, part) for part in range(3))
+        assert sorted(y) == Y.tolist()
+        np.testing.assert_array_equal(x, np.stack([y, -y], axis=1))
+        np.testing.assert_array_equal(weight, y + 1)
+        assert (x.dtype, y.dtype, weight.dtype) == (np.float32, np.int64, np.float32)
+
+
+def test_the_order_follows_from_seed_and_epoch_alone(mapped: Rows) -> None:
+    def orders(found: Rows, seed: int, count: int = 1, start: int = 0) -> list[list[int]]:
+        feed = Feed(found, batch_size=4, seed=seed)
+        return [joined(epoch, 1).tolist() for epoch in epochs(feed, count, start)]
+
+    first, second, third = orders(Rows(x=X, y=Y), 3, count=3)
+    assert len({tuple(each) for each in (first, second, third)}) == 3
+    assert orders(Rows(x=X, y=Y), 3, start=2) == [third]
+    assert orders(Rows(x=X, y=Y), 4) != [first]
+    assert orders(mapped, 3, count=2) == [first, second]
+
+
+def test_a_part_of_a_mapped_file_is_fed_standardised_without_the_rest(mapped: Rows) -> None:
+    chosen = np.array([1, 3, 5, 7, 9])
+    part = rows.Rows(x=mapped.x, y=Y[chosen], order=chosen, weight=None, scalings={"": SCALING})
+    (epoch,) = epochs(Feed(part, batch_size=2, seed=0), 1)
+    x, y = joined(epoch, 0), joined(epoch, 1)
+    assert sorted(y) == chosen.tolist()
+    np.testing.assert_array_equal(x, np.stack([(y - 5) / 2, (5 - y) / 2], axis=1))
+    held = list(held_back(part, 2).as_numpy_iterator())
+    assert joined(held, 1).tolist() == chosen.tolist()
+    np.testing.assert_array_equal(joined(held, 0)[:, 0], (chosen - 5) / 2)
+
+
+def test_trees_of_inputs_and_targets_keep_their_shape(mapped: Rows) -> None:
+    x = {"b": mapped.x, "a": (X[:, :1], Y[:, None])}
+    y = {"price": Y * 0.5, "kind": Y}
+    for found in (Rows(x=x, y=y), Rows(x={**x, "b": X}, y=y)):
+        (epoch,) = epochs(Feed(found, batch_size=4, seed=0), 1)
+        for inputs, targets in epoch:
+            np.testing.assert_array_equal(inputs["b"][:, 0], targets["kind"])
+            np.testing.assert_array_equal(inputs["a"][1][:, 0], 2 * targets["price"])
+            assert inputs["a"][1].dtype == np.int64
+
+
+def test_a_stream_begins_anew_in_every_epoch_and_is_held_back_once() -> None:
+    feed = Feed(stream(scalings={"": SCALING}), batch_size=1000, seed=0)
+    one, two = epochs(feed, 2)
+    assert joined(one, 1).tolist() == joined(two, 1).tolist() == Y.tolist()
+    np.testing.assert_array_equal(joined(two, 0)[:, 1], (5 - Y) / 2)
+    assert len(list(held_back(stream(), 1000))) == 3
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i4", "?"])
+def test_a_dataset_is_standardised_as_its_arrays_would_be(dtype: str) -> None:
+    x = np.array([0, 1, 1, 0, 1], dtype)
+    dataset = tf.data.Dataset.from_tensor_slices(({"a": x}, x)).batch(2)
+    scaling = Scaling(mean=np.array([0.5], "f4"), variance=np.array([0.25], "f4"))
+    for scalings in ({}, {"a": scaling}):
+        found = stream(dataset=dataset, y=x, weight=None, rows=5, scalings=scalings)
+        given = list(held_back(found, 7).as_numpy_iterator())
+        expected, targets, _ = rows.ready(({"a": x[:, None]}, x, None), scalings)
+        got = np.concatenate([batch[0]["a"] for batch in given])
+        np.testing.assert_array_equal(got, expected["a"])
+        assert (got.dtype, given[0][1].dtype) == (expected["a"].dtype, targets.dtype)
+
+
+WEIGHTS = {0: 1.0, 1: 10.0, 2: 100.0}
+CLASSES = Y % 3
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        CLASSES,
+        CLASSES[:, None],
+        CLASSES.astype("f4"),
+        np.eye(3, dtype="f4")[CLASSES],
+        {"kind": CLASSES},
+        (CLASSES,),
+    ],
+)
+def test_class_weights_multiply_the_weights_of_the_rows(y: Any) -> None:
+    for weight in (None, Y + 1.0):
+        feed = Feed(Rows(x=X, y=y, weight=weight), batch_size=4, seed=0, class_weight=WEIGHTS)
+        (epoch,) = epochs(feed, 1)
+        row = joined(epoch, 0)[:, 0]
+        expected = 10.0 ** (row % 3) * (1 if weight is None else row + 1)
+        np.testing.assert_array_equal(joined(epoch, 2), expected)
+
+
+def test_class_weights_count_in_streams_too() -> None:
+    feed = Feed(stream(y=CLASSES), batch_size=4, seed=0, class_weight=dict.fromkeys(range(11), 2.0))
+    (epoch,) = epochs(feed, 1)
+    np.testing.assert_array_equal(joined(epoch, 2), 2 * (Y + 1))

@@ -1,0 +1,263 @@
+"""Outputs and the targets that belong to them, for every way in which Keras writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from orchestrator import outputs
+from orchestrator.errors import InvalidError, UserCodeError
+from orchestrator.outputs import Head
+from orchestrator.rows import Rows
+from tests import builders
+
+layers = keras.layers
+X = np.arange(8.0, dtype=np.float32).reshape(4, 2)
+PRICE = np.arange(4.0, dtype=np.float32)
+KIND = np.array([0, 2, 1, 0])
+BOTH = {"price": PRICE, "kind": KIND}
+LOSSES = {"price": "mse", "kind": "sparse_categorical_crossentropy"}
+
+
+class Own(keras.Model):
+    """A model of the user's own class that returns its two outputs as the test wants them."""
+
+    def __init__(self, shape: Any) -> None:
+        super().__init__()
+        self.price = layers.Dense(1)
+        self.kind = layers.Dense(3, activation="softmax")
+        self.shape_of = shape
+
+    def call(self, x: Any) -> Any:
+        return self.shape_of(self.price(x), self.kind(x))
+
+
+def two(form: str = "list", loss: Any = None, **arguments: Any) -> keras.Model:
+    """A model with the outputs price and kind, as a list, a dict or from a class of its own."""
+    inputs = keras.Input((2,))
+    price = layers.Dense(1, name="price")(inputs)
+    kind = layers.Dense(3, activation="softmax", name="kind")(inputs)
+    model = {
+        "list": lambda: keras.Model(inputs, [price, kind]),
+        "dict": lambda: keras.Model(inputs, {"price": price, "kind": kind}),
+        "own dict": lambda: Own(lambda price, kind: {"price": price, "kind": kind}),
+        "own tuple": lambda: Own(lambda price, kind: (price, kind)),
+    }[form]()
+    model.compile(loss=LOSSES if loss is None else loss, **arguments)
+    model(X)
+    return model
+
+
+def one(units: int, loss: Any, activation: str | None = None) -> keras.Model:
+    dense = layers.Dense(units, activation=activation, name="out")
+    model = keras.Sequential([layers.Input((2,)), dense])
+    model.compile(loss=loss)
+    return model
+
+
+def found(model: keras.Model, y: Any) -> list[tuple[str, str | None, str]]:
+    heads = outputs.heads(model, builders.config(), Rows(x=X, y=y))
+    return [(head.name, head.target, head.form) for head in heads]
+
+
+def refused(model: keras.Model, y: Any, **sections: Any) -> str:
+    config = builders.config(**sections)
+    with pytest.raises(InvalidError, match=".") as caught:
+        outputs.check_targets(model, config, Rows(x=X, y=y))
+    return "\n".join(map(str, caught.value.problems))
+
+
+# ------------------------------------------------------------------------------- matching
+
+
+@pytest.mark.parametrize("form", ["list", "dict", "own dict"])
+def test_targets_by_name_belong_to_the_outputs_of_that_name(form: str) -> None:
+    model = two(form)
+    expected = {("price", "price", "regression"), ("kind", "kind", "sparse")}
+    heads = outputs.heads(model, builders.config(), Rows(x=X, y=BOTH))
+    assert {(head.name, head.target, head.form) for head in heads} == expected
+    assert {head.name: head.shape for head in heads} == {"price": (1,), "kind": (3,)}
+    for head in heads:
+        assert head.targets(BOTH) is BOTH[head.name]
+    outputs.check_targets(model, builders.config(), Rows(x=X, y=BOTH))
+
+
+@pytest.mark.parametrize("form", ["list", "own tuple"])
+@pytest.mark.parametrize("loss", [list(LOSSES.values())])
+def test_targets_by_position_belong_to_the_outputs_in_order(form: str, loss: Any) -> None:
+    model = two(form, loss)
+    y = (PRICE, KIND)
+    names = ("price", "kind") if form == "list" else ("0", "1")
+    assert found(model, y) == [(names[0], "0", "regression"), (names[1], "1", "sparse")]
+    outputs.check_targets(model, builders.config(), Rows(x=X, y=y))
+
+
+@pytest.mark.parametrize("y", [PRICE, {"out": PRICE}, (PRICE,)])
+def test_the_only_targets_belong_to_the_only_output(y: Any) -> None:
+    ((name, _, form),) = found(one(1, "mse"), y)
+    assert (name, form) == ("", "regression")
+    outputs.check_targets(one(1, "mse"), builders.config(), Rows(x=X, y=y))
+
+
+def test_one_loss_is_the_loss_of_every_output() -> None:
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, [layers.Dense(1)(inputs), layers.Dense(1)(inputs)])
+    model.compile(loss="mae")
+    assert [form for _, _, form in found(model, (PRICE, PRICE))] == ["regression"] * 2
+
+
+def test_an_output_without_targets_has_none() -> None:
+    model = two("dict", {"price": "mse"})
+    heads = {head.name: head for head in outputs.heads(
+        model, builders.config(), Rows(x=X, y={"price": PRICE})
+    )}  # fmt: skip
+    assert heads["kind"].target is None
+    assert heads["kind"].targets({"price": PRICE}) is None
+    assert (heads["price"].form, heads["kind"].form) == ("regression", "sparse")
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (PRICE, "data.train: the model has the outputs price, kind, the targets are one array; give targets by output name: a dict of arrays, or target: {OUTPUT: COLUMN, …}"),
+        ((PRICE, KIND, KIND), "data.train: the model has 2 outputs, there are targets for 3"),
+        ((PRICE,), "data.train: the model has 2 outputs, there are targets for 1"),
+        ({"prise": PRICE, "kind": KIND}, "data.train: the model has no output 'prise' for these targets; did you mean 'price'?"),
+    ],
+)  # fmt: skip
+def test_targets_that_belong_to_no_output_are_refused(y: Any, message: str) -> None:
+    assert message in refused(two(), y)
+
+
+def test_a_single_output_of_another_name_is_refused() -> None:
+    assert "has no output 'price' for these targets" in refused(one(1, "mse"), {"price": PRICE})
+
+
+# ------------------------------------------------------------------------------- forms
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation", "form", "from_logits"),
+    [
+        ("sparse_categorical_crossentropy", "softmax", "sparse", False),
+        (keras.losses.SparseCategoricalCrossentropy(from_logits=True), None, "sparse", True),
+        (keras.losses.sparse_categorical_crossentropy, "softmax", "sparse", False),
+        (lambda y, p: keras.ops.mean(p), "softmax", "sparse", False),
+        ("mse", "softmax", "regression", False),
+    ],
+)
+def test_the_form_of_an_output_is_that_of_its_loss(
+    loss: Any, activation: str | None, form: str, from_logits: bool
+) -> None:
+    model = one(3, loss, activation)
+    (head,) = outputs.heads(model, builders.config(), Rows(x=X, y=KIND))
+    assert (head.form, head.from_logits) == (form, from_logits)
+
+
+@pytest.mark.parametrize(
+    ("units", "y", "kind", "form"),
+    [
+        (1, PRICE, "classification", "binary"),
+        (3, KIND, "classification", "sparse"),
+        (3, np.eye(3)[KIND], "classification", "categorical"),
+        (3, np.eye(3)[KIND], "regression", "regression"),
+        (3, KIND, None, "regression"),
+    ],
+)
+def test_the_kind_of_the_config_outweighs_the_loss(
+    units: int, y: Any, kind: str | None, form: str
+) -> None:
+    head = Head(name="", target="", shape=(units,), form="regression", from_logits=True)
+    read = outputs.of_kind(head, kind, y)
+    assert read.form == form
+    assert read.from_logits is (kind != "regression")
+
+
+# ------------------------------------------------------------------------------- misfits
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": KIND + 1}, "output kind: expected class indices from 0 to 2 for 3 units, received 3 in training row 1 (from 0)"),
+        ({"kind": KIND - 1}, "output kind: expected class indices from 0 to 2 for 3 units, received -1 in training row 0 (from 0)"),
+        ({"kind": KIND + 0.5}, "output kind: expected class indices from 0 to 2 for 3 units, received 0.5 in training row 0 (from 0)"),
+        ({"kind": np.eye(3)[KIND]}, "output kind: expected one class index a row, received targets of shape (3,)"),
+        ({"price": np.stack([PRICE, PRICE], axis=1)}, "output price: the output has shape (1,) a row, the targets have (2,)"),
+    ],
+)  # fmt: skip
+def test_targets_that_a_loss_cannot_take_are_named_with_their_output(
+    change: dict[str, Any], message: str
+) -> None:
+    assert message in refused(two(), BOTH | change)
+
+
+def test_every_output_that_does_not_fit_is_named_at_once() -> None:
+    y = {"price": np.stack([PRICE, PRICE], axis=1), "kind": KIND + 1}
+    assert len(refused(two(), y).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "message"),
+    [
+        (one(1, "binary_crossentropy", "sigmoid"), PRICE, "expected targets from 0 to 1 for a cross-entropy, received 2 in training row 2 (from 0)"),
+        (one(3, "categorical_crossentropy", "softmax"), KIND, "the output has shape (3,) a row, the targets have (); class indices need sparse_categorical_crossentropy"),
+        (one(2, "mse"), PRICE, "the output has shape (2,) a row, the targets have ()"),
+    ],
+)  # fmt: skip
+def test_what_keras_would_broadcast_is_refused(model: keras.Model, y: Any, message: str) -> None:
+    assert message in refused(model, y)
+
+
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ({"compile": {"loss": "mse"}}, "compile.loss"),
+        ({"compile": None, "model": {"file": "m.keras"}}, "model.file"),
+        ({"compile": None, "model": {"factory": {"callable": "m:f"}}}, "model.factory"),
+    ],
+)
+def test_a_misfit_is_the_fault_of_who_has_chosen_the_loss(
+    sections: dict[str, Any], key: str
+) -> None:
+    assert f"{key}: the output has shape" in refused(one(2, "mse"), PRICE, **sections)
+
+
+def test_a_loss_of_the_users_own_may_take_targets_of_another_shape() -> None:
+    """Mean and logarithm of the deviation for one number, as a model of uncertainty has them."""
+
+    def likelihood(y: Any, p: Any) -> Any:
+        mean, log = p[:, :1], p[:, 1:]
+        return keras.ops.mean(log + keras.ops.square(y - mean) * keras.ops.exp(-2 * log))
+
+    model = one(2, likelihood)
+    outputs.check_targets(model, builders.config(), Rows(x=X, y=PRICE))
+    assert found(model, PRICE) == [("", None, "regression")]
+
+
+def test_a_loss_that_raises_is_the_users_code() -> None:
+    def broken(y: Any, p: Any) -> Any:
+        raise RuntimeError("no loss today")
+
+    with pytest.raises(UserCodeError, match=r"the model raised RuntimeError: no loss today \(.*test_outputs\.py:\d+, in broken\)"):  # fmt: skip  # noqa: E501
+        outputs.check_targets(one(1, broken), builders.config(), Rows(x=X, y=PRICE))
+
+
+def test_trying_the_loss_leaves_no_trace_in_the_metrics() -> None:
+    model = one(1, "mse")
+    outputs.check_targets(model, builders.config(), Rows(x=X, y=PRICE))
+    assert all(float(metric.result()) == 0 for metric in model.metrics)
+
+
+def test_texts_are_no_targets_of_a_regression() -> None:
+    heads = outputs.heads(one(1, "mse"), builders.config(), Rows(x=X, y=PRICE))
+    with pytest.raises(InvalidError, match=r"the target color holds texts \(2 classes\), the loss is a regression; use sparse_categorical"):  # fmt: skip  # noqa: E501
+        outputs.check_classes(heads, builders.config(), {"color": ("blue", "red")})
+
+
+def test_texts_as_targets_of_one_of_two_outputs_must_belong_to_a_classification() -> None:
+    heads = outputs.heads(two(), builders.config(), Rows(x=X, y=BOTH))
+    outputs.check_classes(heads, builders.config(), {"kind": ("blue", "green", "red")})
