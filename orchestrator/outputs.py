@@ -67,8 +67,9 @@ def heads(model: keras.Model, config: Config, rows: AnyRows) -> tuple[Head, ...]
     """
     x, y, _ = rows.first(2)
     found = leaves(model(x, training=False))
-    names = _names([path for path, _ in found], model)
-    targets = _matched(names, [path for path, _ in leaves(y)], config)
+    paths = [path for path, _ in found]
+    names = _names(paths, model)
+    targets = _matched(names, paths, [path for path, _ in leaves(y)], config)
     losses = _losses(model.loss, names)
     made = []
     for index, (_, prediction) in enumerate(found):
@@ -116,9 +117,11 @@ def _names(paths: Sequence[str], model: keras.Model) -> list[str]:
     return list(paths)
 
 
-def _matched(names: Sequence[str], targets: Sequence[str], config: Config) -> list[str | None]:
+def _matched(
+    names: Sequence[str], paths: Sequence[str], targets: Sequence[str], config: Config
+) -> list[str | None]:
     """Which targets belong to each output: by name, by position, or the only ones to the only."""
-    if len(names) == len(targets) == 1 and targets[0] in ("", "0", names[0]):
+    if len(names) == len(targets) == 1 and targets[0] in ("", "0", paths[0]):
         return [targets[0]]
     if targets == [""]:
         message = f"the model has the outputs {', '.join(names)}, the targets are one array"
@@ -129,6 +132,10 @@ def _matched(names: Sequence[str], targets: Sequence[str], config: Config) -> li
             message = f"the model has {len(names)} outputs, there are targets for {len(targets)}"
             raise InvalidError([config.problem(("data", "train"), message)])
         return list(targets)
+    if paths[0] in ("", "0") and len(paths) == 1:  # here Keras takes no dict, even of the name
+        message = f"the model has one output, the targets have names: {', '.join(targets)}"
+        hint = "give them as one array, or let the model return a dict of outputs"
+        raise InvalidError([config.problem(("data", "train"), message, hint)])
     for path in targets:
         if path not in names:
             message = f"the model has no output {path!r} for these targets"

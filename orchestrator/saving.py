@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def _uncompiled(model: keras.Model) -> keras.Model:
 
 def _named(outputs: Any, model: keras.Model) -> Any:
     """The outputs under their own names, by which losses and metrics know them."""
-    names = getattr(model, "output_names", ())
+    names: Sequence[str] = getattr(model, "output_names", ())
     if isinstance(outputs, keras.KerasTensor) and len(names) == 1:
         return keras.layers.Identity(name=names[0])(outputs)
     if not isinstance(outputs, list | tuple) or len(names) != len(outputs):
