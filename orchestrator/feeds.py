@@ -87,10 +87,12 @@ class Feed:
 
 def held_back(rows: AnyRows, batch_size: int) -> tf.data.Dataset:
     """Validation rows in their order, once."""
+    # Keras warns of every end that it was not told of.
+    counted = tf.data.experimental.assert_cardinality(rows.num_batches(batch_size))
     if isinstance(rows, Stream):
-        return _from_stream(rows)
+        return _from_stream(rows).apply(counted)
     if rows.mapped:
-        return _from_generator(lambda: rows.batches(batch_size), rows)
+        return _from_generator(lambda: rows.batches(batch_size), rows).apply(counted)
     whole = _present(rows.batch(slice(None)))
     return tf.data.Dataset.from_tensor_slices(whole).batch(batch_size)
 

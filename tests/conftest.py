@@ -37,7 +37,8 @@ MakeConfig = Callable[..., Config]
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    return {**base, **{key: value for key, value in changes.items() if value is not None}}
+    """The sections with some of them changed; None takes one out."""
+    return {key: value for key, value in {**base, **changes}.items() if value is not None}
 
 
 @pytest.fixture

@@ -135,10 +135,8 @@ def test_a_factory_that_raises_is_the_users_fault_with_its_line(make_config: Mak
 
 def test_a_factory_must_return_a_compiled_model_without_compile(make_config: MakeConfig) -> None:
     code = "import keras\ndef build():\n    return keras.Sequential([keras.layers.Dense(1)])\n"
-    changes = {"model": {"factory": {"callable": "rows:build"}}, "compile": {}}
-    config = make_config(code, **{**changes, "compile": {"loss": "mse"}})
-    unset = config.model_copy(update={"compile": None})
-    ((key, text),) = refused(unset)
+    config = make_config(code, model={"factory": {"callable": "rows:build"}}, compile=None)
+    ((key, text),) = refused(config)
     assert key == "compile"
     assert "not compiled" in text
 
