@@ -45,9 +45,6 @@ def positional():
 def one_to_two():
     return X, BOTH
 
-def texts():
-    return X, np.where(Y > 0, "up", "down")
-
 def build_named(activation="relu"):
     a, b = keras.Input((2,), name="a"), keras.Input((1,), name="b")
     hidden = keras.layers.Dense(8, activation=activation)(keras.layers.Concatenate()([a, b]))
@@ -190,19 +187,14 @@ def built(name: str, **kwargs: Any) -> dict[str, Any]:
     return {"factory": {**given(name), "kwargs": kwargs}}
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_a_table_with_texts_features_and_weights(kind: str, train: Train, tmp_path: Path) -> None:
+def test_a_parquet_table_with_texts_features_and_weights(train: Train, tmp_path: Path) -> None:
     write_table(tmp_path / "t.csv")
+    semicolons = pyarrow.csv.ParseOptions(delimiter=";")
+    read = pyarrow.csv.read_csv(tmp_path / "t.csv", parse_options=semicolons)
+    pyarrow.parquet.write_table(read, tmp_path / "t.parquet")
     source = {"features": ["a", "color", "floor"], "text": ["floor"], "sample_weight": "w"}
-    if kind == "parquet":
-        read = pyarrow.csv.read_csv(
-            tmp_path / "t.csv", parse_options=pyarrow.csv.ParseOptions(delimiter=";")
-        )
-        pyarrow.parquet.write_table(read, tmp_path / "t.parquet")
-    else:
-        source["delimiter"] = ";"
     trained = train(
-        {kind: f"t.{kind}", "target": "y", **source},
+        {"parquet": "t.parquet", "target": "y", **source},
         ONE,
         data={"validation": HELD_BACK, "standardize": True},
     )
@@ -256,17 +248,14 @@ def test_a_generator_with_weights(train: Train) -> None:
     assert trained.prepared.rows == 90
 
 
-def test_inputs_and_targets_by_name_with_two_losses(train: Train) -> None:
-    trained = train(
-        given("named"),
-        built("build_named"),
-        compile=TWO_LOSSES,
-        data={"validation": HELD_BACK, "standardize": True},
-    )
+def test_inputs_and_targets_by_name_of_a_factory_that_compiles(train: Train) -> None:
+    data = {"validation": HELD_BACK, "standardize": True}
+    trained = train(given("named"), built("build_compiled"), compile=None, data=data)
     assert {"price_loss", "kind_loss", "kind_accuracy", "val_loss"} <= set(trained.metrics)
     kinds = [(output["name"], output["kind"]) for output in trained.outputs]
     assert kinds == [("price", "regression"), ("kind", "classification")]
     assert set(trained.prepared.inputs.standardization) == {"a", "b"}
+    assert trained.model.compiled
     raw = {"a": np.zeros((3, 2)), "b": np.zeros((3, 1))}
     assert [len(each) for each in trained.model.predict(raw, verbose=0)] == [3, 3]
 
@@ -274,12 +263,6 @@ def test_inputs_and_targets_by_name_with_two_losses(train: Train) -> None:
 def test_inputs_by_position(train: Train) -> None:
     trained = train(given("positional"), built("build_positional"), data={"standardize": True})
     assert len(trained.model.inputs) == 2
-
-
-def test_a_factory_that_has_compiled_its_model(train: Train) -> None:
-    trained = train(given("named"), built("build_compiled"), compile=None)
-    assert "kind_accuracy" in trained.metrics
-    assert trained.model.compiled
 
 
 def test_a_class_of_the_users_own_with_its_own_step(train: Train) -> None:
@@ -297,8 +280,3 @@ def test_outputs_by_name_of_a_class_that_keras_cannot_load(train: Train) -> None
     assert trained.paths.result_weights.exists()
     assert not trained.paths.result.exists()
     assert {each["name"] for each in trained.outputs} == {"price", "kind"}
-
-
-def test_texts_from_a_callable(train: Train) -> None:
-    trained = train(given("texts"), TWO_CLASSES, compile=CROSS_ENTROPY)
-    assert list(trained.prepared.inputs.categories.values()) == [("down", "up")]
