@@ -1,7 +1,8 @@
 """Automatic retraining for Keras: train, check for dead units, restart until the model is healthy.
 
 `run` takes a config to a healthy model, as `orchestrate CONFIG` does. `retrain` does the same for a
-function that builds a model and the rows that a program has in memory.
+function that builds a model and the rows that a program has in memory. `diagnose` tells which units
+of a model are dead, and what its predictions are worth.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError
 
 if TYPE_CHECKING:
+    from orchestrator.diagnosis import diagnose
     from orchestrator.launcher import run
     from orchestrator.retraining import retrain
 
-__all__ = ["InvalidError", "OrchestratorError", "UserCodeError", "retrain", "run"]
+__all__ = ["InvalidError", "OrchestratorError", "UserCodeError", "diagnose", "retrain", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +25,10 @@ def __getattr__(name: str) -> Any:
         from orchestrator.launcher import run  # noqa: PLC0415
 
         return run
+    if name == "diagnose":
+        from orchestrator.diagnosis import diagnose  # noqa: PLC0415
+
+        return diagnose
     if name == "retrain":
         from orchestrator.retraining import retrain  # noqa: PLC0415
 

@@ -6,7 +6,7 @@ Pure NumPy: no model, no file. The formulas are those of the project's design, s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -39,8 +39,17 @@ class Layer:
     """Rows × positions looked at."""
     active_rows: npt.NDArray[np.int64]
     """Rows × positions on which the unit's derivative was non-zero, shape (units,)."""
+    constant_units: npt.NDArray[np.int64] = dataclasses.field(
+        default_factory=lambda: np.zeros(0, np.int64)
+    )
+    """Indices of the units that were active on every row and had the same value on all."""
+    reached_rows: npt.NDArray[np.int64] | None = None
+    """Rows × positions on which the gradient of an output with respect to the unit was not zero,
+    shape (units,); None where it was not asked for."""
     saturating: bool = False
     """The activation has no zero derivative in exact arithmetic; `dead` then means saturated."""
+    partial: bool = False
+    """A loop hides some of the applications, so that nothing is known to be dead."""
 
     @property
     def units(self) -> int:
@@ -55,7 +64,7 @@ class Layer:
     @property
     def dead(self) -> int:
         """Number of dead units; none of a saturating activation counts as dead."""
-        return 0 if self.saturating else int(self.dead_units.size)
+        return 0 if self.saturating or self.partial else int(self.dead_units.size)
 
     @property
     def saturated(self) -> int:
@@ -68,10 +77,22 @@ class Layer:
         return self.dead / self.units if self.units else 0.0
 
     @property
+    def blocked_units(self) -> npt.NDArray[np.int64] | None:
+        """Indices of the units that are active on some rows, but reach no output on any."""
+        if self.reached_rows is None:
+            return None
+        return np.flatnonzero((self.active_rows > 0) & (self.reached_rows == 0))
+
+    @property
     def near_dead(self) -> int:
         """Number of units active on some rows, but on fewer than 0.1% of them."""
-        few = (self.active_rows > 0) & (self.active_rows < NEAR_DEAD * self.rows)
+        few = (self.active_rows > 0) & (self.active_rows < self.near_dead_rows)
         return int(np.count_nonzero(few))
+
+    @property
+    def near_dead_rows(self) -> float:
+        """Rows × positions below which a unit is near-dead."""
+        return NEAR_DEAD * self.rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,116 +177,276 @@ def measure(
     from_logits: bool = False,
     weight: npt.ArrayLike | None = None,
 ) -> list[Output]:
-    """What the predictions of one model output are worth, column by column.
+    """What the predictions of one model output are worth: a `Score` of all rows at once."""
+    score = Score(form, from_logits=from_logits)
+    score.add(y, prediction, weight)
+    return score.outputs()
+
+
+class Score:
+    """What the predictions of one model output are worth, from its rows a batch at a time.
+
+    Computed in float64. Means and squared deviations are taken in two passes over each batch and
+    put together by the formula of Chan, Golub and LeVeque (Updating formulae and a pairwise
+    algorithm for computing sample variances, 1979), which is as stable as two passes over all rows.
 
     Args:
-        y: targets, shape (rows, …); None without targets.
-        prediction: predictions, shape (rows, …, columns).
-        form: how both are written.
+        form: how targets and predictions are written.
         from_logits: whether predictions are logits rather than probabilities.
-        weight: weight of each row in every mean, shape (rows,); None for equal weights. Rows of
-            weight 0 are left out.
-
-    Returns:
-        One entry a column for regression and binary, one in all for categorical and sparse;
-        computed in float64 and in two passes (mean first, then deviations).
     """
-    predicted = np.asarray(prediction, dtype=np.float64)
-    rows = len(predicted)
-    predicted = predicted.reshape(-1, predicted.shape[-1] if predicted.ndim > 1 else 1)
-    targets = None if y is None else _distribution(y, form, predicted.shape)
-    mean = _Mean(None)
-    if weight is not None:
-        weights = np.repeat(np.asarray(weight, dtype=np.float64), len(predicted) // rows)
-        counted = weights > 0
-        predicted = predicted[counted]
-        targets = None if targets is None else targets[counted]
-        mean = _Mean(weights[counted])
-    if form in ("categorical", "sparse"):
-        read = _read_logits if from_logits else _read_probabilities
-        return [_measure_classes(0, targets, *read(predicted), mean)]
-    return [
-        _measure_binary(index, _column(targets, index), predicted[:, index], from_logits, mean)
-        if form == "binary"
-        else _measure_regression(index, _column(targets, index), predicted[:, index], mean)
-        for index in range(predicted.shape[1])
-    ]
+
+    def __init__(self, form: Form, *, from_logits: bool = False) -> None:
+        self._form = form
+        self._from_logits = from_logits
+        self._columns: list[_Regression | _Classes] = []
+
+    def add(
+        self, y: npt.ArrayLike | None, prediction: npt.ArrayLike, weight: npt.ArrayLike | None
+    ) -> None:
+        """Add rows.
+
+        Args:
+            y: targets, shape (rows, …); None without targets, and then for all rows.
+            prediction: predictions, shape (rows, …, columns).
+            weight: weight of each row in every mean, shape (rows,); None for equal weights. Rows
+                of weight 0 are left out.
+        """
+        predicted = np.asarray(prediction)
+        rows = len(predicted)
+        predicted = predicted.reshape(-1, predicted.shape[-1] if predicted.ndim > 1 else 1)
+        targets = None
+        if y is not None:
+            sparse = self._form == "sparse"
+            targets = np.asarray(y).reshape((-1,) if sparse else predicted.shape)
+        positions = len(predicted) // max(rows, 1)
+        weights = None
+        if weight is not None:
+            weights = np.repeat(np.asarray(weight, dtype=np.float64), positions)
+        for start in range(0, len(predicted), _PIECE):
+            part = slice(start, start + _PIECE)
+            self._add(
+                None if targets is None else targets[part],
+                predicted[part].astype(np.float64),
+                None if weights is None else weights[part],
+            )
+
+    def _add(self, y: _Array | None, predicted: _Array, weights: _Array | None) -> None:
+        if y is not None:
+            y = _distribution(y, self._form, predicted.shape)
+        if weights is None:
+            weights = np.ones(len(predicted))
+        elif not weights.all():
+            counted = weights > 0
+            predicted, weights = predicted[counted], weights[counted]
+            y = None if y is None else y[counted]
+        if self._form in ("categorical", "sparse"):
+            columns: list[Any] = [(y, predicted)]
+        else:
+            columns = [(_column(y, at), predicted[:, at]) for at in range(predicted.shape[1])]
+        if not self._columns:
+            kind = _Regression if self._form == "regression" else _Classes
+            self._columns = [kind() for _ in columns]
+        if not len(predicted):
+            return
+        for column, (targets, values) in zip(self._columns, columns, strict=True):
+            if isinstance(column, _Regression):
+                column.add(targets, values, weights)
+            elif self._form == "binary":
+                column.add(*_two_classes(targets, values, self._from_logits), weights)
+            else:
+                read = _read_logits if self._from_logits else _read_probabilities
+                column.add(targets, *read(values), weights)
+
+    def outputs(self) -> list[Output]:
+        """One entry a column for regression and binary, one in all for categorical and sparse."""
+        return [column.output(index) for index, column in enumerate(self._columns)]
+
+    def is_certain(self, rows: int, varies: Sequence[float], limits: tuple[float, float]) -> bool:
+        """Whether no further row can make the prediction count as constant.
+
+        The squared deviations of all rows are no less than those of some, and so is the number of
+        rows times their information (the chain rule of the Jensen-Shannon divergence).
+
+        Args:
+            rows: number of all rows × positions, each of weight 1.
+            varies: variance of each column's targets over all rows, entropy for a classification;
+                empty without targets.
+            limits: smallest variance ratio and smallest information.
+        """
+        spreads = varies or [0.0] * len(self._columns)
+        return bool(self._columns) and all(
+            column.is_certain(rows, spread, limits)
+            for column, spread in zip(self._columns, spreads, strict=True)
+        )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Mean:
-    """The mean over the rows, each with its weight."""
+_PIECE = 65_536
+"""Rows × positions that are scored together."""
 
-    weights: _Array | None
 
-    def __call__(self, values: _Array) -> Any:
-        """The mean over the first axis."""
-        if self.weights is None:
-            return values.mean(axis=0)
-        return np.average(values, axis=0, weights=self.weights)
+class _Extremes:
+    """Lowest and highest value of each column so far."""
+
+    def __init__(self) -> None:
+        self.low: Any = np.inf
+        self.high: Any = -np.inf
+
+    def add(self, values: _Array) -> None:
+        self.low = np.minimum(self.low, values.min(axis=0))
+        self.high = np.maximum(self.high, values.max(axis=0))
+
+    @property
+    def differ(self) -> bool:
+        """Whether some column has different values, or one that is not a number."""
+        return bool(np.any(~(self.high <= self.low)))
+
+
+class _Regression:
+    """One column of a regression."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.weight = 0.0
+        self.means = np.zeros(2)
+        self.squares = np.zeros(2)
+        self.error = 0.0
+        self.without_targets = False
+        self.targets, self.predictions = _Extremes(), _Extremes()
+
+    def add(self, y: _Array | None, predicted: _Array, weights: _Array) -> None:
+        self.without_targets |= y is None
+        both = np.stack([predicted if y is None else y, predicted])
+        total = float(weights.sum())
+        means = both @ weights / total
+        deviations = both - means[:, np.newaxis]
+        apart = means - self.means
+        whole = self.weight + total
+        self.squares += deviations**2 @ weights + apart**2 * (self.weight * total / whole)
+        self.means += apart * (total / whole)
+        self.weight = whole
+        self.count += len(predicted)
+        self.error += float((both[0] - both[1]) ** 2 @ weights)
+        self.targets.add(both[0])
+        self.predictions.add(both[1])
+
+    def output(self, index: int) -> Output:
+        # Of a single row it cannot be denied that it differs.
+        distinct = self.count < 2 or self.predictions.differ
+        if self.without_targets or not self.count:
+            return Output(output=index, kind="regression", varies=None, distinct=distinct)
+        variance, predicted = self.squares / self.weight
+        if not self.targets.differ or variance == 0:
+            return Output(output=index, kind="regression", varies=False, distinct=distinct)
+        loss = self.error / self.weight
+        return Output(
+            output=index,
+            kind="regression",
+            varies=True,
+            variance_ratio=float(predicted / variance) if distinct else 0.0,
+            skill=float(1.0 - loss / variance),
+            loss=loss,
+            constant_loss=float(variance),
+            distinct=distinct,
+        )
+
+    def is_certain(self, rows: int, variance: float, limits: tuple[float, float]) -> bool:
+        if self.without_targets:
+            return self.predictions.differ
+        return bool(variance > 0 and self.squares[1] / rows / variance >= limits[0])
+
+
+class _Classes:
+    """One distribution over classes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.weight = 0.0
+        self.frequencies: Any = 0.0
+        self.mean: Any = 0.0
+        self.entropy = 0.0
+        self.error = 0.0
+        self.without_targets = False
+        self.targets, self.predictions, self.chosen = _Extremes(), _Extremes(), _Extremes()
+
+    def add(self, y: _Array | None, probabilities: _Array, logs: _Array, weights: _Array) -> None:
+        self.count += len(probabilities)
+        self.weight += float(weights.sum())
+        self.predictions.add(probabilities)
+        self.mean = self.mean + weights @ probabilities
+        self.entropy += float(weights @ _entropy(probabilities))
+        self.chosen.add(probabilities.argmax(axis=1))
+        if y is None:
+            self.without_targets = True
+            return
+        self.targets.add(y)
+        self.frequencies = self.frequencies + weights @ y
+        self.error -= float(weights @ np.sum(y * logs, axis=1))
+
+    def output(self, index: int) -> Output:
+        distinct = self.count < 2 or self.predictions.differ
+        if self.without_targets or not self.count:
+            return Output(output=index, kind="classification", varies=None, distinct=distinct)
+        entropy = float(_entropy(self.frequencies / self.weight))
+        if not self.targets.differ or entropy <= 0:
+            return Output(output=index, kind="classification", varies=False, distinct=distinct)
+        loss = self.error / self.weight
+        gained = float(_entropy(self.mean / self.weight)) - self.entropy / self.weight
+        return Output(
+            output=index,
+            kind="classification",
+            varies=True,
+            # Rounding can leave a constant prediction with an information of ±1e-16.
+            information=max(gained, 0.0) / entropy if distinct else 0.0,
+            skill=1.0 - loss / entropy,
+            loss=loss,
+            constant_loss=entropy,
+            constant_class=not self.chosen.differ,
+            distinct=distinct,
+        )
+
+    def is_certain(self, rows: int, entropy: float, limits: tuple[float, float]) -> bool:
+        if self.without_targets:
+            return self.predictions.differ
+        if entropy <= 0 or not self.chosen.differ:
+            return False
+        gained = float(_entropy(self.mean / self.weight)) - self.entropy / self.weight
+        return gained * self.weight / rows / entropy >= limits[1]
+
+
+def spread(y: npt.ArrayLike, form: Form, columns: int) -> list[float]:
+    """Variance of each column of targets, or entropy of their classes, as in `Output`.
+
+    Args:
+        y: targets of all rows.
+        form: how they are written.
+        columns: number of columns of the predictions.
+    """
+    targets = np.asarray(y, dtype=np.float64)
+    if form == "sparse":
+        _, counts = np.unique(targets, return_counts=True)
+        return [float(_entropy(counts / counts.sum()))]
+    targets = targets.reshape(-1, columns)
+    if form == "regression":
+        return [float(each) for each in targets.var(axis=0)]
+    means = targets.mean(axis=0)
+    if form == "categorical":
+        return [float(_entropy(means))]
+    return [float(_entropy(np.array([1.0 - mean, mean]))) for mean in means]
 
 
 def _column(targets: _Array | None, index: int) -> _Array | None:
     return None if targets is None else targets[:, index]
 
 
-def _measure_regression(index: int, y: _Array | None, predicted: _Array, mean: _Mean) -> Output:
-    distinct = _differs(predicted)
-    if y is None:
-        return Output(output=index, kind="regression", varies=None, distinct=distinct)
-    variance = float(mean((y - mean(y)) ** 2))
-    if np.ptp(y) == 0 or variance == 0:
-        return Output(output=index, kind="regression", varies=False, distinct=distinct)
-    predicted_variance = float(mean((predicted - mean(predicted)) ** 2)) if distinct else 0.0
-    loss = float(mean((y - predicted) ** 2))
-    return Output(
-        output=index,
-        kind="regression",
-        varies=True,
-        variance_ratio=predicted_variance / variance,
-        skill=1.0 - loss / variance,
-        loss=loss,
-        constant_loss=variance,
-        distinct=distinct,
-    )
-
-
-def _measure_binary(
-    index: int, y: _Array | None, predicted: _Array, from_logits: bool, mean: _Mean
-) -> Output:
-    """One column as the two classes that it stands for."""
+def _two_classes(
+    y: _Array | None, predicted: _Array, from_logits: bool
+) -> tuple[_Array | None, _Array, _Array]:
+    """One column as the two classes that it stands for: targets, probabilities, logarithms."""
     if from_logits:
         read = _read_logits(np.stack([np.zeros_like(predicted), predicted], axis=1))
     else:
         read = _read_probabilities(np.stack([1.0 - predicted, predicted], axis=1))
-    classes = None if y is None else np.stack([1.0 - y, y], axis=1)
-    return _measure_classes(index, classes, *read, mean)
-
-
-def _measure_classes(
-    index: int, y: _Array | None, probabilities: _Array, logs: _Array, mean: _Mean
-) -> Output:
-    """What a distribution over classes is worth; all arrays of shape (rows, classes)."""
-    distinct = _differs(probabilities)
-    if y is None:
-        return Output(output=index, kind="classification", varies=None, distinct=distinct)
-    entropy = float(_entropy(mean(y)))
-    if not np.any(np.ptp(y, axis=0)) or entropy <= 0:
-        return Output(output=index, kind="classification", varies=False, distinct=distinct)
-    loss = float(-mean(np.sum(y * logs, axis=1)))
-    gained = float(_entropy(mean(probabilities)) - mean(_entropy(probabilities)))
-    return Output(
-        output=index,
-        kind="classification",
-        varies=True,
-        # Rounding can leave a constant prediction with an information of ±1e-16.
-        information=max(gained, 0.0) / entropy if distinct else 0.0,
-        skill=1.0 - loss / entropy,
-        loss=loss,
-        constant_loss=entropy,
-        constant_class=not np.any(np.ptp(probabilities.argmax(axis=1))),
-        distinct=distinct,
-    )
+    return (None if y is None else np.stack([1.0 - y, y], axis=1), *read)
 
 
 def _distribution(y: npt.ArrayLike, form: Form, shape: tuple[int, ...]) -> _Array:
@@ -273,11 +454,6 @@ def _distribution(y: npt.ArrayLike, form: Form, shape: tuple[int, ...]) -> _Arra
     if form == "sparse":
         return np.eye(shape[1])[np.asarray(y).reshape(-1).astype(np.int64)]
     return np.asarray(y, dtype=np.float64).reshape(shape)
-
-
-def _differs(predicted: _Array) -> bool:
-    """Whether predictions differ between rows; of a single row that cannot be denied."""
-    return len(predicted) < 2 or bool(np.any(np.ptp(predicted, axis=0) > 0))
 
 
 def _entropy(p: _Array) -> _Array:

@@ -6,16 +6,16 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 
 from orchestrator import layers, objects, usercode
 from orchestrator.document import Key
-from orchestrator.errors import InvalidError, UserCodeError, suggestion
+from orchestrator.errors import InvalidError, Problem, UserCodeError, suggestion
 from orchestrator.measures import Form
-from orchestrator.rows import PIECE, AnyRows, Array, Tree, leaves
+from orchestrator.rows import PIECE, AnyRows, Array, Readable, Tree, leaves
 from orchestrator.schema import Config, FileModel
 
 _FORMS: Mapping[str, Form] = {
@@ -51,12 +51,19 @@ class Head:
         return None if self.target is None else dict(leaves(y))[self.target]
 
 
-def heads(model: keras.Model, config: Config, rows: AnyRows) -> tuple[Head, ...]:
+class Blame(Protocol):
+    """Whoever can name the place of a problem: a config names its keys and lines."""
+
+    def problem(self, key: Key, message: str, hint: str | None = None) -> Problem:
+        """A problem at a key."""
+
+
+def heads(model: keras.Model, config: Blame, rows: Readable) -> tuple[Head, ...]:
     """The outputs of a compiled model, in the order of the leaves of what it returns.
 
     Args:
         model: a built and compiled model.
-        config: the config.
+        config: names the place of a problem.
         rows: training rows.
 
     Returns:
@@ -70,7 +77,7 @@ def heads(model: keras.Model, config: Config, rows: AnyRows) -> tuple[Head, ...]
     paths = [path for path, _ in found]
     names = _names(paths, model)
     targets = _matched(names, paths, [path for path, _ in leaves(y)], config)
-    losses = _losses(model.loss, names)
+    losses = _losses(getattr(model, "loss", None), names)
     made = []
     for index, (_, prediction) in enumerate(found):
         known = _form(losses[index])
@@ -118,9 +125,11 @@ def _names(paths: Sequence[str], model: keras.Model) -> list[str]:
 
 
 def _matched(
-    names: Sequence[str], paths: Sequence[str], targets: Sequence[str], config: Config
+    names: Sequence[str], paths: Sequence[str], targets: Sequence[str], config: Blame
 ) -> list[str | None]:
     """Which targets belong to each output: by name, by position, or the only ones to the only."""
+    if not targets:
+        return [None] * len(names)
     if len(names) == len(targets) == 1 and targets[0] in ("", "0", paths[0]):
         return [targets[0]]
     if targets == [""]:

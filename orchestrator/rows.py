@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -215,6 +215,19 @@ class Stream:
     def take(self, indices: Array) -> Stream:
         """The rows at the positions."""
         return dataclasses.replace(self, chosen=frozenset(map(int, indices)))
+
+
+class Readable(Protocol):
+    """Rows that can be read a batch at a time."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def first(self, count: int) -> Batch:
+        """The first rows, ready for the model."""
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All rows, ready for the model."""
 
 
 AnyRows = Rows | Stream

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from orchestrator import measures, models, outputs, preparation, saving, verdicts
+from orchestrator import diagnosis, models, outputs, preparation, saving, verdicts
 from orchestrator.errors import InvalidError
 from orchestrator.events import (
     EpochEnded,
@@ -36,6 +36,7 @@ from orchestrator.rates import Rates
 from orchestrator.records import INIT, Check, Phase
 from orchestrator.rows import AnyRows
 from orchestrator.schema import PhasePlan
+from orchestrator.scores import Scores
 from orchestrator.tasks import Task
 
 Emit = Callable[[Event | Sign], None]
@@ -160,19 +161,26 @@ class _Training:
         """All checks that are due after a phase; `plan` is None for phase 0."""
         limits = self.config.checks
         last = plan is not None and plan is self.config.phases[-1]
-        found = self.non_finite()
-        measurement = None if found else self.probe.measure(self.checked_rows)
-        if measurement is not None:
-            found = _non_finite_predictions(measurement)
-        checks = [verdicts.finite(found)] if limits.finite is not None else []
-        if found or measurement is None:
-            checks += [
-                verdicts.not_applicable(name, "there are non-finite values")
-                for name in ("dead_neurons", "prediction_variance")
-                if getattr(limits, name) is not None
-            ]
-        else:
-            checks += self._check_health(measurement, untrained=plan is None, last=last)
+        rows = self.checked_rows
+        examined = diagnosis.examine(
+            self.probe,
+            rows,
+            self.heads,
+            limits,
+            non_finite=self.non_finite(),
+            untrained=plan is None,
+            last=last,
+            sampled=len(rows) < len(self.rows),
+            exhaustive=last,
+            gradients="when_suspicious",
+            training_batch_size=self.config.batch_size,
+        )
+        checks = [
+            self._with_validation(check)
+            if last and check.check == "prediction_variance" and examined.columns
+            else check
+            for check in examined.checks
+        ]
         gates = [
             gate
             for gate in limits.metric
@@ -182,80 +190,19 @@ class _Training:
             checks.append(verdicts.metric(gates, logs))
         return tuple(checks)
 
-    def _check_health(
-        self, measurement: Measurement, *, untrained: bool, last: bool
-    ) -> list[Check]:
-        """Dead neurons and prediction variance, judged from one measurement."""
-        dead, variance = self.config.checks.dead_neurons, self.config.checks.prediction_variance
-        rows = self.checked_rows
-        found = self._measure(measurement)
-        judged = None
-        if variance is not None:
-            judged = verdicts.prediction_variance(
-                _flat(found), variance, untrained=untrained, last=last
-            )
-        batch: Measurement | None = None
-        suspicious = judged is not None and judged.verdict == "fail"
-        if dead is not None:
-            suspicious |= verdicts.needs_batch_statistics(measurement.layers, dead)
-        if suspicious and self.probe.has_batch_normalization:
-            batch = self.probe.measure(
-                rows, batch_size=self.config.batch_size, batch_statistics=True
-            )
-        checks = []
-        if dead is not None:
-            checks.append(
-                verdicts.dead_neurons(
-                    measurement.layers,
-                    dataclasses.replace(
-                        measurement.flow, names=tuple(head.name for head in self.heads)
-                    ),
-                    dead,
-                    skills=[_lowest_skill(columns) for columns in found],
-                    untrained=untrained,
-                    exact=len(rows) == len(self.rows),
-                    batch_layers=None if batch is None else batch.layers,
-                )
-            )
-        if variance is not None and judged is not None:
-            if batch is not None:
-                judged = verdicts.prediction_variance(
-                    _flat(found),
-                    variance,
-                    untrained=untrained,
-                    last=last,
-                    batch_outputs=_flat(self._measure(batch)),
-                )
-            checks.append(self._with_validation(judged) if last else judged)
-        return checks
-
     def _with_validation(self, check: Check) -> Check:
         """The check with what the predictions are worth on the validation rows."""
         held = self.dataset.validation
         if held is None:
             return check
+        scores = Scores(self.heads)
+        self.probe.measure(held, see=scores.see)
         entries = [
             {"output": each.output, "skill": each.skill, "loss": each.loss,
              "constant_loss": each.constant_loss}
-            for each in _flat(self._measure(self.probe.measure(held)))
+            for each in diagnosis.flat(scores.columns())
         ]  # fmt: skip
         return dataclasses.replace(check, measured={**check.measured, "validation": entries})
-
-    def _measure(self, measurement: Measurement) -> list[list[measures.Output]]:
-        """What each output of the model is worth, column by column."""
-        return [
-            [
-                dataclasses.replace(column, name=head.name)
-                for column in measures.measure(
-                    head.targets(measurement.y),
-                    predictions,
-                    head.form,
-                    from_logits=head.from_logits,
-                    weight=measurement.weight,
-                )
-            ]
-            for head, predictions in zip(self.heads, measurement.predictions, strict=True)
-        ]
 
     @property
     def checked_rows(self) -> AnyRows:
@@ -270,21 +217,12 @@ class _Training:
 
     def non_finite(self) -> list[str]:
         """A clause for each weight, optimizer variable and loss that is not finite."""
-        found = []
-        groups = [
-            ("weight", self.model.weights),
-            ("optimizer state", self.model.optimizer.variables),
-        ]
-        for what, variables in groups:
-            for variable in variables:
-                values = np.asarray(keras.ops.convert_to_numpy(variable))
-                if values.dtype.kind not in "fV":
-                    continue
-                bad = int(np.count_nonzero(~np.isfinite(values.astype(np.float32))))
-                if bad:
-                    found.append(
-                        f"{what} {variable.path} has {bad} of {values.size} values not finite"
-                    )
+        found = diagnosis.non_finite_variables(
+            [
+                ("weight", self.model.weights),
+                ("optimizer state", self.model.optimizer.variables),
+            ]
+        )
         for epoch, loss in self.losses:
             if not np.isfinite(loss):
                 found.append(f"the loss of epoch {epoch} is {loss}")
@@ -390,34 +328,11 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
             self.model.stop_training = True
 
 
-def _flat(found: list[list[measures.Output]]) -> list[measures.Output]:
-    """The columns of all outputs, numbered over all of them."""
-    columns = [column for output in found for column in output]
-    return [dataclasses.replace(each, output=index) for index, each in enumerate(columns)]
-
-
-def _lowest_skill(columns: list[measures.Output]) -> float | None:
-    return min((each.skill for each in columns if each.skill is not None), default=None)
-
-
 def _glimpse(found: Measurement) -> Glimpse:
     layers = (
         LayerShare(layer=each.name, units=each.units, dead=each.dead) for each in found.layers
     )
-    return Glimpse(rows=len(found.predictions[0]), layers=tuple(layers))
-
-
-def _non_finite_predictions(measurement: Measurement) -> list[str]:
-    """A clause for each output with predictions that are not finite."""
-    found = []
-    for index, predictions in enumerate(measurement.predictions):
-        flat = predictions.reshape(len(predictions), -1)
-        bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
-        name = f" of output {index}" if len(measurement.predictions) > 1 else ""
-        if len(bad):
-            rows = f"{len(bad)} of {len(flat)} rows"
-            found.append(f"the prediction{name} of {rows} is not finite, first of row {bad[0]}")
-    return found
+    return Glimpse(rows=found.rows, layers=tuple(layers))
 
 
 def _seed_generators(model: keras.Model) -> Sequence[keras.random.SeedGenerator]:

@@ -61,6 +61,8 @@ def dead_neurons(
     untrained: bool,
     exact: bool = True,
     batch_layers: Sequence[Layer] | None = None,
+    responding: tuple[int, int] | None = None,
+    notes: Sequence[str] = (),
 ) -> Check:
     """The verdict on dead units.
 
@@ -73,16 +75,20 @@ def dead_neurons(
         exact: whether every training row was counted.
         batch_layers: the same layers counted with BatchNorm's batch statistics; a layer that is
             alive in them lags, and is not dead.
+        responding: on how many rows an output responds to the inputs, of how many; None where that
+            was not measured.
+        notes: what could not be seen.
 
     Returns:
         `fail` when entirely dead layers cut every path to an output, or when a layer is dead above
         `fail_above` and an output that it feeds has no skill.
     """
     if not layers:
-        return not_applicable("dead_neurons", "no layer applies an activation with dead units")
+        none = "no layer applies an activation with dead units"
+        return not_applicable("dead_neurons", "; ".join([none, *notes]))
     judged = [livelier(*pair) for pair in zip(layers, batch_layers or layers, strict=True)]
     worst = max(judged, key=lambda layer: layer.dead_fraction)
-    measured = {
+    measured: dict[str, Any] = {
         "worst_layer": worst.name,
         "dead_fraction": worst.dead_fraction,
         "exact": exact,
@@ -91,6 +97,10 @@ def dead_neurons(
             for index, layer in enumerate(layers)
         ],
     }
+    if responding is not None:
+        measured["responding_rows"], measured["rows"] = responding
+    if notes:
+        measured["notes"] = list(notes)
     verdict: Verdict = "fail"
     reason = _cut(judged, flow)
     if reason is None and not untrained:
@@ -104,6 +114,11 @@ def dead_neurons(
         measured=measured,
         limits={"warn_above": limits.warn_above, "fail_above": limits.fail_above},
     )
+
+
+def is_certainly_alive(layers: Sequence[Layer], limits: DeadNeurons) -> bool:
+    """Whether no further row can make the verdict anything but `pass`: units do not die of rows."""
+    return not any(_severity(layer, limits) or layer.saturated for layer in layers)
 
 
 def livelier(moving: Layer, batch: Layer) -> Layer:
@@ -187,11 +202,18 @@ def _layer_entry(layer: Layer, batch: Layer | None) -> dict[str, Any]:
         "rows": layer.rows,
         "dead": layer.dead,
         "near_dead": layer.near_dead,
+        "constant": int(layer.constant_units.size),
     }
     if layer.saturating:
         entry["saturated"] = layer.saturated
     if batch is not None:
         entry["dead_with_batch_statistics"] = batch.dead
+    if layer.partial:
+        entry["partial"] = True
+    blocked = layer.blocked_units
+    if blocked is not None:
+        entry["blocked"] = int(blocked.size)
+        entry["blocked_units"] = blocked.tolist()
     entry["dead_units"] = layer.dead_units.tolist()
     entry["active_rows"] = layer.active_rows.tolist()
     return entry
@@ -210,6 +232,7 @@ def prediction_variance(
     *,
     untrained: bool,
     last: bool,
+    exact: bool = True,
     batch_outputs: Sequence[Output] | None = None,
 ) -> Check:
     """The verdict on a constant prediction.
@@ -219,6 +242,7 @@ def prediction_variance(
         limits: the config's limits.
         untrained: whether this is phase 0, where nothing fails.
         last: whether this is the last phase, where the skill is judged too.
+        exact: whether every training row was looked at.
         batch_outputs: the same with BatchNorm's batch statistics; a collapse that is not in them
             is a lag, and no failure.
 
@@ -243,7 +267,10 @@ def prediction_variance(
         check="prediction_variance",
         verdict=verdict,
         reason=reason,
-        measured={"outputs": [_output_entry(output) for output in outputs]},
+        measured={
+            "outputs": [_output_entry(output) for output in outputs],
+            **({} if exact else {"exact": False}),
+        },
         limits={
             "min_ratio": limits.min_ratio,
             "min_information": limits.min_information,

@@ -12,9 +12,11 @@ PACKAGE = Path(__file__).parents[1] / "orchestrator"
 LAYERS = (
     {"errors", "records", "events", "given"},
     {"document", "schema", "messages", "config", "editors"},
-    {"journal", "store", "environment", "policy", "measures", "verdicts", "tasks"},
-    {"rows", "tables", "usercode", "data", "objects", "layers", "leaky", "outputs", "models"},
-    {"saving", "probes", "rates", "feeds", "preparation", "training", "workers", "local"},
+    {"journal", "store", "environment", "policy", "measures", "verdicts", "tasks", "health"},
+    {"rows", "batches", "tables", "usercode", "data"},
+    {"objects", "layers", "leaky", "outputs", "models", "saving"},
+    {"activations", "tracing", "probes", "scores", "diagnosis"},
+    {"rates", "feeds", "preparation", "training", "workers", "local"},
     {"loop", "interrupts"},
     {"charts", "summary", "scene", "block", "live", "view"},
     {"launcher", "retraining", "cli", "__init__", "__main__"},
@@ -22,8 +24,9 @@ LAYERS = (
 """Design, section 8. A module imports from its own layer and from those above it in this list."""
 
 TENSORFLOW = {
-    "objects", "layers", "leaky", "outputs", "models",
-    "saving", "probes", "rates", "feeds", "preparation", "training", "retraining",
+    "batches", "objects", "layers", "leaky", "outputs", "models", "saving",
+    "activations", "tracing", "probes", "diagnosis",
+    "rates", "feeds", "preparation", "training", "retraining",
 }  # fmt: skip
 """The only modules that import tensorflow or keras."""
 

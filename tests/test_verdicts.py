@@ -244,6 +244,7 @@ def test_the_evidence_names_every_unit() -> None:
         "rows": 100,
         "dead": 2,
         "near_dead": 0,
+        "constant": 0,
         "dead_units": [0, 1],
         "active_rows": [0, 0, 100],
     }

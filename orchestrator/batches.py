@@ -1,0 +1,175 @@
+"""Rows as people have them in a program: arrays, a `tf.data.Dataset`, or a generator of batches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from orchestrator.errors import InvalidError, Problem
+from orchestrator.rows import Batch, Rows, Tree, leaves, name_of, num_rows, ready, transform
+
+
+class Batches:
+    """Rows for `diagnose`, read a batch at a time; what is not finite in them is noted.
+
+    Args:
+        x: arrays of shape (rows, …), a dict or tuple of them, a `tf.data.Dataset`, an iterator of
+            batches, or a function that returns one. A batch is x, (x, y) or (x, y, sample_weight).
+        y: targets, where x is arrays.
+        weight: weight of each row, where x is arrays.
+
+    Raises:
+        InvalidError: the arrays have different numbers of rows, or there are none.
+    """
+
+    def __init__(self, x: Any, y: Any = None, weight: Any = None) -> None:
+        self.non_finite: list[str] = []
+        self._arrays: Rows | None = None
+        self._begin: Callable[[], Iterable[Any]] | None = None
+        self._started: Iterator[Any] | None = None
+        batches = isinstance(x, tf.data.Dataset | Iterator) or callable(x)
+        if batches and (y is not None or weight is not None):
+            raise _problem("y", "the batches bring their own targets and weights", "leave it out")
+        if isinstance(x, tf.data.Dataset):
+            self._begin = x.as_numpy_iterator
+        elif isinstance(x, Iterator):
+            self._started = x
+        elif callable(x):
+            self._begin = x
+        else:
+            self._arrays = _rows(x, y, weight)
+
+    @property
+    def arrays(self) -> Rows | None:
+        """The rows, where they are arrays."""
+        return self._arrays
+
+    @property
+    def once(self) -> bool:
+        """Whether they can be read only once."""
+        return self._started is not None
+
+    def __len__(self) -> int:
+        """Number of rows; of arrays only."""
+        if self._arrays is None:
+            raise TypeError("Expected arrays. Received: batches, whose number is not known")
+        return len(self._arrays)
+
+    def first(self, count: int) -> Batch:
+        """The first rows, ready for the model."""
+        if self._arrays is not None:
+            return self._arrays.first(count)
+        iterator = self._iterator()
+        first = next(iterator, None)
+        if first is None:
+            raise _problem("x", "expected at least one batch, received none", None)
+        if self.once:
+            self._started = itertools.chain([first], iterator)
+        x, y, weight = _batch(first)
+        part = slice(0, count)
+        return ready(
+            (
+                transform(lambda array: array[part], x),
+                transform(lambda array: array[part], y),
+                None if weight is None else weight[part],
+            ),
+            {},
+        )
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All rows, ready for the model; `size` rows at a time where they are arrays."""
+        self.non_finite.clear()
+        position = 0
+        found = (
+            map(_batch, self._iterator())
+            if self._arrays is None
+            else self._arrays.raw(size)
+        )  # fmt: skip
+        for batch in found:
+            self._look(batch, position)
+            position += num_rows(batch[0])
+            yield ready(batch, {})
+
+    def _iterator(self) -> Iterator[Any]:
+        if self._begin is not None:
+            return iter(self._begin())
+        if self._started is None:
+            raise TypeError("Expected batches. Received: arrays")
+        return self._started
+
+    def _look(self, batch: Batch, position: int) -> None:
+        """Note the first row of a batch that is not finite."""
+        for role, tree in zip(("x", "y", "sample_weight"), batch, strict=True):
+            for path, array in leaves(tree):
+                if array.dtype.kind != "f":
+                    continue
+                # A sum is finite where all are, but for an overflow, and much faster to look at.
+                with np.errstate(all="ignore"):
+                    total = np.sum(array, dtype=np.float32)
+                if np.isfinite(total):
+                    continue
+                bad = np.argwhere(~np.isfinite(array))
+                if len(bad):
+                    row, *column = bad[0]
+                    where = f", column {'/'.join(map(str, column))}" if column else ""
+                    value = array[tuple(bad[0])]
+                    self.non_finite.append(
+                        f"{name_of(role, path)} is {value} in row {position + int(row)}"
+                        f"{where} (from 0)"
+                    )
+
+
+def _rows(x: Any, y: Any, weight: Any) -> Rows:
+    inputs = _arrays(x)
+    targets = None if y is None else _arrays(y)
+    weights = None if weight is None else np.asarray(weight)
+    count = num_rows(inputs)
+    if not count:
+        raise _problem("x", "expected at least one row, received none", None)
+    for role, tree in (("x", inputs), ("y", targets), ("sample_weight", weights)):
+        for path, array in leaves(tree):
+            if array.ndim == 0 or len(array) != count:
+                received = "a scalar" if array.ndim == 0 else f"{len(array)}"
+                message = f"expected {count} rows as in x, received {received}"
+                raise _problem(name_of(role, path), message, None)
+            if array.dtype.kind not in "biuf":
+                message = f"expected numbers, received {array.dtype}"
+                raise _problem(name_of(role, path), message, "encode texts first")
+    return Rows(x=inputs, y=targets, weight=weights)
+
+
+def _batch(batch: Any) -> Batch:
+    """A batch of the user's as (x, y, weight)."""
+    if not isinstance(batch, tuple):
+        return _arrays(batch), None, None
+    if not 1 <= len(batch) <= 3:
+        message = f"expected x, (x, y) or (x, y, sample_weight), received {len(batch)} parts"
+        raise _problem("x", message, None)
+    x, y, weight = (*batch, None, None)[:3]
+    return (
+        _arrays(x),
+        None if y is None else _arrays(y),
+        None if weight is None else np.asarray(weight),
+    )
+
+
+def _arrays(tree: Any) -> Tree:
+    """Lists of arrays as tuples, as the model takes them, and everything else as an array."""
+    if isinstance(tree, Mapping):
+        return {name: _arrays(value) for name, value in tree.items()}
+    several = isinstance(tree, list | tuple) and any(np.ndim(each) > 0 for each in tree)
+    if (
+        isinstance(tree, tuple)
+        and several
+        or (isinstance(tree, list) and any(hasattr(each, "shape") for each in tree))
+    ):
+        return tuple(_arrays(each) for each in tree)
+    return tree if isinstance(tree, np.ndarray) else np.asarray(tree)
+
+
+def _problem(key: str, message: str, hint: str | None) -> InvalidError:
+    return InvalidError([Problem(file="diagnose", key=key, message=message, hint=hint)])

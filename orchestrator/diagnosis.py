@@ -1,0 +1,298 @@
+"""A model's health: dead units and constant predictions, measured over rows and judged."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from orchestrator import objects, outputs, usercode, verdicts
+from orchestrator.batches import Batches
+from orchestrator.errors import InvalidError, Problem, UserCodeError
+from orchestrator.health import Health, LayerHealth, Verdicts
+from orchestrator.measures import Flow, Layer, Output
+from orchestrator.outputs import Head
+from orchestrator.probes import BATCH_SIZE, Measurement, Probe
+from orchestrator.records import Check
+from orchestrator.rows import Readable, leaves
+from orchestrator.schema import Checks
+from orchestrator.scores import Scores
+
+Gradients = Literal["always", "when_suspicious", "never"]
+"""When to measure what needs gradients."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Examination:
+    """What was measured, and the verdicts on it."""
+
+    checks: tuple[Check, ...]
+    """`finite`, `dead_neurons` and `prediction_variance`, but for those that are off."""
+    layers: tuple[Layer, ...] = ()
+    """The places where activations are applied; empty where there are non-finite values."""
+    flow: Flow = Flow(layers=(), outputs=())
+    """How they hang together."""
+    columns: tuple[tuple[Output, ...], ...] = ()
+    """What each output is worth, column by column."""
+    rows: int = 0
+    """Rows that were looked at."""
+    complete: bool = True
+    """Whether these were all."""
+    responding: int | None = None
+    """Rows whose output responds to the inputs; None where that was not measured."""
+    notes: tuple[str, ...] = ()
+    """What could not be seen."""
+
+
+def examine(
+    probe: Probe,
+    rows: Readable,
+    heads: Sequence[Head],
+    limits: Checks,
+    *,
+    non_finite: Sequence[str] = (),
+    untrained: bool = False,
+    last: bool = True,
+    sampled: bool = False,
+    exhaustive: bool = True,
+    gradients: Gradients = "never",
+    batch_size: int = BATCH_SIZE,
+    training_batch_size: int = 32,
+) -> Examination:
+    """Measure a model over rows, and judge it.
+
+    Args:
+        probe: of the model.
+        rows: what to run through the model.
+        heads: the model's outputs.
+        limits: the checks with their limits; gates are not looked at.
+        non_finite: clauses on what is known not to be finite, such as weights.
+        untrained: whether this is phase 0, where only a cut fails.
+        last: whether this is after the last phase, where the skill is judged too.
+        sampled: whether the rows are only some of those that count.
+        exhaustive: read to the end even when no further row can change a verdict.
+        gradients: when to measure blocked units and rows that respond.
+        batch_size: rows of one forward pass.
+        training_batch_size: rows of a training step, for BatchNorm's batch statistics.
+
+    Returns:
+        The counts, the worth of the outputs and the verdicts.
+    """
+    if non_finite:
+        return Examination(checks=_not_finite(non_finite, limits))
+    dead, variance = limits.dead_neurons, limits.prediction_variance
+    scores = Scores(heads)
+    certain = None if exhaustive else scores.certainty(rows, variance)
+
+    def enough(layers: Sequence[Layer]) -> bool:
+        alive = dead is None or verdicts.is_certainly_alive(layers, dead)
+        return alive and certain is not None and certain()
+
+    found = probe.measure(
+        rows,
+        batch_size=batch_size,
+        gradients=gradients == "always",
+        see=scores.see,
+        enough=None if certain is None else enough,
+    )
+    if scores.non_finite():
+        return Examination(checks=_not_finite(scores.non_finite(), limits))
+    columns = scores.columns()
+    flow = dataclasses.replace(found.flow, names=tuple(head.name for head in heads))
+    batch: Measurement | None = None
+    batch_columns: list[list[Output]] | None = None
+    checks = _judge(found, flow, columns, limits, None, None, untrained, last, sampled)
+    lags = probe.has_batch_normalization and (
+        any(check.verdict == "fail" for check in checks if check.check == "prediction_variance")
+        or (dead is not None and verdicts.needs_batch_statistics(found.layers, dead))
+    )
+    if lags:
+        batch_scores = Scores(heads)
+        batch = probe.measure(
+            rows, batch_size=training_batch_size, batch_statistics=True, see=batch_scores.see
+        )
+        batch_columns = batch_scores.columns()
+    suspicious = any(check.verdict in ("warn", "fail") for check in checks)
+    if gradients == "when_suspicious" and suspicious and not untrained:
+        found = probe.measure(rows, batch_size=batch_size, gradients=True)
+    if lags or found.responding is not None:
+        checks = _judge(
+            found, flow, columns, limits, batch, batch_columns, untrained, last, sampled
+        )
+    return Examination(
+        checks=checks,
+        layers=found.layers,
+        flow=flow,
+        columns=tuple(tuple(each) for each in columns),
+        rows=found.rows,
+        complete=found.complete,
+        responding=found.responding,
+        notes=found.notes,
+    )
+
+
+def _judge(
+    found: Measurement,
+    flow: Flow,
+    columns: list[list[Output]],
+    limits: Checks,
+    batch: Measurement | None,
+    batch_columns: list[list[Output]] | None,
+    untrained: bool,
+    last: bool,
+    sampled: bool,
+) -> tuple[Check, ...]:
+    checks = [verdicts.finite([])] if limits.finite is not None else []
+    exact = found.complete and not sampled
+    if limits.dead_neurons is not None:
+        checks.append(
+            verdicts.dead_neurons(
+                found.layers,
+                flow,
+                limits.dead_neurons,
+                skills=[_lowest_skill(each) for each in columns],
+                untrained=untrained,
+                exact=exact,
+                batch_layers=None if batch is None else batch.layers,
+                responding=None if found.responding is None else (found.responding, found.rows),
+                notes=found.notes,
+            )
+        )
+    if limits.prediction_variance is not None:
+        checks.append(
+            verdicts.prediction_variance(
+                flat(columns),
+                limits.prediction_variance,
+                untrained=untrained,
+                last=last,
+                exact=exact,
+                batch_outputs=None if batch_columns is None else flat(batch_columns),
+            )
+        )
+    return tuple(checks)
+
+
+def _not_finite(found: Sequence[str], limits: Checks) -> tuple[Check, ...]:
+    checks = [verdicts.finite(found)] if limits.finite is not None else []
+    checks += [
+        verdicts.not_applicable(name, "there are non-finite values")
+        for name in ("dead_neurons", "prediction_variance")
+        if getattr(limits, name) is not None
+    ]
+    return tuple(checks)
+
+
+def non_finite_variables(groups: Sequence[tuple[str, Sequence[Any]]]) -> list[str]:
+    """A clause for each variable with values that are not finite.
+
+    Args:
+        groups: what kind of variables, with those of the kind.
+    """
+    found = []
+    for what, variables in groups:
+        for variable in variables:
+            values = np.asarray(keras.ops.convert_to_numpy(variable))
+            if values.dtype.kind not in "fV":
+                continue
+            bad = int(np.count_nonzero(~np.isfinite(values.astype(np.float32))))
+            if bad:
+                found.append(f"{what} {variable.path} has {bad} of {values.size} values not finite")
+    return found
+
+
+def flat(found: Sequence[Sequence[Output]]) -> list[Output]:
+    """The columns of all outputs, numbered over all of them."""
+    columns = [column for output in found for column in output]
+    return [dataclasses.replace(each, output=index) for index, each in enumerate(columns)]
+
+
+def _lowest_skill(columns: Sequence[Output]) -> float | None:
+    return min((each.skill for each in columns if each.skill is not None), default=None)
+
+
+def diagnose(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    sample_weight: Any = None,
+    batch_size: int = BATCH_SIZE,
+    exhaustive: bool = True,
+    gradients: bool = False,
+) -> Health:
+    """Tell which units of a model are dead, and what its predictions are worth.
+
+    Args:
+        model: any built Keras model.
+        x: inputs, shape (rows, …), or a dict or tuple of such arrays; memory-mapped ones are read
+            a batch at a time. Or batches x, (x, y) or (x, y, sample_weight): a `tf.data.Dataset`,
+            an iterator, or a function that returns one.
+        y: targets, where x is arrays; without them only the units are judged, and whether the
+            predictions differ at all.
+        sample_weight: weight of each row in the worth of the predictions, shape (rows,).
+        batch_size: rows of one forward pass, where x is arrays.
+        exhaustive: read every row even when no further one can change a verdict.
+        gradients: find the units and rows from which no gradient reaches an output, too; about
+            three times the cost.
+
+    Returns:
+        The evidence, exact over all rows that were read, and the verdicts.
+
+    Raises:
+        InvalidError: x and y do not fit each other or the model.
+    """
+    given = Batches(x, y, sample_weight)
+    rows = given if given.arrays is None or exhaustive else given.arrays
+    _try_call(model, given)
+    blame = _Blame()
+    heads = outputs.heads(model, blame, given)
+    limits = Checks()
+    examined = examine(
+        Probe(model),
+        rows,
+        heads,
+        limits,
+        non_finite=non_finite_variables([("weight", model.weights)]),
+        exhaustive=exhaustive,
+        gradients="always" if gradients else "never",
+        batch_size=batch_size,
+    )
+    if given.non_finite:
+        examined = Examination(checks=_not_finite(given.non_finite, limits), rows=examined.rows)
+    return Health(
+        finite=all(check.verdict == "pass" for check in examined.checks if check.check == "finite"),
+        layers=tuple(LayerHealth.of(layer) for layer in examined.layers),
+        outputs=tuple(flat(examined.columns)),
+        verdicts=Verdicts(examined.checks),
+        rows=examined.rows,
+        exact=examined.complete,
+        responding_rows=examined.responding,
+        notes=examined.notes,
+    )
+
+
+class _Blame:
+    """Names the arguments of `diagnose` where a config would name its keys."""
+
+    def problem(self, key: Any, message: str, hint: str | None = None) -> Problem:
+        name = "y" if key[0] == "data" else "model"
+        return Problem(file="diagnose", key=name, message=message, hint=hint)
+
+
+def _try_call(model: keras.Model, given: Batches) -> None:
+    """Run one row through the model, so that a wrong shape is the caller's problem."""
+    x, _, _ = given.first(1)
+    try:
+        model(x, training=False)
+    except Exception as error:
+        if usercode.raised_in_user_code(error):
+            raise UserCodeError(f"the model raised {usercode.describe(error)}") from error
+        shapes = [(path, array.shape[1:]) for path, array in leaves(x)]
+        shown = ", ".join(f"{path} {shape}" if path else str(shape) for path, shape in shapes)
+        message = (
+            f"the model does not take inputs of shape {shown}: {objects.describe_error(error)}"
+        )
+        raise InvalidError([Problem(file="diagnose", key="x", message=message)]) from error

@@ -1,0 +1,213 @@
+"""A model's health, as `diagnose` and `orchestrate check` tell it. Pure: no model, no file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.measures import Layer, Output
+from orchestrator.records import Check
+
+_Indices = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LayerHealth:
+    """The units of one place where an activation is applied."""
+
+    name: str
+    """Readable path of the layer in the model."""
+    activation: str
+    """Keras's name of the activation."""
+    units: int
+    """Number of units."""
+    rows: int
+    """Rows × positions that were looked at."""
+    active_rows: _Indices
+    """Rows × positions on which each unit's derivative was not zero, shape (units,)."""
+    dead: _Indices
+    """Indices of the units whose derivative was zero on all of them."""
+    near_dead: _Indices
+    """Indices of the units that were active on some rows, but on fewer than 0.1% of them."""
+    constant: _Indices
+    """Indices of the units that were active and had the same value on every row."""
+    saturated: _Indices
+    """Indices of the units of a smooth activation with |derivative| ≤ 1e-6 on every row."""
+    blocked: _Indices | None
+    """Indices of the units that were active, but whose gradient to the outputs was zero on every
+    row; None unless gradients were asked for."""
+    partial: bool
+    """A loop hides some of the applications, so that nothing is known to be dead."""
+
+    @property
+    def dead_fraction(self) -> float:
+        """Dead share of the units, 0 to 1."""
+        return self.dead.size / self.units if self.units else 0.0
+
+    @classmethod
+    def of(cls, layer: Layer) -> LayerHealth:
+        """From what was counted."""
+        none = np.zeros(0, np.int64)
+        silent = layer.dead_units
+        few = (layer.active_rows > 0) & (layer.active_rows < layer.near_dead_rows)
+        return cls(
+            name=layer.name,
+            activation=layer.activation,
+            units=layer.units,
+            rows=layer.rows,
+            active_rows=layer.active_rows,
+            dead=none if layer.saturating or layer.partial else silent,
+            near_dead=np.flatnonzero(few),
+            constant=layer.constant_units,
+            saturated=silent if layer.saturating else none,
+            blocked=layer.blocked_units,
+            partial=layer.partial,
+        )
+
+
+class Verdicts(Sequence[Check]):
+    """The checks in order; one of them can be had by its name: `verdicts["dead_neurons"]`."""
+
+    def __init__(self, checks: Sequence[Check]) -> None:
+        self._checks = tuple(checks)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The check of that position or name."""
+        if isinstance(index, str):
+            for check in self._checks:
+                if check.check == index:
+                    return check
+            known = ", ".join(check.check for check in self._checks)
+            raise KeyError(f"Expected one of {known}. Received: {index!r}")
+        return self._checks[index]
+
+    def __len__(self) -> int:
+        """Number of checks."""
+        return len(self._checks)
+
+    def __iter__(self) -> Iterator[Check]:
+        """In the order in which they are taken."""
+        return iter(self._checks)
+
+    def __repr__(self) -> str:
+        """Names and verdicts."""
+        return f"Verdicts({', '.join(f'{each.check}={each.verdict}' for each in self._checks)})"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Health:
+    """What a model's units do on its rows, and what its predictions are worth."""
+
+    finite: bool
+    """Whether all weights, inputs, targets and predictions are finite."""
+    layers: tuple[LayerHealth, ...]
+    """One for each place where an elementwise nonlinear activation is applied, in forward order;
+    empty where there are non-finite values, which hide what is dead."""
+    outputs: tuple[Output, ...]
+    """One for each output column of a regression, one for each classification."""
+    verdicts: Verdicts
+    """What the checks say at their default limits."""
+    rows: int
+    """Rows that were looked at."""
+    exact: bool
+    """Whether these were all."""
+    responding_rows: int | None
+    """Rows whose output responds to the inputs; None unless gradients were asked for."""
+    notes: tuple[str, ...]
+    """What could not be seen."""
+
+    @property
+    def failure(self) -> Check | None:
+        """The first check that failed."""
+        return next((check for check in self.verdicts if check.verdict == "fail"), None)
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {
+            "finite": self.finite,
+            "rows": self.rows,
+            "exact": self.exact,
+            "responding_rows": self.responding_rows,
+            "layers": [_layer(layer) for layer in self.layers],
+            "outputs": [dataclasses.asdict(output) for output in self.outputs],
+            "verdicts": [dataclasses.asdict(check) for check in self.verdicts],
+            "notes": list(self.notes),
+        }
+
+    def summary(self) -> list[str]:
+        """What it means and what to try, in plain sentences."""
+        return list(_sentences(self))
+
+
+def _layer(layer: LayerHealth) -> dict[str, Any]:
+    entry = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
+    return {
+        **{
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in entry.items()
+        },
+        "dead_fraction": layer.dead_fraction,
+    }
+
+
+def _sentences(health: Health) -> Iterator[str]:
+    """What was found, from the worst on."""
+    if not health.finite:
+        yield (
+            f"{health.verdicts[0].reason}. Nothing else can be told of a model with NaN or "
+            "infinity in it: train again with a lower learning rate or with gradient clipping, and "
+            "look at the scale of the inputs."
+        )
+        return
+    dead = [layer for layer in health.layers if layer.units and layer.dead.size == layer.units]
+    verdicts = {check.check: check for check in health.verdicts}
+    check = verdicts["dead_neurons"]
+    variance = verdicts["prediction_variance"]
+    if check.verdict == "fail" and dead:
+        names = ", ".join(layer.name for layer in dead)
+        yield (
+            f"Every unit of {names} is dead: its gradient is zero for every row, so no training "
+            "from here can revive it. Train again from the start with a lower learning rate, "
+            "another seed, or leaky ReLU in the hidden layers."
+        )
+    elif check.verdict == "fail":
+        yield (f"{_capital(check.reason)}. Train again with a lower learning rate or leaky ReLU.")
+    if variance.verdict == "fail" and check.verdict != "fail":
+        if health.responding_rows == 0 or _blocked(health):
+            yield (
+                "The prediction is constant although no layer is entirely dead: on every row some "
+                "layer lets nothing through. Train again with another seed or leaky ReLU."
+            )
+        else:
+            yield (
+                f"{_capital(variance.reason)}. The units are alive: look at the output layer (a "
+                "constraint or regulariser that holds it at zero, an activation that cannot reach "
+                "the targets), the learning rate, and whether the inputs say anything of the "
+                "targets."
+            )
+    if health.failure is None:
+        total = sum(layer.dead.size for layer in health.layers)
+        units = sum(layer.units for layer in health.layers)
+        if total:
+            yield (
+                f"The model works. {total} of {units} units are dead: they cost time and memory "
+                "and do nothing; healthy networks often have many."
+            )
+        else:
+            yield f"The model works, and none of its {units} units is dead."
+        for each in health.verdicts:
+            if each.verdict == "warn":
+                yield f"{_capital(each.reason)}."
+    yield from (f"{_capital(note)}." for note in health.notes)
+
+
+def _blocked(health: Health) -> bool:
+    return any(layer.blocked is not None and layer.blocked.size for layer in health.layers)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

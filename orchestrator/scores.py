@@ -1,0 +1,103 @@
+"""What a model predicts, judged batch by batch: no prediction is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator import measures
+from orchestrator.measures import Output, Score
+from orchestrator.outputs import Head
+from orchestrator.rows import Readable, Rows, Tree
+from orchestrator.schema import PredictionVariance
+
+
+class Scores:
+    """What each output of a model is worth, from its batches.
+
+    Args:
+        heads: the model's outputs.
+    """
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        self._heads = heads
+        self._scores = [Score(head.form, from_logits=head.from_logits) for head in heads]
+        self._rows = 0
+        self._bad = [0] * len(heads)
+        self._first_bad: list[int | None] = [None] * len(heads)
+
+    def see(self, predictions: Sequence[npt.NDArray[Any]], y: Tree, weight: Any) -> None:
+        """Take in one batch.
+
+        Args:
+            predictions: of each output, shape (rows, …).
+            y: targets of all outputs, or None.
+            weight: weight of each row, shape (rows,), or None.
+        """
+        for index, (head, values) in enumerate(zip(self._heads, predictions, strict=True)):
+            flat = values.reshape(len(values), -1)
+            bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
+            if len(bad):
+                self._bad[index] += len(bad)
+                if self._first_bad[index] is None:
+                    self._first_bad[index] = self._rows + int(bad[0])
+            targets = None if y is None else head.targets(y)
+            self._scores[index].add(targets, values, weight)
+        self._rows += len(predictions[0]) if len(predictions) else 0
+
+    def columns(self) -> list[list[Output]]:
+        """What each output is worth, column by column, under its name."""
+        return [
+            [dataclasses.replace(column, name=head.name) for column in score.outputs()]
+            for head, score in zip(self._heads, self._scores, strict=True)
+        ]
+
+    def non_finite(self) -> list[str]:
+        """A clause for each output with predictions that are not finite."""
+        found = []
+        for index, (bad, first) in enumerate(zip(self._bad, self._first_bad, strict=True)):
+            name = f" of output {self._heads[index].name or index}" if len(self._heads) > 1 else ""
+            if bad:
+                found.append(
+                    f"the prediction{name} of {bad} of {self._rows} rows is not finite, "
+                    f"first of row {first}"
+                )
+        return found
+
+    def certainty(
+        self, rows: Readable, limits: PredictionVariance | None
+    ) -> Callable[[], bool] | None:
+        """What tells whether no row still to be read can make a prediction count as constant.
+
+        Args:
+            rows: all rows.
+            limits: the check's limits; None where it is off.
+
+        Returns:
+            None where that cannot be told before the end.
+        """
+        if limits is None:
+            return lambda: True
+        judged = [head for head in self._heads if head.target is not None]
+        if judged and (not isinstance(rows, Rows) or rows.weight is not None):
+            return None
+        spreads: list[tuple[int, list[float]]] = []
+        for head in self._heads:
+            y = head.targets(rows.y) if isinstance(rows, Rows) else None
+            if y is None:  # it is enough that predictions differ
+                spreads.append((0, []))
+                continue
+            if any(size is None for size in head.shape):
+                return None
+            columns = head.shape[-1] if head.shape else 1
+            count = len(rows) * int(np.prod(head.shape[:-1]))
+            spreads.append((count, measures.spread(y, head.form, columns)))
+        bounds = (limits.min_ratio, limits.min_information)
+        return lambda: all(
+            score.is_certain(count, spread, bounds)
+            for score, (count, spread) in zip(self._scores, spreads, strict=True)
+        )

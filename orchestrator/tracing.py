@@ -1,0 +1,597 @@
+"""Finding every place where a model applies an activation, in the graph that it is traced into.
+
+Composites such as PReLU or `ReLU(threshold=1)` are recognised first, by Keras's own functions that
+make them, and claim the operations inside; what is left of the operations that are an activation by
+themselves is a bare one, whoever wrote it. The layers around an operation name its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import itertools
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src import activations as keras_activations
+from keras.src import backend as keras_backend
+
+from orchestrator import activations
+from orchestrator.activations import Activation
+from orchestrator.measures import INPUT, Flow
+from orchestrator.rows import Tree, leaves
+
+UNROLLED = 256
+"""Time steps up to which a recurrent layer is traced step by step, so that its cell is seen."""
+
+_SHAPE_OPERATIONS = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"})
+"""Operations whose result does not depend on their input's values."""
+_SATURATING = frozenset(
+    {
+        "celu", "elu", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh",
+        "log_sigmoid", "selu", "sigmoid", "silu", "soft_shrink", "softplus", "softsign",
+        "sparse_plus", "sparse_sigmoid", "squareplus", "tanh", "tanh_shrink", "threshold",
+    }
+)  # fmt: skip
+"""Functions of Keras's backend that are saturating activations."""
+_GATE_SHIFT = 3.0
+"""relu6(x + 3) / 6 is the hard sigmoid of MobileNetV3 and its kin."""
+
+_Stack = tuple[Any, ...]
+"""The layers and operations of Keras that are being called, outermost first."""
+
+
+@dataclasses.dataclass(slots=True)
+class Call:
+    """One application of an activation."""
+
+    activation: Activation
+    before: tf.Tensor
+    after: tf.Tensor
+    stack: _Stack
+    repeated: tuple[int, ...] | None = None
+    """Same for the applications of one layer at every time step; None outside of such loops."""
+
+
+@dataclasses.dataclass(slots=True)
+class Place:
+    """Where an activation is applied: once, or once for every time step."""
+
+    name: str
+    """Readable path of the layer."""
+    calls: list[Call]
+    partial: bool = False
+    """Whether a loop hides some of the applications."""
+
+    @property
+    def activation(self) -> Activation:
+        """What is applied."""
+        return self.calls[0].activation
+
+    channels_first: bool = False
+    """Whether the units are on axis 1 instead of the last."""
+
+
+@dataclasses.dataclass(slots=True)
+class Trace:
+    """A model in a graph."""
+
+    outputs: list[tf.Tensor]
+    """What the model returns, in the order of `rows.leaves`."""
+    places: list[Place]
+    """Where activations are applied, in forward order."""
+    flow: Flow
+    """How they hang together."""
+    notes: list[str]
+    """A sentence for each place that the graph hides."""
+
+
+def trace(model: keras.Model, inputs: Tree, *, batch_statistics: bool = False) -> Trace:
+    """Call the model and find its activations; to be called while a graph is traced.
+
+    Args:
+        model: a built model.
+        inputs: symbolic inputs, in the structure that the model takes.
+        batch_statistics: use BatchNorm's batch statistics instead of its moving ones.
+
+    Returns:
+        The outputs with the places on the way to them.
+    """
+    try:
+        return _traced(model, inputs, batch_statistics, inline=True)
+    except Exception:  # noqa: BLE001 - a tf.function that needs autograph cannot be traced inline
+        return _traced(model, inputs, batch_statistics, inline=False)
+
+
+def _traced(model: keras.Model, inputs: Tree, batch_statistics: bool, inline: bool) -> Trace:
+    graph = tf.compat.v1.get_default_graph()
+    recorder = _Recorder(graph)
+    scope = keras.StatelessScope() if batch_statistics else contextlib.nullcontext()
+    with scope, recorder.listening(model, batch_statistics), _inlined(inline):
+        outputs = [output for _, output in leaves(model(inputs, training=False))]
+    # A model may return what is not a tensor of this graph, such as a constant.
+    outputs = [tf.convert_to_tensor(output) for output in outputs]
+    sources = [tensor for _, tensor in leaves(inputs)]
+    on_the_way = _ancestors([output.op for output in outputs], frozenset())
+    calls = [call for call in recorder.calls if call.after.graph is graph]
+    hidden = [call for call in recorder.calls if call.after.graph is not graph]
+    calls += [
+        Call(activations.bare(operation), operation.inputs[0], operation.outputs[0], stack)
+        for operation, stack in recorder.unclaimed
+        if operation.type in activations.BARE
+    ]
+    order = {operation: index for index, operation in enumerate(graph.get_operations())}
+    calls = [call for call in calls if call.after.op in on_the_way]
+    calls.sort(key=lambda call: order[call.after.op])
+    for call in calls:
+        _recognize_gate(call)
+    places = _places(calls, model)
+    _name(places, model)
+    notes = _notes(hidden, recorder.unclaimed, on_the_way, model)
+    partial = _returned(hidden, recorder.returned, model, graph, on_the_way)
+    places += partial
+    places.sort(key=lambda place: order.get(place.calls[0].after.op, len(order)))
+    return Trace(outputs=outputs, places=places, flow=_flow(sources, outputs, places), notes=notes)
+
+
+class _Recorder:
+    """Notes which layers an operation belongs to, and which activations are applied."""
+
+    def __init__(self, graph: tf.Graph) -> None:
+        self.calls: list[Call] = []
+        self.unclaimed: list[tuple[tf.Operation, _Stack]] = []
+        self.returned: dict[int, tuple[tf.Tensor, Any]] = {}
+        """What each recurrent layer has got and returned, by its identity."""
+        self._graph = graph
+        self._stack: list[Any] = []
+        self._repeats: list[_Repetition] = []
+        self._loops = itertools.count()
+        self._inside = 0
+        self._silent = 0
+        self._thread = threading.get_ident()
+
+    @contextlib.contextmanager
+    def listening(self, model: keras.Model, batch_statistics: bool) -> Iterator[None]:
+        """While inside, calls and operations are noted."""
+        patches = _Patches()
+        try:
+            self._listen_to_graph(patches)
+            self._listen_to_functions(patches)
+            self._listen_to_layers(patches, model, batch_statistics)
+            yield
+        finally:
+            patches.undo()
+
+    @property
+    def _here(self) -> bool:
+        return threading.get_ident() == self._thread
+
+    def _listen_to_graph(self, patches: _Patches) -> None:
+        create = self._graph._create_op_internal
+
+        def created(*args: Any, **kwargs: Any) -> Any:
+            operation = create(*args, **kwargs)
+            if not self._inside and not self._silent:
+                self.unclaimed.append((operation, tuple(self._stack)))
+            return operation
+
+        patches.set(self._graph, "_create_op_internal", created)
+
+    def _listen_to_functions(self, patches: _Patches) -> None:
+        """Keras's own functions: every activation of Keras ends in one of these."""
+        mish = keras_activations.activations.Mish
+        known: list[tuple[Any, str, Callable[..., Activation]]] = [
+            (keras_backend.nn, "relu", activations.relu),
+            (keras_backend.nn, "relu6", functools.partial(activations.relu, max_value=6)),
+            (keras_backend.nn, "leaky_relu", activations.leaky_relu),
+            (keras_activations.activations.ReLU, "static_call", activations.relu),
+            (mish, "static_call", _smooth("mish", mish.static_call)),
+            (tf.nn, "gelu", _smooth("gelu", tf.nn.gelu)),
+            (tf.nn, "silu", _smooth("silu", tf.nn.silu)),
+            (tf.nn, "swish", _smooth("silu", tf.nn.silu)),
+        ]
+        for name in sorted(_SATURATING):
+            function = getattr(keras_backend.nn, name, None)
+            if function is not None:
+                known.append((keras_backend.nn, name, _smooth(name, function)))
+        for owner, name, describe in known:
+            function = inspect.getattr_static(owner, name)
+            plain = function.__func__ if isinstance(function, staticmethod) else function
+            reporting = self._reporting(plain, describe)
+            wrapped = staticmethod(reporting) if isinstance(function, staticmethod) else reporting
+            patches.set(owner, name, wrapped)
+
+    def _listen_to_layers(
+        self, patches: _Patches, model: keras.Model, batch_statistics: bool
+    ) -> None:
+        patches.set(keras.Operation, "__call__", self._stacking(keras.Operation.__call__))
+        for layer in model._flatten_layers():
+            own = vars(layer).get("activation")
+            if isinstance(layer, keras.layers.PReLU):
+                patches.set(layer, "call", self._reporting(layer.call, activations.prelu))
+            elif own is keras.activations.exponential:
+                smooth = _smooth("exponential", own)
+                patches.set(layer, "activation", self._reporting(own, smooth))
+            if callable(vars(layer).get("recurrent_activation")):
+                gate = self._silenced(layer.recurrent_activation)
+                patches.set(layer, "recurrent_activation", gate)
+            if isinstance(layer, keras.layers.RNN):
+                self._open_loop(patches, layer)
+            elif isinstance(layer, keras.layers.TimeDistributed):
+                patches.set(layer, "call", self._repeating(layer.call))
+                # It passes by the inner layer's __call__.
+                step = functools.partial(self._stacking(_call), layer.layer, layer.layer.call)
+                patches.set(layer.layer, "call", step)
+            elif batch_statistics and isinstance(layer, keras.layers.BatchNormalization):
+                patches.set(layer, "call", _with_batch_statistics(layer.call))
+
+    def _open_loop(self, patches: _Patches, layer: keras.layers.RNN) -> None:
+        """Trace a recurrent layer's steps one by one where their number is known."""
+
+        def call(sequences: Any, *args: Any, **kwargs: Any) -> Any:
+            steps = sequences.shape[1]
+            own = _Patches()
+            if steps is not None and steps <= UNROLLED:
+                own.set(layer, "unroll", True)
+            try:
+                result = run(sequences, *args, **kwargs)
+            finally:
+                own.undo()
+            self.returned[id(layer)] = (sequences, result)
+            return result
+
+        run = self._repeating(layer.call)
+        patches.set(layer, "call", call)
+
+    def _repeating(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A call that applies the same layers at every time step."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            number = self._repetition() or (next(self._loops),)
+            self._repeats.append(_Repetition(number, len(self._stack)))
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._repeats.pop()
+
+        return _like(function, call)
+
+    def _stacking(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._here:
+                return function(operation, *args, **kwargs)
+            self._stack.append(operation)
+            if self._repeats and len(self._stack) == self._repeats[-1].depth + 1:
+                self._repeats[-1].seen.clear()  # the next time step begins
+            try:
+                return function(operation, *args, **kwargs)
+            finally:
+                self._stack.pop()
+
+        return functools.wraps(function)(call)
+
+    def _reporting(
+        self, function: Callable[..., Any], describe: Callable[..., Activation]
+    ) -> Callable[..., Any]:
+        """The function, which also notes that an activation was applied."""
+
+        def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._inside or not self._here:
+                return function(inputs, *args, **kwargs)
+            self._inside += 1
+            try:
+                result = function(inputs, *args, **kwargs)
+            finally:
+                self._inside -= 1
+            if not self._silent and isinstance(result, tf.Tensor) and hasattr(result, "graph"):
+                before = tf.convert_to_tensor(inputs)
+                activation = describe(*args, **kwargs)
+                self.calls.append(
+                    Call(activation, before, result, tuple(self._stack), self._repetition())
+                )
+            return result
+
+        return _like(function, call)
+
+    def _repetition(self) -> tuple[int, ...] | None:
+        """What tells this application from the others of one time step, and not of the next."""
+        if not self._repeats:
+            return None
+        loop, layer = self._repeats[-1], id(self._stack[-1])
+        loop.seen[layer] += 1
+        return (*loop.number, layer, loop.seen[layer])
+
+    def _silenced(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A gate, which is no unit: it multiplies what the units hand on."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._silent += 1
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._silent -= 1
+
+        return _like(function, call)
+
+
+@dataclasses.dataclass(slots=True)
+class _Repetition:
+    """A loop over time steps that is traced step by step."""
+
+    number: tuple[int, ...]
+    """Which loop it is."""
+    depth: int
+    """How many layers are around a step."""
+    seen: Counter[int] = dataclasses.field(default_factory=Counter)
+    """Applications in the present step, by layer."""
+
+
+class _Patches:
+    """Attributes that are replaced for a while."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+
+    def set(self, owner: Any, name: str, value: Any) -> None:
+        """Replace an attribute of a module or a class, or of a layer or a graph itself."""
+        if isinstance(owner, keras.Layer):
+            # Through __dict__, past Keras's tracking: a built layer refuses new state.
+            space = vars(owner)
+            if name in space:
+                self._undo.append(functools.partial(space.__setitem__, name, space[name]))
+            else:
+                self._undo.append(functools.partial(space.__delitem__, name))
+            space[name] = value
+        elif isinstance(owner, tf.Graph):  # what its class has shows again once it is taken away
+            self._undo.append(functools.partial(delattr, owner, name))
+            setattr(owner, name, value)
+        else:
+            before = inspect.getattr_static(owner, name)
+            self._undo.append(functools.partial(setattr, owner, name, before))
+            setattr(owner, name, value)
+
+    def undo(self) -> None:
+        """Put everything back, the last one first."""
+        while self._undo:
+            self._undo.pop()()
+
+
+def _call(layer: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+def _like(function: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
+    with contextlib.suppress(AttributeError, TypeError):
+        functools.update_wrapper(call, function)
+    return call
+
+
+def _smooth(name: str, function: Callable[..., Any]) -> Callable[..., Activation]:
+    return lambda *args, **kwargs: activations.saturating(
+        name, lambda before: function(before, *args, **kwargs)
+    )
+
+
+def _with_batch_statistics(call: Callable[..., Any]) -> Callable[..., Any]:
+    def training_call(inputs: Any, training: Any = None, **kwargs: Any) -> Any:
+        return call(inputs, training=True, **kwargs)
+
+    return training_call
+
+
+@contextlib.contextmanager
+def _inlined(inline: bool) -> Iterator[None]:
+    """Run inner `tf.function`s as plain Python, so that their operations are in this graph."""
+    if not inline:
+        yield
+        return
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+# ------------------------------------------------------------------------------ places
+
+
+def _places(calls: Sequence[Call], model: keras.Model) -> list[Place]:
+    """Each call is a place; the calls of one layer at every time step are one."""
+    places: list[Place] = []
+    known: dict[tuple[int, ...], Place] = {}
+    for call in calls:
+        if call.repeated is not None and call.repeated in known:
+            known[call.repeated].calls.append(call)
+            continue
+        places.append(Place(name="", calls=[call]))
+        if call.repeated is not None:
+            known[call.repeated] = places[-1]
+    return places
+
+
+def _name(places: Sequence[Place], model: keras.Model) -> None:
+    """Name the places by their layers; one that is used again gets `:2`, `:3`, … behind it."""
+    seen: Counter[str] = Counter()
+    for place in places:
+        stack = place.calls[0].stack
+        name = _path(stack, model)
+        formats = {getattr(each, "data_format", None) for each in _owners(stack, model)[-1:]}
+        place.channels_first = "channels_first" in formats
+        seen[name] += 1
+        place.name = name if seen[name] == 1 else f"{name}:{seen[name]}"
+
+
+def _path(stack: _Stack, model: keras.Model) -> str:
+    """Readable path of a layer in the model, such as `encoder/dense`."""
+    return "/".join(each.name for each in _owners(stack, model)) or model.name
+
+
+def _owners(stack: _Stack, model: keras.Model) -> list[Any]:
+    """The layers around a place, without the model itself and without the parts of a layer."""
+    inner = list(stack[1:] if stack and stack[0] is model else stack)
+    # A Dense's own activation layer and an LSTM's own cell are part of it, not layers inside it.
+    while len(inner) > 1 and _is_part(inner[-1], inner[-2]):
+        inner.pop()
+    return inner
+
+
+def _is_part(layer: Any, owner: Any) -> bool:
+    own_cell = isinstance(owner, keras.layers.LSTM | keras.layers.GRU | keras.layers.SimpleRNN)
+    if vars(owner).get("activation") is layer:
+        return True
+    return own_cell and owner.cell is layer
+
+
+def _recognize_gate(call: Call) -> None:
+    """A relu6 of x + 3, as people write a hard sigmoid out, is that."""
+    if call.activation.name != "relu6" or call.before.op.type not in ("AddV2", "Add"):
+        return
+    for tensor in call.before.op.inputs:
+        value = tf.get_static_value(tensor)
+        if value is not None and value.size == 1 and float(value.reshape(())) == _GATE_SHIFT:
+            call.activation = activations.hard_sigmoid_gate()
+
+
+def _notes(
+    hidden: Sequence[Call],
+    operations: Sequence[tuple[tf.Operation, _Stack]],
+    on_the_way: set[tf.Operation],
+    model: keras.Model,
+) -> list[str]:
+    """What loops and branches hide."""
+    found: Counter[str] = Counter()
+    for call in hidden:
+        found[_path(call.stack, model)] += 1
+    for operation, stack in operations:
+        if operation in on_the_way:
+            count = sum(_bare_inside(operation.graph, name) for name in _bodies(operation))
+            if count:
+                found.setdefault(_path(stack, model), count)
+    return [
+        f"{name}: a loop or branch hides {count} activation{'s' * (count > 1)} from the graph"
+        for name, count in found.items()
+    ]
+
+
+def _bodies(operation: tf.Operation) -> Iterator[str]:
+    """Names of the functions that an operation calls."""
+    for attribute in ("body", "then_branch", "else_branch", "f"):
+        with contextlib.suppress(ValueError):
+            value = operation.get_attr(attribute)
+            if hasattr(value, "name"):
+                yield value.name
+
+
+def _bare_inside(graph: tf.Graph, name: str) -> int:
+    """Number of activations in a function of a graph, and in those that it calls."""
+    function = graph._get_function(name)
+    if function is None:
+        return 0
+    count = 0
+    for node in function.cached_definition.node_def:
+        count += node.op in ("Relu", "Relu6", "LeakyRelu", "Elu", "Selu")
+        for attribute in ("body", "then_branch", "else_branch", "f"):
+            if attribute in node.attr and node.attr[attribute].func.name:
+                count += _bare_inside(graph, node.attr[attribute].func.name)
+    return count
+
+
+def _returned(
+    hidden: Sequence[Call],
+    returned: dict[int, tuple[tf.Tensor, Any]],
+    model: keras.Model,
+    graph: tf.Graph,
+    on_the_way: set[tf.Operation],
+) -> list[Place]:
+    """What recurrent layers with a hidden loop return, where relu shows in it.
+
+    relu(z) is positive where its derivative is not zero, and what a relu cell returns is relu(z),
+    in an LSTM or a GRU times a positive gate or with a part of the state before.
+    """
+    places = []
+    done: set[int] = set()
+    for call in hidden:
+        for layer in call.stack:
+            if id(layer) not in returned or id(layer) in done or call.activation.name != "relu":
+                continue
+            done.add(id(layer))
+            before, after = returned[id(layer)]
+            after = after[0] if isinstance(after, list | tuple) else after
+            if after.graph is not graph or after.op not in on_the_way:
+                continue
+            stack = call.stack[: call.stack.index(layer) + 1]
+            seen = Activation(name="relu", active=lambda _, after: after > 0)
+            calls = [Call(seen, before, after, stack)]
+            places.append(Place(name=_path(stack, model), calls=calls, partial=True))
+    return places
+
+
+# ------------------------------------------------------------------------------ flow
+
+
+def _ancestors(
+    start: Sequence[tf.Operation], ends: frozenset[tf.Operation] | dict[tf.Operation, int]
+) -> set[tf.Operation]:
+    """The operations whose values the start depends on, up to and including the ends."""
+    seen: set[tf.Operation] = set()
+    pending = deque(start)
+    while pending:
+        operation = pending.popleft()
+        if operation in seen or operation.type in _SHAPE_OPERATIONS:
+            continue
+        seen.add(operation)
+        if operation not in ends:
+            pending.extend(tensor.op for tensor in operation.inputs)
+    return seen
+
+
+def next_on_the_way(tensors: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """What tensors first turn into, seen through those without gradients, such as indices.
+
+    Args:
+        tensors: where to start.
+        outputs: what the model returns.
+
+    Returns:
+        Floating-point tensors that an output depends on.
+    """
+    on_the_way = _ancestors([output.op for output in outputs], frozenset())
+    found: list[tf.Tensor] = []
+    pending, seen = list(tensors), set()
+    while pending:
+        for operation in pending.pop().consumers():
+            if operation in on_the_way and operation not in seen:
+                seen.add(operation)
+                for tensor in operation.outputs:
+                    (found if tensor.dtype.is_floating else pending).append(tensor)
+    return found
+
+
+def _flow(
+    inputs: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor], places: Sequence[Place]
+) -> Flow:
+    """Which places, or the inputs, each place and each output are reached from directly."""
+    ends = {call.after.op: index for index, place in enumerate(places) for call in place.calls}
+    starts = {tensor.op for tensor in inputs}
+
+    def sources(start: Sequence[tf.Operation]) -> frozenset[int | str]:
+        found: set[int | str] = set()
+        for operation in _ancestors(start, ends):
+            if operation in starts:
+                found.add(INPUT)
+            elif operation in ends:
+                found.add(ends[operation])
+        return frozenset(found)
+
+    return Flow(
+        # A place is entered through what goes into it, not through itself.
+        layers=tuple(sources([call.before.op for call in place.calls]) for place in places),
+        outputs=tuple(sources([output.op]) for output in outputs),
+    )
