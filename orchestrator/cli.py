@@ -22,7 +22,7 @@ from orchestrator.errors import (
 )
 from orchestrator.interrupts import Interrupts
 
-_INTERNAL, _USAGE, _USER_CODE, _INTERRUPTED = 1, 2, 4, 75
+_INTERNAL, _USAGE, _CHECK_FAILED, _USER_CODE, _INTERRUPTED = 1, 2, 3, 4, 75
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -138,7 +138,7 @@ def _command_hint(given: list[str]) -> str | None:
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 passed, 1 internal error, 2 usage, config or data at fault, "
-    "3 no attempt passed, 4 your own code raised, 75 interrupted.",
+    "3 no attempt passed or `check` found a failure, 4 your own code raised, 75 interrupted.",
 )
 @click.version_option(package_name="orchestrator", message="%(prog)s %(version)s")
 def cli() -> None:
@@ -248,6 +248,87 @@ def validate(
     else:
         Console().print(summary.validated(loaded.name, prepared), highlight=False)
     return 0
+
+
+@cli.command()
+@click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    required=True,
+    help="Rows to look at: .npz with arrays x and y, .npy with inputs, .csv or .parquet.",
+)
+@click.option(
+    "--target",
+    help="What is to be predicted: a column of a table, an array of an .npz (default y), or an "
+    ".npy file. Without it only the units are judged.",
+)
+@click.option(
+    "--features", metavar="A,B,…", help="Input columns of a table, in order; default all others."
+)
+@click.option(
+    "--delimiter", default=",", help="What separates the columns of a .csv; default a comma."
+)
+@click.option(
+    "--module",
+    "modules",
+    multiple=True,
+    help="A module of yours that registers the classes that the model needs. May be given more "
+    "than once.",
+)
+@click.option(
+    "--gradients",
+    is_flag=True,
+    help="Find units from which no gradient reaches an output, too; about three times the cost.",
+)
+@click.option("--fast", is_flag=True, help="Stop reading once no further row can change a verdict.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option("--quiet", is_flag=True, help="Say nothing on the way.")
+@click.option("--debug", is_flag=True, help="Show where in the code an error came up.")
+def check(
+    model: Path,
+    data: Path,
+    target: str | None,
+    features: str | None,
+    delimiter: str,
+    modules: tuple[str, ...],
+    gradients: bool,
+    fast: bool,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> int:
+    """Diagnose MODEL, a .keras file trained elsewhere, on rows of data.
+
+    Tells which units of which layers are dead and what the predictions are worth. Ends with exit
+    code 3 when a check fails.
+    """
+    from rich.console import Console  # noqa: PLC0415 - help comes without
+
+    from orchestrator import launcher, summary, view  # noqa: PLC0415
+    from orchestrator.tasks import Examinee  # noqa: PLC0415
+
+    examinee = Examinee(
+        model=model,
+        data=data,
+        target=target,
+        features=() if features is None else tuple(features.split(",")),
+        delimiter=delimiter,
+        modules=modules,
+        exhaustive=not fast,
+        gradients=gradients,
+    )
+    detail = _detail(as_json=True, quiet=quiet)
+    with Interrupts() as interrupts, view.View(view.stderr(), detail=detail) as shown:
+        health = launcher.check(examinee, announcer=shown, interrupts=interrupts)
+    failed = health.failure is not None
+    if as_json:
+        status = "failed" if failed else "passed"
+        head = {"schema": 1, "status": status, "model": str(model), "data": str(data)}
+        _print_json({**head, **health.record(), "summary": health.summary()})
+    else:
+        Console().print(summary.health(health), highlight=False)
+    return _CHECK_FAILED if failed else 0
 
 
 @cli.command()

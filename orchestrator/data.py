@@ -321,6 +321,24 @@ def read_npy(source: NpySource, config: Config) -> Rows:
     return checked(arrays["x"], arrays["y"], arrays.get("weight"), source.npy, names)
 
 
+def read_inputs(path: Path, name: str) -> Rows:
+    """Map inputs without targets from a file.
+
+    Args:
+        path: the .npy file.
+        name: how to call it in messages.
+
+    Raises:
+        InvalidError: not such a file, or values that are not finite.
+    """
+    try:
+        x = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        raise InvalidError([_unreadable_npy(error, name)]) from error
+    none = np.zeros(len(x), np.float32)
+    return dataclasses.replace(checked(x, none, None, name, {"x": name, "y": name}), y=None)
+
+
 def _unreadable_npy(error: Exception, name: str) -> Problem:
     if "Python objects" in str(error) or "Object arrays" in str(error):
         message, hint = "expected an array of numbers, received Python objects", "set its dtype"

@@ -9,15 +9,16 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from orchestrator import objects, outputs, usercode, verdicts
+from orchestrator import models, outputs, verdicts
 from orchestrator.batches import Batches
-from orchestrator.errors import InvalidError, Problem, UserCodeError
+from orchestrator.document import Key
+from orchestrator.errors import Problem
 from orchestrator.health import Health, LayerHealth, Verdicts
 from orchestrator.measures import Flow, Layer, Output
-from orchestrator.outputs import Head
+from orchestrator.outputs import Blame, Head
 from orchestrator.probes import BATCH_SIZE, Measurement, Probe
 from orchestrator.records import Check
-from orchestrator.rows import Readable, leaves
+from orchestrator.rows import Readable, Rows
 from orchestrator.schema import Checks
 from orchestrator.scores import Scores
 
@@ -245,10 +246,47 @@ def diagnose(
         InvalidError: x and y do not fit each other or the model.
     """
     given = Batches(x, y, sample_weight)
-    rows = given if given.arrays is None or exhaustive else given.arrays
-    _try_call(model, given)
-    blame = _Blame()
-    heads = outputs.heads(model, blame, given)
+    # Arrays are checked for what is not finite while all of them are read.
+    rows = given.arrays if given.arrays is not None and not exhaustive else given
+    return of_rows(
+        model, rows, _Blame(), exhaustive=exhaustive, gradients=gradients, batch_size=batch_size,
+        non_finite=given.non_finite,
+    )  # fmt: skip
+
+
+def of_rows(
+    model: keras.Model,
+    rows: Readable,
+    blame: Blame,
+    *,
+    exhaustive: bool,
+    gradients: bool,
+    batch_size: int = BATCH_SIZE,
+    non_finite: Sequence[str] = (),
+) -> Health:
+    """`diagnose` for rows that can be read a batch at a time.
+
+    Args:
+        model: a built model.
+        rows: what to run through it.
+        blame: names the place of a problem.
+        exhaustive: read every row even when no further one can change a verdict.
+        gradients: measure what needs gradients, too.
+        batch_size: rows of one forward pass, where the rows leave the choice.
+        non_finite: clauses on what is not finite in the rows, filled while they are read.
+
+    Returns:
+        The evidence and the verdicts.
+
+    Raises:
+        InvalidError: rows and model do not fit.
+        UserCodeError: the model's own code raised.
+    """
+    models.try_call(model, blame, rows, "file")
+    heads = outputs.heads(model, blame, rows)
+    y = rows.y if isinstance(rows, Rows) else rows.first(2)[1]
+    if y is not None:
+        outputs.check_fit(heads, y, blame, ("data", "train"))
     limits = Checks()
     examined = examine(
         Probe(model),
@@ -260,8 +298,8 @@ def diagnose(
         gradients="always" if gradients else "never",
         batch_size=batch_size,
     )
-    if given.non_finite:
-        examined = Examination(checks=_not_finite(given.non_finite, limits), rows=examined.rows)
+    if non_finite:
+        examined = Examination(checks=_not_finite(non_finite, limits), rows=examined.rows)
     return Health(
         finite=all(check.verdict == "pass" for check in examined.checks if check.check == "finite"),
         layers=tuple(LayerHealth.of(layer) for layer in examined.layers),
@@ -277,22 +315,7 @@ def diagnose(
 class _Blame:
     """Names the arguments of `diagnose` where a config would name its keys."""
 
-    def problem(self, key: Any, message: str, hint: str | None = None) -> Problem:
-        name = "y" if key[0] == "data" else "model"
+    def problem(self, key: Key, message: str, hint: str | None = None) -> Problem:
+        """A problem with an argument."""
+        name = "y" if key[0] == "data" else "x"
         return Problem(file="diagnose", key=name, message=message, hint=hint)
-
-
-def _try_call(model: keras.Model, given: Batches) -> None:
-    """Run one row through the model, so that a wrong shape is the caller's problem."""
-    x, _, _ = given.first(1)
-    try:
-        model(x, training=False)
-    except Exception as error:
-        if usercode.raised_in_user_code(error):
-            raise UserCodeError(f"the model raised {usercode.describe(error)}") from error
-        shapes = [(path, array.shape[1:]) for path, array in leaves(x)]
-        shown = ", ".join(f"{path} {shape}" if path else str(shape) for path, shape in shapes)
-        message = (
-            f"the model does not take inputs of shape {shown}: {objects.describe_error(error)}"
-        )
-        raise InvalidError([Problem(file="diagnose", key="x", message=message)]) from error

@@ -19,12 +19,13 @@ from orchestrator.errors import (
     is_disk_full,
 )
 from orchestrator.events import Warned
+from orchestrator.health import Health
 from orchestrator.interrupts import Interrupts
 from orchestrator.local import Local
 from orchestrator.loop import Watcher
 from orchestrator.records import Inputs, Run
 from orchestrator.schema import Config
-from orchestrator.tasks import Prepared
+from orchestrator.tasks import Examinee, Prepared
 from orchestrator.view import View, stderr
 from orchestrator.workers import Workers
 
@@ -117,6 +118,29 @@ def validate(config: Config, *, announcer: Announcer, interrupts: Interrupts) ->
         StoppedError: Ctrl-C or its like.
     """
     return _prepare(config, _workers(config, interrupts, announcer))
+
+
+def check(examinee: Examinee, *, announcer: Announcer, interrupts: Interrupts) -> Health:
+    """Diagnose a model trained elsewhere.
+
+    Args:
+        examinee: the model and the rows.
+        announcer: told what goes on.
+        interrupts: entered by the caller.
+
+    Returns:
+        What was found.
+
+    Raises:
+        InvalidError: a file is at fault, or they do not fit.
+        UserCodeError: the model's own code raised.
+        StoppedError: Ctrl-C or its like.
+        WorkerDiedError: the worker was killed, perhaps for want of memory.
+    """
+    announcer.say("importing TensorFlow")
+    workers = Workers(interrupts.check)
+    with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
+        return workers.check(examinee, Path(folder, "log.txt"))
 
 
 def launch(

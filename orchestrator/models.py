@@ -5,7 +5,10 @@ Keras's own errors come back as problems of the config, with the key that caused
 
 from __future__ import annotations
 
+import json
 import re
+import zipfile
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,8 +16,9 @@ import keras
 
 from orchestrator import leaky, objects, outputs, usercode
 from orchestrator.errors import InvalidError, Problem, UserCodeError
+from orchestrator.outputs import Blame
 from orchestrator.records import Settings
-from orchestrator.rows import AnyRows, leaves
+from orchestrator.rows import AnyRows, Readable, leaves
 from orchestrator.schema import Compile, Config, FactoryModel, FileModel, GivenModel, LayersModel
 
 
@@ -44,8 +48,8 @@ def build(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
             slope = None if changed else slope
             _build_unbuilt(model, rows)
         case FileModel() as plan:
-            model = _from_file(plan, config, settings.seed)
-    _try_call(model, config, rows)
+            model = load_file(plan, config, settings.seed)
+    try_call(model, config, rows, next(iter(type(config.model).model_fields)))
     if slope is not None:
         weights = model.get_weights() if keeps_weights(config) else None
         model = leaky.replace_relu(model, slope)
@@ -151,13 +155,23 @@ def _build_unbuilt(model: keras.Model, rows: AnyRows) -> None:
         model(rows.first(1)[0])
 
 
-def _from_file(plan: FileModel, config: Config, seed: int) -> keras.Model:
-    """The model of a `.keras` file, with its weights or with fresh ones."""
+def load_file(plan: FileModel, config: Config, seed: int) -> keras.Model:
+    """The model of a `.keras` file, with its weights or with fresh ones.
+
+    Args:
+        plan: the file, and the modules with the user's own classes.
+        config: names the place of a problem.
+        seed: of fresh weights.
+
+    Raises:
+        InvalidError: the file cannot be read, or holds no model.
+        UserCodeError: a class of the user's own raised.
+    """
     for index, module in enumerate(plan.modules):
         usercode.load_module(module, config, key=("model", "modules", index))
     key = ("model", "file")
     try:
-        model = keras.saving.load_model(config.path(plan.file), safe_mode=True)
+        model = _load(config.path(plan.file))
         if plan.initial_weights == "fresh":
             described = keras.saving.serialize_keras_object(model)
             keras.utils.set_random_seed(seed)  # reading the file has drawn from the generators
@@ -174,10 +188,26 @@ def _from_file(plan: FileModel, config: Config, seed: int) -> keras.Model:
     return model
 
 
+def _load(path: Path) -> Any:
+    """What is in a `.keras` file."""
+    try:
+        return keras.saving.load_model(path, safe_mode=True)
+    except ValueError as error:
+        # Keras refuses a model that was compiled and saved before its optimizer had any state.
+        if "keras.src.optimizers" not in str(error):
+            raise
+        model = keras.saving.load_model(path, safe_mode=True, compile=False)
+        with zipfile.ZipFile(path) as archive:
+            described = json.loads(archive.read("config.json"))
+        model.compile_from_config(described["compile_config"])
+        return model
+
+
 def _unreadable(error: Exception) -> tuple[str, str | None]:
     """Why Keras cannot load a file, and what to do."""
     text = objects.describe_error(error)
-    missing = re.search(r"Could not locate (class|function) '(\w+)'", text)
+    # Inside a Sequential the reason comes after its whole config.
+    missing = re.search(r"Could not locate (class|function) '(\w+)'", str(error))
     if missing:
         kind, name = missing.groups()
         return f"the file needs your own {kind} {name}", (
@@ -186,12 +216,26 @@ def _unreadable(error: Exception) -> tuple[str, str | None]:
         )
     if "lambda" in text.lower():
         return f"cannot be loaded safely: {text}", "replace the Lambda by a layer of your own"
+    if "File not found" in text:  # that there is one, the config has made sure of
+        return "expected a .keras file, received another kind of file, or a part of one", (
+            "save the model with model.save('NAME.keras')"
+        )
     return f"cannot be read as a .keras file: {text}", None
 
 
-def _try_call(model: keras.Model, config: Config, rows: AnyRows) -> None:
-    """Run one row through the model, so that a wrong shape is the config's problem."""
-    kind = next(iter(type(config.model).model_fields))
+def try_call(model: keras.Model, blame: Blame, rows: Readable, kind: str) -> None:
+    """Run one row through the model, so that a wrong shape is the config's problem.
+
+    Args:
+        model: a built model.
+        blame: names the place of a problem.
+        rows: what it is to take.
+        kind: how the config gives the model.
+
+    Raises:
+        InvalidError: the model does not take such rows.
+        UserCodeError: a class of the user's own raised.
+    """
     x, _, _ = rows.first(1)
     try:
         model(x, training=False)
@@ -202,7 +246,7 @@ def _try_call(model: keras.Model, config: Config, rows: AnyRows) -> None:
         shown = ", ".join(f"{path} {shape}" if path else str(shape) for path, shape in shapes)
         reason = objects.describe_error(error)
         message = f"the model does not take inputs of shape {shown}: {reason}"
-        raise InvalidError([config.problem(("model", kind), message)]) from error
+        raise InvalidError([blame.problem(("model", kind), message)]) from error
 
 
 def _compile(model: keras.Model, plan: Compile, config: Config) -> None:

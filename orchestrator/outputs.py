@@ -203,18 +203,7 @@ def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
         UserCodeError: the user's own loss or metric raised.
     """
     key = _key(config)
-    problems = []
-    for head in heads(model, config, rows):
-        targets = head.targets(rows.y)
-        message = None if targets is None else _misfit(head, targets)
-        if targets is not None and message is not None:
-            name = f"output {head.name}: " if head.name else ""
-            hint = None
-            if head.form == "categorical" and targets.ndim == 1:
-                hint = "class indices need sparse_categorical_crossentropy"
-            problems.append(config.problem(key, f"{name}{message}", hint))
-    if problems:
-        raise InvalidError(problems)
+    check_fit(heads(model, config, rows), rows.y, config, key)
     x, y, weight = rows.first(2)
     try:
         model.test_on_batch(x, y, sample_weight=weight)
@@ -224,6 +213,32 @@ def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
         message = f"loss and metrics do not take these targets: {objects.describe_error(error)}"
         raise InvalidError([config.problem(key, message)]) from error
     model.reset_metrics()
+
+
+def check_fit(found: Sequence[Head], y: Tree, blame: Blame, key: Key) -> None:
+    """Refuse targets of another shape than their output's, or beyond its classes.
+
+    Args:
+        found: the model's outputs.
+        y: targets of all outputs.
+        blame: names the place of a problem.
+        key: that place.
+
+    Raises:
+        InvalidError: with every output that does not fit.
+    """
+    problems = []
+    for head in found:
+        targets = head.targets(y)
+        message = None if targets is None else _misfit(head, targets)
+        if targets is not None and message is not None:
+            name = f"output {head.name}: " if head.name else ""
+            hint = None
+            if head.form == "categorical" and targets.ndim == 1:
+                hint = "class indices need sparse_categorical_crossentropy"
+            problems.append(blame.problem(key, f"{name}{message}", hint))
+    if problems:
+        raise InvalidError(problems)
 
 
 def _key(config: Config) -> Key:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from orchestrator.charts import Legible
 from orchestrator.events import AttemptStarted
+from orchestrator.health import Health
 from orchestrator.records import Attempt, Failure, Run
 from orchestrator.tasks import Prepared
 
@@ -70,6 +71,90 @@ def result(run: Run, directory: Path) -> RenderableType:
     """
     closing = (Text(line) for line in _closing(run, directory))
     return Legible(Group(_attempts_table(run), *closing))
+
+
+def health(found: Health) -> RenderableType:
+    """A diagnosis: its layers, its outputs, the verdicts, and what they mean.
+
+    Args:
+        found: what was found.
+    """
+    parts: list[RenderableType] = []
+    if found.layers:
+        parts.append(_layers_table(found))
+    if any(output.varies is not None for output in found.outputs):
+        parts.append(_outputs_table(found))
+    verdicts = Table.grid(padding=(0, 2))
+    for check in found.verdicts:
+        style = _VERDICT_STYLES[check.verdict]
+        verdicts.add_row(
+            Text(check.verdict.replace("_", " "), style), check.check, Text(check.reason)
+        )
+    rows = f"Looked at {'all' if found.exact else 'the first'} {found.rows} rows"
+    if not found.exact:
+        rows += ", which no further one can change the verdicts of"
+    if found.responding_rows is not None:
+        rows += f"; on {found.responding_rows} an output responds to the inputs"
+    parts += [verdicts, Text(f"\n{rows}."), *(Text(each) for each in found.summary())]
+    return Legible(Group(*parts))
+
+
+_VERDICT_STYLES = {"pass": "green", "warn": "yellow", "fail": "red", "not_applicable": "dim"}
+
+
+def _layers_table(found: Health) -> Table:
+    """Units, and what is the matter with some of them; without the columns that say nothing."""
+    matters: dict[str, list[int]] = {
+        "near-dead": [layer.near_dead.size for layer in found.layers],
+        "constant": [layer.constant.size for layer in found.layers],
+        "saturated": [layer.saturated.size for layer in found.layers],
+    }
+    shown = {name: counts for name, counts in matters.items() if any(counts)}
+    if found.responding_rows is not None:
+        shown["blocked"] = [
+            0 if layer.blocked is None else layer.blocked.size for layer in found.layers
+        ]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("layer", overflow="fold")
+    table.add_column("activation", overflow="fold")
+    for name in ("units", "dead", *shown):
+        table.add_column(name, justify="right", no_wrap=True)
+    for index, layer in enumerate(found.layers):
+        dead = Text("?" if layer.partial else str(layer.dead.size))
+        if layer.units and layer.dead.size == layer.units:
+            dead.stylize("red")
+        counts = (str(counts[index]) for counts in shown.values())
+        table.add_row(escape(layer.name), layer.activation, str(layer.units), dead, *counts)
+    return table
+
+
+def _outputs_table(found: Health) -> Table:
+    """What each output is worth; without the columns that nothing was measured for."""
+    values = {
+        "variance ratio": [output.variance_ratio for output in found.outputs],
+        "information": [output.information for output in found.outputs],
+        "skill": [output.skill for output in found.outputs],
+        "loss": [output.loss for output in found.outputs],
+        "best constant's": [output.constant_loss for output in found.outputs],
+    }
+    shown = {
+        name: column
+        for name, column in values.items()
+        if any(value is not None for value in column)
+    }
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("output", overflow="fold")
+    table.add_column("kind")
+    for name in shown:
+        table.add_column(name, justify="right")
+    for index, output in enumerate(found.outputs):
+        cells = (column[index] for column in shown.values())
+        table.add_row(
+            escape(output.name or str(output.output)),
+            output.kind,
+            *("" if value is None else f"{value:.3g}" for value in cells),
+        )
+    return table
 
 
 def _attempts_table(run: Run) -> Table:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -36,8 +37,9 @@ from orchestrator.errors import (
     is_disk_full,
 )
 from orchestrator.events import Event, Sign
+from orchestrator.health import Health
 from orchestrator.schema import Config
-from orchestrator.tasks import Prepared, Task
+from orchestrator.tasks import Examinee, Prepared, Task
 
 _POLL_SECONDS = 0.2
 """How soon a request to stop is noticed."""
@@ -90,6 +92,27 @@ class Workers:
         """
         *_, last = self._messages(_prepare, config, log, config.stall_timeout)
         result: Prepared = last.result
+        return result
+
+    def check(self, examinee: Examinee, log: Path) -> Health:
+        """Run `checkup.check` in a worker.
+
+        Args:
+            examinee: the model and the rows.
+            log: file that gets what the worker prints.
+
+        Returns:
+            What was found.
+
+        Raises:
+            InvalidError: a file is at fault, or they do not fit.
+            UserCodeError: the model's own code raised.
+            WorkerDiedError: the worker was killed.
+            WorkerError: our own code raised.
+            StoppedError: this process was asked to stop.
+        """
+        *_, last = self._messages(_check, examinee, log, math.inf)
+        result: Health = last.result
         return result
 
     def train(self, task: Task, take: Callable[[Event | Sign], None]) -> None:
@@ -276,6 +299,12 @@ def _prepare(config: Config, send: Callable[[Any], None]) -> Prepared:
     from orchestrator import preparation  # noqa: PLC0415 - imports TensorFlow
 
     return preparation.prepare(config)
+
+
+def _check(examinee: Examinee, send: Callable[[Any], None]) -> Health:
+    from orchestrator import checkup  # noqa: PLC0415 - imports TensorFlow
+
+    return checkup.check(examinee)
 
 
 def _train(task: Task, send: Callable[[Any], None]) -> None:

@@ -16,7 +16,7 @@ LAYERS = (
     {"rows", "batches", "tables", "usercode", "data"},
     {"objects", "layers", "leaky", "outputs", "models", "saving"},
     {"activations", "tracing", "probes", "scores", "diagnosis"},
-    {"rates", "feeds", "preparation", "training", "workers", "local"},
+    {"rates", "feeds", "preparation", "training", "checkup", "workers", "local"},
     {"loop", "interrupts"},
     {"charts", "summary", "scene", "block", "live", "view"},
     {"launcher", "retraining", "cli", "__init__", "__main__"},
@@ -56,7 +56,7 @@ def test_imports_go_down(module: str) -> None:
     rank = next(index for index, layer in enumerate(LAYERS) if module in layer)
     allowed = set().union(*LAYERS[: rank + 1])
     if module in ("workers", "local"):
-        allowed |= {"preparation", "training"}  # inside the worker process
+        allowed |= {"preparation", "training", "checkup"}  # inside the worker process
     assert siblings(module) <= allowed
 
 

@@ -1,0 +1,127 @@
+"""A model file and a data file, diagnosed: what `orchestrate check` does in its worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator import data, diagnosis, models, tables
+from orchestrator.errors import InvalidError, Problem
+from orchestrator.health import Health
+from orchestrator.rows import Rows
+from orchestrator.schema import Config, CsvSource, FileModel, NpySource, NpzSource, ParquetSource
+from orchestrator.tasks import Examinee
+
+_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
+
+
+def check(examinee: Examinee) -> Health:
+    """Diagnose a model of a file on the rows of another.
+
+    Args:
+        examinee: the files.
+
+    Returns:
+        The evidence, and the verdicts at their default limits.
+
+    Raises:
+        InvalidError: a file cannot be read, or the rows do not fit the model.
+        UserCodeError: the model's own code raised.
+    """
+    plan = FileModel(file=str(examinee.model), modules=list(examinee.modules))
+    config = Config.model_validate(
+        {
+            "name": examinee.model.name,
+            "base": os.getcwd(),
+            "data": {"train": {"npz": str(examinee.data)}},
+            "model": plan.model_dump(),
+            "phases": [{"name": "main", "epochs": 1}],
+        }
+    )
+    rows = _read(examinee, config)
+    try:
+        model = models.load_file(plan, config, config.seed)
+    except InvalidError as error:
+        raise InvalidError([_of_file(each, examinee) for each in error.problems]) from error
+    return diagnosis.of_rows(
+        model,
+        rows,
+        _Blame(examinee),
+        exhaustive=examinee.exhaustive,
+        gradients=examinee.gradients,
+    )
+
+
+def _of_file(problem: Problem, examinee: Examinee) -> Problem:
+    """What is wrong with the model's file, without the keys that only a config has."""
+    hint = problem.hint
+    if hint is not None:
+        hint = hint.replace("modules: [my_layers]", "--module my_layers")
+    return dataclasses.replace(problem, file=str(examinee.model), key=None, hint=hint)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Blame:
+    """Names the file at fault where a config would name its key."""
+
+    examinee: Examinee
+
+    def problem(self, key: tuple[Any, ...], message: str, hint: str | None = None) -> Problem:
+        """A problem with the data, which is to fit the model."""
+        return Problem(file=str(self.examinee.data), message=message, hint=hint)
+
+
+def _read(examinee: Examinee, config: Config) -> Rows:
+    """The rows of the file, every value checked."""
+    suffix = examinee.data.suffix.lower()
+    if suffix in _TABLES:
+        return _read_table(examinee, config, suffix)
+    if examinee.features:
+        message = f"only a table has columns, received {examinee.data.name}"
+        raise InvalidError([Problem(file="command line", key="--features", message=message)])
+    name, path = str(examinee.data), config.path(str(examinee.data))
+    if suffix == ".npz":
+        source = NpzSource(npz=name, y=examinee.target or "y")
+        if examinee.target is None and "y" not in _arrays_of(path):
+            return dataclasses.replace(
+                data.read_npz(path, NpzSource(npz=name, y=source.x), name=name), y=None
+            )
+        return data.read_npz(path, source, name=name)
+    if suffix == ".npy":
+        if examinee.target is not None:
+            return data.read_npy(NpySource(npy=name, y=examinee.target), config)
+        return data.read_inputs(path, name)
+    message = f"expected a file .npz, .npy, .csv or .parquet, received {examinee.data.name}"
+    raise InvalidError([Problem(file=name, message=message)])
+
+
+def _read_table(examinee: Examinee, config: Config, suffix: str) -> Rows:
+    name, path = str(examinee.data), config.path(str(examinee.data))
+    # An empty dict of targets: a table without a column to predict.
+    columns: dict[str, Any] = {
+        "target": {} if examinee.target is None else examinee.target,
+        "features": list(examinee.features) or None,
+    }
+    if suffix in (".parquet", ".pq"):
+        parquet = ParquetSource.model_construct(parquet=name, **columns)
+        table = tables.read_parquet(path, parquet, name=name)
+    else:
+        separator = "\t" if suffix == ".tsv" else examinee.delimiter
+        csv = CsvSource.model_construct(csv=name, delimiter=separator, **columns)
+        table = tables.read_csv(path, csv, name=name)
+    rows = tables.encode(table, tables.learn(table))
+    return rows if examinee.target is not None else dataclasses.replace(rows, y=None)
+
+
+def _arrays_of(path: Path) -> list[str]:
+    """Names of the arrays in an archive; none where it cannot be read, which is told later."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return list(archive.files)
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError):
+        return ["y"]
