@@ -182,6 +182,13 @@ def _sentences(health: Health) -> Iterator[str]:
                 "The prediction is constant although no layer is entirely dead: on every row some "
                 "layer lets nothing through. Train again with another seed or leaky ReLU."
             )
+        elif "worse than" in variance.reason:
+            yield (
+                "The predictions vary, and are further from the targets than their mean would be: "
+                "these rows are unlike those of the training (other units, another scaling, "
+                "another order of the columns), or the training went astray; try a lower learning "
+                "rate."
+            )
         else:
             yield (
                 f"{_capital(variance.reason)}. The units are alive: look at the output layer (a "
