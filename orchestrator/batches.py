@@ -80,6 +80,17 @@ class Batches:
             {},
         )
 
+    def look(self) -> list[str]:
+        """Look through arrays for what is not finite; a clause for each place."""
+        if self._arrays is None:
+            raise TypeError("Expected arrays. Received: batches")
+        self.non_finite.clear()
+        position = 0
+        for batch in self._arrays.raw():
+            self._look(batch, position)
+            position += num_rows(batch[0])
+        return self.non_finite
+
     def batches(self, size: int) -> Iterator[Batch]:
         """All rows, ready for the model; `size` rows at a time where they are arrays."""
         self.non_finite.clear()

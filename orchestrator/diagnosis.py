@@ -105,10 +105,18 @@ def examine(
     batch: Measurement | None = None
     batch_columns: list[list[Output]] | None = None
     checks = _judge(found, flow, columns, limits, None, None, untrained, last, sampled)
-    lags = probe.has_batch_normalization and (
+    suspected = probe.has_batch_normalization and (
         any(check.verdict == "fail" for check in checks if check.check == "prediction_variance")
         or (dead is not None and verdicts.needs_batch_statistics(found.layers, dead))
     )
+    again = not getattr(rows, "once", False)
+    lags = suspected and again
+    if suspected and not again:
+        note = (
+            "the rows can be read only once, so BatchNorm's moving statistics were not compared "
+            "with the batch's"
+        )
+        found = dataclasses.replace(found, notes=(*found.notes, note))
     if lags:
         batch_scores = Scores(heads)
         batch = probe.measure(
@@ -118,7 +126,7 @@ def examine(
     suspicious = any(check.verdict in ("warn", "fail") for check in checks)
     if gradients == "when_suspicious" and suspicious and not untrained:
         found = probe.measure(rows, batch_size=batch_size, gradients=True)
-    if lags or found.responding is not None:
+    if suspected or found.responding is not None:
         checks = _judge(
             found, flow, columns, limits, batch, batch_columns, untrained, last, sampled
         )
@@ -234,7 +242,8 @@ def diagnose(
             predictions differ at all.
         sample_weight: weight of each row in the worth of the predictions, shape (rows,).
         batch_size: rows of one forward pass, where x is arrays.
-        exhaustive: read every row even when no further one can change a verdict.
+        exhaustive: read every row even when no further one can change a verdict; batches are always
+            read to the end.
         gradients: find the units and rows from which no gradient reaches an output, too; about
             three times the cost.
 
@@ -245,22 +254,26 @@ def diagnose(
         InvalidError: x and y do not fit each other or the model.
     """
     given = Batches(x, y, sample_weight)
-    rows = given if given.arrays is None or exhaustive else given.arrays
+    exhaustive = exhaustive or given.arrays is None
+    rows = given if exhaustive else given.arrays
     _try_call(model, given)
     blame = _Blame()
     heads = outputs.heads(model, blame, given)
     limits = Checks()
+    non_finite = non_finite_variables([("weight", model.weights)])
+    if not exhaustive and not non_finite:  # the rows that are not read may hold some, too
+        non_finite = given.look()
     examined = examine(
         Probe(model),
         rows,
         heads,
         limits,
-        non_finite=non_finite_variables([("weight", model.weights)]),
+        non_finite=non_finite,
         exhaustive=exhaustive,
         gradients="always" if gradients else "never",
         batch_size=batch_size,
     )
-    if given.non_finite:
+    if exhaustive and given.non_finite:
         examined = Examination(checks=_not_finite(given.non_finite, limits), rows=examined.rows)
     return Health(
         finite=all(check.verdict == "pass" for check in examined.checks if check.check == "finite"),

@@ -176,10 +176,10 @@ def _form(loss: Any) -> Form | None:
 
 def _form_by_activation(model: keras.Model, targets: Array | None) -> Form:
     """The form where the loss is the user's own: by the output activation."""
-    activations = {
-        getattr(vars(layer).get("activation"), "__name__", "")
-        for layer in layers.output_layers(model)
-    }
+    ends = layers.output_layers(model)
+    activations = {getattr(vars(layer).get("activation"), "__name__", "") for layer in ends}
+    # Softmax may be a layer of its own, too, or a function of Keras.
+    activations |= {_snake_case(type(layer).__name__) for layer in ends}
     if "softmax" in activations:
         one_hot = targets is not None and targets.ndim > 1 and targets.shape[-1] > 1
         return "categorical" if one_hot else "sparse"
