@@ -254,11 +254,12 @@ def diagnose(
         InvalidError: x and y do not fit each other or the model.
     """
     given = Batches(x, y, sample_weight)
-    exhaustive = exhaustive or given.arrays is None
-    rows = given if exhaustive else given.arrays
+    rows: Readable = given if exhaustive or given.arrays is None else given.arrays
+    exhaustive = rows is given
     _try_call(model, given)
     blame = _Blame()
     heads = outputs.heads(model, blame, given)
+    given.fit = lambda y, position: _fit(heads, y, position)
     limits = Checks()
     non_finite = non_finite_variables([("weight", model.weights)])
     if not exhaustive and not non_finite:  # the rows that are not read may hold some, too
@@ -293,6 +294,16 @@ class _Blame:
     def problem(self, key: Any, message: str, hint: str | None = None) -> Problem:
         name = "y" if key[0] == "data" else "model"
         return Problem(file="diagnose", key=name, message=message, hint=hint)
+
+
+def _fit(heads: Sequence[Head], y: Any, position: int) -> None:
+    """Refuse targets that the outputs' losses cannot take."""
+    for head in heads:
+        targets = None if y is None else head.targets(y)
+        misfit = None if targets is None else outputs.misfit(head, targets, "row", position)
+        if misfit is not None:
+            name = f"output {head.name}: " if head.name else ""
+            raise InvalidError([Problem(file="diagnose", key="y", message=name + misfit)])
 
 
 def _try_call(model: keras.Model, given: Batches) -> None:
