@@ -85,7 +85,7 @@ def examine(
         return Examination(checks=_not_finite(non_finite, limits))
     dead, variance = limits.dead_neurons, limits.prediction_variance
     scores = Scores(heads)
-    certain = None if exhaustive else scores.certainty(rows, variance)
+    certain = None if exhaustive else scores.certainty(rows, variance, skill=last)
 
     def enough(layers: Sequence[Layer]) -> bool:
         alive = dead is None or verdicts.is_certainly_alive(layers, dead)
@@ -242,8 +242,8 @@ def diagnose(
             predictions differ at all.
         sample_weight: weight of each row in the worth of the predictions, shape (rows,).
         batch_size: rows of one forward pass, where x is arrays.
-        exhaustive: read every row even when no further one can change a verdict; batches are always
-            read to the end.
+        exhaustive: read every row even when no further one can change a verdict; where there are
+            targets, or x is batches, all are always read.
         gradients: find the units and rows from which no gradient reaches an output, too; about
             three times the cost.
 
