@@ -550,7 +550,7 @@ def sources(x: Array, y: Array, folder: Path) -> dict[str, tuple[Any, ...]]:
 
 
 def test_every_way_to_have_the_rows_gives_the_same(tmp_path: Path) -> None:
-    network = Network(DESIGNS[2])
+    network = Network(DESIGNS[0])
     network.reweight(np.random.default_rng(3))
     x, y = normal(100, 3), normal(100, seed=1)
     found = {
@@ -623,11 +623,10 @@ def test_a_mapped_file_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
 
 def test_a_weight_that_is_not_finite_is_named() -> None:
     model = unit_layer([1, np.nan], [0, 0])
-    model.layers[0].name = "it"
     health = diagnose(model, normal(5, 1))
     assert (health.finite, health.layers) == (False, ())
     assert health.verdicts[0].verdict == "fail"
-    assert health.verdicts[0].reason == "weight it/kernel has 1 of 2 values not finite"
+    assert health.verdicts[0].reason.endswith("/it/kernel has 1 of 2 values not finite")
     assert [check.verdict for check in health.verdicts[1:]] == ["not_applicable"] * 2
 
 
