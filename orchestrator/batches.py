@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from orchestrator.errors import InvalidError, Problem
-from orchestrator.rows import Batch, Rows, Tree, leaves, name_of, num_rows, ready, transform
+from orchestrator.rows import Array, Batch, Rows, Tree, leaves, name_of, num_rows, ready, transform
 
 
 class Batches:
@@ -28,6 +28,9 @@ class Batches:
 
     def __init__(self, x: Any, y: Any = None, weight: Any = None) -> None:
         self.non_finite: list[str] = []
+        self.fit: Callable[[Tree, int], None] | None = None
+        """Gets the targets of each batch and the number of its first row; raises where they do not
+        fit the model's outputs."""
         self._arrays: Rows | None = None
         self._begin: Callable[[], Iterable[Any]] | None = None
         self._started: Iterator[Any] | None = None
@@ -80,6 +83,19 @@ class Batches:
             {},
         )
 
+    def look(self) -> list[str]:
+        """Look through arrays for what is not finite; a clause for each place."""
+        if self._arrays is None:
+            raise TypeError("Expected arrays. Received: batches")
+        self.non_finite.clear()
+        position = 0
+        for batch in self._arrays.raw():
+            self._look(batch, position)
+            if self.fit is not None:
+                self.fit(transform(_finite, batch[1]), position)
+            position += num_rows(batch[0])
+        return self.non_finite
+
     def batches(self, size: int) -> Iterator[Batch]:
         """All rows, ready for the model; `size` rows at a time where they are arrays."""
         self.non_finite.clear()
@@ -91,8 +107,13 @@ class Batches:
         )  # fmt: skip
         for batch in found:
             self._look(batch, position)
-            position += num_rows(batch[0])
-            yield ready(batch, {})
+            x, y, weight = batch
+            if self.non_finite:  # what the predictions are worth is not told then
+                y = transform(_finite, y)
+            if self.fit is not None:
+                self.fit(y, position)
+            position += num_rows(x)
+            yield ready((x, y, weight), {})
 
     def _iterator(self) -> Iterator[Any]:
         if self._begin is not None:
@@ -127,34 +148,47 @@ def _rows(x: Any, y: Any, weight: Any) -> Rows:
     inputs = _arrays(x)
     targets = None if y is None else _arrays(y)
     weights = None if weight is None else np.asarray(weight)
-    count = num_rows(inputs)
-    if not count:
+    _check((inputs, targets, weights))
+    if not num_rows(inputs):
         raise _problem("x", "expected at least one row, received none", None)
-    for role, tree in (("x", inputs), ("y", targets), ("sample_weight", weights)):
+    return Rows(x=inputs, y=targets, weight=weights)
+
+
+def _check(batch: Batch) -> None:
+    """Refuse what is not numbers, and parts of different lengths."""
+    count: int | None = None
+    for role, tree in zip(("x", "y", "sample_weight"), batch, strict=True):
         for path, array in leaves(tree):
-            if array.ndim == 0 or len(array) != count:
-                received = "a scalar" if array.ndim == 0 else f"{len(array)}"
-                message = f"expected {count} rows as in x, received {received}"
+            if array.ndim == 0:
+                raise _problem(name_of(role, path), "expected rows, received a scalar", None)
+            count = len(array) if count is None else count
+            if len(array) != count:
+                message = f"expected {count} rows as in x, received {len(array)}"
                 raise _problem(name_of(role, path), message, None)
             if array.dtype.kind not in "biuf":
                 message = f"expected numbers, received {array.dtype}"
                 raise _problem(name_of(role, path), message, "encode texts first")
-    return Rows(x=inputs, y=targets, weight=weights)
 
 
 def _batch(batch: Any) -> Batch:
     """A batch of the user's as (x, y, weight)."""
     if not isinstance(batch, tuple):
-        return _arrays(batch), None, None
+        batch = (batch,)
     if not 1 <= len(batch) <= 3:
         message = f"expected x, (x, y) or (x, y, sample_weight), received {len(batch)} parts"
         raise _problem("x", message, None)
     x, y, weight = (*batch, None, None)[:3]
-    return (
+    found = (
         _arrays(x),
         None if y is None else _arrays(y),
         None if weight is None else np.asarray(weight),
     )
+    _check(found)
+    return found
+
+
+def _finite(array: Array) -> Array:
+    return array if array.dtype.kind != "f" else np.where(np.isfinite(array), array, 0)
 
 
 def _arrays(tree: Any) -> Tree:

@@ -12,7 +12,7 @@ import numpy as np
 from orchestrator import models, outputs, verdicts
 from orchestrator.batches import Batches
 from orchestrator.document import Key
-from orchestrator.errors import Problem
+from orchestrator.errors import InvalidError, Problem
 from orchestrator.health import Health, LayerHealth, Verdicts
 from orchestrator.measures import Flow, Layer, Output
 from orchestrator.outputs import Blame, Head
@@ -86,7 +86,7 @@ def examine(
         return Examination(checks=_not_finite(non_finite, limits))
     dead, variance = limits.dead_neurons, limits.prediction_variance
     scores = Scores(heads)
-    certain = None if exhaustive else scores.certainty(rows, variance)
+    certain = None if exhaustive else scores.certainty(rows, variance, skill=last)
 
     def enough(layers: Sequence[Layer]) -> bool:
         alive = dead is None or verdicts.is_certainly_alive(layers, dead)
@@ -106,10 +106,18 @@ def examine(
     batch: Measurement | None = None
     batch_columns: list[list[Output]] | None = None
     checks = _judge(found, flow, columns, limits, None, None, untrained, last, sampled)
-    lags = probe.has_batch_normalization and (
+    suspected = probe.has_batch_normalization and (
         any(check.verdict == "fail" for check in checks if check.check == "prediction_variance")
         or (dead is not None and verdicts.needs_batch_statistics(found.layers, dead))
     )
+    again = not getattr(rows, "once", False)
+    lags = suspected and again
+    if suspected and not again:
+        note = (
+            "the rows can be read only once, so BatchNorm's moving statistics were not compared "
+            "with the batch's"
+        )
+        found = dataclasses.replace(found, notes=(*found.notes, note))
     if lags:
         batch_scores = Scores(heads)
         batch = probe.measure(
@@ -119,7 +127,7 @@ def examine(
     suspicious = any(check.verdict in ("warn", "fail") for check in checks)
     if gradients == "when_suspicious" and suspicious and not untrained:
         found = probe.measure(rows, batch_size=batch_size, gradients=True)
-    if lags or found.responding is not None:
+    if suspected or found.responding is not None:
         checks = _judge(
             found, flow, columns, limits, batch, batch_columns, untrained, last, sampled
         )
@@ -235,7 +243,8 @@ def diagnose(
             predictions differ at all.
         sample_weight: weight of each row in the worth of the predictions, shape (rows,).
         batch_size: rows of one forward pass, where x is arrays.
-        exhaustive: read every row even when no further one can change a verdict.
+        exhaustive: read every row even when no further one can change a verdict; where there are
+            targets, or x is batches, all are always read.
         gradients: find the units and rows from which no gradient reaches an output, too; about
             three times the cost.
 
@@ -246,11 +255,11 @@ def diagnose(
         InvalidError: x and y do not fit each other or the model.
     """
     given = Batches(x, y, sample_weight)
-    # Arrays are checked for what is not finite while all of them are read.
-    rows = given.arrays if given.arrays is not None and not exhaustive else given
+    rows: Readable = given if exhaustive or given.arrays is None else given.arrays
     return of_rows(
-        model, rows, _Blame(), exhaustive=exhaustive, gradients=gradients, batch_size=batch_size,
-        non_finite=given.non_finite,
+        model, rows, _Blame(), exhaustive=rows is given, gradients=gradients, batch_size=batch_size,
+        # The rows that are not read may hold some, too.
+        non_finite=given.non_finite if rows is given else given.look(),
     )  # fmt: skip
 
 
@@ -284,21 +293,25 @@ def of_rows(
     """
     models.try_call(model, blame, rows, "file")
     heads = outputs.heads(model, blame, rows)
-    y = rows.y if isinstance(rows, Rows) else rows.first(2)[1]
-    if y is not None:
-        outputs.check_fit(heads, y, blame, ("data", "train"))
+    if isinstance(rows, Batches):
+        rows.fit = lambda y, position: _fit(heads, y, position)
+    elif isinstance(rows, Rows) and rows.y is not None:
+        outputs.check_fit(heads, rows.y, blame, ("data", "train"))
     limits = Checks()
+    known = non_finite_variables([("weight", model.weights)])
+    if not isinstance(rows, Batches):
+        known += non_finite
     examined = examine(
         Probe(model),
         rows,
         heads,
         limits,
-        non_finite=non_finite_variables([("weight", model.weights)]),
+        non_finite=known,
         exhaustive=exhaustive,
         gradients="always" if gradients else "never",
         batch_size=batch_size,
     )
-    if non_finite:
+    if isinstance(rows, Batches) and non_finite:
         examined = Examination(checks=_not_finite(non_finite, limits), rows=examined.rows)
     return Health(
         finite=all(check.verdict == "pass" for check in examined.checks if check.check == "finite"),
@@ -319,3 +332,13 @@ class _Blame:
         """A problem with an argument."""
         name = "y" if key[0] == "data" else "x"
         return Problem(file="diagnose", key=name, message=message, hint=hint)
+
+
+def _fit(heads: Sequence[Head], y: Any, position: int) -> None:
+    """Refuse targets that the outputs' losses cannot take."""
+    for head in heads:
+        targets = None if y is None else head.targets(y)
+        misfit = None if targets is None else outputs.misfit(head, targets, "row", position)
+        if misfit is not None:
+            name = f"output {head.name}: " if head.name else ""
+            raise InvalidError([Problem(file="diagnose", key="y", message=name + misfit)])

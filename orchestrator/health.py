@@ -38,8 +38,8 @@ class LayerHealth:
     saturated: _Indices
     """Indices of the units of a smooth activation with |derivative| ≤ 1e-6 on every row."""
     blocked: _Indices | None
-    """Indices of the units that were active, but whose gradient to the outputs was zero on every
-    row; None unless gradients were asked for."""
+    """Indices of the units that were active, but got no gradient from an output on any row where
+    they were; None unless gradients were asked for."""
     partial: bool
     """A loop hides some of the applications, so that nothing is known to be dead."""
 

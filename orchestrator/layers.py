@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 
-def output_layers(model: keras.Model) -> list[keras.Layer]:
+def output_layers(model: keras.Model) -> list[keras.Operation]:
     """The layers whose activation is the model's output: never changed by a remedy.
 
     Layers without weights at the end, such as Flatten, are looked through to the one before.
@@ -16,9 +16,9 @@ def output_layers(model: keras.Model) -> list[keras.Layer]:
         model: a sequential or functional model.
 
     Returns:
-        The layers, empty for a subclassed model.
+        The layers, and functions of Keras that are applied as such; empty for a subclassed model.
     """
-    found: list[keras.Layer] = []
+    found: list[keras.Operation] = []
     pending = list(keras.tree.flatten(model.outputs)) if is_plain(model) else []
     while pending:
         history = getattr(pending.pop(), "_keras_history", None)
@@ -31,7 +31,12 @@ def output_layers(model: keras.Model) -> list[keras.Layer]:
         found.append(layer)
         inputs = keras.tree.flatten(layer._inbound_nodes[history.node_index].input_tensors)
         linear = vars(layer).get("activation") in (None, keras.activations.linear)
-        if not layer.weights and len(inputs) == 1 and linear and not is_activation(layer):
+        if (
+            not getattr(layer, "weights", ())
+            and len(inputs) == 1
+            and linear
+            and not is_activation(layer)
+        ):
             pending.extend(inputs)
     return found
 

@@ -25,7 +25,9 @@ def obstacle(model: keras.Model, config: Config) -> str | None:
     if takes_activation(config):
         return None
     ends = layers.output_layers(model)
-    outputs = {id(layer) for end in ends for layer in end._flatten_layers()}
+    outputs = {
+        id(layer) for end in ends if isinstance(end, keras.Layer) for layer in end._flatten_layers()
+    }
     owners = [
         layer
         for layer in model._flatten_layers(include_self=False)

@@ -44,8 +44,8 @@ class Layer:
     )
     """Indices of the units that were active on every row and had the same value on all."""
     reached_rows: npt.NDArray[np.int64] | None = None
-    """Rows × positions on which the gradient of an output with respect to the unit was not zero,
-    shape (units,); None where it was not asked for."""
+    """Rows × positions on which the gradient of an output with respect to what goes into the unit
+    was not zero, shape (units,); None where it was not asked for."""
     saturating: bool = False
     """The activation has no zero derivative in exact arithmetic; `dead` then means saturated."""
     partial: bool = False
@@ -78,7 +78,7 @@ class Layer:
 
     @property
     def blocked_units(self) -> npt.NDArray[np.int64] | None:
-        """Indices of the units that are active on some rows, but reach no output on any."""
+        """Indices of the units that are active on some rows, but get no gradient on any."""
         if self.reached_rows is None:
             return None
         return np.flatnonzero((self.active_rows > 0) & (self.reached_rows == 0))

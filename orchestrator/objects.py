@@ -122,5 +122,6 @@ def describe_error(error: Exception) -> str:
     nodes = [index for index, line in enumerate(lines) if "[[{{node" in line]
     if nodes and nodes[0] > 0:
         return lines[nodes[0] - 1]
-    telling = [line for line in lines if not line.startswith("Exception encountered when calling")]
-    return (telling or lines or [type(error).__name__])[0]
+    # Keras says which layer it was in before it says what it was.
+    told = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    return (told or lines or [type(error).__name__])[0]

@@ -176,10 +176,10 @@ def _form(loss: Any) -> Form | None:
 
 def _form_by_activation(model: keras.Model, targets: Array | None) -> Form:
     """The form where the loss is the user's own: by the output activation."""
-    activations = {
-        getattr(vars(layer).get("activation"), "__name__", "")
-        for layer in layers.output_layers(model)
-    }
+    ends = layers.output_layers(model)
+    activations = {getattr(vars(layer).get("activation"), "__name__", "") for layer in ends}
+    # Softmax may be a layer of its own, too, or a function of Keras.
+    activations |= {_snake_case(type(layer).__name__) for layer in ends}
     if "softmax" in activations:
         one_hot = targets is not None and targets.ndim > 1 and targets.shape[-1] > 1
         return "categorical" if one_hot else "sparse"
@@ -230,7 +230,7 @@ def check_fit(found: Sequence[Head], y: Tree, blame: Blame, key: Key) -> None:
     problems = []
     for head in found:
         targets = head.targets(y)
-        message = None if targets is None else _misfit(head, targets)
+        message = None if targets is None else misfit(head, targets)
         if targets is not None and message is not None:
             name = f"output {head.name}: " if head.name else ""
             hint = None
@@ -248,8 +248,18 @@ def _key(config: Config) -> Key:
     return ("model", "file" if isinstance(config.model, FileModel) else "factory")
 
 
-def _misfit(head: Head, targets: Array) -> str | None:
-    """A clause on what is wrong with an output's targets, or None."""
+def misfit(head: Head, targets: Array, row: str = "training row", position: int = 0) -> str | None:
+    """What an output's loss cannot take of its targets.
+
+    Args:
+        head: the output.
+        targets: its own targets.
+        row: what a row is called.
+        position: number of the first of these rows.
+
+    Returns:
+        A clause, or None where they fit.
+    """
     columns = head.shape[-1] if head.shape else 1
     misshapen = _misshapen(head, targets)
     if misshapen is not None:
@@ -259,14 +269,14 @@ def _misfit(head: Head, targets: Array) -> str | None:
         if bad is not None:
             return (
                 f"expected class indices from 0 to {columns - 1} for {columns} units, "
-                f"received {bad[1]:g} in training row {bad[0]} (from 0)"
+                f"received {bad[1]:g} in {row} {position + bad[0]} (from 0)"
             )
     elif head.form != "regression":
         bad = _first(targets, lambda y: (y < 0) | (y > 1))
         if bad is not None:
             return (
                 "expected targets from 0 to 1 for a cross-entropy, "
-                f"received {bad[1]:g} in training row {bad[0]} (from 0)"
+                f"received {bad[1]:g} in {row} {position + bad[0]} (from 0)"
             )
     return None
 

@@ -83,7 +83,7 @@ class Probe:
             rows: what to run through the model.
             batch_size: rows of one forward pass, where the rows leave the choice.
             batch_statistics: use BatchNorm's batch statistics instead of its moving ones.
-            gradients: count the rows on which an output's gradient reaches each unit, too.
+            gradients: count the rows on which an output's gradient gets through each unit, too.
             at_least: stop after the batch with which so many rows were seen; None for all rows.
             see: gets what every batch predicts.
             enough: stop after the batch with whose counts this is true.
@@ -274,7 +274,7 @@ def _extremes(place: Place) -> tf.Tensor:
 
 
 def _reach(found: tracing.Trace, sources: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """On how many rows an output's gradient with respect to each unit, or to an input, is not zero.
+    """On how many rows a gradient gets from an output through each unit, and to an input.
 
     All output columns are taken at once, each times a number of its own: gradients that are not
     zero add up to zero with probability 0 only.
@@ -292,10 +292,14 @@ def _reach(found: tracing.Trace, sources: list[tf.Tensor]) -> tuple[list[tf.Tens
     reached = []
     for place in found.places:
         counts = []
-        for _ in place.calls:
+        for call in place.calls:
             gradient = _units_last(tf.convert_to_tensor(next(gradients)), place)
-            flat = tf.reshape(gradient, [-1, tf.shape(gradient)[-1]])
-            counts.append(tf.reduce_sum(tf.cast(flat != 0, tf.int64), axis=0))
+            through = gradient != 0
+            if call.activation.active is not None:  # past the unit, to what goes into it
+                after = _units_last(call.after, place)
+                through &= call.activation.active(_units_last(call.before, place), after)
+            flat = tf.reshape(through, [-1, tf.shape(gradient)[-1]])
+            counts.append(tf.reduce_sum(tf.cast(flat, tf.int64), axis=0))
         reached.append(tf.add_n(counts))
     responds = [
         tf.reduce_any(tf.reshape(gradient, [tf.shape(gradient)[0], -1]) != 0, axis=1)

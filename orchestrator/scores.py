@@ -46,15 +46,17 @@ class Scores:
                 if self._first_bad[index] is None:
                     self._first_bad[index] = self._rows + int(bad[0])
             targets = None if y is None else head.targets(y)
-            self._scores[index].add(targets, values, weight)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite has been noted
+                self._scores[index].add(targets, values, weight)
         self._rows += len(predictions[0]) if len(predictions) else 0
 
     def columns(self) -> list[list[Output]]:
         """What each output is worth, column by column, under its name."""
-        return [
-            [dataclasses.replace(column, name=head.name) for column in score.outputs()]
-            for head, score in zip(self._heads, self._scores, strict=True)
-        ]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return [
+                [dataclasses.replace(column, name=head.name) for column in score.outputs()]
+                for head, score in zip(self._heads, self._scores, strict=True)
+            ]
 
     def non_finite(self) -> list[str]:
         """A clause for each output with predictions that are not finite."""
@@ -69,13 +71,14 @@ class Scores:
         return found
 
     def certainty(
-        self, rows: Readable, limits: PredictionVariance | None
+        self, rows: Readable, limits: PredictionVariance | None, *, skill: bool
     ) -> Callable[[], bool] | None:
         """What tells whether no row still to be read can make a prediction count as constant.
 
         Args:
             rows: all rows.
             limits: the check's limits; None where it is off.
+            skill: whether the skill is judged too, which any row can spoil.
 
         Returns:
             None where that cannot be told before the end.
@@ -83,7 +86,7 @@ class Scores:
         if limits is None:
             return lambda: True
         judged = [head for head in self._heads if head.target is not None]
-        if judged and (not isinstance(rows, Rows) or rows.weight is not None):
+        if judged and (skill or not isinstance(rows, Rows) or rows.weight is not None):
             return None
         spreads: list[tuple[int, list[float]]] = []
         for head in self._heads:

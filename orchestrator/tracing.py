@@ -40,6 +40,12 @@ _SATURATING = frozenset(
     }
 )  # fmt: skip
 """Functions of Keras's backend that are saturating activations."""
+_TF_COMPOSITES: dict[str, tuple[str, Callable[..., Any]]] = {
+    "gelu": ("gelu", tf.nn.gelu),
+    "silu": ("silu", tf.nn.silu),
+    "swish": ("silu", tf.nn.swish),
+}
+"""TensorFlow's own functions that make an activation of several operations, with Keras's names."""
 _GATE_SHIFT = 3.0
 """relu6(x + 3) / 6 is the hard sigmoid of MobileNetV3 and its kin."""
 
@@ -122,9 +128,9 @@ def _traced(model: keras.Model, inputs: Tree, batch_statistics: bool, inline: bo
     calls = [call for call in recorder.calls if call.after.graph is graph]
     hidden = [call for call in recorder.calls if call.after.graph is not graph]
     calls += [
-        Call(activations.bare(operation), operation.inputs[0], operation.outputs[0], stack)
-        for operation, stack in recorder.unclaimed
-        if operation.type in activations.BARE
+        Call(activations.bare(each), each.inputs[0], each.outputs[0], stack, repeated)
+        for each, stack, repeated in recorder.unclaimed
+        if each.type in activations.BARE
     ]
     order = {operation: index for index, operation in enumerate(graph.get_operations())}
     calls = [call for call in calls if call.after.op in on_the_way]
@@ -145,7 +151,7 @@ class _Recorder:
 
     def __init__(self, graph: tf.Graph) -> None:
         self.calls: list[Call] = []
-        self.unclaimed: list[tuple[tf.Operation, _Stack]] = []
+        self.unclaimed: list[tuple[tf.Operation, _Stack, tuple[int, ...] | None]] = []
         self.returned: dict[int, tuple[tf.Tensor, Any]] = {}
         """What each recurrent layer has got and returned, by its identity."""
         self._graph = graph
@@ -178,7 +184,9 @@ class _Recorder:
         def created(*args: Any, **kwargs: Any) -> Any:
             operation = create(*args, **kwargs)
             if not self._inside and not self._silent:
-                self.unclaimed.append((operation, tuple(self._stack)))
+                bare = operation.type in activations.BARE
+                repeated = self._repetition() if bare else None
+                self.unclaimed.append((operation, tuple(self._stack), repeated))
             return operation
 
         patches.set(self._graph, "_create_op_internal", created)
@@ -192,10 +200,9 @@ class _Recorder:
             (keras_backend.nn, "leaky_relu", activations.leaky_relu),
             (keras_activations.activations.ReLU, "static_call", activations.relu),
             (mish, "static_call", _smooth("mish", mish.static_call)),
-            (tf.nn, "gelu", _smooth("gelu", tf.nn.gelu)),
-            (tf.nn, "silu", _smooth("silu", tf.nn.silu)),
-            (tf.nn, "swish", _smooth("silu", tf.nn.silu)),
+            (keras_backend.numpy, "tanh", _smooth("tanh", tf.nn.tanh)),
         ]
+        known += [(tf.nn, name, _smooth(*each)) for name, each in _TF_COMPOSITES.items()]
         for name in sorted(_SATURATING):
             function = getattr(keras_backend.nn, name, None)
             if function is not None:
@@ -211,6 +218,7 @@ class _Recorder:
         self, patches: _Patches, model: keras.Model, batch_statistics: bool
     ) -> None:
         patches.set(keras.Operation, "__call__", self._stacking(keras.Operation.__call__))
+        steps: dict[int, keras.Layer] = {}
         for layer in model._flatten_layers():
             own = vars(layer).get("activation")
             if isinstance(layer, keras.layers.PReLU):
@@ -218,6 +226,10 @@ class _Recorder:
             elif own is keras.activations.exponential:
                 smooth = _smooth("exponential", own)
                 patches.set(layer, "activation", self._reporting(own, smooth))
+            for name, held in list(vars(layer).items()):
+                for composite in _TF_COMPOSITES.values():
+                    if held is composite[1]:
+                        patches.set(layer, name, self._reporting(held, _smooth(*composite)))
             if callable(vars(layer).get("recurrent_activation")):
                 gate = self._silenced(layer.recurrent_activation)
                 patches.set(layer, "recurrent_activation", gate)
@@ -225,11 +237,12 @@ class _Recorder:
                 self._open_loop(patches, layer)
             elif isinstance(layer, keras.layers.TimeDistributed):
                 patches.set(layer, "call", self._repeating(layer.call))
-                # It passes by the inner layer's __call__.
-                step = functools.partial(self._stacking(_call), layer.layer, layer.layer.call)
-                patches.set(layer.layer, "call", step)
+                steps[id(layer.layer)] = layer.layer
             elif batch_statistics and isinstance(layer, keras.layers.BatchNormalization):
                 patches.set(layer, "call", _with_batch_statistics(layer.call))
+        for layer in steps.values():  # a TimeDistributed passes by the inner layer's __call__
+            step = functools.partial(self._stacking(_call), layer, layer.call)
+            patches.set(layer, "call", step)
 
     def _open_loop(self, patches: _Patches, layer: keras.layers.RNN) -> None:
         """Trace a recurrent layer's steps one by one where their number is known."""
@@ -264,7 +277,7 @@ class _Recorder:
 
     def _stacking(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
-            if not self._here:
+            if not self._here or (self._stack and self._stack[-1] is operation):
                 return function(operation, *args, **kwargs)
             self._stack.append(operation)
             if self._repeats and len(self._stack) == self._repeats[-1].depth + 1:
@@ -461,7 +474,7 @@ def _recognize_gate(call: Call) -> None:
 
 def _notes(
     hidden: Sequence[Call],
-    operations: Sequence[tuple[tf.Operation, _Stack]],
+    operations: Sequence[tuple[tf.Operation, _Stack, Any]],
     on_the_way: set[tf.Operation],
     model: keras.Model,
 ) -> list[str]:
@@ -469,7 +482,7 @@ def _notes(
     found: Counter[str] = Counter()
     for call in hidden:
         found[_path(call.stack, model)] += 1
-    for operation, stack in operations:
+    for operation, stack, _ in operations:
         if operation in on_the_way:
             count = sum(_bare_inside(operation.graph, name) for name in _bodies(operation))
             if count:

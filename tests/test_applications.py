@@ -1,0 +1,71 @@
+"""Every family of `keras.applications`: how many places there are, by activation.
+
+The expected numbers are counted in Keras's source of each architecture.
+"""
+
+import time
+from collections import Counter
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from orchestrator.probes import Measurement, Probe
+from orchestrator.rows import Rows
+
+FAMILIES: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
+    # 42 Relu and Relu6 operations, 28 of them inside gates.
+    "MobileNetV3Small": (32, {}, {"relu": 14, "hard_silu": 19, "hard_sigmoid": 9}),
+    "MobileNet": (32, {"alpha": 0.25}, {"relu6": 27}),
+    "VGG16": (32, {"include_top": False}, {"relu": 13}),
+    "MobileNetV2": (32, {"alpha": 0.35}, {"relu6": 35}),
+    "MobileNetV3Large": (32, {}, {"relu": 19, "hard_silu": 21, "hard_sigmoid": 8}),
+    "ResNet50": (32, {}, {"relu": 49}),
+    "ResNet50V2": (32, {}, {"relu": 49}),
+    "VGG19": (32, {"include_top": False}, {"relu": 16}),
+    "Xception": (71, {}, {"relu": 35}),
+    "EfficientNetB0": (32, {}, {"silu": 49, "sigmoid": 16}),
+    "EfficientNetV2B0": (32, {}, {"silu": 55, "sigmoid": 16}),
+    "ConvNeXtTiny": (32, {}, {"gelu": 18}),
+    "InceptionV3": (75, {}, {"relu": 94}),
+    "DenseNet121": (32, {}, {"relu": 121}),
+    "NASNetMobile": (32, {"include_top": False}, {"relu": 192}),
+    "InceptionResNetV2": (75, {}, {"relu": 243}),
+}
+"""Side of the smallest image, further arguments, and the places by activation."""
+
+QUICK = ("MobileNetV3Small", "MobileNet", "VGG16")
+
+
+def built(name: str) -> keras.Model:
+    side, arguments, _ = FAMILIES[name]
+    arguments = {"classes": 10} | arguments if arguments.get("include_top", True) else arguments
+    family = getattr(keras.applications, name)
+    return family(weights=None, input_shape=(side, side, 3), **arguments)
+
+
+def measured(model: keras.Model) -> Measurement:
+    x = np.random.default_rng(0).uniform(0, 255, (2, *model.input_shape[1:]))
+    return Probe(model).measure(Rows(x=x.astype(np.float32), y=None))
+
+
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.sweep) for name in FAMILIES
+                       if name not in QUICK)],
+)  # fmt: skip
+def test_every_activation_of_an_application_is_found(name: str) -> None:
+    model = built(name)
+    begin = time.perf_counter()
+
+    found = measured(model)
+
+    seconds = time.perf_counter() - begin
+    count = Counter(layer.activation for layer in found.layers)
+    shown = ", ".join(f"{number} {activation}" for activation, number in count.items())
+    print(f"\n{name:18} {len(found.layers):4} places: {shown:45} {seconds:6.1f} s")  # noqa: T201
+    names = [layer.name for layer in found.layers]
+    assert count == FAMILIES[name][2]
+    assert len(set(names)) == len(names)
+    assert {each.split("/")[-1] for each in names} <= {each.name for each in model.layers}
+    assert found.notes == ()
