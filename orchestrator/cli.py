@@ -281,7 +281,7 @@ def validate(
     is_flag=True,
     help="Find units from which no gradient reaches an output, too; about three times the cost.",
 )
-@click.option("--fast", is_flag=True, help="Stop reading once no further row can change a verdict.")
+@click.option("--fast", is_flag=True, help="Stop reading early, and leave the skill aside.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("--quiet", is_flag=True, help="Say nothing on the way.")
 @click.option("--debug", is_flag=True, help="Show where in the code an error came up.")

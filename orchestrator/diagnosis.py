@@ -74,7 +74,8 @@ def examine(
         untrained: whether this is phase 0, where only a cut fails.
         last: whether this is after the last phase, where the skill is judged too.
         sampled: whether the rows are only some of those that count.
-        exhaustive: read to the end even when no further row can change a verdict.
+        exhaustive: read to the end even when no further row can bring a unit to life or make the
+            prediction constant; the skill is judged only where all rows were read.
         gradients: when to measure blocked units and rows that respond.
         batch_size: rows of one forward pass.
         training_batch_size: rows of a training step, for BatchNorm's batch statistics.
@@ -86,7 +87,7 @@ def examine(
         return Examination(checks=_not_finite(non_finite, limits))
     dead, variance = limits.dead_neurons, limits.prediction_variance
     scores = Scores(heads)
-    certain = None if exhaustive else scores.certainty(rows, variance, skill=last)
+    certain = None if exhaustive else scores.certainty(rows, variance)
 
     def enough(layers: Sequence[Layer]) -> bool:
         alive = dead is None or verdicts.is_certainly_alive(layers, dead)
@@ -101,6 +102,7 @@ def examine(
     )
     if scores.non_finite():
         return Examination(checks=_not_finite(scores.non_finite(), limits))
+    last = last and found.complete  # any row that was not read may spoil the skill
     columns = scores.columns()
     flow = dataclasses.replace(found.flow, names=tuple(head.name for head in heads))
     batch: Measurement | None = None
@@ -243,8 +245,9 @@ def diagnose(
             predictions differ at all.
         sample_weight: weight of each row in the worth of the predictions, shape (rows,).
         batch_size: rows of one forward pass, where x is arrays.
-        exhaustive: read every row even when no further one can change a verdict; where there are
-            targets, or x is batches, all are always read.
+        exhaustive: read every row. Otherwise reading stops when no further row can make the verdict
+            on dead units or on a constant prediction another one, and the skill is then not judged;
+            batches of x and y are read to the end in any case.
         gradients: find the units and rows from which no gradient reaches an output, too; about
             three times the cost.
 

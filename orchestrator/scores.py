@@ -71,14 +71,13 @@ class Scores:
         return found
 
     def certainty(
-        self, rows: Readable, limits: PredictionVariance | None, *, skill: bool
+        self, rows: Readable, limits: PredictionVariance | None
     ) -> Callable[[], bool] | None:
         """What tells whether no row still to be read can make a prediction count as constant.
 
         Args:
             rows: all rows.
             limits: the check's limits; None where it is off.
-            skill: whether the skill is judged too, which any row can spoil.
 
         Returns:
             None where that cannot be told before the end.
@@ -86,7 +85,7 @@ class Scores:
         if limits is None:
             return lambda: True
         judged = [head for head in self._heads if head.target is not None]
-        if judged and (skill or not isinstance(rows, Rows) or rows.weight is not None):
+        if judged and (not isinstance(rows, Rows) or rows.weight is not None):
             return None
         spreads: list[tuple[int, list[float]]] = []
         for head in self._heads:

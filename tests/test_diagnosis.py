@@ -260,10 +260,10 @@ def test_stopping_early_never_changes_a_verdict(
     rows = Rows(x=x, y=y)
     heads = outputs.heads(network.model, _Blame(), rows)
 
-    every, early = (
-        examine(network.probe, rows, heads, Checks(), exhaustive=exhaustive, batch_size=4)
-        for exhaustive in (True, False)
-    )
+    options: dict[str, Any] = {"batch_size": 4}
+    early = examine(network.probe, rows, heads, Checks(), exhaustive=False, **options)
+    # The skill is judged only where all rows were read.
+    every = examine(network.probe, rows, heads, Checks(), last=early.complete, **options)
 
     assert every.complete
     assert early.complete == (early.rows == count)
@@ -289,11 +289,24 @@ def test_a_healthy_network_needs_few_rows_when_not_all_are_asked_for() -> None:
     assert early.verdicts["dead_neurons"].measured["exact"] is False
 
 
-def test_all_rows_are_read_where_the_skill_hangs_on_them() -> None:
+def test_the_skill_is_judged_only_on_all_rows() -> None:
+    model, x = healthy()
+    y = -x[:, 0]
+    early = diagnose(model, x, y, exhaustive=False, batch_size=10)
+    every = diagnose(model, x, y, batch_size=10)
+    assert (early.exact, early.rows) == (False, 10)
+    assert [check.verdict for check in early.verdicts] == ["pass"] * 3
+    assert every.verdicts["prediction_variance"].verdict == "fail"
+    assert "worse than the best constant" in every.verdicts["prediction_variance"].reason
+
+
+def test_a_target_that_may_make_the_prediction_constant_beside_it_has_all_rows_read() -> None:
     model, x = healthy()
     y = x[:, 0].copy()
     y[-1] = 1e4
-    assert diagnose(model, x, y, exhaustive=False, batch_size=10).exact
+    health = diagnose(model, x, y, exhaustive=False, batch_size=10)
+    assert health.exact
+    assert "constant" in health.verdicts["prediction_variance"].reason
 
 
 def test_batches_are_read_to_the_end() -> None:

@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             others["exhaustive, cold: diagnose()"] = lambda: diagnose(model, rows.x, rows.y)
             others["a submodel and NumPy"] = obvious(model, rows, BATCH_SIZE)
         if "early" in chosen:
-            others["until certain, warm"] = warm(model, rows, exhaustive=False)
+            others["until certain, warm"] = warm(model, rows, exhaustive=False, last=False)
             others["until certain, cold: diagnose()"] = lambda: diagnose(
                 model, rows.x, rows.y, exhaustive=False
             )
@@ -144,7 +144,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "exhaustive, cold: diagnose()": lambda: diagnose(
                     model, rows.x, rows.y, batch_size=64
                 ),
-                "a submodel and NumPy": obvious(model, rows, 64),
             },
             max(given.pairs // 2, 3),
         )
