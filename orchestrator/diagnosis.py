@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -21,6 +21,9 @@ from orchestrator.records import Check
 from orchestrator.rows import Readable, Rows
 from orchestrator.schema import Checks
 from orchestrator.scores import Scores
+
+_FIRST_ROWS = 256
+"""A live unit mostly shows in so many rows."""
 
 Gradients = Literal["always", "when_suspicious", "never"]
 """When to measure what needs gradients."""
@@ -143,6 +146,49 @@ def examine(
         responding=found.responding,
         notes=found.notes,
     )
+
+
+def lost(
+    probe: Probe,
+    rows: Readable,
+    limits: Checks,
+    *,
+    non_finite: Sequence[str],
+    training_batch_size: int,
+    see: Callable[[Measurement], None] | None = None,
+) -> str | None:
+    """Why training a network on is in vain: non-finite weights, or a cut by dead layers.
+
+    Of 2,611 such nets none ever revived (design, section 4).
+
+    Args:
+        probe: of the model.
+        rows: all rows that count.
+        limits: the checks; one that is off is not asked.
+        non_finite: clauses on what is not finite.
+        training_batch_size: rows of a training step, for BatchNorm's batch statistics.
+        see: told what the first rows have shown.
+
+    Returns:
+        One clause, or None where it may go on.
+    """
+    if limits.finite is not None and non_finite:
+        return non_finite[0]
+    if limits.dead_neurons is None:
+        return None
+    for at_least in (_FIRST_ROWS, None):
+        found = probe.measure(rows, at_least=at_least)
+        if at_least is not None and see is not None:
+            see(found)
+        if not verdicts.cut(found.layers, found.flow)[1]:
+            return None
+        if found.complete:
+            break
+    judged: Sequence[Layer] = found.layers
+    if probe.has_batch_normalization:
+        batch = probe.measure(rows, batch_size=training_batch_size, batch_statistics=True)
+        judged = [*map(verdicts.livelier, judged, batch.layers)]
+    return verdicts.cut_reason(judged, found.flow)
 
 
 def _judge(

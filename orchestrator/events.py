@@ -12,7 +12,9 @@ from typing import Any
 from orchestrator.records import (
     Attempt,
     AttemptStatus,
+    Candidate,
     Failure,
+    Finding,
     Inputs,
     Phase,
     Run,
@@ -57,6 +59,17 @@ class ModelBuilt:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SeedsScreened:
+    """Networks of candidate seeds were looked at before training, and one was chosen."""
+
+    attempt: int
+    seed: int
+    """The one that the attempt trains with."""
+    candidates: tuple[Candidate, ...]
+    """Those that were looked at, in order."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PhaseStarted:
     """A phase with epochs begins."""
 
@@ -90,6 +103,14 @@ class PhaseEnded:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class CausesFound:
+    """The evidence on a failed attempt was looked into."""
+
+    attempt: int
+    findings: tuple[Finding, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Warned:
     """Something the user should know, although nothing failed."""
 
@@ -120,10 +141,12 @@ class RunEnded:
 Event = (
     RunStarted
     | AttemptStarted
+    | SeedsScreened
     | ModelBuilt
     | PhaseStarted
     | EpochEnded
     | PhaseEnded
+    | CausesFound
     | Warned
     | AttemptEnded
     | RunEnded
@@ -138,6 +161,16 @@ class Progress:
     """Training steps done in this epoch."""
     steps: int
     """Training steps in an epoch."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Screened:
+    """A sign of life while candidate seeds are screened; shown, never recorded."""
+
+    seeds: int
+    """Seeds looked at."""
+    limit: int
+    """How many may be."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +195,7 @@ class Glimpse:
     """One for each place where an activation is applied, in forward order."""
 
 
-Sign = Progress | Glimpse
+Sign = Progress | Screened | Glimpse
 """A sign of life from a worker: for whoever watches, not for the journal."""
 
 
@@ -207,15 +240,26 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
             )
         case ModelBuilt():
             return run
-        case PhaseStarted() | EpochEnded() | PhaseEnded() | AttemptEnded():
+        case SeedsScreened():
+            *before, attempt = run.attempts
+            settings = dataclasses.replace(attempt.settings, seed=event.seed)
+            changed = settings.changes(before[-1].settings) if before else {}
+            attempt = dataclasses.replace(
+                attempt, settings=settings, changed=changed, screened=event.candidates
+            )
+            screened = run.screened_seeds + len(event.candidates)
+            return dataclasses.replace(run, attempts=(*before, attempt), screened_seeds=screened)
+        case PhaseStarted() | EpochEnded() | PhaseEnded() | CausesFound() | AttemptEnded():
             *before, attempt = run.attempts
             return dataclasses.replace(run, attempts=(*before, _advance_attempt(attempt, event)))
 
 
 def _advance_attempt(
-    attempt: Attempt, event: PhaseStarted | EpochEnded | PhaseEnded | AttemptEnded
+    attempt: Attempt, event: PhaseStarted | EpochEnded | PhaseEnded | CausesFound | AttemptEnded
 ) -> Attempt:
     match event:
+        case CausesFound():
+            return dataclasses.replace(attempt, findings=event.findings)
         case PhaseStarted() | EpochEnded():
             highest = max(attempt.learning_rates.get(event.phase, 0.0), event.learning_rate)
             return dataclasses.replace(

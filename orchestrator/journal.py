@@ -29,10 +29,12 @@ from orchestrator.records import SCHEMA, Phase, Run, dump, jsonable, numbers
 _EVENTS: dict[str, type[Event]] = {
     "run_started": events.RunStarted,
     "attempt_started": events.AttemptStarted,
+    "seeds_screened": events.SeedsScreened,
     "model_built": events.ModelBuilt,
     "phase_started": events.PhaseStarted,
     "epoch_ended": events.EpochEnded,
     "phase_ended": events.PhaseEnded,
+    "causes_found": events.CausesFound,
     "warned": events.Warned,
     "attempt_ended": events.AttemptEnded,
     "run_ended": events.RunEnded,

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from orchestrator.rows import Tree
+
 
 def output_layers(model: keras.Model) -> list[keras.Operation]:
     """The layers whose activation is the model's output: never changed by a remedy.
@@ -39,6 +41,47 @@ def output_layers(model: keras.Model) -> list[keras.Operation]:
         ):
             pending.extend(inputs)
     return found
+
+
+def last_layers(model: keras.Model, x: Tree) -> list[keras.Operation]:
+    """`output_layers`, of a model of the user's own class too.
+
+    Args:
+        model: a built model.
+        x: a few rows, with which such a model is called.
+
+    Returns:
+        The layers that return what the model returns, or else the last one with weights.
+    """
+    if is_plain(model):
+        return output_layers(model)
+    made: dict[int, keras.Operation] = {}
+    kept = []  # so that no identity is given away twice
+    original = keras.Operation.__call__
+
+    def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+        result = original(layer, *args, **kwargs)
+        for tensor in keras.tree.flatten(result):
+            kept.append(tensor)
+            made.setdefault(id(tensor), layer)
+        return result
+
+    keras.Operation.__call__ = call
+    try:
+        outputs = keras.tree.flatten(model(x, training=False))
+    finally:
+        keras.Operation.__call__ = original
+    returning = (made.get(id(output)) for output in outputs)
+    found = [layer for layer in returning if layer is not None and layer is not model]
+    if any(getattr(layer, "weights", ()) for layer in found):
+        return found
+    own = [layer for layer in made.values() if getattr(layer, "_trainable_variables", ())]
+    return [*found, *(layer for layer in own[-1:] if layer is not model)]
+
+
+def parts(layer: keras.Operation) -> list[keras.Operation]:
+    """The layer and those inside it."""
+    return list(layer._flatten_layers()) if isinstance(layer, keras.Layer) else [layer]
 
 
 def is_plain(model: Any) -> bool:

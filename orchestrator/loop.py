@@ -5,10 +5,12 @@ It decides and records; training happens behind `Trainer`, wherever that runs.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Protocol
 
+from orchestrator import evidence
 from orchestrator.errors import (
     InvalidError,
     StoppedError,
@@ -27,7 +29,7 @@ from orchestrator.events import (
     Sign,
     advance,
 )
-from orchestrator.policy import Policy, Step, first_settings
+from orchestrator.policy import Policy, first_settings
 from orchestrator.records import INIT, Attempt, AttemptStatus, Failure, Run, RunStatus, Settings
 from orchestrator.schema import Config
 from orchestrator.store import Store
@@ -108,16 +110,25 @@ class _Loop:
 
     def _train(self) -> Run:
         """Attempt after attempt, until one passes or none may follow."""
-        self._attempt(first_settings(self.config.seed), remedy=None, passed_over=())
+        first = first_settings(self.config.seed)
+        self._attempt(first, remedy=None, passed_over=(), new_seed=True)
         while self._last.status != "passed":
             refusal = self._refusal()
             if refusal is not None:
-                return self._end("exhausted", refusal)
+                return self._exhaust(refusal)
             step = self.policy.step(self.store.run.attempts, self.obstacles)
             if step.rung is None or step.settings is None:
-                return self._end("exhausted", self._describe_end(step))
-            self._attempt(step.settings, remedy=step.rung.remedy, passed_over=step.passed_over)
+                return self._exhaust(step.reason)
+            self._attempt(
+                step.settings,
+                remedy=step.rung.remedy,
+                passed_over=step.passed_over,
+                new_seed=not step.rung.keep_seed,
+            )
         return self._end("passed", self._describe_success())
+
+    def _exhaust(self, reason: str) -> Run:
+        return self._end("exhausted", evidence.conclusion(self.store.run.attempts, reason))
 
     def _stop(self, reason: str) -> Run:
         """End as interrupted, on a disk that may be full."""
@@ -146,7 +157,12 @@ class _Loop:
         self.watcher.show(event, self.store.record(event))
 
     def _attempt(
-        self, settings: Settings, *, remedy: str | None, passed_over: tuple[str, ...]
+        self,
+        settings: Settings,
+        *,
+        remedy: str | None,
+        passed_over: tuple[str, ...],
+        new_seed: bool,
     ) -> None:
         """Train one attempt and give it its status."""
         attempts = self.store.run.attempts
@@ -166,6 +182,7 @@ class _Loop:
         task = Task(
             config=self.config,
             settings=settings,
+            seeds=self._candidates(settings.seed) if new_seed else (settings.seed,),
             attempt=number,
             directory=self.store.attempt_directory(number),
             fingerprint=self.store.fingerprint,
@@ -187,13 +204,19 @@ class _Loop:
             )
         )
 
+    def _candidates(self, seed: int) -> tuple[int, ...]:
+        """The seeds that an attempt may choose from."""
+        count = self.config.restart.screen_seeds
+        derived = self.policy.seeds(self.store.run.attempts)  # the new attempt's is used already
+        return (seed, *itertools.islice(derived, max(count - 1, 0)))
+
     def _take(self, event: Event | Sign) -> None:
         if isinstance(event, Sign):
             self.watcher.show(event, self.store.run)
             return
         if isinstance(event, ModelBuilt):
-            # A model that a remedy has changed already has nothing to say against it.
-            self.obstacles = event.obstacles or self.obstacles
+            # A model that a remedy has changed has nothing to say against it any more.
+            self.obstacles = {**event.obstacles, **self.obstacles}
             self._phase = INIT
         elif isinstance(event, PhaseStarted):
             self._phase = event.phase
@@ -235,12 +258,6 @@ class _Loop:
     def _describe_success(self) -> str:
         remedy = self._last.remedy
         return f"attempt {self._last.attempt} passed" + (f" after {remedy}" if remedy else "")
-
-    def _describe_end(self, step: Step) -> str:
-        text = "the policy has no rung left that answers this failure"
-        if step.passed_over:
-            text += "; passed over: " + "; ".join(step.passed_over)
-        return text
 
     def _end(self, status: RunStatus, conclusion: str, *, exit_code: int | None = None) -> Run:
         ended = self._ended(status, conclusion, exit_code=exit_code)

@@ -108,6 +108,8 @@ class Flow:
     """Sources of each output."""
     names: tuple[str, ...] = ()
     """Keras's names of the outputs, where there are several."""
+    ends: tuple[int | None, ...] = ()
+    """The layer whose activation makes each output; None where none does."""
 
     def cut_outputs(self, dead: Iterable[int]) -> list[int]:
         """Outputs that no path reaches from the inputs once the dead layers are taken away."""

@@ -14,21 +14,25 @@ from typing import Any
 
 import keras
 
-from orchestrator import leaky, objects, outputs, usercode
+from orchestrator import initialization, leaky, objects, outputs, usercode
 from orchestrator.errors import InvalidError, Problem, UserCodeError
+from orchestrator.initialization import Recorder
 from orchestrator.outputs import Blame
 from orchestrator.records import Settings
 from orchestrator.rows import AnyRows, Readable, leaves
 from orchestrator.schema import Compile, Config, FactoryModel, FileModel, GivenModel, LayersModel
 
 
-def build(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
-    """Build and compile the model of an attempt.
+def build(
+    config: Config, settings: Settings, rows: AnyRows, recorder: Recorder | None = None
+) -> keras.Model:
+    """Build and compile the model of an attempt: the one place where settings become a model.
 
     Args:
         config: the config.
         settings: what differs between attempts; the seed is set first.
         rows: training rows, for the shape of the inputs.
+        recorder: told which initializer made which weight.
 
     Returns:
         A built and compiled model with fresh weights.
@@ -37,7 +41,29 @@ def build(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
         InvalidError: Keras refuses a layer, an argument or the loss, or the shapes do not fit.
         UserCodeError: the factory raised.
     """
+    recorder = recorder or Recorder()
     keras.utils.set_random_seed(settings.seed)
+    with recorder.recording():
+        model = _make(config, settings, rows)
+    if settings.initializer is not None:
+        initialization.reinitialize(model, settings.initializer, rows.first(2)[0], recorder)
+    if config.compile is not None:
+        _compile(model, config.compile, config)
+    elif not model.compiled:
+        origin = "file" if isinstance(config.model, FileModel) else "factory"
+        message = f"missing, and the {origin}'s model is not compiled"
+        raise InvalidError([config.problem(("compile",), message, "add compile: {loss: mse}")])
+    if settings.clip_norm is not None:
+        _plain_optimizer(model).global_clipnorm = settings.clip_norm
+    outputs.check_targets(model, config, rows)
+    if not model.optimizer.built:
+        # Keras refuses to load a model that was saved before its optimizer had any state.
+        model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
+    """The built model, changed where a remedy asks for leaky relu."""
     slope = settings.negative_slope
     match config.model:
         case LayersModel() as plan:
@@ -55,33 +81,51 @@ def build(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
         model = leaky.replace_relu(model, slope)
         if weights is not None:
             model.set_weights(weights)
-    if config.compile is not None:
-        _compile(model, config.compile, config)
-    elif not model.compiled:
-        origin = "file" if isinstance(config.model, FileModel) else "factory"
-        message = f"missing, and the {origin}'s model is not compiled"
-        raise InvalidError([config.problem(("compile",), message, "add compile: {loss: mse}")])
-    outputs.check_targets(model, config, rows)
-    if not model.optimizer.built:
-        # Keras refuses to load a model that was saved before its optimizer had any state.
-        model.optimizer.build(model.trainable_variables)
     return model
 
 
-def obstacles(model: keras.Model, config: Config) -> dict[str, str]:
+def obstacles(
+    model: keras.Model, config: Config, settings: Settings, rows: AnyRows
+) -> dict[str, str]:
     """The remedies that the model cannot carry, each with the reason and the way out.
 
     Args:
-        model: the model as built without any remedy.
+        model: the model as built.
         config: the config.
+        settings: what it was built from; a remedy in force has nothing to say against it.
+        rows: training rows.
     """
-    found = {"leaky_relu": leaky.obstacle(model, config)}
+    found: dict[str, str | None] = {}
+    if settings.negative_slope is None:
+        found["leaky_relu"] = leaky.obstacle(model, config)
+    if settings.clip_norm is None:
+        found["clip_gradients"] = _clips_already(_plain_optimizer(model))
+    hidden = initialization.hidden_variables(model, rows.first(2)[0])
+    if not any(is_kernel for _, _, is_kernel in hidden):
+        found["reinitialize"] = "no hidden layer has a kernel"
     if isinstance(config.model, FileModel) and keeps_weights(config):
+        found["reinitialize"] = (
+            f"every attempt starts from the weights of {config.model.file}; initial_weights: fresh "
+            "draws new ones"
+        )
         found["new_seed"] = (
             f"every attempt starts from the weights of {config.model.file}, a seed would change "
             "the order of the rows alone; initial_weights: fresh draws new ones"
         )
     return {remedy: reason for remedy, reason in found.items() if reason is not None}
+
+
+def _plain_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
+    """The optimizer that applies the gradients, inside what scales the loss."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+
+def _clips_already(optimizer: keras.optimizers.Optimizer) -> str | None:
+    for name in ("clipnorm", "clipvalue", "global_clipnorm"):
+        value = getattr(optimizer, name, None)
+        if value is not None:
+            return f"the optimizer clips gradients already, with {name} {value:g}"
+    return None
 
 
 def keeps_weights(config: Config) -> bool:

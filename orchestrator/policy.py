@@ -10,32 +10,34 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from orchestrator.records import INIT, Attempt, Failure, Settings
-from orchestrator.schema import LeakyRelu, LowerLearningRate, NewSeed
-
-Remedy = NewSeed | LowerLearningRate | LeakyRelu
+from orchestrator import evidence, remedies
+from orchestrator.records import Attempt, Settings
+from orchestrator.schema import AnyRemedy, LowerLearningRate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
     """What the policy answers to a failure."""
 
-    rung: Remedy | None
+    rung: AnyRemedy | None
     """The rung taken; None when no rung is left."""
     settings: Settings | None
     """Settings of the next attempt; None with no rung."""
     passed_over: tuple[str, ...]
     """Rungs that matched and had uses left but could not be applied, each with its reason."""
+    reason: str = ""
+    """Why no rung is left."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Change:
     """The last restart: the rung taken, and the settings it was applied to."""
 
-    rung: Remedy
+    rung: AnyRemedy
     base: Settings
 
 
@@ -58,36 +60,17 @@ def derive_seed(seed: int, count: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def default_policy(failure: Failure) -> tuple[Remedy, ...]:
-    """The rungs used when the config names none, by how the attempt failed.
-
-    A network that is dead before training cannot owe it to the learning rate, so it gets new
-    seeds; one that died while it trained, or whose numbers overflowed, most often does
-    (design, section 5: a net killed by a high rate was always repaired by a cap).
-    """
-    new_seed = NewSeed(times=3)
-    lower = LowerLearningRate(times=3)
-    leaky = LeakyRelu()
-    if failure.check in ("metric", "crashed"):
-        return (new_seed, lower)
-    if failure.phase == INIT:
-        return (new_seed, leaky)
-    if failure.check == "finite":
-        return (lower, new_seed)
-    return (lower, leaky, new_seed)
-
-
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Policy:
     """The walk through the rungs over one run.
 
     Args:
         seed: the config's seed.
-        rungs: the config's policy, or None for `default_policy`.
+        rungs: the config's policy, or None for what the evidence asks for (`evidence.rungs`).
     """
 
     seed: int
-    rungs: Sequence[Remedy] | None
+    rungs: Sequence[AnyRemedy] | None
     _uses: dict[str, int] = dataclasses.field(default_factory=dict)
     _caps: dict[str, float] = dataclasses.field(default_factory=dict)
     _last: _Change | None = None
@@ -110,14 +93,20 @@ class Policy:
             raise ValueError(f"expected a failed attempt, received status={last.status!r}")
         base = self._base(attempts)
         passed_over = []
-        rungs = default_policy(last.failure) if self.rungs is None else self.rungs
+        if self.rungs is None:
+            hopeless = evidence.hopeless(attempts)
+            if hopeless is not None:
+                reason = f"no remedy can help: {hopeless}"
+                return Step(rung=None, settings=None, passed_over=(), reason=reason)
+        rungs = evidence.rungs(last) if self.rungs is None else self.rungs
         for index, rung in enumerate(rungs):
             name = rung.remedy if self.rungs is None else str(index)
             if self._uses.get(name, 0) >= rung.times:
                 continue
             if rung.when is not None and last.failure.check not in rung.when:
                 continue
-            applied = self._apply(rung, name, base, last, obstacles)
+            cap = self._caps.get(name, math.inf)
+            applied = remedies.apply(rung, base, last, last_cap=cap, obstacles=obstacles)
             if isinstance(applied, str):
                 passed_over.append(f"{rung.remedy}: {applied}")
                 continue
@@ -125,10 +114,13 @@ class Policy:
             self._last = _Change(rung=rung, base=base)
             if isinstance(rung, LowerLearningRate) and applied.learning_rate_cap is not None:
                 self._caps[name] = applied.learning_rate_cap
-            seed = last.settings.seed if rung.keep_seed else self._new_seed(attempts)
+            seed = last.settings.seed if rung.keep_seed else next(self.seeds(attempts))
             settings = dataclasses.replace(applied, seed=seed)
             return Step(rung=rung, settings=settings, passed_over=tuple(passed_over))
-        return Step(rung=None, settings=None, passed_over=tuple(passed_over))
+        reason = "the policy has no rung left that answers this failure"
+        if passed_over:
+            reason += "; passed over: " + "; ".join(passed_over)
+        return Step(rung=None, settings=None, passed_over=tuple(passed_over), reason=reason)
 
     def _base(self, attempts: Sequence[Attempt]) -> Settings:
         """The settings that the next change is made to, with the last change taken back or not."""
@@ -141,40 +133,11 @@ class Policy:
         )
         return self._last.base if same else last.settings
 
-    def _new_seed(self, attempts: Sequence[Attempt]) -> int:
-        """The next derived seed that no attempt has used."""
-        used = {attempt.settings.seed for attempt in attempts}
-        count = len(attempts)
-        while (seed := derive_seed(self.seed, count)) in used:
-            count += 1
-        return seed
-
-    def _apply(
-        self,
-        rung: Remedy,
-        name: str,
-        base: Settings,
-        last: Attempt,
-        obstacles: Mapping[str, str],
-    ) -> Settings | str:
-        """The settings after the remedy, the seed aside, or why it cannot be applied."""
-        if rung.remedy in obstacles:
-            return obstacles[rung.remedy]
-        match rung:
-            case NewSeed():
-                return base
-            case LeakyRelu():
-                if base.negative_slope == rung.negative_slope:
-                    return f"the slope is {rung.negative_slope} already"
-                return dataclasses.replace(base, negative_slope=rung.negative_slope)
-            case LowerLearningRate():
-                phase = last.failure.phase if last.failure is not None else None
-                rate = last.learning_rates.get(phase) if phase is not None else None
-                if rate is None:
-                    return "the attempt failed before it trained, the rate cannot be the cause"
-                if not 0 < rate < math.inf:
-                    return f"the highest rate of phase {phase} was {rate:g}, which no cap lowers"
-                # After its change was taken back and another rung was tried, the phase has run
-                # above this rung's last cap, which did not help.
-                highest = min(rate, self._caps.get(name, rate))
-                return dataclasses.replace(base, learning_rate_cap=rung.factor * highest)
+    def seeds(self, attempts: Sequence[Attempt]) -> Iterator[int]:
+        """The derived seeds that no attempt has used or screened, in order."""
+        used = {attempt.settings.seed for attempt in attempts} | {self.seed}
+        used |= {candidate.seed for attempt in attempts for candidate in attempt.screened}
+        for count in itertools.count(1):
+            seed = derive_seed(self.seed, count)
+            if seed not in used:
+                yield seed

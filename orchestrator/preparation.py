@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from orchestrator import data, models, objects, outputs, policy, saving, usercode
+from orchestrator import data, initialization, models, objects, outputs, policy, saving, usercode
 from orchestrator.data import Dataset
 from orchestrator.errors import (
     InvalidError,
@@ -23,7 +23,7 @@ from orchestrator.outputs import Head
 from orchestrator.probes import Measurement, Probe
 from orchestrator.records import Inputs
 from orchestrator.rows import AnyRows, leaves, transform
-from orchestrator.schema import Config
+from orchestrator.schema import Config, Reinitialize
 from orchestrator.tasks import Prepared
 
 
@@ -55,9 +55,8 @@ def _prepare(config: Config) -> Prepared:
     _check_gates(config, model, dataset)
     class_weight(config, found)
     user_callbacks(config)
+    _check_initializers(config, model, train)
     warnings = [*_constant_targets(train), *_many_categories(dataset)]
-    if config.restart.screen_seeds:
-        warnings.append("restart.screen_seeds: this version does not screen seeds yet")
     obstacle = saving.obstacle(saving.deployable(model, dataset.scalings, train), train)
     if obstacle is not None:
         warnings.append(f"plain Keras cannot load the model once it is saved: {obstacle}")
@@ -78,6 +77,33 @@ def _prepare(config: Config) -> Prepared:
         layers=tuple(layer.name for layer in measured.layers),
         warnings=tuple(warnings),
     )
+
+
+def _check_initializers(config: Config, model: keras.Model, rows: AnyRows) -> None:
+    """Refuse what Keras cannot initialise the hidden kernels with, before a remedy needs it."""
+    problems = []
+    hidden = [*initialization.hidden_variables(model, rows.first(2)[0])]
+    for index, rung in enumerate(config.restart.policy or ()):
+        if not isinstance(rung, Reinitialize):
+            continue
+        key = ("restart", "policy", index, "initializer")
+        try:
+            initializer = keras.initializers.get(rung.initializer)
+        except ValueError:
+            known = [name for name in dir(keras.initializers) if name.islower()]
+            message = f"Keras has no initializer {rung.initializer!r}"
+            hint = suggestion(rung.initializer, known)
+            problems.append(config.problem(key, message, hint))
+            continue
+        try:
+            for _, variable, is_kernel in hidden:
+                if is_kernel:
+                    initializer(tuple(variable.shape), dtype=variable.dtype)
+        except ValueError as error:
+            message = f"does not take the hidden kernels: {objects.describe_error(error)}"
+            problems.append(config.problem(key, message))
+    if problems:
+        raise InvalidError(problems)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,14 @@ INIT = "init"
 Verdict = Literal["pass", "warn", "fail", "not_applicable"]
 RunStatus = Literal["running", "passed", "exhausted", "invalid", "error", "interrupted"]
 AttemptStatus = Literal["running", "passed", "failed", "crashed", "interrupted"]
+Cause = Literal[
+    "initialization",
+    "fixed_seed",
+    "unreachable_targets",
+    "held_at_zero",
+    "unscaled_inputs",
+    "unrelated_targets",
+]
 
 UNIT_KEYS = frozenset({"active_rows", "dead_units"})
 """Per-unit lists in what a check measured; they stand in `checks/*.json`, not in `run.json`."""
@@ -40,7 +48,11 @@ class Settings:
     negative_slope: float | None = None
     """Slope of the leaky relu that replaces hidden relu units; None keeps relu."""
     initializer: str | None = None
-    """Name of the initializer put on hidden kernels; None keeps the model's own."""
+    """Name of the initializer put on hidden kernels, with zeros on hidden biases; None keeps the
+    model's own."""
+    clip_norm: float | None = None
+    """Norm that the gradients of a step, all taken together, are clipped to; None keeps the
+    optimizer's own way."""
 
     def changes(self, before: Settings) -> dict[str, dict[str, Any]]:
         """What differs from another attempt's settings, as `{name: {"from", "to"}}`."""
@@ -80,6 +92,28 @@ class Failure:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One seed whose network was looked at before training."""
+
+    seed: int
+    """The seed."""
+    reason: str | None
+    """Why its network cannot be trained; None when it can."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What the evidence on a failed attempt points to."""
+
+    cause: Cause
+    """Name of the cause."""
+    reason: str
+    """One clause for people: what was seen, and what to do about it."""
+    final: bool
+    """Whether no remedy can help."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Phase:
     """One finished phase of an attempt."""
 
@@ -91,6 +125,10 @@ class Phase:
     """Training and checks together."""
     metrics: dict[str, float]
     """Keras's logged values at the phase's last epoch."""
+    first_loss: float | None = None
+    """Keras's loss of the first step, before its weights were changed."""
+    highest_loss: float | None = None
+    """Highest loss of an epoch."""
     checks: tuple[Check, ...]
     """Verdicts in the order of the checks."""
 
@@ -124,6 +162,11 @@ class Attempt:
     """The settings."""
     failure: Failure | None = None
     """Why it failed or crashed."""
+    screened: tuple[Candidate, ...] = ()
+    """The candidate seeds that were looked at before it trained, in order; with none, or where all
+    were rejected, it has the first one."""
+    findings: tuple[Finding, ...] = ()
+    """What the evidence on its failure points to."""
     learning_rates: dict[str, float] = dataclasses.field(default_factory=dict)
     """Highest learning rate of each phase so far."""
     phases: tuple[Phase, ...] = ()
@@ -187,7 +230,7 @@ class Run:
     seconds: float = 0.0
     """Wall-clock time from the start to the last event."""
     screened_seeds: int = 0
-    """Candidate seeds that were probed without training."""
+    """Candidate seeds whose networks were looked at before training, over all attempts."""
     exit_code: int | None = None
     """The exit code of the command that ended it."""
 

@@ -16,6 +16,7 @@ from orchestrator.events import (
     PhaseEnded,
     PhaseStarted,
     Progress,
+    Screened,
     Sign,
 )
 from orchestrator.records import Phase, Run
@@ -125,6 +126,9 @@ def advance(scene: Scene, event: Event | Sign, run: Run, now: float) -> Scene:
                 epoch_began=now,
                 activity="",
             )
+        case Screened():
+            activity = f"screening seeds: {event.seeds} of at most {event.limit}"
+            return dataclasses.replace(scene, activity=activity)
         case Progress():
             return _after_step(scene, event.step / event.steps, now)
         case EpochEnded():

@@ -527,9 +527,30 @@ class LeakyRelu(Rung):
     """Slope below zero. At 0.01 a deep narrow net can still collapse; at 0.2 none did."""
 
 
-Remedy = Literal["new_seed", "lower_learning_rate", "leaky_relu"]
+class Reinitialize(Rung):
+    """Put another initializer on the kernels of hidden layers, and zeros on their biases."""
+
+    remedy: Literal["reinitialize"] = "reinitialize"
+    """The remedy."""
+    initializer: Annotated[str, Field(min_length=1)] = "he_normal"
+    """Keras's name of the initializer."""
+
+
+class ClipGradients(Rung):
+    """Scale the gradients of a step down where their norm is above a bound."""
+
+    remedy: Literal["clip_gradients"] = "clip_gradients"
+    """The remedy."""
+    norm: PositiveFloat = 1.0
+    """Bound on the norm of all gradients taken together, Keras's `global_clipnorm`."""
+
+
+Remedy = Literal["new_seed", "lower_learning_rate", "leaky_relu", "reinitialize", "clip_gradients"]
 REMEDIES: tuple[Remedy, ...] = typing.get_args(Remedy)
 """The remedies, in no order."""
+
+
+AnyRemedy = NewSeed | LowerLearningRate | LeakyRelu | Reinitialize | ClipGradients
 
 
 def _rung_tag(value: Any) -> str | None:
@@ -550,7 +571,9 @@ def _rung_by_name(value: Any) -> Any:
 _RungTypes = Annotated[
     Annotated[NewSeed, pydantic.Tag("<new_seed>")]
     | Annotated[LowerLearningRate, pydantic.Tag("<lower_learning_rate>")]
-    | Annotated[LeakyRelu, pydantic.Tag("<leaky_relu>")],
+    | Annotated[LeakyRelu, pydantic.Tag("<leaky_relu>")]
+    | Annotated[Reinitialize, pydantic.Tag("<reinitialize>")]
+    | Annotated[ClipGradients, pydantic.Tag("<clip_gradients>")],
     Discriminator(
         _rung_tag,
         custom_error_type="rung",
@@ -569,8 +592,9 @@ class Restart(Section):
     """Attempts in all, the first one included."""
     max_seconds: PositiveFloat | None = None
     """No attempt is started after this time; null means no limit."""
-    screen_seeds: Annotated[int, Field(ge=0)] = 0
-    """Candidate seeds to probe before an attempt. This version does not screen yet."""
+    screen_seeds: Annotated[int, Field(ge=0)] = 64
+    """Up to so many candidate seeds are looked at before an attempt, and the first is taken whose
+    untrained network is not dead; 0 and 1 take the first as it is."""
     policy: list[AnyRung] | None = None
     """The rungs in order; null means chosen by how the attempt failed."""
 

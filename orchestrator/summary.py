@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.charts import Legible
-from orchestrator.events import AttemptStarted
+from orchestrator.events import AttemptStarted, SeedsScreened
 from orchestrator.health import Health
 from orchestrator.records import Attempt, Failure, Run
 from orchestrator.tasks import Prepared
@@ -22,13 +22,15 @@ from orchestrator.tasks import Prepared
 _CHANGES: Mapping[str, str] = {
     "learning_rate_cap": "learning rate at most {}",
     "negative_slope": "leaky relu with slope {}",
-    "initializer": "initializer {}",
+    "initializer": "initializer {} and zero biases",
+    "clip_norm": "gradients clipped to norm {}",
     "seed": "seed {}",
 }
 _BRIEF_CHANGES = {
     "learning_rate_cap": "rate ≤ {}",
     "negative_slope": "slope {}",
     "initializer": "{}",
+    "clip_norm": "norm ≤ {}",
 }
 
 
@@ -47,6 +49,14 @@ def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
         f"Attempt {event.attempt - 1} {_how(cause)}{why}; "
         f"restarting by {event.remedy} with {_changed(event.changed) or 'the same settings'}."
     )
+
+
+def screened(event: SeedsScreened) -> str:
+    """Which of several candidate seeds was chosen, in one sentence."""
+    count = len(event.candidates)
+    if event.candidates[-1].reason is None:
+        return f"seed {event.seed} is the first of {count} whose untrained network is not dead"
+    return f"none of {count} seeds gives a network that is not dead: {event.candidates[0].reason}"
 
 
 def last_sentence(run: Run) -> str:

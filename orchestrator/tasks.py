@@ -21,6 +21,8 @@ class Task:
     """The config."""
     settings: Settings
     """What differs from other attempts."""
+    seeds: tuple[int, ...] = ()
+    """Candidates to screen; the settings' own is the first. With fewer than two nothing is."""
     attempt: int
     """Number of the attempt."""
     directory: Path

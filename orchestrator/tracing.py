@@ -32,6 +32,8 @@ UNROLLED = 256
 
 _SHAPE_OPERATIONS = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"})
 """Operations whose result does not depend on their input's values."""
+_PASSED_ON = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "ExpandDims"})
+"""Operations that leave values as they are."""
 _SATURATING = frozenset(
     {
         "celu", "elu", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh",
@@ -603,8 +605,15 @@ def _flow(
                 found.add(ends[operation])
         return frozenset(found)
 
+    def end(output: tf.Tensor) -> int | None:
+        operation = output.op
+        while operation not in ends and operation.type in _PASSED_ON:
+            operation = operation.inputs[0].op
+        return ends.get(operation)
+
     return Flow(
         # A place is entered through what goes into it, not through itself.
         layers=tuple(sources([call.before.op for call in place.calls]) for place in places),
         outputs=tuple(sources([output.op]) for output in outputs),
+        ends=tuple(map(end, outputs)),
     )

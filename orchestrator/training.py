@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from orchestrator import diagnosis, models, outputs, preparation, saving, verdicts
+from orchestrator import diagnosis, findings, leaky, models, outputs, preparation, saving, verdicts
 from orchestrator.errors import InvalidError
 from orchestrator.events import (
+    CausesFound,
     EpochEnded,
     Event,
     Glimpse,
@@ -27,16 +30,20 @@ from orchestrator.events import (
     PhaseEnded,
     PhaseStarted,
     Progress,
+    Screened,
+    SeedsScreened,
     Sign,
     Warned,
 )
 from orchestrator.feeds import Feed, held_back
+from orchestrator.initialization import Recorder
 from orchestrator.probes import Measurement, Probe
 from orchestrator.rates import Rates
 from orchestrator.records import INIT, Check, Phase
 from orchestrator.rows import AnyRows
 from orchestrator.schema import PhasePlan
 from orchestrator.scores import Scores
+from orchestrator.screening import Screening, screen
 from orchestrator.tasks import Task
 
 Emit = Callable[[Event | Sign], None]
@@ -72,15 +79,20 @@ class _Training:
             hint = "let a data callable return the same rows at every call"
             raise InvalidError([task.config.problem(("data",), message, hint)])
         self.rows = self.dataset.train
-        self.model = models.build(task.config, task.settings, self.rows)
-        self.probe = Probe(self.model)
+        self.limits = task.config.checks
+        self.probes: dict[int, Probe] = {}
+        screening = self._screen()
+        self.findings = [] if screening.finding is None else [screening.finding]
+        self.settings = dataclasses.replace(task.settings, seed=screening.seed)
+        self.model = screening.model
+        self.probe = self.probes.get(id(self.model)) or Probe(self.model)
         found = outputs.heads(self.model, self.config, self.rows)
         limits = self.config.checks.prediction_variance
         self.heads = [
             outputs.of_kind(head, None if limits is None else limits.kind, self.rows.y)
             for head in found
         ]
-        self.rates = Rates(self.model.optimizer, task.settings.learning_rate_cap)
+        self.rates = Rates(self.model.optimizer, self.settings.learning_rate_cap)
         self.callbacks = self._callbacks()
         self.generators = _seed_generators(self.model)
         self.epoch = 0
@@ -88,7 +100,7 @@ class _Training:
         self.feed = Feed(
             self.rows,
             batch_size=self.config.batch_size,
-            seed=task.settings.seed,
+            seed=self.settings.seed,
             class_weight=preparation.class_weight(self.config, found),
         )
         self.held = None
@@ -96,14 +108,11 @@ class _Training:
             self.held = held_back(self.dataset.validation, self.config.batch_size)
 
     def run(self) -> None:
-        obstacles = models.obstacles(self.model, self.config)
-        if self.task.settings.negative_slope is not None:
-            obstacles.pop("leaky_relu", None)  # no relu is left because the remedy is in force
         self.emit(
             ModelBuilt(
                 attempt=self.task.attempt,
                 parameters=self.model.count_params(),
-                obstacles=obstacles,
+                obstacles=models.obstacles(self.model, self.config, self.settings, self.rows),
             )
         )
         start = time.perf_counter()
@@ -114,6 +123,42 @@ class _Training:
             if self._phase(plan):
                 return
         self._save_result()
+
+    def _screen(self) -> Screening:
+        """The model of the first candidate seed whose network is not dead before training."""
+        task = self.task
+
+        def build(seed: int, recorder: Recorder) -> keras.Model:
+            settings = dataclasses.replace(task.settings, seed=seed)
+            return models.build(task.config, settings, self.rows, recorder)
+
+        def judge(model: keras.Model) -> Callable[[], str | None]:
+            probe = Probe(model)  # traced once for all looks at it
+            self.probes = {id(model): probe}
+            return lambda: diagnosis.lost(
+                probe,
+                self.checked_rows,
+                self.limits,
+                non_finite=diagnosis.non_finite_variables([("weight", model.weights)]),
+                training_batch_size=self.config.batch_size,
+            )
+
+        seeds = task.seeds or (task.settings.seed,)
+        if models.keeps_weights(task.config):
+            seeds = seeds[:1]
+        x = self.rows.first(2)[0]
+        found = screen(
+            seeds,
+            build,
+            judge,
+            lambda model: any(findings.of_initialization(model, x)),
+            lambda done: self.emit(Screened(seeds=done, limit=len(seeds))),
+        )
+        if found.candidates:
+            self.emit(
+                SeedsScreened(attempt=task.attempt, seed=found.seed, candidates=found.candidates)
+            )
+        return found
 
     def _phase(self, plan: PhasePlan) -> bool:
         """Train and check one phase; whether it failed."""
@@ -137,7 +182,7 @@ class _Training:
         )
         checks = self.check(plan, watch.logs)
         self._save_checkpoint()
-        return self._end_phase(plan.name, watch.epochs, start, watch.logs, checks)
+        return self._end_phase(plan.name, watch.epochs, start, watch.logs, checks, watch.losses)
 
     def _end_phase(
         self,
@@ -146,20 +191,38 @@ class _Training:
         start: float,
         logs: dict[str, float],
         checks: tuple[Check, ...],
+        losses: tuple[float | None, float | None] = (None, None),
     ) -> bool:
         phase = Phase(
             phase=name,
             epochs=epochs,
             seconds=round(time.perf_counter() - start, 3),
             metrics=logs,
+            first_loss=losses[0],
+            highest_loss=losses[1],
             checks=checks,
         )
         self.emit(PhaseEnded(attempt=self.task.attempt, phase=phase))
-        return phase.failure() is not None
+        if phase.failure() is None:
+            return False
+        try:
+            self.findings += findings.of_failure(
+                self.model,
+                self.heads,
+                self.rows,
+                self.examined,
+                untrained=name == INIT,
+                changeable=leaky.takes_activation(self.config),
+            )
+        except Exception:  # noqa: BLE001 - an explanation that is missing is no reason to fail
+            traceback.print_exc()
+        if self.findings:
+            self.emit(CausesFound(attempt=self.task.attempt, findings=tuple(self.findings)))
+        return True
 
     def check(self, plan: PhasePlan | None, logs: dict[str, float]) -> tuple[Check, ...]:
         """All checks that are due after a phase; `plan` is None for phase 0."""
-        limits = self.config.checks
+        limits = self.limits
         last = plan is not None and plan is self.config.phases[-1]
         rows = self.checked_rows
         examined = diagnosis.examine(
@@ -175,6 +238,7 @@ class _Training:
             gradients="when_suspicious",
             training_batch_size=self.config.batch_size,
         )
+        self.examined = examined
         checks = [
             self._with_validation(check)
             if last and check.check == "prediction_variance" and examined.columns
@@ -230,26 +294,16 @@ class _Training:
         return found
 
     def is_lost(self) -> bool:
-        """Whether training on is in vain: non-finite weights, or a cut by dead layers on all rows.
-
-        Of 2,611 such nets none ever revived (design, section 4).
-        """
-        if self.config.checks.finite is not None and self.non_finite():
-            return True
-        if self.config.checks.dead_neurons is None:
-            return False
-        rows = self.checked_rows
-        for at_least in (256, None):  # a live unit mostly shows in the first few rows
-            found = self.probe.measure(rows, at_least=at_least)
-            if at_least is not None:
-                self.emit(_glimpse(found))
-            if not verdicts.cut(found.layers, found.flow)[1]:
-                return False
-        if not self.probe.has_batch_normalization:
-            return True
-        batch = self.probe.measure(rows, batch_size=self.config.batch_size, batch_statistics=True)
-        judged = map(verdicts.livelier, found.layers, batch.layers)
-        return bool(verdicts.cut(list(judged), found.flow)[1])
+        """Whether training on is in vain."""
+        reason = diagnosis.lost(
+            self.probe,
+            self.checked_rows,
+            self.limits,
+            non_finite=self.non_finite(),
+            training_batch_size=self.config.batch_size,
+            see=lambda found: self.emit(_glimpse(found)),
+        )
+        return reason is not None
 
     def seed_epoch(self, epoch: int) -> None:
         """Set the generators of Dropout and noise layers from seed and epoch alone.
@@ -257,7 +311,7 @@ class _Training:
         No file format of Keras keeps their state, so that a resumed epoch could not repeat.
         """
         for index, generator in enumerate(self.generators):
-            entropy = (self.task.settings.seed, epoch, index)
+            entropy = (self.settings.seed, epoch, index)
             generator.state.assign(np.random.SeedSequence(entropy).generate_state(2))
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
@@ -298,12 +352,23 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self._training = training
         self._plan = plan
         self._beat = time.monotonic()
+        self._first_loss: float | None = None
+        self._epoch_losses: list[float] = []
+
+    @property
+    def losses(self) -> tuple[float | None, float | None]:
+        """The loss of the first step, and the highest of an epoch; not finite beats finite."""
+        unruly = [loss for loss in self._epoch_losses if not math.isfinite(loss)]
+        highest = unruly[0] if unruly else max(self._epoch_losses, default=None)
+        return self._first_loss, highest
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._training.seed_epoch(epoch)
         self._training.rates.start_epoch()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._first_loss is None and logs and "loss" in logs:
+            self._first_loss = float(logs["loss"])
         now = time.monotonic()
         if now - self._beat >= _HEARTBEAT_SECONDS:
             self._beat = now
@@ -314,7 +379,9 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self.logs = preparation.scalars(logs or {})
         self.epochs += 1
         training.epoch = epoch + 1
-        training.losses.append((epoch + 1, self.logs.get("loss", 0.0)))
+        if "loss" in self.logs:
+            training.losses.append((epoch + 1, self.logs["loss"]))
+            self._epoch_losses.append(self.logs["loss"])
         training.emit(
             EpochEnded(
                 attempt=training.task.attempt,

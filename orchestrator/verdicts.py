@@ -102,7 +102,7 @@ def dead_neurons(
     if notes:
         measured["notes"] = list(notes)
     verdict: Verdict = "fail"
-    reason = _cut(judged, flow)
+    reason = cut_reason(judged, flow)
     if reason is None and not untrained:
         reason = _without_skill(judged, flow, limits, skills)
     if reason is None:
@@ -126,8 +126,16 @@ def livelier(moving: Layer, batch: Layer) -> Layer:
     return batch if batch.dead < moving.dead else moving
 
 
-def _cut(judged: Sequence[Layer], flow: Flow) -> str | None:
-    """Why an output is cut off, naming a layer that is enough to cut it where there is one."""
+def cut_reason(judged: Sequence[Layer], flow: Flow) -> str | None:
+    """Why an output is cut off, naming a layer that is enough to cut it where there is one.
+
+    Args:
+        judged: the layers, each as it counts.
+        flow: how they hang together.
+
+    Returns:
+        One clause, or None where every output can be reached.
+    """
     dead, outputs = cut(judged, flow)
     if not outputs:
         return None

@@ -28,6 +28,7 @@ from orchestrator.events import (
     PhaseEnded,
     PhaseStarted,
     RunEnded,
+    SeedsScreened,
     Sign,
     Warned,
 )
@@ -117,6 +118,8 @@ class View:
                     self._print(Text(sentence, style="bold"))
                 head = f"\nAttempt {event.attempt} (seed {event.settings.seed})"
                 self._print(Text(head, style="bold"))
+            case SeedsScreened() if len(event.candidates) > 1:
+                self._print(Text(f"  {summary.screened(event)}"))
             case PhaseStarted():
                 self._epoch, self._planned = 0, event.epochs
             case EpochEnded():

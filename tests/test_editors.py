@@ -290,7 +290,8 @@ def test_editors_that_stopped_at_draft_7_understand_it() -> None:
     known = set(
         "$schema $defs $ref title description default examples type enum const anyOf properties "
         "patternProperties additionalProperties required minProperties maxProperties items "
-        "minItems uniqueItems pattern minimum maximum exclusiveMinimum exclusiveMaximum".split()
+        "minItems uniqueItems minLength pattern minimum maximum exclusiveMinimum "
+        "exclusiveMaximum".split()
     )
     for one in schemas(SCHEMA):
         assert one.keys() <= known

@@ -12,10 +12,11 @@ PACKAGE = Path(__file__).parents[1] / "orchestrator"
 LAYERS = (
     {"errors", "records", "events", "given"},
     {"document", "schema", "messages", "config", "editors"},
-    {"journal", "store", "environment", "policy", "measures", "verdicts", "tasks", "health"},
+    {"journal", "store", "environment", "tasks"},
+    {"remedies", "evidence", "policy", "measures", "verdicts", "health"},
     {"rows", "batches", "tables", "usercode", "data"},
-    {"objects", "layers", "leaky", "outputs", "models", "saving"},
-    {"activations", "tracing", "probes", "scores", "diagnosis"},
+    {"objects", "layers", "leaky", "initialization", "outputs", "models", "saving"},
+    {"activations", "tracing", "probes", "scores", "diagnosis", "findings", "screening"},
     {"rates", "feeds", "preparation", "training", "checkup", "workers", "local"},
     {"loop", "interrupts"},
     {"charts", "summary", "scene", "block", "live", "view"},
@@ -24,8 +25,8 @@ LAYERS = (
 """Design, section 8. A module imports from its own layer and from those above it in this list."""
 
 TENSORFLOW = {
-    "batches", "objects", "layers", "leaky", "outputs", "models", "saving",
-    "activations", "tracing", "probes", "diagnosis",
+    "batches", "objects", "layers", "leaky", "initialization", "outputs", "models", "saving",
+    "activations", "tracing", "probes", "diagnosis", "findings", "screening",
     "rates", "feeds", "preparation", "training", "retraining",
 }  # fmt: skip
 """The only modules that import tensorflow or keras."""

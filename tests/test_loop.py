@@ -23,6 +23,7 @@ from orchestrator.errors import (
 from orchestrator.events import (
     AttemptEnded,
     AttemptStarted,
+    CausesFound,
     EpochEnded,
     Event,
     ModelBuilt,
@@ -30,12 +31,23 @@ from orchestrator.events import (
     PhaseStarted,
     Progress,
     RunEnded,
+    SeedsScreened,
     Sign,
     Warned,
 )
 from orchestrator.journal import read, replay
 from orchestrator.policy import derive_seed
-from orchestrator.records import INIT, Check, Failure, Inputs, Run, Settings, jsonable
+from orchestrator.records import (
+    INIT,
+    Candidate,
+    Check,
+    Failure,
+    Finding,
+    Inputs,
+    Run,
+    Settings,
+    jsonable,
+)
 from orchestrator.schema import Config
 from orchestrator.store import Store, run_record
 from orchestrator.tasks import Task
@@ -267,7 +279,11 @@ def test_a_run_whose_policy_is_used_up_is_exhausted(play: Play) -> None:
     run = done.run
     assert (run.status, run.exit_code, run.accepted_attempt) == ("exhausted", 3, None)
     assert done.remedies == [None, "new_seed", "lower_learning_rate", "leaky_relu"]
-    assert run.conclusion == "the policy has no rung left that answers this failure"
+    assert run.conclusion == (
+        "the policy has no rung left that answers this failure. Attempt 1 failed dead_neurons at "
+        "main, attempt 2 failed dead_neurons at main, attempt 3 failed dead_neurons at main, "
+        "attempt 4 failed dead_neurons at main"
+    )
     assert not (done.root / "model.keras").exists()
     _assert_recorded(done)
 
@@ -275,13 +291,17 @@ def test_a_run_whose_policy_is_used_up_is_exhausted(play: Play) -> None:
 def test_no_more_attempts_are_made_than_allowed(play: Play) -> None:
     done = play(_failing(), restart={"max_attempts": 2, **POLICY})
     assert (done.run.status, done.statuses) == ("exhausted", ["failed", "failed"])
-    assert done.run.conclusion == "2 attempts were made, restart.max_attempts allows no more"
+    assert done.run.conclusion is not None
+    said = "2 attempts were made, restart.max_attempts allows no more. Attempt 1 failed"
+    assert done.run.conclusion.startswith(said)
 
 
 def test_no_attempt_is_started_after_the_time(play: Play) -> None:
     done = play(_failing(), restart={"max_seconds": 1e-9, **POLICY})
     assert (done.run.status, done.statuses) == ("exhausted", ["failed"])
-    assert done.run.conclusion == "restart.max_seconds (1e-09) is over"
+    assert done.run.conclusion == (
+        "restart.max_seconds (1e-09) is over. Attempt 1 failed dead_neurons at main"
+    )
 
 
 def test_remedies_that_the_model_cannot_carry_are_passed_over(play: Play) -> None:
@@ -296,9 +316,10 @@ def test_remedies_that_the_model_cannot_carry_are_passed_over(play: Play) -> Non
     assert done.remedies == [None, "new_seed"]
     assert done.run.attempts[1].passed_over == ("leaky_relu: your own code applies relu",)
     # The second attempt names no obstacle, and the first one's still stands.
-    assert done.run.conclusion == (
+    assert done.run.conclusion is not None
+    assert done.run.conclusion.startswith(
         "the policy has no rung left that answers this failure; "
-        "passed over: leaky_relu: your own code applies relu"
+        "passed over: leaky_relu: your own code applies relu. "
     )
 
 
@@ -319,6 +340,66 @@ def test_an_untrained_attempt_is_not_the_best(play: Play) -> None:
 def test_without_any_skill_there_is_no_best(play: Play) -> None:
     done = play(_failing(at=INIT), restart={"policy": []})
     assert (done.run.status, done.run.best_attempt) == ("exhausted", None)
+
+
+def test_the_end_says_what_the_evidence_points_to(play: Play) -> None:
+    def explained(task: Task) -> Iterator[Event | Sign]:
+        yield from _failing()(task)
+        reason = f"the inputs are not scaled, seen {task.attempt} times"
+        finding = Finding(cause="unscaled_inputs", reason=reason, final=False)
+        yield CausesFound(attempt=task.attempt, findings=(finding,))
+
+    done = play(explained, restart={"policy": ["new_seed"]})
+    assert [attempt.findings[0].cause for attempt in done.run.attempts] == ["unscaled_inputs"] * 2
+    assert done.run.conclusion is not None
+    assert done.run.conclusion.endswith(
+        ". What the evidence points to: the inputs are not scaled, seen 1 times; "
+        "the inputs are not scaled, seen 2 times"
+    )
+    _assert_recorded(done)
+
+
+@pytest.mark.parametrize("policy", [None, ["new_seed"]])
+def test_where_nothing_can_help_nothing_is_tried_but_what_the_config_asks_for(
+    play: Play, policy: list[str] | None
+) -> None:
+    def hopeless(task: Task) -> Iterator[Event | Sign]:
+        yield from _failing()(task)
+        finding = Finding(cause="unreachable_targets", reason="relu never gives -1", final=True)
+        yield CausesFound(attempt=task.attempt, findings=(finding,))
+
+    done = play(hopeless, restart={"policy": policy})
+    assert len(done.run.attempts) == (1 if policy is None else 2)
+    assert done.run.status == "exhausted"
+    if policy is None:
+        assert done.run.conclusion == (
+            "no remedy can help: relu never gives -1. Attempt 1 failed dead_neurons at main"
+        )
+
+
+def test_an_attempt_may_choose_among_seeds_that_were_not_used(play: Play) -> None:
+    offered = []
+
+    def screened(task: Task) -> Iterator[Event | Sign]:
+        offered.append(task.seeds)
+        if task.attempt == 1:
+            candidates = (*(Candidate(seed=seed, reason="dead") for seed in task.seeds[:2]),
+                          Candidate(seed=task.seeds[2], reason=None))  # fmt: skip
+            yield SeedsScreened(attempt=1, seed=task.seeds[2], candidates=candidates)
+        yield from _failing()(task)
+
+    policy = ["new_seed", {"remedy": "lower_learning_rate", "keep_seed": True}]
+    done = play(screened, restart={"policy": policy, "screen_seeds": 4})
+    first, second, third = offered
+    derived = [derive_seed(7, count) for count in range(1, 7)]
+    assert first == (7, *derived[:3])
+    assert second == tuple(derived[2:6])
+    assert third == second[:1]
+    run = done.run
+    assert [attempt.settings.seed for attempt in run.attempts] == [first[2], second[0], second[0]]
+    assert run.attempts[1].changed == {"seed": {"from": first[2], "to": second[0]}}
+    assert run.screened_seeds == 3
+    _assert_recorded(done)
 
 
 # ------------------------------------------------------------------------------- crashes

@@ -320,3 +320,105 @@ def test_softmax_under_an_own_loss_goes_by_the_targets(make_config: MakeConfig) 
     one_hot = Rows(x=rows.x, y=np.eye(2)[np.zeros(64, int)])
     assert forms(model, one_hot) == [("categorical", False)]
     assert forms(model, rows) == [("sparse", False)]
+
+
+# ---------------------------------------------------------- reinitialize and clip_gradients
+
+
+REINITIALIZED = Settings(seed=7, initializer="he_normal")
+
+
+def test_reinitialize_changes_hidden_kernels_and_biases_alone(make_config: MakeConfig) -> None:
+    bad = {"kernel_initializer": "zeros", "bias_initializer": {"Constant": {"value": -5.0}}}
+    dense = {"Dense": {"units": 4, "activation": "relu", **bad}}
+    last = {"Dense": {"units": 1, **bad}}
+    config = make_config(model={"layers": [dense, "BatchNormalization", dense, last]})
+    before, after = built(config), built(config, REINITIALIZED)
+    for index in (0, 2):
+        kernel, bias = after.layers[index].get_weights()
+        assert kernel.std() > 0.1
+        assert not bias.any()
+    for index in (1, 3):
+        for one, other in zip(
+            before.layers[index].get_weights(), after.layers[index].get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+    again = built(config, REINITIALIZED)
+    other = built(config, Settings(seed=8, initializer="he_normal"))
+    for one, two in zip(after.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert (other.layers[0].get_weights()[0] != after.layers[0].get_weights()[0]).any()
+
+
+def test_reinitialize_works_on_a_class_of_the_users_own(make_config: MakeConfig) -> None:
+    code = """
+import keras
+class Mine(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden = keras.layers.Dense(4, activation="relu", kernel_initializer="zeros")
+        self.frozen = keras.layers.Dense(4, kernel_initializer="zeros", trainable=False)
+        self.head = keras.layers.Dense(1, kernel_initializer="zeros")
+    def build(self, shape):
+        self.mix = self.add_weight(shape=(4, 4), initializer="zeros", name="mix")
+        self.shift = self.add_weight(shape=(4,), initializer=keras.initializers.Constant(-3))
+        super().build(shape)
+    def call(self, x):
+        return self.head(self.frozen(keras.ops.relu(self.hidden(x) @ self.mix + self.shift)))
+def build():
+    return Mine()
+"""
+    config = make_config(code, model={"factory": {"callable": "rows:build"}})
+    assert "reinitialize" not in obstacles_of(config)
+    changed = built(config, REINITIALIZED)
+    assert changed.hidden.kernel.numpy().any()
+    assert changed.mix.numpy().any()
+    assert not changed.shift.numpy().any()
+    assert not changed.frozen.kernel.numpy().any()
+    assert not changed.head.kernel.numpy().any()
+
+
+def obstacles_of(config: Config, settings: Settings = SEED) -> dict[str, str]:
+    rows = data.load(config).train
+    return models.obstacles(models.build(config, settings, rows), config, settings, rows)
+
+
+def test_remedies_without_a_place_are_obstructed(make_config: MakeConfig) -> None:
+    clipped = {"Adam": {"learning_rate": 0.1, "clipnorm": 2.0}}
+    config = make_config(
+        model={"layers": [{"Dense": {"units": 1}}]}, compile={"optimizer": clipped, "loss": "mse"}
+    )
+    assert obstacles_of(config) == {
+        "leaky_relu": "no hidden layer of the model applies relu",
+        "clip_gradients": "the optimizer clips gradients already, with clipnorm 2",
+        "reinitialize": "no hidden layer has a kernel",
+    }
+
+
+def test_remedies_in_force_are_no_obstacles(make_config: MakeConfig) -> None:
+    settings = Settings(seed=7, negative_slope=0.2, clip_norm=1.0, initializer="he_normal")
+    assert obstacles_of(make_config(), settings) == {}
+
+
+def test_weights_from_a_file_are_not_reinitialised(make_config: MakeConfig, tmp_path: Path) -> None:
+    stack = [layers.Dense(4, activation="relu"), layers.Dense(1)]
+    keras.Sequential([layers.Input((2,)), *stack]).save(tmp_path / "m.keras")
+    config = make_config(model={"file": "m.keras"})
+    found = obstacles_of(config)
+    assert found.keys() == {"new_seed", "reinitialize"}
+    assert "initial_weights: fresh draws new ones" in found["reinitialize"]
+
+
+def test_clipping_reaches_the_optimizer_inside_a_loss_scale(make_config: MakeConfig) -> None:
+    code = """
+import keras
+def build():
+    dense = [keras.layers.Dense(3, activation="relu"), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.layers.Input((2,)), *dense])
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1.0)), loss="mse")
+    return model
+"""
+    config = make_config(code, model={"factory": {"callable": "rows:build"}})
+    config = config.model_copy(update={"compile": None})
+    changed = built(config, Settings(seed=7, clip_norm=0.5))
+    assert changed.optimizer.inner_optimizer.global_clipnorm == 0.5

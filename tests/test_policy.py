@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -8,9 +9,17 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from orchestrator.policy import Policy, Remedy, Step, default_policy, derive_seed, first_settings
-from orchestrator.records import INIT, Attempt, Failure, Settings
-from orchestrator.schema import LeakyRelu, LowerLearningRate, NewSeed
+from orchestrator import evidence
+from orchestrator.policy import Policy, Step, derive_seed, first_settings
+from orchestrator.records import INIT, Attempt, Candidate, Settings
+from orchestrator.schema import AnyRemedy as Remedy
+from orchestrator.schema import (
+    ClipGradients,
+    LeakyRelu,
+    LowerLearningRate,
+    NewSeed,
+    Reinitialize,
+)
 from tests import builders
 from tests.builders import LAW
 
@@ -62,7 +71,8 @@ def test_rungs_are_taken_in_order_as_often_as_they_say() -> None:
     rungs: list[Remedy] = [NewSeed(times=2), LowerLearningRate(), LeakyRelu()]
     steps, _ = _walk(rungs, ["dead_neurons"] * 6)
     assert _names(steps) == ["new_seed", "new_seed", "lower_learning_rate", "leaky_relu", None]
-    assert steps[-1] == Step(rung=None, settings=None, passed_over=())
+    reason = "the policy has no rung left that answers this failure"
+    assert steps[-1] == Step(rung=None, settings=None, passed_over=(), reason=reason)
 
 
 def test_two_rungs_with_the_same_remedy_count_their_own_uses() -> None:
@@ -195,13 +205,16 @@ def test_keep_seed_keeps_the_seed_and_the_next_one_is_fresh() -> None:
     rungs: list[Remedy] = [LowerLearningRate(keep_seed=True), NewSeed()]
     steps, _ = _walk(rungs, ["finite", "finite"])
     assert _settings(steps[0]).seed == SEED
-    assert _settings(steps[1]).seed not in (SEED, derive_seed(SEED, 1))
+    assert _settings(steps[1]).seed == derive_seed(SEED, 1)
 
 
 def test_a_derived_seed_that_was_used_is_not_drawn_again() -> None:
     used = [
         builders.failed(1, settings=Settings(seed=derive_seed(SEED, 2))),
-        builders.failed(2, settings=Settings(seed=SEED)),
+        dataclasses.replace(
+            builders.failed(2, settings=Settings(seed=SEED)),
+            screened=(Candidate(seed=derive_seed(SEED, 1), reason="dead"),),
+        ),
     ]
     step = Policy(seed=SEED, rungs=[NewSeed()]).step(used, {})
     assert _settings(step).seed == derive_seed(SEED, 3)
@@ -214,25 +227,42 @@ def test_an_attempt_that_did_not_fail_has_no_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("check", "at", "remedies"),
+    ("rung", "field", "value"),
     [
-        ("dead_neurons", INIT, ["new_seed", "leaky_relu"]),
-        ("dead_neurons", "main", ["lower_learning_rate", "leaky_relu", "new_seed"]),
-        ("prediction_variance", "main", ["lower_learning_rate", "leaky_relu", "new_seed"]),
-        ("finite", "main", ["lower_learning_rate", "new_seed"]),
-        ("metric", "main", ["new_seed", "lower_learning_rate"]),
-        ("crashed", "main", ["new_seed", "lower_learning_rate"]),
-        ("crashed", INIT, ["new_seed", "lower_learning_rate"]),
-        ("crashed", None, ["new_seed", "lower_learning_rate"]),
+        (NewSeed(), "seed", derive_seed(SEED, 1)),
+        (LowerLearningRate(factor=0.5), "learning_rate_cap", 0.005),
+        (LeakyRelu(negative_slope=0.1), "negative_slope", 0.1),
+        (Reinitialize(initializer="he_uniform"), "initializer", "he_uniform"),
+        (ClipGradients(norm=2.0), "clip_norm", 2.0),
     ],
 )
-def test_without_a_policy_the_failure_chooses(
-    check: str, at: str | None, remedies: list[str]
+def test_a_remedy_changes_one_thing(rung: Remedy, field: str, value: float) -> None:
+    before = Settings(seed=SEED)
+    step = Policy(seed=SEED, rungs=[rung]).step([builders.failed(1, settings=before)], {})
+    changes = _settings(step).changes(before)
+    assert changes.pop(field) == {"from": getattr(before, field), "to": value}
+    assert changes.keys() <= {"seed"}
+
+
+@pytest.mark.parametrize(
+    ("rung", "settings", "reason"),
+    [
+        (Reinitialize(), {"initializer": "he_normal"}, "the initializer is he_normal already"),
+        (ClipGradients(), {"clip_norm": 0.5}, "the norm is clipped to 0.5 already"),
+    ],
+)
+def test_what_is_in_force_is_passed_over(
+    rung: Remedy, settings: dict[str, Any], reason: str
 ) -> None:
-    rungs = default_policy(Failure(check=check, phase=at, reason=""))
-    assert [rung.remedy for rung in rungs] == remedies
-    steps, _ = _walk(None, [(check, at)])
-    assert steps[0].rung == rungs[0]
+    failed = builders.failed(1, settings=Settings(seed=SEED, **settings))
+    step = Policy(seed=SEED, rungs=[rung]).step([failed], {})
+    assert step.passed_over == (f"{rung.remedy}: {reason}",)
+
+
+def test_without_a_policy_the_evidence_chooses() -> None:
+    for check, at in [("finite", "main"), ("metric", "main"), ("crashed", None)]:
+        steps, attempts = _walk(None, [(check, at)])
+        assert steps[0].rung == evidence.rungs(attempts[0])[0]
 
 
 def test_without_a_policy_uses_are_counted_over_all_failures() -> None:
@@ -250,7 +280,7 @@ FAILURES = st.lists(st.tuples(CHECKS, st.sampled_from([INIT, "warmup", "main", N
 def _rungs(draw: st.DrawFn) -> list[Remedy]:
     made: list[Remedy] = []
     for kind in draw(
-        st.lists(st.sampled_from([NewSeed, LowerLearningRate, LeakyRelu]), max_size=4)
+        st.lists(st.sampled_from([NewSeed, LowerLearningRate, LeakyRelu, Reinitialize]), max_size=4)
     ):
         options: dict[str, Any] = {"times": draw(st.integers(1, 3)), "keep": draw(st.booleans())}
         if draw(st.booleans()):
@@ -268,8 +298,8 @@ def test_there_are_never_more_steps_than_uses(
 ) -> None:
     steps, _ = _walk(rungs, failures)
     taken = sum(step.rung is not None for step in steps)
-    # By default three new seeds, three caps and one slope.
-    assert taken <= (7 if rungs is None else sum(rung.times for rung in rungs))
+    # By default three new seeds, three caps, a slope, an initializer and a norm.
+    assert taken <= (9 if rungs is None else sum(rung.times for rung in rungs))
 
 
 @LAW

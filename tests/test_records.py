@@ -67,6 +67,7 @@ def test_a_record_becomes_an_object_with_its_field_names() -> None:
         "learning_rate_cap": 0.1,
         "negative_slope": None,
         "initializer": None,
+        "clip_norm": None,
     }
 
 

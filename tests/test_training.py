@@ -8,15 +8,17 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator import data, preparation, training
+from orchestrator import data, models, preparation, training
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.events import (
+    CausesFound,
     EpochEnded,
     Event,
     Glimpse,
     ModelBuilt,
     PhaseEnded,
     PhaseStarted,
+    SeedsScreened,
     Sign,
 )
 from orchestrator.records import Phase, Settings
@@ -29,12 +31,18 @@ Train = Callable[..., list[Event]]
 
 @pytest.fixture
 def train(tmp_path: Path) -> Train:
-    def run(config: Config, settings: Settings | None = None, name: str = "1") -> list[Event]:
+    def run(
+        config: Config,
+        settings: Settings | None = None,
+        name: str = "1",
+        seeds: tuple[int, ...] = (),
+    ) -> list[Event]:
         directory = tmp_path / name
         directory.mkdir()
         task = Task(
             config=config,
             settings=settings or Settings(seed=config.seed),
+            seeds=seeds,
             attempt=1,
             directory=directory,
             fingerprint=None,
@@ -146,7 +154,7 @@ def test_a_network_born_dead_is_never_trained(make_config: MakeConfig, train: Tr
     }  # fmt: skip
     assert "layer dense" in init.checks[1].reason
     assert "3 of 3 units" in init.checks[1].reason
-    assert len(events) == 2
+    assert [type(event) for event in events] == [ModelBuilt, PhaseEnded, CausesFound]
 
 
 def test_an_attempt_that_dies_is_ended_at_the_end_of_the_epoch(
@@ -418,3 +426,95 @@ def test_one_number_a_row_may_come_from_an_activation(
         }
     )
     assert phases(train(config))[-1].checks[1].measured["layers"][0]["units"] == 1
+
+
+# -------------------------------------------------------------------- screening and remedies
+
+
+NARROW = [
+    *[{"Dense": {"units": 1, "activation": "relu", "kernel_initializer": "he_normal"}}] * 3,
+    {"Dense": {"units": 1}},
+]
+"""Three relu units in a row: born dead with most seeds."""
+
+
+def is_born_dead(config: Config, seed: int) -> bool:
+    """Whether the last hidden unit of `NARROW` is 0 on every row, by NumPy."""
+    rows = data.load(config).train
+    value = rows.x
+    for layer in models.build(config, Settings(seed=seed), rows).layers[:-1]:
+        value = np.maximum(value @ layer.get_weights()[0], 0)
+    return not value.any()
+
+
+def test_the_first_seed_with_a_living_network_trains(make_config: MakeConfig, train: Train) -> None:
+    config = make_config(model={"layers": NARROW})
+    dead: list[bool] = []
+    while True not in dead or False not in dead[dead.index(True) :]:
+        dead.append(is_born_dead(config, len(dead)))
+    first = dead.index(True)
+    alive = dead.index(False, first)
+
+    screened, *events = train(config, Settings(seed=first), seeds=tuple(range(first, 30)))
+
+    assert isinstance(screened, SeedsScreened)
+    assert screened.seed == alive
+    assert [each.seed for each in screened.candidates] == list(range(first, alive + 1))
+    assert [each.reason is None for each in screened.candidates] == [
+        not each for each in dead[first : alive + 1]
+    ]
+    assert "nothing gets through to the output" in str(screened.candidates[0].reason)
+    alone = train(config, Settings(seed=alive), "alone")
+    assert [phase.metrics for phase in phases(events)] == [phase.metrics for phase in phases(alone)]
+
+
+def test_a_healthy_network_is_the_first_candidate(make_config: MakeConfig, train: Train) -> None:
+    screened = train(make_config(), seeds=(7, 8, 9))[0]
+    assert isinstance(screened, SeedsScreened)
+    assert [(each.seed, each.reason) for each in screened.candidates] == [(7, None)]
+
+
+def test_what_killed_it_is_told_and_reinitialize_repairs_it(
+    make_config: MakeConfig, train: Train
+) -> None:
+    config = make_config(model={"layers": DEAD}, phases=[{"name": "main", "epochs": 8}])
+    *_, found = train(config, seeds=tuple(range(20)))
+    assert isinstance(found, CausesFound)
+    assert [each.cause for each in found.findings] == ["initialization"]
+
+    repaired = train(config, Settings(seed=7, initializer="he_normal"), "2")
+    assert [phase.failure() for phase in phases(repaired)] == [None, None]
+
+
+def test_the_loss_of_the_first_step_and_the_highest_of_an_epoch_are_kept(
+    make_config: MakeConfig, train: Train
+) -> None:
+    config = make_config(
+        phases=[{"name": "main", "epochs": 4}], batch_size=64, checks={"prediction_variance": "off"}
+    )
+    events = train(config)
+    losses = [event.metrics["loss"] for event in events if isinstance(event, EpochEnded)]
+    init, main = phases(events)
+    assert (init.first_loss, init.highest_loss) == (None, None)
+    # One step is an epoch here, whose loss is that of the untrained network.
+    assert main.first_loss == pytest.approx(losses[0])
+    assert main.highest_loss == max(losses)
+
+
+def test_a_loss_that_is_not_finite_is_the_highest(make_config: MakeConfig, train: Train) -> None:
+    config = make_config(
+        compile={"optimizer": {"SGD": {"learning_rate": 1e18}}, "loss": "mse"},
+        phases=[{"name": "main", "epochs": 3}],
+    )
+    highest = phases(train(config))[-1].highest_loss
+    assert highest is not None
+    assert not highest < 1e18
+
+
+def test_clipped_gradients_stay_clipped_in_plain_keras(
+    make_config: MakeConfig, train: Train, tmp_path: Path
+) -> None:
+    config = make_config(compile={"optimizer": {"SGD": {"learning_rate": 1.0}}, "loss": "mse"})
+    train(config, Settings(seed=7, clip_norm=0.125))
+    loaded = keras.models.load_model(tmp_path / "1" / ".model.keras")
+    assert loaded.optimizer.global_clipnorm == 0.125

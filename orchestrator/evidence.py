@@ -1,0 +1,193 @@
+"""What a failed attempt's record says about the cause, and which remedies answer that. Pure.
+
+The order of the remedies is measured: `tests/benchmarks/restarts.py` has the cases and the figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from orchestrator.records import INIT, Attempt, Check, Phase
+from orchestrator.schema import (
+    AnyRemedy,
+    ClipGradients,
+    LeakyRelu,
+    LowerLearningRate,
+    NewSeed,
+    Reinitialize,
+)
+
+Kind = Literal[
+    "non_finite", "born_dead", "shot_up", "died", "collapsed", "astray", "metric", "crashed"
+]
+"""How an attempt failed:
+
+- `non_finite`: weights, losses or predictions are not finite;
+- `born_dead`: dead units cut the output off before any training, or it is not finite then;
+- `shot_up`: dead or constant after the loss had shot up, so that a step was too large;
+- `died`: dead without that, or no row's output responds to the inputs any more;
+- `collapsed`: constant, although units are alive and the output responds;
+- `astray`: the prediction varies, and is worse than the best constant;
+- `metric`: a gate was missed;
+- `crashed`: the worker was killed.
+"""
+
+SHOT_UP = 3.0
+"""An epoch's loss this many times that of the untrained network means that steps were too large: a
+network that dies for want of luck goes to the loss of a constant, which is less."""
+_UNRELATED = 2
+"""So many failures of living networks on targets that look unrelated are put down to the data."""
+_LEAST_FACTOR = 1e-3
+_FACTOR = 0.1
+
+
+def kind(attempt: Attempt) -> Kind:
+    """How a failed attempt failed.
+
+    Args:
+        attempt: an attempt with a failure.
+
+    Raises:
+        ValueError: it has none.
+    """
+    failure = attempt.failure
+    if failure is None:
+        raise ValueError(f"expected a failed attempt, received status={attempt.status!r}")
+    if failure.check == "crashed":
+        return "crashed"
+    if failure.phase == INIT:
+        return "born_dead"
+    if failure.check == "finite":
+        return "non_finite"
+    if failure.check == "metric":
+        return "metric"
+    if _shot_up(attempt):
+        return "shot_up"
+    phase = attempt.phases[-1] if attempt.phases else None
+    if failure.check == "dead_neurons" or _measured(phase, "dead_neurons", "responding_rows") == 0:
+        return "died"
+    variance = _check(phase, "prediction_variance")
+    return "collapsed" if variance is not None and is_constant(variance) else "astray"
+
+
+def rungs(attempt: Attempt) -> tuple[AnyRemedy, ...]:
+    """The remedies for a failed attempt, the most promising first.
+
+    Args:
+        attempt: an attempt with a failure.
+    """
+    lower = LowerLearningRate(factor=_factor(attempt), times=3)
+    leaky, again = LeakyRelu(), NewSeed(times=3)
+    match kind(attempt):
+        case "non_finite":
+            return (lower, ClipGradients(), again)
+        case "shot_up":
+            return (lower, leaky, again)
+        case "born_dead":
+            causes = {finding.cause for finding in attempt.findings}
+            # Where seeds were screened, another seed is no different from those.
+            same = len(attempt.screened) > 1 or "fixed_seed" in causes
+            seeds = () if same else (again,)
+            faulty = "initialization" in causes
+            fix = (Reinitialize(), leaky) if faulty else (leaky, Reinitialize())
+            return (*fix, *seeds) if faulty else (*seeds, *fix)
+        case "died":
+            return (NewSeed(), leaky, lower, again)
+        case "collapsed":
+            return (NewSeed(), lower, leaky, again)
+        case "astray":
+            return (again, leaky, lower)
+        case "metric" | "crashed":
+            return (again, lower)
+
+
+def hopeless(attempts: Sequence[Attempt]) -> str | None:
+    """Why no remedy can help; None where one may.
+
+    Args:
+        attempts: all so far; the last has failed.
+    """
+    for finding in attempts[-1].findings:
+        if finding.final:
+            return finding.reason
+    # A network that cannot learn noise is not at fault; one that is dead may be.
+    living = [each for each in attempts if each.failure and kind(each) in ("collapsed", "astray")]
+    for finding in attempts[-1].findings:
+        seen = sum(any(found.cause == finding.cause for found in each.findings) for each in living)
+        if finding.cause == "unrelated_targets" and seen >= _UNRELATED:
+            return finding.reason
+    return None
+
+
+def conclusion(attempts: Sequence[Attempt], reason: str) -> str:
+    """How a run without success ended: why, what failed, and what the evidence points to.
+
+    Args:
+        attempts: all of the run.
+        reason: why there is no further attempt.
+    """
+    failures = [
+        f"attempt {each.attempt} failed {each.failure.check}"
+        + (f" at {each.failure.phase}" if each.failure.phase else "")
+        for each in attempts
+        if each.failure is not None
+    ]
+    findings = dict.fromkeys(found.reason for each in attempts for found in each.findings)
+    parts = [reason, ", ".join(failures)]
+    told = [finding for finding in findings if finding not in reason]
+    if told:
+        parts.append("what the evidence points to: " + "; ".join(told))
+    return ". ".join(part[:1].upper() + part[1:] if index else part
+                     for index, part in enumerate(parts))  # fmt: skip
+
+
+def _factor(attempt: Attempt) -> float:
+    """From the rate that failed towards the highest rate that the same attempt survived.
+
+    Two thirds of the way on a logarithmic scale: of a shock at rate 5.0 amid 0.001, a cap halfway
+    did not always spare the network. A tenth where no phase before had a lower rate.
+    """
+    failed = attempt.learning_rates.get(attempt.phases[-1].phase) if attempt.phases else None
+    survived = [attempt.learning_rates.get(phase.phase, math.inf) for phase in attempt.phases[1:-1]]
+    if failed is None or not 0 < failed < math.inf:
+        return _FACTOR
+    healthy = max((rate for rate in survived if 0 < rate < failed), default=0.0)
+    if not healthy:
+        return _FACTOR
+    towards = math.pow(healthy / failed, 2 / 3)
+    return min(max(towards, _LEAST_FACTOR), _FACTOR)
+
+
+def _shot_up(attempt: Attempt) -> bool:
+    """Whether the phase that failed had an epoch with a loss far above the untrained network's."""
+    trained = [phase for phase in attempt.phases if phase.highest_loss is not None]
+    if not trained:
+        return False
+    first, highest = trained[0].first_loss, trained[-1].highest_loss
+    if first is None or highest is None:
+        return False
+    if first <= 0:  # a loss that goes below zero has no measure
+        return not math.isfinite(highest)
+    return not highest <= SHOT_UP * first
+
+
+def is_constant(check: Check) -> bool:
+    """Whether a check of the prediction variance has found a constant prediction."""
+    limits = {"variance_ratio": "min_ratio", "information": "min_information"}
+    return any(
+        key in entry and not entry[key] >= check.limits[limit]
+        for entry in check.measured.get("outputs", ())
+        for key, limit in limits.items()
+    )
+
+
+def _measured(phase: Phase | None, check: str, key: str) -> Any:
+    found = _check(phase, check)
+    return None if found is None else found.measured.get(key)
+
+
+def _check(phase: Phase | None, name: str) -> Check | None:
+    checks = () if phase is None else phase.checks
+    return next((check for check in checks if check.check == name), None)

@@ -1,0 +1,349 @@
+"""What the evidence on a failed attempt points to, where it can be known from the model and rows.
+
+A finding is final where no remedy can help: the run then ends instead of trying them all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator import initialization, layers
+from orchestrator.diagnosis import Examination
+from orchestrator.evidence import is_constant
+from orchestrator.measures import Flow, Layer
+from orchestrator.outputs import Head
+from orchestrator.records import Finding
+from orchestrator.rows import AnyRows, Tree, leaves
+from orchestrator.verdicts import NO_SKILL
+
+_RANGES = {
+    "relu": (0.0, math.inf),
+    "relu6": (0.0, 6.0),
+    "exponential": (0.0, math.inf),
+    "hard_sigmoid": (0.0, 1.0),
+    "sigmoid": (0.0, 1.0),
+    "softplus": (0.0, math.inf),
+    "softsign": (-1.0, 1.0),
+    "tanh": (-1.0, 1.0),
+}
+"""Lowest and highest value of an activation, by Keras's name."""
+_FEW_ROWS = 2000
+"""Rows that are enough for a rough look at inputs and targets."""
+_FEW_NUMBERS = 4_000_000
+"""Numbers in all that are looked at."""
+_MOST_COLUMNS = 10_000
+_ENOUGH_ROWS = 300
+"""With fewer, rows that are related can look unrelated."""
+_NORMALIZING = (
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.Normalization,
+    keras.layers.Rescaling,
+)
+_FEATURES = 200
+"""Random ReLU features, and columns of the inputs, that a ridge regression is given."""
+_MAGNITUDES = 1e3
+"""Inputs this far from 1, or columns this far from each other, hamper any training."""
+_NO_CHANCE = 32
+"""So many weights are all negative by their initializer, not for want of luck: 1 in 2^32."""
+_HELD = 0.05
+"""Share of Glorot's standard deviation below which a kernel counts as held at zero."""
+
+
+def of_initialization(model: keras.Model, x: Tree) -> Iterator[Finding]:
+    """Initial weights with which relu units are born dead, whatever the seed.
+
+    Args:
+        model: the untrained model.
+        x: a few rows, to find the layers that make the output.
+    """
+    found: dict[int, tuple[keras.Layer, list[Any], list[Any]]] = {}
+    for layer, variable, is_kernel in initialization.hidden_variables(model, x):
+        _, kernels, biases = found.setdefault(id(layer), (layer, [], []))
+        (kernels if is_kernel else biases).append(np.asarray(variable.numpy(), dtype=np.float64))
+    for layer, kernels, biases in found.values():
+        size = sum(kernel.size for kernel in kernels)
+        # Of inputs with variance 1, the standard deviation that a kernel gives.
+        spread = max(kernel.std() * math.sqrt(kernel[..., 0].size) for kernel in kernels)
+        what = None
+        if not any(kernel.any() for kernel in kernels):
+            what = "its kernel is zero everywhere"
+        elif size >= _NO_CHANCE and not any((kernel > 0).any() for kernel in kernels):
+            what = "its kernel has no positive weight"
+        elif biases and max(bias.max() for bias in biases) < -spread:
+            what = f"its biases are all negative, down to {min(bias.min() for bias in biases):.3g}"
+        if what is not None:
+            reason = f"layer {layer.name} is dead by its initialisation: {what}"
+            yield Finding(cause="initialization", reason=reason, final=False)
+
+
+def of_targets(
+    heads: Sequence[Head],
+    flow: Flow,
+    places: Sequence[Layer],
+    rows: AnyRows,
+    *,
+    changeable: bool,
+) -> Iterator[Finding]:
+    """Targets that the activation of an output cannot reach.
+
+    Final where the best prediction within reach is a constant: every target is beyond the same end.
+
+    Args:
+        heads: the model's outputs.
+        flow: says which activation makes which output.
+        places: the activations.
+        rows: the training rows.
+        changeable: whether a remedy may change the activation of the output, too.
+    """
+    for head, end in zip(heads, flow.ends, strict=True):
+        place = None if end is None else places[end]
+        targets = head.targets(rows.y)
+        if place is None or targets is None or head.form != "regression":
+            continue
+        low, high = _RANGES.get(place.activation, (-math.inf, math.inf))
+        values = np.asarray(targets)
+        beyond = float(np.mean((values < low) | (values > high)))
+        if not beyond:
+            continue
+        within = f"between {low:g} and {high:g}" if math.isfinite(high) else f"of {low:g} and above"
+        output = f"output {head.name}" if head.name else "the output"
+        final = bool(values.max() <= low or values.min() >= high) and not changeable
+        share = "every target is" if beyond == 1 else f"{beyond:.3g} of the targets are"
+        share = f"{share} outside of that, from {values.min():.4g} to {values.max():.4g}"
+        reason = (
+            f"{output} is made by {place.activation}, which gives values {within}; {share}: "
+            "leave the activation of the last layer out, or scale the targets"
+        )
+        yield Finding(cause="unreachable_targets", reason=reason, final=final)
+
+
+def of_collapse(model: keras.Model, x: Tree, constant_loss: float | None) -> Iterator[Finding]:
+    """Kernels of the output that a regulariser, a constraint or a freeze holds at zero.
+
+    To be asked about a model whose prediction is constant although units are alive.
+
+    Args:
+        model: the model as it failed.
+        x: a few rows, to find the layers that make the output.
+        constant_loss: what the best constant loses, in the data's own loss; None where unknown.
+    """
+    for layer in layers.last_layers(model, x):
+        for part in layers.parts(layer):
+            for variable in getattr(part, "_trainable_variables", []):
+                if len(variable.shape) < 2 or "kernel" not in variable.name:
+                    continue
+                value = np.asarray(variable.numpy(), dtype=np.float64)
+                draw = keras.initializers.GlorotNormal(seed=0)(value.shape).numpy()
+                holder = _holder(part, variable, draw, constant_loss)
+                if holder is None or _size(value) > _HELD * _size(draw):
+                    continue
+                by, final = holder
+                reason = (
+                    f"the kernel of layer {part.name} is held at zero by its {by}, largest weight "
+                    f"{np.abs(value).max():.2g}, so that the prediction cannot vary: take it away "
+                    "or weaken it"
+                )
+                yield Finding(cause="held_at_zero", reason=reason, final=final)
+
+
+def _holder(
+    layer: keras.Layer, variable: keras.Variable, draw: Any, constant_loss: float | None
+) -> tuple[str, bool] | None:
+    """What holds a kernel at zero, and whether it would hold an ordinary one there for certain."""
+    if not variable.trainable:
+        return "trainable=False", True
+    if variable.constraint is not None:
+        both = np.stack([draw, -draw])  # a constraint may let one sign through
+        left = [keras.ops.convert_to_numpy(variable.constraint(each)) for each in both]
+        return f"constraint {type(variable.constraint).__name__}", _size(left) <= _HELD * _size(
+            draw
+        )
+    if variable.regularizer is not None:
+        penalty = float(variable.regularizer(draw))
+        dear = constant_loss is not None and penalty >= constant_loss
+        return f"regularizer {type(variable.regularizer).__name__}", dear
+    if getattr(layer, "activity_regularizer", None) is not None:
+        return f"activity regularizer {type(layer.activity_regularizer).__name__}", False
+    return None
+
+
+def _size(values: Any) -> float:
+    """Root of the mean square."""
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def of_rows(
+    model: keras.Model, heads: Sequence[Head], rows: AnyRows, *, scales_only: bool = False
+) -> Iterator[Finding]:
+    """Inputs of wild scales, and targets that have nothing to do with the inputs.
+
+    Args:
+        model: a layer of it may scale or look up the inputs.
+        heads: the outputs without skill.
+        rows: the training rows.
+        scales_only: leave the targets aside.
+    """
+    sample = _sample(rows)
+    kinds = tuple(type(layer) for layer in model._flatten_layers())
+    if sample is None or any(issubclass(kind, keras.layers.Embedding) for kind in kinds):
+        return
+    columns, y = sample
+    if not any(issubclass(kind, _NORMALIZING) for kind in kinds):
+        yield from _unscaled(columns, rows)
+    for head in heads if not scales_only else ():
+        targets = [found for each in y if (found := head.targets(each)) is not None]
+        if targets and math.prod(head.shape[:-1]) == 1:  # one position a row
+            yield from _unrelated(columns, np.concatenate(targets), head)
+
+
+def _sample(rows: AnyRows) -> tuple[npt.NDArray[np.float64], list[Tree]] | None:
+    """The first rows' inputs as one matrix, and their targets, batch by batch.
+
+    None where there are indices or texts among the inputs, or very many numbers a row.
+    """
+    size = sum(np.asarray(array).size for _, array in leaves(rows.first(1)[0]))
+    if not 0 < size <= _MOST_COLUMNS:
+        return None
+    wanted = min(_FEW_ROWS, _FEW_NUMBERS // size)
+    parts, targets, seen = [], [], 0
+    for x, y, _ in rows.batches(min(wanted, 256)):
+        arrays = [np.asarray(array) for _, array in leaves(x)]
+        if any(array.dtype.kind != "f" for array in arrays):
+            return None
+        flat = [array.reshape(len(array), -1) for array in arrays]
+        parts.append(np.concatenate(flat, axis=1, dtype=np.float64))
+        targets.append(y)
+        seen += len(parts[-1])
+        if seen >= wanted:
+            break
+    return np.concatenate(parts), targets
+
+
+def _unscaled(columns: npt.NDArray[np.float64], rows: AnyRows) -> Iterator[Finding]:
+    scales = np.abs(columns).max(axis=0)
+    dense = np.count_nonzero(columns, axis=0) > len(columns) / 2
+    spreads = columns.std(axis=0)
+    spreads = spreads[dense & (spreads > 0)]
+    names = rows.columns if len(rows.columns) == len(scales) else ()
+    worst = int(scales.argmax())
+    name = f"column {names[worst] if names else worst}"
+    way_out = "data.standardize: true scales every column"
+    if scales[worst] >= _MAGNITUDES:
+        reason = f"the inputs are not scaled: {name} goes up to {scales[worst]:.3g}; {way_out}"
+    elif len(spreads) and spreads.max() >= _MAGNITUDES * spreads.min():
+        reason = (
+            f"the scales of the inputs are orders of magnitude apart, standard deviations from "
+            f"{spreads.min():.3g} to {spreads.max():.3g}; {way_out}"
+        )
+    else:
+        return
+    yield Finding(cause="unscaled_inputs", reason=reason, final=False)
+
+
+def _unrelated(
+    columns: npt.NDArray[np.float64], targets: npt.NDArray[Any], head: Head
+) -> Iterator[Finding]:
+    """Tell that simple models have no skill on held-back rows either."""
+    if len(columns) < max(_ENOUGH_ROWS, 4 * columns.shape[1]):
+        return
+    values = _as_numbers(targets, head)
+    generator = np.random.default_rng(0)
+    order = generator.permutation(len(columns))  # first rows are often sorted
+    if columns.shape[1] > 10 * _FEATURES:
+        columns = columns[:, generator.choice(columns.shape[1], 10 * _FEATURES, replace=False)]
+    spread = columns.std(axis=0)
+    x = ((columns - columns.mean(axis=0)) / np.where(spread > 0, spread, 1))[order]
+    if x.shape[1] > _FEATURES:
+        x = x @ generator.normal(size=(x.shape[1], _FEATURES)) / math.sqrt(x.shape[1])
+    directions = generator.normal(size=(x.shape[1], _FEATURES)) / math.sqrt(x.shape[1])
+    relu = np.maximum(x @ directions + generator.normal(size=_FEATURES), 0)
+    linear, curved = (_held_back_skill(each, values[order]) for each in (x, relu))
+    if linear is None or curved is None or max(linear, curved) > NO_SKILL:
+        return
+    output = f" of output {head.name}" if head.name else ""
+    reason = (
+        f"the targets{output} look unrelated to the inputs: on held-back rows neither a linear "
+        f"model (skill {linear:.2g}) nor one of {_FEATURES} random relu features ({curved:.2g}) "
+        "does better than their mean"
+    )
+    yield Finding(cause="unrelated_targets", reason=reason, final=False)
+
+
+def _as_numbers(targets: npt.NDArray[Any], head: Head) -> npt.NDArray[np.float64]:
+    """Targets as columns of numbers, classes as one column for each."""
+    if head.form == "sparse":
+        classes, index = np.unique(targets.reshape(len(targets), -1)[:, 0], return_inverse=True)
+        one_hot: npt.NDArray[np.float64] = np.eye(len(classes))[index]
+        return one_hot
+    return targets.reshape(len(targets), -1).astype(float)
+
+
+def _held_back_skill(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float | None:
+    """Skill on held-back rows of the best of three ridge regressions, by two-fold validation."""
+    half = len(x) // 2
+    folds = [(slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))]
+    total = sum(float(((y[test] - y[train].mean(axis=0)) ** 2).sum()) for train, test in folds)
+    if half < 10 or total == 0:
+        return None
+    errors = np.zeros(3)
+    for train, test in folds:
+        centre, mean = x[train].mean(axis=0), y[train].mean(axis=0)
+        a, b = x[train] - centre, y[train] - mean
+        for index, penalty in enumerate((1e-2, 1.0, 100.0)):
+            weights = np.linalg.solve(a.T @ a + penalty * half / 10 * np.eye(a.shape[1]), a.T @ b)
+            errors[index] += ((y[test] - mean - (x[test] - centre) @ weights) ** 2).sum()
+    return float(1 - errors.min() / total)
+
+
+def of_failure(
+    model: keras.Model,
+    heads: Sequence[Head],
+    rows: AnyRows,
+    examined: Examination,
+    *,
+    untrained: bool,
+    changeable: bool,
+) -> tuple[Finding, ...]:
+    """All that can be found out about a failed attempt.
+
+    Args:
+        model: its model, as it failed.
+        heads: the model's outputs.
+        rows: the training rows.
+        examined: what the checks looked at.
+        untrained: whether it failed before training.
+        changeable: whether a remedy may change the activation of the output, too.
+    """
+    found: list[Finding] = []
+    if examined.layers:
+        flow, places = examined.flow, examined.layers
+        found += of_targets(heads, flow, places, rows, changeable=changeable)
+    failed = {check.check: check for check in examined.checks if check.verdict == "fail"}
+    x = rows.first(2)[0]
+    if untrained:
+        found += of_initialization(model, x)
+    elif failed.keys() & {"dead_neurons", "prediction_variance"}:
+        variance = failed.get("prediction_variance")
+        if "dead_neurons" not in failed and variance is not None and is_constant(variance):
+            losses = [
+                each.constant_loss
+                for each in [column for columns in examined.columns for column in columns]
+            ]
+            known = [loss for loss in losses if loss is not None]
+            found += of_collapse(model, x, max(known) if known else None)
+        poor = [
+            head
+            for head, columns in zip(heads, examined.columns, strict=True)
+            if any(each.skill is not None and not each.skill > NO_SKILL for each in columns)
+        ]
+        found += of_rows(model, poor, rows)
+    elif "finite" in failed:
+        found += of_rows(model, (), rows, scales_only=True)
+    return tuple(found)

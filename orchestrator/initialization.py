@@ -1,0 +1,195 @@
+"""The initial weights of a model as a function of its seed, without building it anew.
+
+Keras draws the seed of each initializer from Python's generator while the layers are made, and an
+initializer returns the same values whenever it is called. So the weights that another seed gives
+follow from the same initializers with other seeds, in one traced call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from orchestrator import layers
+from orchestrator.rows import Tree
+
+Weights = list[npt.NDArray[Any]]
+
+_DRAWS = 4096
+"""How many draws from Python's generator are searched for the seed of an initializer."""
+
+
+class Recorder:
+    """Remembers which initializer filled which variable."""
+
+    def __init__(self) -> None:
+        self._initializers: dict[int, tuple[Any, keras.Variable]] = {}
+
+    def note(self, variable: keras.Variable, initializer: Any) -> None:
+        """Remember one variable."""
+        self._initializers[id(variable)] = (initializer, variable)
+
+    def initializer(self, variable: keras.Variable) -> Any:
+        """What filled a variable; None where that is not known."""
+        return self._initializers.get(id(variable), (None, None))[0]
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Remember the variables that are made inside."""
+        original = keras.Variable._initialize_with_initializer
+
+        def initialize(variable: Any, initializer: Any) -> None:
+            self.note(variable, initializer)
+            original(variable, initializer)
+
+        keras.Variable._initialize_with_initializer = initialize
+        try:
+            yield
+        finally:
+            keras.Variable._initialize_with_initializer = original
+
+
+def reinitialize(model: keras.Model, name: str, x: Tree, recorder: Recorder) -> None:
+    """Put an initializer on the kernels of hidden layers, and zeros on their biases.
+
+    The seeds come from Python's generator, as those of Keras's own layers do.
+
+    Args:
+        model: a built model of any kind; changed in place.
+        name: Keras's name of the initializer.
+        x: a few rows, to find out which layer makes the output of a model of the user's own class.
+        recorder: told of the initializers.
+
+    Raises:
+        ValueError: the initializer does not take a kernel of such a shape.
+    """
+    for _, variable, is_kernel in hidden_variables(model, x):
+        initializer = keras.initializers.get(name if is_kernel else "zeros")
+        variable.assign(initializer(tuple(variable.shape), dtype=variable.dtype))
+        recorder.note(variable, initializer)
+
+
+def hidden_variables(
+    model: keras.Model, x: Tree
+) -> Iterator[tuple[keras.Layer, keras.Variable, bool]]:
+    """Trainable kernels (True) and biases (False) of the layers that do not make the output.
+
+    Args:
+        model: a built model of any kind.
+        x: a few rows, with which a model of the user's own class is called.
+    """
+    last = {id(part) for layer in layers.last_layers(model, x) for part in layers.parts(layer)}
+    seen: set[int] = set()
+    for layer in model._flatten_layers():
+        if id(layer) in last or not layer.trainable or isinstance(layer, _WITHOUT_KERNEL):
+            continue
+        own = [each for each in layer._trainable_variables if id(each) not in seen]
+        seen.update(map(id, own))
+        kernels = [each for each in own if len(each.shape) > 1 and "bias" not in each.name]
+        for variable in own if kernels else ():
+            if any(variable is kernel for kernel in kernels):
+                if variable.name != "recurrent_kernel":  # relu is not what it is drawn for
+                    yield layer, variable, True
+            elif _is_bias(variable) and not hasattr(layer, "unit_forget_bias"):
+                yield layer, variable, False
+
+
+_WITHOUT_KERNEL = (
+    keras.layers.BatchNormalization,
+    keras.layers.Embedding,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.PReLU,
+)
+"""Layers whose weights of several axes are something else."""
+
+
+def _is_bias(variable: keras.Variable) -> bool:
+    """Whether what stands beside a kernel is added to what it makes, not multiplied with it."""
+    return "bias" in variable.name or not (variable.numpy() > 0).any()
+
+
+class _Seed(keras.random.SeedGenerator):  # type: ignore[misc]
+    """A seed that is a tensor; an initializer takes it where it takes a number."""
+
+    def __init__(self, value: tf.Tensor) -> None:
+        self._value = value
+
+    def next(self, ordered: bool = True) -> tf.Tensor:
+        """The state that Keras makes of a number."""
+        return tf.stack([self._value, tf.zeros_like(self._value)])
+
+
+class Replay:
+    """The initial weights of a model under any seed.
+
+    Args:
+        model: as it was built, untrained.
+        recorder: what was recorded while it was built.
+        seed: what `keras.utils.set_random_seed` got before it was built.
+    """
+
+    def __init__(self, model: keras.Model, recorder: Recorder, seed: int) -> None:
+        self._weights = model.weights
+        self._initializers = [recorder.initializer(variable) for variable in self._weights]
+        draws = {value: index for index, value in enumerate(_draws(seed, _DRAWS))}
+        seeds = [getattr(each, "seed", None) for each in self._initializers]
+        self._draws = [draws.get(seed) if isinstance(seed, int) else None for seed in seeds]
+        self._used = 1 + max((each for each in self._draws if each is not None), default=-1)
+        self._call = tf.function(self._values, autograph=False)
+        self.faithful = self._is_faithful(seed)
+
+    @property
+    def fixed(self) -> list[str]:
+        """Paths of the weights whose initializer was given a seed of its own."""
+        return [
+            variable.path
+            for variable, initializer in zip(self._weights, self._initializers, strict=True)
+            if isinstance(getattr(initializer, "_init_seed", None), int)
+        ]
+
+    def weights(self, seed: int) -> Weights:
+        """The values that a fresh build has after `keras.utils.set_random_seed(seed)`."""
+        seeds = tf.constant(_draws(seed, self._used), tf.uint32, shape=(self._used,))
+        return [value.numpy() for value in self._call(seeds)]
+
+    def _values(self, seeds: tf.Tensor) -> list[tf.Tensor]:
+        values = []
+        for variable, initializer, draw in zip(
+            self._weights, self._initializers, self._draws, strict=True
+        ):
+            again = initializer
+            if draw is not None:
+                settings = {**initializer.get_config(), "seed": _Seed(seeds[draw])}
+                again = type(initializer)(**settings)
+            value = again(tuple(variable.shape), dtype=variable.dtype)
+            values.append(tf.convert_to_tensor(value, dtype=variable.dtype))
+        return values
+
+    def _is_faithful(self, seed: int) -> bool:
+        """Whether the model's own weights come out, to the bit."""
+        if any(initializer is None for initializer in self._initializers):
+            return False
+        try:
+            values = self.weights(seed)
+        except Exception:  # noqa: BLE001 - an initializer of the user's own may do anything
+            return False
+        return same(values, [variable.numpy() for variable in self._weights])
+
+
+def same(one: Weights, other: Weights) -> bool:
+    """Whether two lists of weights are equal to the bit."""
+    return len(one) == len(other) and all(map(np.array_equal, one, other))
+
+
+def _draws(seed: int, count: int) -> list[int]:
+    """The seeds that Keras draws first, after `keras.utils.set_random_seed(seed)`."""
+    generator = random.Random(seed)
+    return [generator.randint(1, 10**9) for _ in range(count)]

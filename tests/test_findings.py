@@ -1,0 +1,253 @@
+"""What the evidence points to: each cause where it is one, and not where it is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from orchestrator import data, findings
+from orchestrator.outputs import Head
+from orchestrator.probes import Probe
+from orchestrator.records import Finding
+from orchestrator.rows import Rows
+from tests.conftest import MakeConfig
+
+layers = keras.layers
+HEAD = Head(name="", target="", shape=(1,), form="regression", from_logits=False)
+
+
+def stack(*hidden: layers.Layer, last: layers.Layer | None = None) -> keras.Model:
+    return keras.Sequential([layers.Input((3,)), *hidden, last or layers.Dense(1)])
+
+
+ONE = np.zeros((1, 3), np.float32)
+LINEAR = stack()
+
+
+def rows(y: Any, x: Any = None) -> Rows:
+    y = np.asarray(y, dtype=np.float64)
+    x = np.random.default_rng(0).normal(size=(len(y), 3)) if x is None else x
+    return Rows(x=np.asarray(x, np.float32), y=y)
+
+
+# ----------------------------------------------------------------------- initialisation
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"kernel_initializer": "zeros"}, "its kernel is zero everywhere"),
+        (
+            {"kernel_initializer": keras.initializers.RandomUniform(-1, 0)},
+            "its kernel has no positive weight",
+        ),
+        (
+            {"bias_initializer": keras.initializers.Constant(-5)},
+            "its biases are all negative, down to -5",
+        ),
+    ],
+)
+def test_initialisers_that_kill_are_named(options: dict[str, Any], what: str) -> None:
+    model = stack(layers.Dense(16, name="sick", **options))
+    (found,) = findings.of_initialization(model, np.zeros((1, 3)))
+    assert found.reason == f"layer sick is dead by its initialisation: {what}"
+    assert (found.cause, found.final) == ("initialization", False)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        stack(layers.Dense(8), layers.BatchNormalization(), layers.PReLU()),
+        stack(layers.Dense(8), last=layers.Dense(1, kernel_initializer="zeros")),
+        stack(layers.Dense(8, bias_initializer="ones")),
+    ],
+)
+def test_initialisers_that_do_not_kill_are_left_in_peace(model: keras.Model) -> None:
+    assert not [*findings.of_initialization(model, np.zeros((1, 3)))]
+
+
+# ------------------------------------------------------------------------------ targets
+
+
+def of_targets(model: keras.Model, y: Any, *, changeable: bool = False) -> list[Finding]:
+    given = rows(y)
+    measured = Probe(model).measure(given)
+    return [
+        *findings.of_targets([HEAD], measured.flow, measured.layers, given, changeable=changeable)
+    ]
+
+
+class Own(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.relu(self.inner(x))
+
+
+@pytest.mark.parametrize("kind", ["argument", "layer", "own"])
+def test_negative_targets_behind_a_relu_are_beyond_reach(kind: str) -> None:
+    model = {
+        "argument": stack(last=layers.Dense(1, activation="relu")),
+        "layer": stack(layers.Dense(1), last=layers.ReLU()),
+        "own": Own(),
+    }[kind]
+    (found,) = of_targets(model, [-1.0, -2.0, -3.0])
+    assert (found.cause, found.final) == ("unreachable_targets", True)
+    assert found.reason == (
+        "the output is made by relu, which gives values of 0 and above; every target is outside of "
+        "that, from -3 to -1: leave the activation of the last layer out, or scale the targets"
+    )
+
+
+@pytest.mark.parametrize(
+    ("activation", "y", "final"),
+    [
+        ("relu", [-1.0, 0.0], True),  # the best prediction within reach is 0
+        ("relu", [-1.0, 2.0], False),
+        ("relu", [0.0, 2.0], None),
+        ("sigmoid", [3.0, 4.0], True),
+        ("sigmoid", [0.5, 4.0], False),
+        ("tanh", [-2.0, -3.0], True),
+        ("tanh", [-2.0, 3.0], False),
+        ("relu6", [7.0, 8.0], True),
+        ("elu", [-1.5, -2.0], None),  # its alpha may be any
+        ("elu", [-0.5, 2.0], None),
+        ("leaky_relu", [-1.0, -2.0], None),
+        (None, [-1.0, -2.0], None),
+    ],
+)
+def test_reach_is_judged_by_the_activation(
+    activation: str | None, y: list[float], final: bool | None
+) -> None:
+    found = of_targets(stack(last=layers.Dense(1, activation=activation)), y)
+    assert [each.final for each in found] == ([] if final is None else [final])
+
+
+def test_an_output_that_a_remedy_changes_may_reach_them_then() -> None:
+    model = stack(last=layers.Dense(1, activation="relu"))
+    (found,) = of_targets(model, [-1.0, -2.0], changeable=True)
+    assert not found.final
+
+
+# ----------------------------------------------------------------------------- collapse
+
+
+def held(*, kernel: float, **options: Any) -> keras.Model:
+    model = stack(layers.Dense(4, activation="relu"), last=layers.Dense(1, name="last", **options))
+    last = model.get_layer("last")
+    last.set_weights([np.full((4, 1), kernel, np.float32), np.zeros(1, np.float32)])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("options", "by", "final"),
+    [
+        ({"kernel_regularizer": keras.regularizers.L1(100.0)}, "regularizer L1", True),
+        ({"kernel_regularizer": keras.regularizers.L2(1e-4)}, "regularizer L2", False),
+        ({"kernel_constraint": keras.constraints.MaxNorm(0.0)}, "constraint MaxNorm", True),
+        ({"kernel_constraint": "non_neg"}, "constraint NonNeg", False),
+        ({"activity_regularizer": "l2"}, "activity regularizer L2", False),
+        ({"trainable": False}, "trainable=False", True),
+    ],
+)
+def test_what_holds_a_kernel_at_zero_is_named(
+    options: dict[str, Any], by: str, final: bool
+) -> None:
+    (found,) = findings.of_collapse(held(kernel=0.0, **options), ONE, 0.25)
+    assert (found.cause, found.final) == ("held_at_zero", final)
+    assert f"the kernel of layer last is held at zero by its {by}" in found.reason
+    assert not [*findings.of_collapse(held(kernel=0.5, **options), ONE, 0.25)]
+
+
+def test_a_small_kernel_that_nothing_holds_is_free_to_grow() -> None:
+    assert not [*findings.of_collapse(held(kernel=0.0), ONE, 0.25)]
+
+
+def test_a_hidden_layer_held_at_zero_says_nothing_of_the_output() -> None:
+    frozen = layers.Dense(4, kernel_initializer="zeros", trainable=False)
+    assert not [*findings.of_collapse(stack(frozen), ONE, 0.25)]
+
+
+# --------------------------------------------------------------------------------- rows
+
+
+def causes(y: Any, x: Any = None, head: Head = HEAD) -> list[str]:
+    return [found.cause for found in findings.of_rows(LINEAR, [head], rows(y, x))]
+
+
+def draw(count: int = 400) -> Any:
+    return np.random.default_rng(1).normal(size=(count, 3))
+
+
+def test_targets_drawn_without_the_inputs_look_unrelated() -> None:
+    assert causes(np.random.default_rng(2).normal(size=400)) == ["unrelated_targets"]
+
+
+@pytest.mark.parametrize("function", [lambda x: x[:, 0], lambda x: np.abs(x[:, 0]),
+                                      lambda x: np.abs(x).sum(axis=1)])  # fmt: skip
+def test_targets_that_follow_from_the_inputs_do_not(function: Any) -> None:
+    x = draw()
+    assert causes(function(x), x) == []
+
+
+def test_classes_are_looked_at_as_classes() -> None:
+    x = draw(600)
+    head = Head(name="", target="", shape=(3,), form="sparse", from_logits=False)
+    labels = np.digitize(x[:, 0], [-0.5, 0.5])
+    assert causes(labels, x, head) == []
+    assert causes(np.random.default_rng(2).permutation(labels), x, head) == ["unrelated_targets"]
+
+
+def test_a_constant_target_is_not_judged() -> None:
+    assert causes(np.ones(100)) == []
+
+
+def test_inputs_far_from_one_are_named() -> None:
+    x = draw() * [1, 1e5, 1]
+    (found,) = findings.of_rows(LINEAR, [HEAD], rows(np.abs(x[:, 0]), x))
+    assert found.cause == "unscaled_inputs"
+    assert "the inputs are not scaled: column 1 goes up to" in found.reason
+    assert found.reason.endswith("data.standardize: true scales every column")
+
+
+def test_a_layer_that_scales_takes_any_inputs() -> None:
+    x = draw() * [1, 1e5, 1]
+    model = stack(layers.BatchNormalization())
+    assert not [*findings.of_rows(model, [HEAD], rows(np.abs(x[:, 0]), x))]
+
+
+def test_few_rows_tell_nothing() -> None:
+    assert causes(np.random.default_rng(2).normal(size=100)) == []
+
+
+def test_what_is_looked_up_is_not_measured() -> None:
+    model = stack(layers.Embedding(9, 2), layers.Flatten())
+    assert not [*findings.of_rows(model, [HEAD], rows(np.random.default_rng(2).normal(size=400)))]
+
+
+def test_shuffled_batches_keep_rows_and_targets_together(make_config: MakeConfig) -> None:
+    code = """
+def shuffled():
+    import tensorflow as tf
+    x = np.random.default_rng(1).normal(size=(600, 3)).astype("float32")
+    return tf.data.Dataset.from_tensor_slices((x, x[:, 0])).shuffle(600).batch(32)
+"""
+    stream = data.load(make_config(code, data={"train": {"callable": "rows:shuffled"}})).train
+    assert not [*findings.of_rows(LINEAR, [HEAD], stream)]
+
+
+def test_columns_far_from_each_other_are_named() -> None:
+    x = draw() * [1, 1e-5, 1]
+    (found,) = findings.of_rows(LINEAR, [HEAD], rows(np.abs(x[:, 0]), x))
+    assert "orders of magnitude apart" in found.reason
+
+
+def test_indices_are_not_measured() -> None:
+    x = np.random.default_rng(0).integers(0, 10_000, (100, 3))
+    given = Rows(x=x, y=np.random.default_rng(1).normal(size=100))
+    assert not [*findings.of_rows(LINEAR, [HEAD], given)]
