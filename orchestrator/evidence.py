@@ -1,6 +1,6 @@
 """What a failed attempt's record says about the cause, and which remedies answer that. Pure.
 
-The order of the remedies is measured: `tests/benchmarks/restarts.py` has the cases and the figures.
+The order of the remedies is measured, by `tests/benchmarks/restarts.py`.
 """
 
 from __future__ import annotations
@@ -114,11 +114,10 @@ def hopeless(attempts: Sequence[Attempt]) -> str | None:
             return finding.reason
     # A network that cannot learn noise is not at fault; one that is dead may be.
     living = [each for each in attempts if each.failure and kind(each) in ("collapsed", "astray")]
-    for finding in attempts[-1].findings:
-        seen = sum(any(found.cause == finding.cause for found in each.findings) for each in living)
-        if finding.cause == "unrelated_targets" and seen >= _UNRELATED:
-            return finding.reason
-    return None
+    unrelated = [
+        found for each in living for found in each.findings if found.cause == "unrelated_targets"
+    ]
+    return unrelated[-1].reason if len(unrelated) >= _UNRELATED else None
 
 
 def conclusion(attempts: Sequence[Attempt], reason: str) -> str:

@@ -17,16 +17,14 @@ from orchestrator.schema import (
     MODULE,
     ONE_OF,
     REFERENCE,
+    AnyRemedy,
     CallableSource,
     Config,
     CsvSource,
     FactoryModel,
     FileModel,
     LayersModel,
-    LeakyRelu,
-    LowerLearningRate,
     Named,
-    NewSeed,
     NpySource,
     NpzSource,
     ParquetSource,
@@ -143,9 +141,7 @@ _TAGGED: dict[str, type[Section]] = {
     "<layers>": LayersModel,
     "<factory>": FactoryModel,
     "<file>": FileModel,
-    "<new_seed>": NewSeed,
-    "<lower_learning_rate>": LowerLearningRate,
-    "<leaky_relu>": LeakyRelu,
+    **{f"<{kind.model_fields['remedy'].default}>": kind for kind in typing.get_args(AnyRemedy)},
 }
 """The members of the unions by the tags that pydantic puts into locations."""
 

@@ -208,8 +208,7 @@ class _Graph:
             extremes = tf.cond(
                 look,
                 lambda: [_extremes(place) for place in found.places],
-                lambda: [tf.zeros([2, tf.shape(each)[0] - 1], _dtype(place))
-                         for place, each in zip(found.places, active, strict=True)],
+                lambda: [tf.zeros([2, 0], _dtype(place)) for place in found.places],
             ) if found.places else []  # fmt: skip
             reached: list[tf.Tensor] = []
             responding: Any = tf.constant(0, tf.int64)
@@ -264,13 +263,12 @@ def _dtype(place: Place) -> tf.DType:
 
 def _extremes(place: Place) -> tf.Tensor:
     """Lowest and highest value of each unit, shape (2, units)."""
-    pairs = []
+    flat = []
     for call in place.calls:
         after = _units_last(call.after, place)
-        flat = tf.reshape(after, [-1, tf.shape(after)[-1]])
-        pairs.append(tf.stack([tf.reduce_min(flat, axis=0), tf.reduce_max(flat, axis=0)]))
-    every = tf.stack(pairs)
-    return tf.stack([tf.reduce_min(every[:, 0], axis=0), tf.reduce_max(every[:, 1], axis=0)])
+        flat.append(tf.reshape(after, [-1, after.shape[-1] or tf.shape(after)[-1]]))
+    every = flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
+    return tf.stack([tf.reduce_min(every, axis=0), tf.reduce_max(every, axis=0)])
 
 
 def _reach(found: tracing.Trace, sources: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:

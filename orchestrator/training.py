@@ -87,9 +87,9 @@ class _Training:
         self.model = screening.model
         self.probe = self.probes.get(id(self.model)) or Probe(self.model)
         found = outputs.heads(self.model, self.config, self.rows)
-        limits = self.config.checks.prediction_variance
+        variance = self.limits.prediction_variance
         self.heads = [
-            outputs.of_kind(head, None if limits is None else limits.kind, self.rows.y)
+            outputs.of_kind(head, None if variance is None else variance.kind, self.rows.y)
             for head in found
         ]
         self.rates = Rates(self.model.optimizer, self.settings.learning_rate_cap)
@@ -222,14 +222,13 @@ class _Training:
 
     def check(self, plan: PhasePlan | None, logs: dict[str, float]) -> tuple[Check, ...]:
         """All checks that are due after a phase; `plan` is None for phase 0."""
-        limits = self.limits
         last = plan is not None and plan is self.config.phases[-1]
         rows = self.checked_rows
         examined = diagnosis.examine(
             self.probe,
             rows,
             self.heads,
-            limits,
+            self.limits,
             non_finite=self.non_finite(),
             untrained=plan is None,
             last=last,
@@ -247,7 +246,7 @@ class _Training:
         ]
         gates = [
             gate
-            for gate in limits.metric
+            for gate in self.limits.metric
             if plan is not None and (plan.name in gate.phases if gate.phases else last)
         ]
         if gates:
@@ -271,7 +270,7 @@ class _Training:
     @property
     def checked_rows(self) -> AnyRows:
         """The rows that the checks look at: all, or the sample that the config asks for."""
-        limits = self.config.checks.dead_neurons
+        limits = self.limits.dead_neurons
         if limits is None or limits.rows == "all" or limits.rows >= len(self.rows):
             return self.rows
         chosen = np.random.default_rng(self.config.seed).choice(

@@ -23,6 +23,7 @@ from orchestrator.charts import Legible
 from orchestrator.events import (
     AttemptEnded,
     AttemptStarted,
+    CausesFound,
     EpochEnded,
     Event,
     PhaseEnded,
@@ -127,6 +128,9 @@ class View:
                 self._say_now_and_then(event)
             case PhaseEnded():
                 self._phase(event.phase)
+            case CausesFound():
+                for finding in event.findings:
+                    self._print(Text(f"  the evidence points to: {finding.reason}"))
             case AttemptEnded():
                 if event.status != "failed" and event.failure is not None:
                     self._print(Text(f"Attempt {event.attempt} crashed: {event.failure.reason}"))

@@ -249,6 +249,8 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("restart.policy=[{remedy: [x]}]", "restart.policy.0: unknown remedy ['x']; expected one of clip_gradients, leaky_relu, lower_learning_rate, new_seed, reinitialize"),
         ("restart.policy=[{times: 2}]", "restart.policy.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, received the keys times"),
         ("restart.policy=[{remedy: new_seed, keep_seed: on}]", "restart.policy.0.keep_seed: expected false, received true"),
+        ("restart.policy=[{remedy: clip_gradients, norm: -1}]", "restart.policy.0.norm: expected more than 0.0, received -1"),
+        ("restart.policy=[{remedy: reinitialize, initialiser: zeros}]", "restart.policy.0.initialiser: unknown key 'initialiser'; did you mean 'initializer'?"),
         ("restart.policy=[{remedy: leaky_relu, when: [dead]}]", "restart.policy.0.when.0: expected 'finite', 'dead_neurons', 'prediction_variance', 'metric' or 'crashed', received 'dead'"),
         ("restart.policy=[{remedy: leaky_relu, when: []}]", "restart.policy.0.when: expected at least 1 item, received []"),
         ("restart.max_attempts=0", "restart.max_attempts: expected at least 1, received 0"),

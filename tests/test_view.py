@@ -10,7 +10,19 @@ import pytest
 from rich.console import Console
 
 from orchestrator.charts import SPINNER
-from orchestrator.events import EpochEnded, Event, PhaseEnded, RunEnded, Sign, Warned
+from orchestrator.events import (
+    AttemptEnded,
+    CausesFound,
+    EpochEnded,
+    Event,
+    ModelBuilt,
+    PhaseEnded,
+    RunEnded,
+    SeedsScreened,
+    Sign,
+    Warned,
+)
+from orchestrator.records import Candidate, Finding
 from orchestrator.view import Detail, View, stderr
 from tests.story import RUN, config, story, told
 from tests.terminal import Terminal
@@ -104,6 +116,30 @@ def test_the_block_stands_below_the_story(width: int, height: int, encoding: str
     assert any("16/32" in line for line in lines[title:])
     assert len(lines) - title < height
     assert terminal.widest <= width
+
+
+def test_screened_seeds_and_what_the_evidence_points_to_are_told() -> None:
+    dead = Candidate(seed=7, reason="all 4 units of dense are dead")
+    chosen = Candidate(seed=2839049726, reason=None)
+    fault = Finding(cause="fixed_seed", reason="dense draws the same kernel each time", final=False)
+    events = story()
+    built = next(i for i, event in enumerate(events) if isinstance(event, ModelBuilt))
+    ended = next(i for i, event in enumerate(events) if isinstance(event, AttemptEnded))
+    events.insert(ended, CausesFound(attempt=1, findings=(fault,)))
+    events.insert(built, SeedsScreened(attempt=1, seed=chosen.seed, candidates=(dead, chosen)))
+    terminal = Terminal()
+    with View(screen(terminal)) as view:
+        show(view, events)
+    assert text(terminal).splitlines()[2:10] == [
+        "Attempt 1 (seed 7)",
+        "  seed 2839049726 is the first of 2 whose untrained network is not dead",
+        "  init · 1.5 s",
+        "    pass  finite, dead_neurons, prediction_variance",
+        "  warmup · 2 epochs · loss nan · val_loss nan · 1.5 s",
+        "    pass  finite, prediction_variance",
+        "    fail  dead_neurons: what dead_neurons says",
+        "  the evidence points to: dense draws the same kernel each time",
+    ]
 
 
 def test_colour_says_nothing_that_words_do_not() -> None:
