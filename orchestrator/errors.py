@@ -8,6 +8,7 @@ OrchestratorError
 ├── WorkerError        our own code raised inside a worker (exit 1)
 ├── StoppedError       Ctrl-C, SIGTERM or a full disk (exit 75)
 └── RecordError        a run directory that cannot be read
+    └── NewerError     one that a newer version has written
 
 Only the command line catches the tree as a whole.
 """
@@ -90,6 +91,10 @@ class StoppedError(OrchestratorError):
 
 class RecordError(OrchestratorError):
     """A run directory is damaged, foreign or of a newer schema."""
+
+
+class NewerError(RecordError):
+    """A record of a schema that this version does not know."""
 
 
 def closest(name: str, valid: Sequence[str], *, cutoff: float = 0.6) -> str | None:

@@ -12,6 +12,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from orchestrator.errors import NewerError
+
 SCHEMA = 1
 """Version of the record's shape; a reader refuses a greater one."""
 
@@ -233,6 +235,13 @@ class Run:
     """Candidate seeds whose networks were looked at before training, over all attempts."""
     exit_code: int | None = None
     """The exit code of the command that ended it."""
+
+
+def newer(schema: Any) -> NewerError:
+    """The refusal of a record that a newer version has written."""
+    return NewerError(
+        f"its schema is {schema}, this version reads up to {SCHEMA}: update orchestrator"
+    )
 
 
 def jsonable(value: Any) -> Any:

@@ -16,6 +16,7 @@ from orchestrator import data, document, launcher, store
 from orchestrator.document import Document
 from orchestrator.errors import InvalidError, NotSentError, Problem
 from orchestrator.given import Given, Values, send
+from orchestrator.paths import Paths
 from orchestrator.records import Run
 from orchestrator.rows import Scaling, leaves, name_of
 from orchestrator.schema import Config
@@ -218,7 +219,7 @@ def _model(run: Run, directory: Path, given: Given) -> Any:
         return None
     import keras  # noqa: PLC0415 - the caller has imported it already
 
-    paths = store.Paths(directory)
+    paths = Paths(directory)
     if paths.model.exists():
         return keras.saving.load_model(paths.model)
     from orchestrator import saving  # noqa: PLC0415

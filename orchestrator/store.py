@@ -1,4 +1,4 @@
-"""The run directory: the only code that knows its paths.
+"""Writing a run directory.
 
 The journal is written first; `run.json`, `attempt.json`, the checks and `epochs.csv` are derived
 from it and replaced by one rename each.
@@ -31,52 +31,8 @@ from orchestrator.events import (
     advance,
 )
 from orchestrator.journal import Journal
+from orchestrator.paths import Paths
 from orchestrator.records import Attempt, Inputs, Run, dump, jsonable, without_units
-
-
-class Paths:
-    """Every file name of a run directory.
-
-    Args:
-        root: the run directory.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.record = root / "run.json"
-        self.config = root / "config.yaml"
-        self.resolved = root / "resolved.yaml"
-        self.environment = root / "environment.json"
-        self.journal = root / "journal.jsonl"
-        self.lock = root / ".lock"
-        self.model = root / "model.keras"
-        self.model_weights = root / "model.weights.h5"
-
-    def attempt(self, number: int) -> AttemptPaths:
-        """The names inside one attempt's directory."""
-        return AttemptPaths(self.root / "attempts" / f"{number:03d}")
-
-
-class AttemptPaths:
-    """Every file name of an attempt's directory.
-
-    Args:
-        root: the attempt's directory.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.record = root / "attempt.json"
-        self.epochs = root / "epochs.csv"
-        self.log = root / "log.txt"
-        self.checkpoint = root / "checkpoint.keras"
-        self.checkpoint_weights = root / "checkpoint.weights.h5"
-        self.result = root / ".model.keras"
-        self.result_weights = root / ".model.weights.h5"
-
-    def checks(self, index: int, phase: str) -> Path:
-        """The evidence of one phase; `index` is 0 for phase `init`."""
-        return self.root / "checks" / f"{index:02d}-{phase}.json"
 
 
 class Store:

@@ -15,8 +15,8 @@ import pytest
 
 from orchestrator import preparation, training
 from orchestrator.events import EpochEnded, PhaseEnded
+from orchestrator.paths import AttemptPaths
 from orchestrator.records import Phase, Settings
-from orchestrator.store import AttemptPaths
 from orchestrator.tasks import Prepared, Task
 from tests.conftest import MakeConfig
 

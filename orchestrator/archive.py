@@ -1,0 +1,150 @@
+"""Reading run directories, whoever wrote them and however far they got.
+
+`run.json` is read first; where it is damaged, or says `running` while nobody holds the run's lock,
+the journal, which is the truth, is read instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from orchestrator import journal
+from orchestrator.errors import NewerError, RecordError
+from orchestrator.paths import Paths
+
+if sys.platform != "win32":
+    import fcntl
+from orchestrator.records import SCHEMA, Attempt, Run, newer, numbers
+
+
+def is_owned(directory: Path) -> bool:
+    """Whether a process is working on the run; its status is not to be trusted otherwise."""
+    try:
+        descriptor = os.open(Paths(directory).lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:  # Windows opens no file that is locked
+        return True
+    try:
+        if sys.platform != "win32":
+            # The owner has it exclusively; shared, it is there for any number of readers.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def read(directory: Path) -> Run:
+    """The run that a directory records; `running` only while somebody works on it.
+
+    Args:
+        directory: a run directory.
+
+    Raises:
+        RecordError: neither the record nor the journal can be read, or they are of a newer schema.
+    """
+    paths = Paths(directory)
+    owned = is_owned(directory)
+    try:
+        run = _parse(_read_bytes(paths.record), paths.record)
+    except RecordError as error:
+        if isinstance(error, NewerError) or not paths.journal.is_file():
+            raise
+        try:
+            run = journal.replay(journal.read(paths.journal))
+        except RecordError as second:
+            raise RecordError(f"{error}; {second}") from second
+    else:
+        if run.status == "running":
+            with contextlib.suppress(RecordError):
+                run = journal.replay(journal.read(paths.journal))
+    return run if owned else _abandoned(run)
+
+
+def events(directory: Path) -> list[journal.Entry]:
+    """The journal of a run.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
+    return journal.read(Paths(directory).journal)
+
+
+def _abandoned(run: Run) -> Run:
+    """A run that nobody works on is not running."""
+    if run.status != "running":
+        return run
+    attempts = tuple(
+        dataclasses.replace(attempt, status="interrupted")
+        if attempt.status == "running"
+        else attempt
+        for attempt in run.attempts
+    )
+    return dataclasses.replace(
+        run,
+        status="interrupted",
+        attempts=attempts,
+        conclusion=run.conclusion or "its process ended without a word",
+    )
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise RecordError(f"{path.name} is missing") from error
+    except OSError as error:
+        raise RecordError(f"{path.name} cannot be read: {error.strerror}") from error
+
+
+@functools.cache
+def _adapter() -> pydantic.TypeAdapter[Run]:
+    return pydantic.TypeAdapter(Run)
+
+
+def _parse(content: bytes, path: Path) -> Run:
+    try:
+        value = pydantic.TypeAdapter(dict[str, Any]).validate_json(content)
+    except pydantic.ValidationError as error:
+        raise RecordError(f"{path.name} is damaged: {_first(error)}") from error
+    schema = value.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise newer(schema)
+    try:
+        run = _adapter().validate_python(value)
+    except pydantic.ValidationError as error:
+        raise RecordError(f"{path.name} is damaged: {_first(error)}") from error
+    return dataclasses.replace(run, attempts=tuple(map(_with_numbers, run.attempts)))
+
+
+def _first(error: pydantic.ValidationError) -> str:
+    found = error.errors(include_url=False)[0]
+    place = ".".join(map(str, found["loc"]))
+    return f"{place}: {found['msg']}" if place else found["msg"]
+
+
+def _with_numbers(attempt: Attempt) -> Attempt:
+    """What was measured has no types for pydantic to go by."""
+    phases = tuple(
+        dataclasses.replace(
+            phase,
+            checks=tuple(
+                dataclasses.replace(
+                    check, measured=numbers(check.measured), limits=numbers(check.limits)
+                )
+                for check in phase.checks
+            ),
+        )
+        for phase in attempt.phases
+    )
+    return dataclasses.replace(attempt, phases=phases)

@@ -1,0 +1,184 @@
+"""One run in a line, read from as little of its record as that takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from orchestrator.errors import RecordError
+from orchestrator.events import EpochEnded, Event, PhaseStarted
+from orchestrator.paths import Paths
+from orchestrator.records import INIT, SCHEMA, Run, jsonable, newer, numbers
+
+_SUFFIX = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}$")
+"""What a run's name has after its config's."""
+
+
+class Brief(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One run in a line; made for many at once, so without what a dataclass costs."""
+
+    run: str
+    """Name of its directory."""
+    name: str
+    """Name of its config."""
+    status: str
+    """One of `records.RunStatus`."""
+    started: str | None
+    """UTC, ISO 8601."""
+    attempts: int
+    """How many there were."""
+    failures: tuple[str, ...]
+    """The checks that failed, each once, in order; `crashed` among them."""
+    remedy: str | None
+    """The remedy of the attempt that passed; None where the first did, or none."""
+    skill: float | None
+    """Skill of the accepted attempt, or else of the best."""
+    metrics: dict[str, float]
+    """Keras's logged values at the last epoch of that attempt."""
+    seconds: float
+    """Wall-clock time."""
+    screened_seeds: int
+    """Candidate seeds that were looked at before training."""
+    state: str | None = None
+    """What a run in progress is doing."""
+
+
+class _Failure(msgspec.Struct, gc=False):
+    check: str
+
+
+class _Output(msgspec.Struct, gc=False):
+    skill: float | str | None = None
+
+
+class _Measured(msgspec.Struct, gc=False):
+    outputs: tuple[_Output, ...] = ()
+
+
+class _Check(msgspec.Struct, gc=False):
+    measured: _Measured
+
+
+class _Phase(msgspec.Struct, gc=False):
+    phase: str
+    checks: tuple[_Check, ...]
+    metrics: dict[str, float | str] = {}
+
+
+class _Attempt(msgspec.Struct, gc=False):
+    attempt: int
+    status: str
+    remedy: str | None = None
+    failure: _Failure | None = None
+    phases: tuple[_Phase, ...] = ()
+
+
+class _Record(msgspec.Struct, gc=False):
+    """What a line needs of `run.json`; all else is passed over, several times faster than read."""
+
+    schema: int
+    run: str
+    status: str
+    attempts: tuple[_Attempt, ...]
+    accepted_attempt: int | None = None
+    best_attempt: int | None = None
+    started: str | None = None
+    seconds: float = 0.0
+    screened_seeds: int = 0
+
+
+class _Schema(msgspec.Struct):
+    schema: int
+
+
+_RECORD = msgspec.json.Decoder(_Record)
+_SCHEMA = msgspec.json.Decoder(_Schema)
+
+
+def read(directory: Path) -> Brief:
+    """The line of a run directory.
+
+    Raises:
+        RecordError: it is no run directory, damaged, or of a newer schema.
+    """
+    try:
+        brief = quick(directory.name, Paths(directory).record.read_bytes())
+    except (OSError, RecordError):
+        brief = None
+    if brief is not None and brief.status != "running":
+        return brief
+    # Pydantic takes longer to import than a thousand lines to read, and is seldom needed.
+    from orchestrator import archive  # noqa: PLC0415
+
+    if not Paths(directory).is_run():
+        raise RecordError("no run: it has neither a run.json nor a journal.jsonl")
+    run = archive.read(directory)
+    brief = quick(directory.name, msgspec.json.encode(jsonable(run)))
+    if run.status != "running":
+        return brief
+    events = [entry.event for entry in archive.events(directory)]
+    return msgspec.structs.replace(brief, state=_state(run, events))
+
+
+def quick(directory: str, content: bytes) -> Brief:
+    """The line that follows from the content of a `run.json`.
+
+    Args:
+        directory: name of the run directory.
+        content: the file's.
+
+    Raises:
+        RecordError: the content does not match the record's schema.
+    """
+    try:
+        record = _RECORD.decode(content)
+    except msgspec.MsgspecError as error:
+        try:
+            schema = _SCHEMA.decode(content).schema
+        except msgspec.MsgspecError:
+            schema = SCHEMA
+        raise (newer(schema) if schema > SCHEMA else RecordError(str(error))) from error
+    if record.schema > SCHEMA:
+        raise newer(record.schema)
+    attempts = record.attempts
+    failures = dict.fromkeys(each.failure.check for each in attempts if each.failure is not None)
+    accepted, best = record.accepted_attempt, record.accepted_attempt or record.best_attempt
+    chosen = next((each for each in attempts if each.attempt == best), None)
+    last = chosen.phases[-1] if chosen is not None and chosen.phases else None
+    return Brief(
+        run=directory,
+        name=_SUFFIX.sub("", record.run),
+        status=record.status,
+        started=record.started,
+        attempts=len(attempts),
+        failures=tuple(failures),
+        remedy=chosen.remedy if chosen is not None and accepted is not None else None,
+        skill=None if last is None or last.phase == INIT else _skill(last),
+        metrics={} if last is None else numbers(last.metrics),
+        seconds=record.seconds,
+        screened_seeds=record.screened_seeds,
+    )
+
+
+def _skill(phase: _Phase) -> float | None:
+    """Lowest skill of the outputs, as `records.Attempt.skill`."""
+    skills = [output.skill for check in phase.checks for output in check.measured.outputs]
+    if any(isinstance(skill, str) for skill in skills):  # "NaN" and the like
+        return None
+    return min((skill for skill in skills if isinstance(skill, float)), default=None)
+
+
+def _state(run: Run, events: Sequence[Event]) -> str:
+    """What a run in progress is doing."""
+    if not run.attempts:
+        return "starting"
+    number = run.attempts[-1].attempt
+    starts = [index for index, event in enumerate(events) if isinstance(event, PhaseStarted)]
+    phase = events[starts[-1]] if starts else None
+    if not isinstance(phase, PhaseStarted) or phase.attempt != number:
+        return f"attempt {number}, starting"
+    done = sum(isinstance(event, EpochEnded) for event in events[starts[-1] :])
+    return f"attempt {number}, {phase.phase} {done}/{phase.epochs}"

@@ -1,0 +1,142 @@
+"""All runs of a folder, which of them are wanted, and the run that a name stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from orchestrator import briefs
+from orchestrator.briefs import Brief
+from orchestrator.errors import InvalidError, Problem, RecordError, closest
+from orchestrator.index import Index, stamp
+from orchestrator.paths import Paths
+
+LATEST = "latest"
+"""The name that stands for the run that began last."""
+
+_UNFINISHED = ("running", "interrupted")
+"""These can change with no change of the run's record: a process ends, or takes it up again."""
+_NAMED = 5
+"""Runs that an error names."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A directory that is no run, or one that cannot be read."""
+
+    directory: str
+    """Its name."""
+    reason: str
+    """Why, in one clause."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class History:
+    """All runs of a folder."""
+
+    runs: tuple[Brief, ...]
+    """Newest first."""
+    unreadable: tuple[Unreadable, ...]
+    """By name."""
+
+
+def read(runs: Path, *, cached: bool = True) -> History:
+    """Read every run of a folder.
+
+    Args:
+        runs: the folder; one that does not exist has no runs.
+        cached: use the folder's cache, and bring it up to date.
+    """
+    index = Index(runs) if cached else None
+    found: list[Brief] = []
+    unreadable: list[Unreadable] = []
+    for name in names(runs):
+        try:
+            found.append(_read(runs, name, index))
+        except RecordError as error:
+            unreadable.append(Unreadable(name, str(error)))
+    if index is not None:
+        index.save()
+    found.sort(key=lambda brief: (brief.started or "", brief.run), reverse=True)
+    return History(tuple(found), tuple(unreadable))
+
+
+def names(runs: Path) -> list[str]:
+    """Names of the directories that may be runs, in order; what starts with a dot is none."""
+    try:
+        with os.scandir(runs) as entries:
+            return sorted(
+                entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()
+            )
+    except FileNotFoundError:
+        return []
+
+
+def find(runs: Path, text: str) -> Path:
+    """The directory of the run that a name stands for.
+
+    Args:
+        runs: the folder of all runs.
+        text: a run's name, an unambiguous prefix of it, `latest`, or its directory.
+
+    Raises:
+        InvalidError: no run is meant by it, or several are.
+    """
+    known = names(runs)
+    if text in known:
+        return runs / text
+    directory = Path(text)
+    if directory.is_dir() and Paths(directory).is_run():
+        return directory
+    if text == LATEST:
+        found = read(runs).runs
+        if not found:
+            raise _unknown(text, f"there are no runs in {runs}")
+        return runs / found[0].run
+    matches = [name for name in known if name.startswith(text)]
+    if len(matches) == 1:
+        return runs / matches[0]
+    if matches:
+        listed = ", ".join(matches[-_NAMED:])
+        rest = f" and {len(matches) - _NAMED} more" if len(matches) > _NAMED else ""
+        raise _unknown(text, f"{len(matches)} runs begin so: {listed}{rest}", "give more of it")
+    if not known:
+        raise _unknown(text, f"there are no runs in {runs}", "--runs-dir names another folder")
+    match = closest(text, known)
+    hint = f"did you mean {match!r}?" if match else "`orchestrate history` lists them"
+    raise _unknown(text, f"there is no such run in {runs}", hint)
+
+
+def find_attempt(runs: Path, text: str) -> tuple[Path, int | None]:
+    """The run's directory and the attempt's number that `RUN` or `RUN@ATTEMPT` stand for.
+
+    Raises:
+        InvalidError: there is no such run, or what follows the `@` is no number.
+    """
+    name, at, number = text.rpartition("@")
+    if not at or Path(text).is_dir():
+        return find(runs, text), None
+    if not number.isdecimal():
+        raise _unknown(text, f"expected a number after the @, received {number!r}")
+    return find(runs, name), int(number)
+
+
+def _unknown(text: str, message: str, hint: str | None = None) -> InvalidError:
+    return InvalidError([Problem(file=text, message=message, hint=hint)])
+
+
+def _read(runs: Path, name: str, index: Index | None) -> Brief:
+    if index is None:
+        return briefs.read(runs / name)
+    record = os.path.join(runs, name, Paths.RECORD)
+    try:
+        found = stamp(os.stat(record))
+    except OSError:
+        return briefs.read(runs / name)
+    brief = index.get(name, found)
+    if brief is None:
+        brief = briefs.read(runs / name)
+        if brief.status not in _UNFINISHED:
+            index.put(brief, found)
+    return brief
