@@ -9,19 +9,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from orchestrator import journal
-from orchestrator.errors import NewerError, RecordError
+from orchestrator import document, journal
+from orchestrator.errors import InvalidError, NewerError, RecordError
 from orchestrator.paths import Paths
 
 if sys.platform != "win32":
     import fcntl
+from orchestrator.events import EpochEnded
 from orchestrator.records import SCHEMA, Attempt, Run, newer, numbers
 
 
@@ -78,6 +81,45 @@ def events(directory: Path) -> list[journal.Entry]:
         RecordError: it cannot be read.
     """
     return journal.read(Paths(directory).journal)
+
+
+def epochs(directory: Path) -> dict[int, list[EpochEnded]]:
+    """Every epoch of each attempt, in order; none where the journal cannot be read."""
+    found: dict[int, list[EpochEnded]] = {}
+    with contextlib.suppress(RecordError):
+        for entry in events(directory):
+            if isinstance(entry.event, EpochEnded):
+                found.setdefault(entry.event.attempt, []).append(entry.event)
+    return found
+
+
+def sizes(directory: Path) -> dict[str, int]:
+    """Bytes on disk, by what stands directly in the run directory, the largest first."""
+    found: dict[str, int] = {}
+    for path in directory.rglob("*"):
+        with contextlib.suppress(OSError):
+            if path.is_file() and not path.is_symlink():
+                top = path.relative_to(directory).parts[0]
+                found[top] = found.get(top, 0) + path.stat().st_size
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+
+def config(directory: Path) -> dict[str, Any]:
+    """The config with every default filled in; empty where it cannot be read."""
+    try:
+        value = document.read(Paths(directory).resolved).value
+    except InvalidError:
+        return {}
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def environment(directory: Path) -> dict[str, Any]:
+    """What `environment.json` says; empty where it cannot be read."""
+    try:
+        value = json.loads(Paths(directory).environment.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _abandoned(run: Run) -> Run:

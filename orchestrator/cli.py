@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import click
 
-from orchestrator import records
+from orchestrator import inspecting, records
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,
@@ -346,3 +346,7 @@ def schema(as_json: bool, debug: bool) -> int:
 
     _print_json(editors.json_schema())
     return 0
+
+
+for _command in inspecting.COMMANDS:
+    cli.add_command(_command)

@@ -1,0 +1,161 @@
+"""Runs or attempts side by side: only what differs."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator import archive
+from orchestrator.listing import Cell, Column, Row
+from orchestrator.records import Attempt, Run, jsonable
+
+_NOTHING = "–"
+_HASH = re.compile(r"(sha256:)?[0-9a-f]{40,}")
+_DIGEST = 19
+"""Characters of a hash that people see."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """One of what is compared."""
+
+    name: str
+    """The run's name, with the attempt where one was asked for."""
+    facts: Mapping[str, Any]
+    """Everything that is known of it: settings, data, environment, results, by dotted path."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """A fact that is not the same everywhere."""
+
+    fact: str
+    """Dotted path; its first part is `settings`, `data`, `environment` or `results`."""
+    values: tuple[Any, ...]
+    """One for each side; None where it has none."""
+
+
+def side(directory: Path, run: Run, number: int | None) -> Side:
+    """What is known of a run, or of one of its attempts.
+
+    Args:
+        directory: the run's directory.
+        run: its record.
+        number: the attempt; None for the run, which stands for its accepted attempt, or else the
+            best, or else the last.
+    """
+    wanted = number or run.accepted_attempt or run.best_attempt or len(run.attempts)
+    attempt = next((each for each in run.attempts if each.attempt == wanted), None)
+    environment = archive.environment(directory)
+    config = archive.config(directory)
+    data = {"fingerprint": environment.pop("data", None), **config.pop("data", {})}
+    for key in ("schema", "argv", "cwd"):
+        environment.pop(key, None)
+    facts = {
+        "settings": {**config, **_settings(attempt)},
+        "data": {**data, "inputs": jsonable(run.inputs)},
+        "environment": environment,
+        "results": _results(run, attempt, whole=number is None),
+    }
+    name = directory.name if number is None else f"{directory.name}@{number}"
+    return Side(name=name, facts=dict(_flat(facts, "")))
+
+
+def differences(sides: Sequence[Side]) -> tuple[Difference, ...]:
+    """The facts that are not the same for all, in the order in which the sides tell them."""
+    names = dict.fromkeys(name for each in sides for name in each.facts)
+    found = []
+    for name in sorted(names, key=lambda name: _ORDER.index(name.split(".")[0])):
+        values = tuple(each.facts.get(name) for each in sides)
+        if any(value != values[0] for value in values):
+            found.append(Difference(fact=name, values=values))
+    return tuple(found)
+
+
+_ORDER = ("settings", "data", "environment", "results")
+
+
+def table(
+    sides: Sequence[Side], found: Sequence[Difference]
+) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+    """A row a difference, a column a side."""
+    columns = (Column("differs"), *(Column(each.name, flexible=True) for each in sides))
+    rows = tuple(
+        (Cell(difference.fact), *(Cell(value, _shown(value)) for value in difference.values))
+        for difference in found
+    )
+    return columns, rows
+
+
+def document(sides: Sequence[Side], found: Sequence[Difference]) -> dict[str, Any]:
+    """The comparison as JSON."""
+    facts = {name for each in sides for name in each.facts}
+    return {
+        "schema": 1,
+        "compared": [each.name for each in sides],
+        "same": len(facts) - len(found),
+        "differences": [jsonable(difference) for difference in found],
+    }
+
+
+def _settings(attempt: Attempt | None) -> dict[str, Any]:
+    """What the attempt was trained with; the seed is its own, not the config's."""
+    return {} if attempt is None else {"attempt": dataclasses.asdict(attempt.settings)}
+
+
+def _results(run: Run, attempt: Attempt | None, *, whole: bool) -> dict[str, Any]:
+    """How it ended, and what was measured after its last phase."""
+    results: dict[str, Any] = {}
+    if whole:
+        results["status"] = run.status
+        results["attempts"] = len(run.attempts)
+        results["screened_seeds"] = run.screened_seeds
+    if attempt is None:
+        return results
+    results["remedy"] = attempt.remedy
+    if not whole:
+        results["status"] = attempt.status
+    failure = attempt.failure
+    results["failed"] = None if failure is None else f"{failure.check} at {failure.phase}"
+    results["skill"] = attempt.skill()
+    results["epochs"] = sum(phase.epochs for phase in attempt.phases)
+    results["seconds"] = run.seconds if whole else attempt.seconds
+    if attempt.phases:
+        last = attempt.phases[-1]
+        results["last_phase"] = last.phase
+        results["metrics"] = last.metrics
+        results["verdicts"] = {check.check: check.verdict for check in last.checks}
+        layers = [
+            layer for check in last.checks for layer in check.measured.get("layers", ())
+            if check.check == "dead_neurons"
+        ]  # fmt: skip
+        results["dead_units"] = {layer["layer"]: layer["dead"] for layer in layers}
+    return results
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Leaves by dotted path; an empty container is a leaf."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flat(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple) and value:
+        for index, item in enumerate(value):
+            yield from _flat(item, f"{path}.{index}")
+    elif isinstance(value, Mapping | list | tuple):
+        return
+    else:
+        yield path, value
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return _NOTHING
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    return f"{text[:_DIGEST]}…" if _HASH.fullmatch(text) else text

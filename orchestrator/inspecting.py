@@ -1,0 +1,237 @@
+"""The commands that look at runs and change nothing in them; none imports TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from orchestrator.listing import Column, Row
+    from orchestrator.records import Run
+
+RUNS_DIR = click.option(
+    "--runs-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder of all runs.",
+)
+_FORMATS = (
+    click.option("--json", "form", flag_value="json", help="Print one JSON document."),
+    click.option("--csv", "form", flag_value="csv", help="Print comma-separated values."),
+    click.option("--md", "form", flag_value="md", help="Print Markdown."),
+)
+DEBUG = click.option("--debug", is_flag=True, help="Show where in the code an error came up.")
+_STATUSES = ("running", "passed", "exhausted", "invalid", "error", "interrupted")
+_CHECKS = ("finite", "dead_neurons", "prediction_variance", "metric", "crashed")
+
+
+def _looking(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that prints what it finds in a table."""
+    for option in (DEBUG, *reversed(_FORMATS), RUNS_DIR):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--status", "statuses", multiple=True, type=click.Choice(_STATUSES),
+              help="Only runs that ended so; more than once for any of them.")  # fmt: skip
+@click.option("--name", help="Only runs with this in their name; * and ? stand for any letters.")
+@click.option("--check", "checks", multiple=True, type=click.Choice(_CHECKS),
+              help="Only runs with an attempt that failed this check.")  # fmt: skip
+@click.option("--since", metavar="TIME", help="Only runs begun since: 2d, 12h, 2026-11-23, …")
+@click.option("--where", "conditions", multiple=True, metavar="BOUND",
+              help="Only runs whose number is so, as in 'val_loss<20' or 'attempts>1': a metric, "
+              "skill, attempts, seconds or screened_seeds.")  # fmt: skip
+@click.option("--sort", default="-started", show_default=True, metavar="KEY",
+              help="Sort by a metric, skill, attempts, seconds, started, run, name or status; with "
+              "a minus in front, the greatest first.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=1), help="So many at most.")
+@click.option("--no-cache", is_flag=True, help="Read every record anew.")
+@_looking
+def history(
+    statuses: Sequence[str],
+    name: str | None,
+    checks: Sequence[str],
+    since: str | None,
+    conditions: Sequence[str],
+    sort: str,
+    limit: int | None,
+    no_cache: bool,
+    runs_dir: Path,
+    form: str | None,
+    debug: bool,
+) -> int:
+    """List the runs: when, how they ended, what failed, what helped, how good they are."""
+    # Help comes without these.
+    from orchestrator import history as histories  # noqa: PLC0415
+    from orchestrator import overview, query  # noqa: PLC0415
+
+    asked = query.Query(
+        statuses=statuses,
+        name=name,
+        checks=checks,
+        since=None if since is None else query.moment(since, datetime.now(UTC)),
+        where=[query.condition(text) for text in conditions],
+        sort=sort,
+        limit=limit,
+    )
+    found = histories.read(runs_dir, cached=not no_cache)
+    briefs = query.select(found.runs, asked)
+    if form == "json":
+        for piece in overview.documents(runs_dir, briefs, found.unreadable):
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+    elif form == "csv":
+        write(form, *overview.fields(briefs))
+    elif briefs or form is not None:
+        names = [condition.name for condition in asked.where] + [sort.removeprefix("-")]
+        write(form, *overview.table(briefs, names))
+    elif found.runs:
+        click.echo(f"none of {len(found.runs)} runs in {runs_dir} is so", err=True)
+    else:
+        click.echo(f"there are no runs in {runs_dir}; --runs-dir names another folder", err=True)
+    for each in found.unreadable:
+        warn(f"{runs_dir / each.directory} is not listed: {each.reason}")
+    return 0
+
+
+def write(form: str | None, columns: Sequence[Column], rows: Sequence[Row]) -> None:
+    """Print rows as CSV, as Markdown or as a table; a long one on a terminal goes to a pager."""
+    from orchestrator import listing  # noqa: PLC0415 - help comes without
+
+    if form == "csv":
+        click.echo(listing.as_csv(columns, rows), nl=False)
+        return
+    if form == "md":
+        click.echo(listing.as_markdown(columns, rows), nl=False)
+        return
+    terminal = sys.stdout.isatty()
+    size = shutil.get_terminal_size()
+    color = colored()
+    text = listing.as_table(columns, rows, width=size.columns if terminal else None, color=color)
+    if terminal and len(rows) >= size.lines:
+        click.echo_via_pager(text, color=color)
+    else:
+        click.echo(text, nl=False, color=color)
+
+
+def colored() -> bool:
+    """Whether stdout is to be in colours (https://no-color.org)."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+
+
+def warn(text: str) -> None:
+    """Say on stderr what should be known although nothing failed."""
+    color = False if os.environ.get("NO_COLOR") else None
+    click.secho("warning", fg="yellow", nl=False, err=True, color=color)
+    click.echo(f": {text}", err=True)
+
+
+@click.command()
+@click.argument("run")
+@_looking
+def show(run: str, runs_dir: Path, form: str | None, debug: bool) -> int:
+    """Show one run: every attempt, why it failed, what was changed, and whether that helped.
+
+    RUN is a run's name or the beginning of it, its directory, or `latest`; RUN@2 is its second
+    attempt in full.
+    """
+    from rich.console import Console  # noqa: PLC0415 - help comes without these
+
+    from orchestrator import archive, overview, portrait, records, store  # noqa: PLC0415
+    from orchestrator import history as histories  # noqa: PLC0415
+
+    directory, number = histories.find_attempt(runs_dir, run)
+    record = read(directory)
+    if number is not None:
+        expect_attempt(record, number, run)
+    attempts = [each for each in record.attempts if number in (None, each.attempt)]
+    if form == "json":
+        found = (
+            store.run_record(record)
+            if number is None
+            else {"schema": records.SCHEMA, "run": record.run, **store.attempt_record(*attempts)}
+        )
+        click.echo(records.dump(found, indent=1))
+        return 0
+    if form is not None:
+        write(form, *overview.attempts(attempts))
+        return 0
+    shown = portrait.portrait(
+        record,
+        directory,
+        epochs=archive.epochs(directory),
+        sizes=archive.sizes(directory),
+        environment=archive.environment(directory),
+        attempt=number,
+    )
+    Console().print(shown, highlight=False)
+    return 0
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="A B …")
+@_looking
+def compare(runs: Sequence[str], runs_dir: Path, form: str | None, debug: bool) -> int:
+    """Put runs, or attempts such as RUN@2, side by side and show only what differs.
+
+    A run stands for its accepted attempt, or else its best, or else its last.
+    """
+    from orchestrator import comparison, records  # noqa: PLC0415 - help comes without these
+    from orchestrator import history as histories  # noqa: PLC0415
+
+    if len(runs) < 2:
+        raise click.UsageError(
+            "expected two runs or attempts at least", click.get_current_context()
+        )
+    sides = []
+    for text in runs:
+        directory, number = histories.find_attempt(runs_dir, text)
+        run = read(directory)
+        if number is not None:
+            expect_attempt(run, number, text)
+        sides.append(comparison.side(directory, run, number))
+    found = comparison.differences(sides)
+    if form == "json":
+        click.echo(records.dump(records.jsonable(comparison.document(sides, found)), indent=1))
+    elif found or form is not None:
+        write(form, *comparison.table(sides, found))
+    else:
+        click.echo("nothing differs")
+    return 0
+
+
+def read(directory: Path) -> Run:
+    """The run that a directory records; what cannot be read is the user's to know, by name."""
+    from orchestrator import archive  # noqa: PLC0415 - help comes without
+    from orchestrator.errors import InvalidError, Problem, RecordError  # noqa: PLC0415
+
+    try:
+        return archive.read(directory)
+    except RecordError as error:
+        raise InvalidError([Problem(file=str(directory), message=str(error))]) from error
+
+
+def expect_attempt(run: Run, number: int, given: str) -> None:
+    """Refuse an attempt that the run does not have."""
+    from orchestrator.errors import InvalidError, Problem  # noqa: PLC0415 - help comes without
+
+    if not any(attempt.attempt == number for attempt in run.attempts):
+        count = len(run.attempts)
+        has = f"it has attempts 1 to {count}" if count > 1 else f"it has {count or 'no'} attempt"
+        message = f"there is no attempt {number}; {has}"
+        raise InvalidError([Problem(file=given, message=message)])
+
+
+COMMANDS: Iterable[click.Command] = (history, show, compare)
+"""All of them."""

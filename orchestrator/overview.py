@@ -1,0 +1,174 @@
+"""The history as a list: a row a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from orchestrator import query
+from orchestrator.briefs import Brief
+from orchestrator.errors import RecordError
+from orchestrator.history import Unreadable
+from orchestrator.listing import Cell, Column, Row, Style
+from orchestrator.paths import Paths
+from orchestrator.records import Attempt, Settings
+
+_STYLES: dict[str, Style] = {
+    "passed": "green", "running": "cyan", "interrupted": "yellow",
+    "exhausted": "red", "invalid": "red", "error": "red",
+}  # fmt: skip
+_QUALITY = ("val_loss", "loss")
+"""The metric that is shown where none is asked for: the first that any run has."""
+
+_FIELDS = (
+    "run", "name", "started", "status", "attempts", "failures", "remedy", "skill", "seconds",
+    "screened_seeds",
+)  # fmt: skip
+"""The columns for programs, in an order that stays; a column a metric comes after them."""
+
+
+def table(
+    briefs: Sequence[Brief], metrics: Sequence[str]
+) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+    """The rows for people.
+
+    Args:
+        briefs: the runs.
+        metrics: the numbers that were asked for by name.
+    """
+    known = ("skill", "attempts", "seconds", *query.TEXTS)
+    asked = [name for name in dict.fromkeys(metrics) if name not in known]
+    if not asked:
+        asked = [name for name in _QUALITY if any(name in each.metrics for each in briefs)][:1]
+    columns = (
+        Column("run"),
+        Column("started", optional=3),
+        Column("status", flexible=True),
+        Column("attempts", right=True, optional=1),
+        Column("failures", flexible=True),
+        Column("remedy that worked", flexible=True),
+        Column("skill", right=True),
+        *(Column(name, right=True, optional=2) for name in asked),
+        Column("time", right=True),
+    )
+    return columns, tuple(_row(brief, asked) for brief in briefs)
+
+
+def _row(brief: Brief, metrics: Sequence[str]) -> Row:
+    status = brief.status if brief.state is None else f"{brief.status}: {brief.state}"
+    return (
+        Cell(brief.run),
+        Cell(brief.started, when(brief.started)),
+        Cell(brief.status, status, _STYLES.get(brief.status)),
+        Cell(brief.attempts),
+        Cell(" ".join(brief.failures), ", ".join(brief.failures)),
+        Cell(brief.remedy),
+        _number(brief.skill, 3),
+        *(_number(query.number(brief, name), 4) for name in metrics),
+        Cell(brief.seconds, duration(brief.seconds)),
+    )
+
+
+def _number(value: float | None, digits: int) -> Cell:
+    return Cell(value, None if value is None else f"{value:.{digits}g}")
+
+
+def fields(briefs: Sequence[Brief]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+    """The rows for programs, with every metric; lists are separated by blanks."""
+    metrics = sorted({name for brief in briefs for name in brief.metrics})
+    columns = (*map(Column, _FIELDS), *(Column(f"metrics.{name}") for name in metrics))
+    rows = []
+    for brief in briefs:
+        values = [getattr(brief, name) for name in _FIELDS]
+        values = [" ".join(value) if isinstance(value, tuple) else value for value in values]
+        rows.append((*map(Cell, values), *(Cell(brief.metrics.get(name)) for name in metrics)))
+    return columns, tuple(rows)
+
+
+def attempts(found: Sequence[Attempt]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+    """A row an attempt, for programs and for Markdown."""
+    settings = [field.name for field in dataclasses.fields(Settings)]
+    numbers = ("attempt", "skill", "seconds")
+    names = ("attempt", "status", "remedy", "failed", "phase", "reason", "skill", "seconds")
+    columns = tuple(Column(name, right=name in numbers) for name in (*names, *settings))
+    rows = []
+    for attempt in found:
+        failure = attempt.failure
+        ending = (None,) * 3 if failure is None else (failure.check, failure.phase, failure.reason)
+        rows.append((
+            *map(Cell, (attempt.attempt, attempt.status, attempt.remedy, *ending)),
+            _number(attempt.skill(), 3),
+            Cell(attempt.seconds),
+            *(Cell(getattr(attempt.settings, name)) for name in settings),
+        ))  # fmt: skip
+    return columns, tuple(rows)
+
+
+def documents(
+    runs: Path, briefs: Sequence[Brief], unreadable: Sequence[Unreadable]
+) -> Iterator[bytes]:
+    """The JSON document, a piece at a time, for all records together may be large.
+
+    Args:
+        runs: the folder of all runs.
+        briefs: the runs that are wanted.
+        unreadable: what could not be read.
+    """
+    yield b'{"schema": 1, "runs": ['
+    for index, brief in enumerate(briefs):
+        record = msgspec.json.encode(_without_layers(_record(runs / brief.run, brief)))
+        yield (b",\n" if index else b"\n") + record
+    left_out = [dataclasses.asdict(each) for each in unreadable]
+    yield b'\n], "unreadable": ' + msgspec.json.encode(left_out) + b"}\n"
+
+
+def _record(directory: Path, brief: Brief) -> dict[str, Any]:
+    """The run's record; one that is not finished is read with its journal."""
+    if brief.status not in ("running", "interrupted"):
+        try:
+            found = msgspec.json.decode(Paths(directory).record.read_bytes())
+            if isinstance(found, dict) and found.get("status") == brief.status:
+                return found
+        except (OSError, msgspec.MsgspecError):
+            pass
+    from orchestrator import archive, store  # noqa: PLC0415 - pydantic, where it is needed
+
+    try:
+        record = store.run_record(archive.read(directory))
+    except RecordError:  # it went away since it was listed
+        return {"schema": 1, "run": brief.run, "status": brief.status, "attempts": []}
+    return record if brief.state is None else {**record, "state": brief.state}
+
+
+def _without_layers(value: Any, *, measured: bool = False) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _without_layers(item, measured=measured or key == "measured")
+            for key, item in value.items()
+            if not (measured and key == "layers")
+        }
+    if isinstance(value, list):
+        return [_without_layers(item, measured=measured) for item in value]
+    return value
+
+
+def when(started: str | None) -> str:
+    """A time of the record as people here read it."""
+    try:
+        return f"{datetime.fromisoformat(started or '').astimezone():%Y-%m-%d %H:%M}"
+    except ValueError:
+        return started or ""
+
+
+def duration(seconds: float) -> str:
+    """A length of time: `9.5 s`, `1:34`, `2:03:11`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

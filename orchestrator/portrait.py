@@ -1,0 +1,271 @@
+"""One run for people: what each attempt failed by, what was changed, and whether it helped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator import summary
+from orchestrator.block import STYLES, WORDS
+from orchestrator.charts import Legible, bar, clean, is_logarithmic, sparkline
+from orchestrator.events import EpochEnded
+from orchestrator.overview import duration, when
+from orchestrator.records import Attempt, Check, Phase, Run
+
+_CURVE = 28
+_BAR = 24
+_CANDIDATES = 3
+"""Rejected seeds that are named."""
+
+
+def portrait(
+    run: Run,
+    directory: Path,
+    *,
+    epochs: Mapping[int, Sequence[EpochEnded]],
+    sizes: Mapping[str, int],
+    environment: Mapping[str, Any],
+    attempt: int | None = None,
+) -> RenderableType:
+    """A run, or one attempt of it.
+
+    Args:
+        run: its record.
+        directory: its directory.
+        epochs: the epochs of each attempt.
+        sizes: bytes on disk, by file or folder.
+        environment: what it ran in.
+        attempt: number of the attempt to show in full; None for the run, with every attempt's
+            last phase.
+    """
+    parts: list[RenderableType] = [*_head(run, environment)]
+    for each in run.attempts:
+        if attempt is None or each.attempt == attempt:
+            parts += _attempt(each, run, epochs.get(each.attempt, ()), full=attempt is not None)
+    parts += _foot(run, directory, sizes)
+    return Legible(Group(*parts))
+
+
+def _head(run: Run, environment: Mapping[str, Any]) -> Iterator[RenderableType]:
+    count = len(run.attempts)
+    title = Text(clean(run.run), style="bold")
+    style = {"passed": "green", "running": "cyan", "interrupted": "yellow"}.get(run.status, "red")
+    title.append("  ").append(run.status, style=style)
+    title.append(f" · {count} attempt{'s' * (count != 1)} · {duration(run.seconds)}", "not bold")
+    yield title
+    packages = environment.get("packages")
+    versions = packages if isinstance(packages, dict) else {}
+    told = [f"started {when(run.started)}"] if run.started else []
+    told += [f"{name} {versions[name]}" for name in ("tensorflow", "keras") if versions.get(name)]
+    if isinstance(git := environment.get("git"), dict):
+        changed = ", with changes" if git.get("dirty") else ""
+        told.append(f"git {str(git.get('commit', ''))[:7]}{changed}")
+    if told:
+        yield Text(" · ".join(told), style="dim")
+    if run.status != "passed" and run.conclusion:
+        yield Text(f"{run.status}: {run.conclusion}")
+    for warning in run.warnings:
+        yield Text.assemble(("warning", "yellow"), f": {warning}")
+
+
+def _attempt(
+    attempt: Attempt, run: Run, epochs: Sequence[EpochEnded], *, full: bool
+) -> Iterator[RenderableType]:
+    yield Text("")
+    if attempt.cause is not None and attempt.remedy is not None:
+        cause = f"for {attempt.cause.check}"
+        yield Text(f"  ↓ {cause}, {summary.change(attempt)}", style="cyan")
+    for reason in attempt.passed_over:
+        yield Text(f"    passed over {reason}", style="dim")
+    head = Text(f"Attempt {attempt.attempt}", style="bold")
+    if attempt.remedy is None:
+        head.append(f" · {summary.change(attempt)}", "not bold")
+    yield head.append(" · ").append_text(_result(attempt, run))
+    if attempt.screened[1:] or (attempt.screened and attempt.screened[0].reason):
+        yield from _indented(_screened(attempt))
+    if attempt.failure is not None:
+        yield from _indented(Text(f"why: {attempt.failure.reason}"))
+    for finding in attempt.findings:
+        yield from _indented(Text(f"the evidence points to: {finding.reason}"))
+    yield from _curves(epochs)
+    shown = attempt.phases if full else attempt.phases[-1:]
+    for phase in shown:
+        yield from _phase(phase, full=full)
+
+
+def _result(attempt: Attempt, run: Run) -> Text:
+    """How it ended, and whether the change was of use."""
+    style = {"passed": "green", "failed": "red", "crashed": "red"}.get(attempt.status, "yellow")
+    text = Text(summary.ending(attempt), style=f"bold {style}")
+    skill = attempt.skill()
+    if skill is not None:
+        text.append(f" · skill {skill:.3g}", "not bold default")
+    text.append(f" · {duration(attempt.seconds)}", "not bold default")
+    verdict = _use(attempt)
+    return text.append(f" · {verdict}", "not bold default") if verdict else text
+
+
+def _use(attempt: Attempt) -> str:
+    """Whether the remedy answered the failure before."""
+    cause, failure = attempt.cause, attempt.failure
+    if cause is None or attempt.remedy is None or attempt.status in ("running", "interrupted"):
+        return ""
+    if failure is None:
+        return f"{attempt.remedy} helped"
+    if failure.check == cause.check:
+        return f"{attempt.remedy} did not help"
+    return f"{attempt.remedy}: {cause.check} did not come back, {failure.check} did fail"
+
+
+def _screened(attempt: Attempt) -> Text:
+    rejected = [candidate for candidate in attempt.screened if candidate.reason is not None]
+    chosen = len(rejected) < len(attempt.screened)
+    named = "; ".join(f"{each.seed}: {each.reason}" for each in rejected[:_CANDIDATES])
+    more = f"; and {len(rejected) - _CANDIDATES} more" if len(rejected) > _CANDIDATES else ""
+    end = f"trained with seed {attempt.settings.seed}" if chosen else "none was left to train"
+    count = f"{len(rejected)} of {len(attempt.screened)} seeds were dead before training"
+    return Text(f"{count} ({named}{more}); {end}")
+
+
+def _curves(epochs: Sequence[EpochEnded]) -> Iterator[RenderableType]:
+    """A small plot of each loss, over all phases."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for name in ("loss", "val_loss"):
+        values = [float(epoch.metrics[name]) for epoch in epochs if name in epoch.metrics]
+        if not values:
+            continue
+        finite = [value for value in values if math.isfinite(value)]
+        note = f"{summary.number(values[0])} → {summary.number(values[-1])}"
+        if finite and min(finite) < values[-1]:
+            note += f", lowest {summary.number(min(finite))}"
+        if is_logarithmic(values):
+            note += ", log scale"
+        curve = sparkline(values, _CURVE)
+        grid.add_row(Text(name), Text(curve, style="cyan", no_wrap=True), Text(note, style="dim"))
+    if grid.row_count:
+        yield from _indented(grid)
+
+
+def _phase(phase: Phase, *, full: bool) -> Iterator[RenderableType]:
+    epochs = f" · {phase.epochs} epoch{'s' * (phase.epochs != 1)}" if phase.epochs else ""
+    values = "".join(f" · {name} {summary.number(value)}" for name, value in phase.metrics.items())
+    yield from _indented(Text(f"{phase.phase}{epochs} · {duration(phase.seconds)}{values}", "bold"))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("", "check", "measured", "limit"):
+        table.add_column(name, overflow="fold")
+    for check in phase.checks:
+        verdict = Text(WORDS[check.verdict], style=STYLES[check.verdict])
+        measured, limit = readings(check)
+        table.add_row(verdict, check.check, escape(measured), escape(limit))
+    yield from _indented(table, 4)
+    layers = [
+        entry for check in phase.checks if check.check == "dead_neurons"
+        for entry in check.measured.get("layers", ())
+    ]  # fmt: skip
+    if layers:
+        yield from _indented(_layers(layers, full=full), 4)
+
+
+def _layers(layers: Sequence[Mapping[str, Any]], *, full: bool) -> Table:
+    """Dead units a layer; where many are healthy, only the others."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("layer", "", "dead"):
+        table.add_column(name, overflow="fold")
+    further = [name for name in ("near_dead", "constant", "saturated", "blocked")
+               if any(layer.get(name) for layer in layers)]  # fmt: skip
+    for name in further:
+        table.add_column(name.replace("_", "-"), justify="right")
+    shown = list(layers)
+    if not full and len(layers) > 12:
+        shown = sorted(layers, key=lambda layer: -_share(layer))[:11]
+    for layer in shown:
+        dead, units = layer.get("dead", 0), layer.get("units", 0)
+        filled = bar(dead, units, _BAR)
+        style = "red" if units and dead == units else "yellow" if 2 * dead > units else "green"
+        picture = Text.assemble(("█" * filled, style), ("░" * (_BAR - filled), "dim"))
+        counts = (str(layer.get(name, "")) for name in further)
+        table.add_row(escape(str(layer.get("layer"))), picture, f"{dead}/{units}", *counts)
+    if len(shown) < len(layers):
+        table.add_row(Text(f"and {len(layers) - len(shown)} more, none worse", style="dim"))
+    return table
+
+
+def _share(layer: Mapping[str, Any]) -> float:
+    units = layer.get("units", 0)
+    return layer.get("dead", 0) / units if units else 0.0
+
+
+def readings(check: Check) -> tuple[str, str]:
+    """What a check measured and what it allows, each in one clause.
+
+    Args:
+        check: a recorded check.
+    """
+    measured, limits = check.measured, check.limits
+    if check.verdict == "not_applicable":
+        return f"not measured: {check.reason}", ""
+    match check.check:
+        case "finite":
+            return ("all finite" if check.verdict == "pass" else check.reason), ""
+        case "dead_neurons" if "dead_fraction" in measured:
+            sign = "" if measured.get("exact", True) else "at most "
+            share = f"{sign}{measured['dead_fraction']:.0%} of {measured.get('worst_layer')} dead"
+            bounds = [f"{word} above {limits[key]:.0%}"
+                      for key, word in (("warn_above", "warn"), ("fail_above", "fail"))
+                      if limits.get(key) is not None]  # fmt: skip
+            return (share if check.verdict == "pass" else check.reason), ", ".join(bounds)
+        case "prediction_variance" if measured.get("outputs"):
+            return _variance(check)
+        case "metric" if measured.get("gates"):
+            values = [f"{gate['name']} {_known(gate.get('value'))}" for gate in measured["gates"]]
+            bounds = [
+                f"{word} {gate[key]:g}"
+                for gate in limits.get("gates", ())
+                for key, word in (("min", "at least"), ("max", "at most"))
+                if gate.get(key) is not None
+            ]
+            return ", ".join(values), ", ".join(bounds)
+    return check.reason, ""
+
+
+def _variance(check: Check) -> tuple[str, str]:
+    outputs = check.measured["outputs"]
+    names = {"variance_ratio": "variance ratio", "information": "information", "skill": "skill"}
+    told = []
+    for entry in outputs:
+        values = [f"{names[key]} {_known(entry[key])}" for key in names if key in entry]
+        head = f"output {entry.get('output')}: " if len(outputs) > 1 else ""
+        told.append(head + ", ".join(values))
+    kinds = {entry.get("kind") for entry in outputs}
+    limits = {"min_skill": "skill"}
+    if kinds - {"classification"}:
+        limits = {"min_ratio": "ratio", **limits}
+    if "classification" in kinds:
+        limits = {"min_information": "information", **limits}
+    bounds = [f"{word} at least {check.limits[key]:g}" for key, word in limits.items()
+              if check.limits.get(key) is not None]  # fmt: skip
+    return "; ".join(told), ", ".join(bounds)
+
+
+def _known(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else "not logged"
+
+
+def _foot(run: Run, directory: Path, sizes: Mapping[str, int]) -> Iterator[RenderableType]:
+    yield Text("")
+    total = sum(sizes.values())
+    largest = ", ".join(f"{name} {decimal(size)}" for name, size in list(sizes.items())[:4])
+    yield Text(f"{decimal(total)} in {summary.near(directory)}: {largest}", style="dim")
+
+
+def _indented(renderable: RenderableType, columns: int = 2) -> Iterator[RenderableType]:
+    yield Padding(renderable, (0, 0, 0, columns))
