@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from orchestrator.journal import Entry
     from orchestrator.listing import Column, Row
     from orchestrator.records import Run
 
@@ -211,15 +213,142 @@ def compare(runs: Sequence[str], runs_dir: Path, form: str | None, debug: bool) 
     return 0
 
 
-def read(directory: Path) -> Run:
-    """The run that a directory records; what cannot be read is the user's to know, by name."""
-    from orchestrator import archive  # noqa: PLC0415 - help comes without
+@click.command()
+@click.argument("run")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@_looking
+def logs(run: str, follow: bool, runs_dir: Path, form: str | None, debug: bool) -> int:
+    """Print what happened in a run, event by event, with what its attempts printed."""
+    from orchestrator import archive, records  # noqa: PLC0415 - help comes without these
+    from orchestrator import history as histories  # noqa: PLC0415
+    from orchestrator import logs as journals  # noqa: PLC0415
+
+    if follow and form is not None:
+        raise click.UsageError(f"--follow prints lines, not {form}", click.get_current_context())
+    directory = histories.find(runs_dir, run)
+    with _named(directory):
+        if form is None:
+            # Ctrl-C is how one stops watching.
+            with contextlib.suppress(KeyboardInterrupt):
+                for line in journals.follow(directory, wait=follow):
+                    click.echo(line)
+            return 0
+        entries = archive.events(directory)
+        if form == "json":
+            events = [_event(entry) for entry in entries]
+            click.echo(records.dump({"schema": records.SCHEMA, "events": events}, indent=1))
+        else:
+            write(form, *journals.table(entries))
+    return 0
+
+
+def _event(entry: Entry) -> dict[str, Any]:
+    from orchestrator import journal, records  # noqa: PLC0415 - help comes without
+
+    head = {"time": entry.time, "elapsed": entry.elapsed, "event": journal.name_of(entry.event)}
+    return {**head, **records.jsonable(entry.event)}
+
+
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be moved; move nothing.")
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN …")
+@_DRY_RUN
+@_looking
+def rm(runs: Sequence[str], dry_run: bool, runs_dir: Path, form: str | None, debug: bool) -> int:
+    """Move runs into the trash, the folder .trash beside them.
+
+    Move one back to have it again; delete the folder to free the space.
+    """
+    from orchestrator import history as histories  # noqa: PLC0415 - help comes without
+
+    directories = [histories.find(runs_dir, text) for text in runs]
+    return _discard(list(dict.fromkeys(directories)), form, dry_run=dry_run)
+
+
+@click.command()
+@click.option("--keep", type=click.IntRange(min=0), required=True, metavar="N",
+              help="How many of the newest stay.")  # fmt: skip
+@click.option("--name", help="Only runs with this in their name; * and ? stand for any letters.")
+@click.option("--status", "statuses", multiple=True, type=click.Choice(_STATUSES),
+              help="Only runs that ended so; more than once for any of them.")  # fmt: skip
+@_DRY_RUN
+@_looking
+def prune(
+    keep: int,
+    name: str | None,
+    statuses: Sequence[str],
+    dry_run: bool,
+    runs_dir: Path,
+    form: str | None,
+    debug: bool,
+) -> int:
+    """Move all but the newest runs into the trash; never one in progress or unreadable."""
+    from orchestrator import history as histories  # noqa: PLC0415 - help comes without these
+    from orchestrator import query  # noqa: PLC0415
+
+    asked = query.Query(name=name, statuses=statuses)
+    found = query.select(histories.read(runs_dir).runs, asked)
+    old = [runs_dir / brief.run for brief in found[keep:] if brief.status != "running"]
+    return _discard(old, form, dry_run=dry_run)
+
+
+def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) -> int:
+    """Move runs into the trash and say so."""
+    from orchestrator import archive, records, trash  # noqa: PLC0415 - help comes without these
+    from orchestrator.listing import Cell, Column  # noqa: PLC0415
+
+    for directory in directories:  # all or none
+        trash.expect_idle(directory)
+    moved = []
+    for directory in directories:
+        size = sum(archive.sizes(directory).values())
+        moved.append((directory.name, size, None if dry_run else str(trash.discard(directory))))
+    if form == "json":
+        runs = [{"run": run, "bytes": size, "moved_to": target} for run, size, target in moved]
+        click.echo(records.dump({"schema": 1, "dry_run": dry_run, "runs": runs}, indent=1))
+        return 0
+    if form is not None:
+        columns = (Column("run"), Column("bytes", right=True), Column("moved_to"))
+        write(form, columns, [tuple(map(Cell, row)) for row in moved])
+        return 0
+    from rich.filesize import decimal  # noqa: PLC0415
+
+    for run, size, _ in moved:
+        click.echo(f"{'would move' if dry_run else 'moved'} {run} ({decimal(size)})")
+    total = f"{len(moved)} run{'s' * (len(moved) != 1)}, {decimal(sum(row[1] for row in moved))}"
+    where = f"{directories[0].parent / trash.FOLDER}" if directories else ""
+    if not moved:
+        click.echo("there is nothing to move")
+    elif dry_run:
+        click.echo(f"{total} in all; nothing was moved")
+    else:
+        click.echo(f"{total} in all, now in {where}: move one back to have it again")
+    return 0
+
+
+@contextlib.contextmanager
+def _named(directory: Path) -> Iterator[None]:
+    """A record that cannot be read is the user's to know, by name."""
     from orchestrator.errors import InvalidError, Problem, RecordError  # noqa: PLC0415
 
     try:
-        return archive.read(directory)
+        yield
     except RecordError as error:
         raise InvalidError([Problem(file=str(directory), message=str(error))]) from error
+
+
+def read(directory: Path) -> Run:
+    """The run that a directory records.
+
+    Raises:
+        InvalidError: it cannot be read.
+    """
+    from orchestrator import archive  # noqa: PLC0415 - help comes without
+
+    with _named(directory):
+        return archive.read(directory)
 
 
 def expect_attempt(run: Run, number: int, given: str) -> None:
@@ -233,5 +362,5 @@ def expect_attempt(run: Run, number: int, given: str) -> None:
         raise InvalidError([Problem(file=given, message=message)])
 
 
-COMMANDS: Iterable[click.Command] = (history, show, compare)
+COMMANDS: Iterable[click.Command] = (history, show, compare, logs, rm, prune)
 """All of them."""

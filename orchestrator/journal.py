@@ -114,6 +114,42 @@ def read(path: Path) -> list[Entry]:
     return entries
 
 
+class Reader:
+    """Reads a journal that may still grow.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._entries = 0
+
+    def read(self) -> list[Entry]:
+        """The entries since the last time; a line that is not whole yet comes later.
+
+        Raises:
+            RecordError: as `read`.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except OSError as error:
+            raise RecordError(f"{self._path}: cannot be read: {error.strerror}") from error
+        whole = content[: content.rfind(b"\n") + 1]
+        entries = list(_verified(whole.split(b"\n"), self._path, first=self._entries + 1))
+        self._offset += len(whole)
+        self._entries += len(entries)
+        return entries
+
+
+def name_of(event: Event) -> str:
+    """What an event is called in a journal."""
+    return _NAMES[type(event)]
+
+
 def replay(entries: Iterable[Entry]) -> Run:
     """The run that follows from a journal."""
     return functools.reduce(
@@ -138,22 +174,28 @@ def _append(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
-def _verified(lines: list[bytes], path: Path) -> Iterator[Entry]:
-    """Read lines split at their ends, so that the last is empty unless it is torn."""
+def _verified(lines: list[bytes], path: Path, *, first: int = 1) -> Iterator[Entry]:
+    """Read lines split at their ends, so that the last is empty unless it is torn.
+
+    Args:
+        lines: the lines.
+        path: their file.
+        first: number of the first of them.
+    """
     *whole, rest = lines
-    for number, line in enumerate(whole, start=1):
+    for number, line in enumerate(whole, start=first):
         body = _body(line)
         if body is None:
             # Two lines whose separator is gone are damage; one may be what a crash has left.
-            if number == len(whole) and not rest and not _holds_two(line):
+            if number == first + len(whole) - 1 and not rest and not _holds_two(line):
                 return
             raise RecordError(f"{path}:{number}: damaged line: the checksum does not match")
         try:
             entry = _decode(body)
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise RecordError(f"{path}:{number}: {place}: {first['msg']}") from error
+            found = error.errors()[0]
+            place = ".".join(map(str, found["loc"]))
+            raise RecordError(f"{path}:{number}: {place}: {found['msg']}") from error
         except KeyError as error:
             raise RecordError(f"{path}:{number}: {error} is missing") from error
         except (ValueError, TypeError) as error:
@@ -162,7 +204,7 @@ def _verified(lines: list[bytes], path: Path) -> Iterator[Entry]:
             raise RecordError(f"{path}:{number}: expected entry {number}, received {entry.number}")
         yield entry
     if _holds_two(rest):
-        raise RecordError(f"{path}:{len(lines)}: damaged line: the checksum does not match")
+        raise RecordError(f"{path}:{first + len(whole)}: damaged line: the checksum does not match")
 
 
 def _encode(entry: Entry) -> bytes:

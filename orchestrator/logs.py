@@ -1,0 +1,162 @@
+"""A run's journal as lines for people, as it stands or grows, with what its attempts print."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from orchestrator import archive, journal, summary
+from orchestrator.charts import clean
+from orchestrator.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CausesFound,
+    EpochEnded,
+    Event,
+    ModelBuilt,
+    PhaseEnded,
+    PhaseStarted,
+    RunEnded,
+    RunStarted,
+    SeedsScreened,
+    Warned,
+)
+from orchestrator.listing import Cell, Column, Row
+from orchestrator.overview import duration
+from orchestrator.paths import Paths
+
+_POLL = 0.2
+"""Seconds between two looks at a run in progress."""
+
+
+def follow(
+    directory: Path, *, wait: bool, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[str]:
+    """The lines of a run.
+
+    Args:
+        directory: the run's.
+        wait: go on until the run ends.
+        sleep: waits so many seconds.
+
+    Raises:
+        RecordError: the journal cannot be read.
+    """
+    reader = journal.Reader(Paths(directory).journal)
+    output = _Output()
+    while True:
+        owned = archive.is_owned(directory)  # first, so that its last words are read after it
+        ended = False
+        for entry in reader.read():
+            if isinstance(entry.event, AttemptStarted):
+                yield from output.rest()
+                output.open(Paths(directory).attempt(entry.event.attempt).log)
+            elif isinstance(entry.event, AttemptEnded):
+                yield from output.rest()
+            yield from (f"{_clock(entry)}  {text}" for text in lines(entry.event))
+            ended = isinstance(entry.event, RunEnded)
+        yield from output.new() if wait and owned else output.rest()
+        if ended or not wait:
+            return
+        if not owned:
+            yield "the run is interrupted: its process ended without a word"
+            return
+        sleep(_POLL)
+
+
+def lines(event: Event) -> Iterator[str]:
+    """What an event says, mostly in one line."""
+    match event:
+        case RunStarted():
+            yield f"run {event.run}"
+        case AttemptStarted():
+            if event.cause is not None:
+                yield summary.restart_sentence(event, reason=False)
+            yield f"attempt {event.attempt} starts with seed {event.settings.seed}"
+        case SeedsScreened() if len(event.candidates) > 1:
+            yield summary.screened(event)
+        case ModelBuilt():
+            yield f"model of {event.parameters} weights is built"
+        case PhaseStarted():
+            planned = f"{event.epochs} epoch{'s' * (event.epochs != 1)}"
+            yield f"{event.phase}: {planned} at learning rate {event.learning_rate:g}"
+        case EpochEnded():
+            yield f"{event.phase}: epoch {event.epoch}: {_values(event.metrics)}"
+        case PhaseEnded():
+            phase = event.phase
+            for check in phase.checks:
+                yield f"{phase.phase}: {check.verdict} {check.check}: {clean(check.reason)}"
+        case CausesFound():
+            for finding in event.findings:
+                yield f"the evidence points to: {clean(finding.reason)}"
+        case Warned():
+            yield f"warning: {clean(event.message)}"
+        case AttemptEnded():
+            why = "" if event.failure is None else f": {event.failure.check}"
+            yield f"attempt {event.attempt} {event.status}{why} after {duration(event.seconds)}"
+        case RunEnded():
+            yield f"run {event.status}: {clean(event.conclusion)}"
+
+
+def table(entries: Sequence[journal.Entry]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+    """A row a line, for programs."""
+    columns = (Column("time"), Column("elapsed", right=True), Column("event"), Column("text"))
+    rows = tuple(
+        (Cell(entry.time), Cell(entry.elapsed), Cell(journal.name_of(entry.event)), Cell(text))
+        for entry in entries
+        for text in lines(entry.event)
+    )
+    return columns, rows
+
+
+def _values(metrics: dict[str, float]) -> str:
+    return " · ".join(f"{name} {summary.number(value)}" for name, value in metrics.items())
+
+
+def _clock(entry: journal.Entry) -> str:
+    """Local time of day."""
+    return f"{datetime.fromisoformat(entry.time).astimezone():%H:%M:%S}"
+
+
+class _Output:
+    """What an attempt prints, line by line."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._offset = 0
+        self._torn = b""
+
+    def open(self, path: Path) -> None:
+        """Go on with another attempt's."""
+        self._path, self._offset, self._torn = path, 0, b""
+
+    def new(self) -> Iterator[str]:
+        """The whole lines since the last time."""
+        *whole, self._torn = (self._torn + self._read()).split(b"\n")
+        yield from map(self._shown, whole)
+
+    def rest(self) -> Iterator[str]:
+        """The same, and what stands after the last line's end."""
+        yield from self.new()
+        if self._torn:
+            yield self._shown(self._torn)
+            self._torn = b""
+
+    def _read(self) -> bytes:
+        if self._path is None:
+            return b""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except OSError:
+            return b""
+        self._offset += len(content)
+        return content
+
+    def _shown(self, line: bytes) -> str:
+        # A progress bar writes over itself: what stays is what was written last.
+        text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")
+        return f"          | {clean(text)}"
