@@ -332,10 +332,11 @@ def check(
 
 
 @cli.command()
+@click.argument("what", type=click.Choice(["config", "record"]), default="config")
 @click.option("--json", "as_json", is_flag=True, help="Makes no difference: it is JSON always.")
 @click.option("--debug", is_flag=True, help="Show where in the code an error came up.")
-def schema(as_json: bool, debug: bool) -> int:
-    r"""Print the JSON schema of configs, with which editors complete and check them.
+def schema(what: str, as_json: bool, debug: bool) -> int:
+    r"""Print the JSON schema of configs, with which editors complete them, or of records.
 
     Save it beside the configs as orchestrate.schema.json, and put this line on top of each:
 
@@ -344,7 +345,7 @@ def schema(as_json: bool, debug: bool) -> int:
     """
     from orchestrator import editors  # noqa: PLC0415 - help comes without pydantic
 
-    _print_json(editors.json_schema())
+    _print_json(editors.json_schema() if what == "config" else editors.record_schema())
     return 0
 
 

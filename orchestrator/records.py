@@ -35,7 +35,7 @@ Cause = Literal[
 UNIT_KEYS = frozenset({"active_rows", "dead_units"})
 """Per-unit lists in what a check measured; they stand in `checks/*.json`, not in `run.json`."""
 
-_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 """How JSON, which has no such numbers, writes them here."""
 
 
@@ -299,7 +299,7 @@ def numbers(value: Any) -> Any:
         return {key: numbers(item) for key, item in value.items()}
     if isinstance(value, list):
         return [numbers(item) for item in value]
-    return _NON_FINITE.get(value, value) if isinstance(value, str) else value
+    return NON_FINITE.get(value, value) if isinstance(value, str) else value
 
 
 def without_units(value: Any, *, measured: bool = False) -> Any:
