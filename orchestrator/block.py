@@ -23,11 +23,6 @@ from orchestrator.events import LayerShare
 from orchestrator.records import Attempt, Check
 from orchestrator.scene import Scene
 
-STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not_applicable": "dim"}
-"""Colour of a verdict; its word is always there too."""
-WORDS = {"pass": "pass", "warn": "warn", "fail": "fail", "not_applicable": "n/a"}
-"""Verdicts in four columns."""
-
 _SEVERITY = ("pass", "not_applicable", "warn", "fail")
 _BAR = 24
 _CURVE = 60
@@ -228,7 +223,7 @@ def _checks(scene: Scene) -> _Section:
 
 
 def _check_row(check: Check) -> list[Text]:
-    word = Text(WORDS[check.verdict], style=STYLES[check.verdict])
+    word = Text(summary.WORDS[check.verdict], style=summary.STYLES[check.verdict])
     return [word, Text(check.check), Text(clean(check.reason))]
 
 

@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator import summary
-from orchestrator.block import STYLES, WORDS
 from orchestrator.charts import Legible, bar, clean, is_logarithmic, sparkline
 from orchestrator.events import EpochEnded
 from orchestrator.overview import duration, when
@@ -163,7 +162,7 @@ def _phase(phase: Phase, *, full: bool) -> Iterator[RenderableType]:
     for name in ("", "check", "measured", "limit"):
         table.add_column(name, overflow="fold")
     for check in phase.checks:
-        verdict = Text(WORDS[check.verdict], style=STYLES[check.verdict])
+        verdict = Text(summary.WORDS[check.verdict], style=summary.STYLES[check.verdict])
         measured, limit = readings(check)
         table.add_row(verdict, check.check, escape(measured), escape(limit))
     yield from _indented(table, 4)
@@ -268,4 +267,4 @@ def _foot(run: Run, directory: Path, sizes: Mapping[str, int]) -> Iterator[Rende
 
 
 def _indented(renderable: RenderableType, columns: int = 2) -> Iterator[RenderableType]:
-    yield Padding(renderable, (0, 0, 0, columns))
+    yield Padding(renderable, (0, 0, 0, columns), expand=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -15,9 +15,16 @@ from rich.text import Text
 
 from orchestrator.charts import Legible
 from orchestrator.events import AttemptStarted, SeedsScreened
-from orchestrator.health import Health
 from orchestrator.records import Attempt, Failure, Run
-from orchestrator.tasks import Prepared
+
+if TYPE_CHECKING:
+    from orchestrator.health import Health
+    from orchestrator.tasks import Prepared
+
+STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not_applicable": "dim"}
+"""Styles of the verdicts."""
+WORDS = {"pass": "pass", "warn": "warn", "fail": "fail", "not_applicable": "n/a"}
+"""Words for the verdicts."""
 
 _CHANGES: Mapping[str, str] = {
     "learning_rate_cap": "learning rate at most {}",
@@ -96,7 +103,7 @@ def health(found: Health) -> RenderableType:
         parts.append(_outputs_table(found))
     verdicts = Table.grid(padding=(0, 2))
     for check in found.verdicts:
-        style = _VERDICT_STYLES[check.verdict]
+        style = STYLES[check.verdict]
         verdicts.add_row(
             Text(check.verdict.replace("_", " "), style), check.check, Text(check.reason)
         )
@@ -107,9 +114,6 @@ def health(found: Health) -> RenderableType:
         rows += f"; on {found.responding_rows} an output responds to the inputs"
     parts += [verdicts, Text(f"\n{rows}."), *(Text(each) for each in found.summary())]
     return Legible(Group(*parts))
-
-
-_VERDICT_STYLES = {"pass": "green", "warn": "yellow", "fail": "red", "not_applicable": "dim"}
 
 
 def _layers_table(found: Health) -> Table:

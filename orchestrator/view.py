@@ -18,7 +18,6 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator import summary
-from orchestrator.block import STYLES, WORDS
 from orchestrator.charts import Legible
 from orchestrator.events import (
     AttemptEnded,
@@ -184,4 +183,4 @@ class View:
 
 
 def _verdict(verdict: str) -> Text:
-    return Text.assemble("    ", (f"{WORDS[verdict]:<4}", STYLES[verdict]))
+    return Text.assemble("    ", (f"{summary.WORDS[verdict]:<4}", summary.STYLES[verdict]))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from orchestrator import store
 from orchestrator.events import (
     AttemptEnded,
     AttemptStarted,
@@ -130,6 +132,30 @@ def started(number: int) -> AttemptStarted:
         changed=changed,
         passed_over=(),
     )
+
+
+def record(runs: Path, events: Sequence[Event | Sign], *, name: str = "case", **made: Any) -> Path:
+    """A run directory with the events, as a run leaves it.
+
+    Args:
+        runs: the folder of all runs.
+        events: what happens, after the run's own start.
+        name: the config's name.
+        made: further arguments of `store.create`.
+    """
+    arguments: dict[str, Any] = {
+        "name": name,
+        "config": b"version: 1\n",
+        "resolved": "version: 1\nseed: 7\ndata:\n  train: {npz: rows.npz}\n",
+        "environment": {"packages": {"keras": "3.15.1"}, "data": "sha256:" + 64 * "0"},
+        "inputs": Inputs(),
+        "fingerprint": None,
+    }
+    with store.create(runs, **(arguments | made)) as opened:
+        for event in events:
+            if not isinstance(event, Sign | RunStarted):
+                opened.record(event)
+        return opened.paths.root
 
 
 def story(

@@ -1,0 +1,405 @@
+"""The commands that look at runs, as people use them."""
+
+import csv
+import io
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import pytest
+
+from orchestrator import history, store
+from orchestrator.cli import _run as orchestrate
+from orchestrator.events import CausesFound, RunEnded, SeedsScreened
+from orchestrator.journal import replay
+from orchestrator.paths import Paths
+from orchestrator.records import Candidate, Finding
+from tests.story import LAYERS, record, started, story
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def out(capsys: Capture, *arguments: str, code: int = 0) -> str:
+    """What a command prints, without what makes no difference at the ends of lines."""
+    assert orchestrate(list(arguments)) == code
+    shown, said = capsys.readouterr()
+    assert code or "error" not in said
+    return "".join(f"{line.rstrip()}\n" for line in (shown or said).splitlines())
+
+
+# history
+
+
+def test_history_lists_what_became_of_each_run(runs: Path, capsys: Capture) -> None:
+    first = record(runs, story(loss=1e3)).name
+    second = record(runs, story(attempts=3, passes=False), name="deep").name
+    heading, *lines = out(capsys, "history").splitlines()
+    assert heading.split() == (
+        "run started status attempts failures remedy that worked skill val_loss time".split()
+    )
+    assert {line.split()[0] for line in lines} == {first, second}
+    by_name = {line.split()[0]: " ".join(line.split()[3:-2]) for line in lines}
+    assert by_name[first] == "passed 2 dead_neurons lower_learning_rate 0.5 18.98"
+    assert by_name[second] == "exhausted 3 dead_neurons 0.5 nan"
+
+
+def test_history_says_when_there_is_nothing(runs: Path, capsys: Capture) -> None:
+    assert "there are no runs in runs; --runs-dir names another folder" in out(capsys, "history")
+    record(runs, story())
+    assert "none of 1 runs in runs is so" in out(capsys, "history", "--status", "error")
+
+
+def test_history_takes_bounds_and_shows_the_numbers_they_are_about(
+    runs: Path, capsys: Capture
+) -> None:
+    name = record(runs, story(loss=1e3)).name
+    shown = out(capsys, "history", "--where", "loss<20", "--where", "attempts>1", "--check",
+                "dead_neurons", "--since", "1h", "--name", "ca*", "--sort", "-skill")  # fmt: skip
+    assert shown.splitlines()[0].split()[-2:] == ["loss", "time"]
+    assert name in shown
+    assert "none of 1 runs" in out(capsys, "history", "--where", "loss>20")
+    assert orchestrate(["history", "--where", "los<20"]) == 2
+    assert "did you mean 'loss'?" in capsys.readouterr().err
+
+
+def test_damaged_foreign_and_newer_directories_are_named_and_the_rest_is_listed(
+    runs: Path, capsys: Capture
+) -> None:
+    good = record(runs, story(loss=1e3))
+    cut = Path(shutil.copytree(good, runs / "cut"))
+    (cut / "run.json").write_bytes((cut / "run.json").read_bytes()[:500])
+    (cut / "journal.jsonl").unlink()
+    later = Path(shutil.copytree(good, runs / "later"))
+    text = (later / "run.json").read_text()
+    (later / "run.json").write_text(text.replace('"schema": 1', '"schema": 2', 1))
+    (runs / "notes").mkdir()
+    (runs / "notes" / "ideas.txt").write_text("try more\n")
+    (runs / ".hidden").mkdir()
+    (runs / "readme.txt").write_text("not a directory\n")
+    for _ in range(2):  # the second time with a cache
+        assert orchestrate(["history"]) == 0
+        shown, said = capsys.readouterr()
+        assert [line.split()[0] for line in shown.splitlines()] == ["run", good.name]
+        complaints = said.splitlines()
+        assert len(complaints) == 3
+        assert complaints[0].startswith("warning: runs/cut is not listed: run.json is damaged: ")
+        assert complaints[1].startswith("warning: runs/later is not listed: its schema is 2, this")
+        assert complaints[2].startswith("warning: runs/notes is not listed: no run: it has neither")
+
+
+def test_a_run_in_progress_shows_what_it_is_doing(runs: Path, capsys: Capture) -> None:
+    events = [event for event in story(loss=1e3) if not isinstance(event, RunEnded)][:-4]
+    directory = record(runs, events)
+    assert " interrupted " in out(capsys, "history")
+    with filelock.FileLock(Paths(directory).lock):
+        assert " running: attempt 2, main 7/8 " in out(capsys, "history")
+        assert json.loads(out(capsys, "history", "--json"))["runs"][0]["status"] == "running"
+    assert " interrupted " in out(capsys, "history")
+
+
+def test_history_for_programs(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story())
+    written = json.loads((directory / "run.json").read_text())
+    found = json.loads(out(capsys, "history", "--json"))
+    assert (found["schema"], found["unreadable"]) == (1, [])
+    (listed,) = found["runs"]
+    assert '"layers"' in json.dumps(written)
+    assert '"layers"' not in json.dumps(listed)
+    checks = listed["attempts"][1]["phases"][2]["checks"]
+    assert checks[1]["measured"] == {"exact": True}
+    assert {**listed, "attempts": None} == {**written, "attempts": None}
+    (row,) = csv.DictReader(io.StringIO(out(capsys, "history", "--csv")))
+    assert (row["run"], row["failures"], row["metrics.loss"]) == (
+        directory.name, "dead_neurons", "17.25",
+    )  # fmt: skip
+    assert out(capsys, "history", "--md").count("|") == 30
+
+
+# show
+
+
+def test_show_tells_cause_change_and_result(runs: Path, capsys: Capture) -> None:
+    events = story(attempts=3, loss=1e3)
+    finding = Finding(cause="unscaled_inputs", reason="x is in millions", final=False)
+    ended = next(i for i, each in enumerate(events) if type(each).__name__ == "AttemptEnded")
+    events.insert(ended, CausesFound(attempt=1, findings=(finding,)))
+    candidates = (Candidate(seed=7, reason="all dead"), Candidate(seed=8, reason=None))
+    built = [i for i, each in enumerate(events) if type(each).__name__ == "ModelBuilt"]
+    events.insert(built[1], SeedsScreened(attempt=2, seed=8, candidates=candidates))
+    name = record(runs, events).name
+    shown = out(capsys, "show", name[:-2])
+    for text in (
+        f"{name}  passed · 3 attempts",
+        "Attempt 1 · as configured: seed 7 · failed dead_neurons at warmup · skill 0.5 · 20.5 s",
+        "  why: what dead_neurons says",
+        "  the evidence points to: x is in millions",
+        "  ↓ for dead_neurons, lower_learning_rate: learning rate at most 0.05",
+        "Attempt 2 · failed dead_neurons at warmup · skill 0.5 · 20.5 s · lower_learning_rate did",
+        "1 of 2 seeds were dead before training (7: all dead); trained with seed 8",
+        "Attempt 3 · passed · skill 0.5 · 20.5 s · lower_learning_rate helped",
+        "  loss      █▅▄▃▂▁▁▁▁▁  2e+04 → 17.25, log scale",
+        "  main · 8 epochs · 1.5 s · loss 17.25 · val_loss 18.98",
+        "    pass  prediction_variance  skill 0.5",
+        "    dense_1  ████████████░░░░░░░░░░░░  16/32",
+        "run.json",
+    ):
+        assert text in shown, text
+    assert shown.count("warmup · 2 epochs") == 2  # the last attempt's last phase is another
+    assert out(capsys, "show", f"{name}@3").count("warmup · 2 epochs") == 1
+
+
+def test_show_for_programs(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story())
+    written = json.loads((directory / "run.json").read_text())
+    assert json.loads(out(capsys, "show", "latest", "--json")) == written
+    attempt = json.loads(out(capsys, "show", "latest@2", "--json"))
+    assert attempt.items() >= written["attempts"][1].items()
+    first, second = csv.DictReader(io.StringIO(out(capsys, "show", "latest", "--csv")))
+    assert (first["failed"], second["learning_rate_cap"]) == ("dead_neurons", "0.05")
+    assert "| 2 | passed | lower_learning_rate |" in out(capsys, "show", "latest@2", "--md")
+
+
+def test_show_survives_what_is_missing(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story(loss=math.inf))
+    for name in ("journal.jsonl", "environment.json", "resolved.yaml"):
+        (directory / name).unlink()
+    assert "passed · 2 attempts" in out(capsys, "show", "latest")
+    (directory / "run.json").write_text("{")
+    assert orchestrate(["show", "latest"]) == 2
+    assert "there are no runs" in capsys.readouterr().err
+    assert orchestrate(["show", directory.name]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: runs/{directory.name}: run.json is damaged: ")
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("command", ["show", "compare", "logs", "rm"])
+def test_an_unknown_run_is_refused_with_the_closest(
+    command: str, runs: Path, capsys: Capture
+) -> None:
+    name = record(runs, story()).name
+    given = [name.replace("case", "cast")] * (2 if command == "compare" else 1)
+    assert orchestrate([command, *given]) == 2
+    assert f"did you mean '{name}'?" in capsys.readouterr().err
+
+
+def test_an_unknown_attempt_is_refused(runs: Path, capsys: Capture) -> None:
+    record(runs, story())
+    for command in (["show", "latest@3"], ["compare", "latest@1", "latest@3"]):
+        assert orchestrate(command) == 2
+        said = capsys.readouterr().err
+        assert "latest@3: there is no attempt 3; it has attempts 1 to 2" in said
+    assert orchestrate(["show", "latest@one"]) == 2
+    assert "expected a number after the @, received 'one'" in capsys.readouterr().err
+
+
+# compare
+
+
+def test_compare_shows_only_what_differs(runs: Path, capsys: Capture) -> None:
+    first = record(runs, story(loss=1e3)).name
+    resolved = "version: 1\nseed: 8\ndata:\n  train: {npz: rows.npz}\n"
+    second = record(runs, story(attempts=1, loss=1e3, passes=False), resolved=resolved,
+                    environment={"packages": {"keras": "3.16.0"}}).name  # fmt: skip
+    lines = [" ".join(line.split()) for line in out(capsys, "compare", first, second).splitlines()]
+    assert lines[0] == f"differs {first} {second}"
+    for line in (
+        "settings.seed 7 8",
+        "settings.attempt.learning_rate_cap 0.05 –",
+        "data.fingerprint sha256:000000000000… –",
+        "environment.packages.keras 3.15.1 3.16.0",
+        "results.status passed exhausted",
+        "results.failed – dead_neurons at warmup",
+        "results.metrics.loss 17.25 1000",
+    ):
+        assert line in lines, line
+    assert not any(line.startswith(("settings.version", "results.dead_units")) for line in lines)
+    found = json.loads(out(capsys, "compare", first, second, "--json"))
+    assert found["compared"] == [first, second]
+    assert {"fact": "settings.seed", "values": [7, 8]} in found["differences"]
+    assert len(found["differences"]) == len(lines) - 1
+
+
+def test_compare_puts_attempts_side_by_side(runs: Path, capsys: Capture) -> None:
+    name = record(runs, story(loss=1e3)).name
+    shown = out(capsys, "compare", f"{name}@1", f"{name}@2", "--md")
+    assert f"| differs | {name}@1 | {name}@2 |" in shown
+    assert "| settings.attempt.learning_rate_cap | – | 0.05 |" in shown
+    assert "| results.status | failed | passed |" in shown
+    assert "environment" not in shown
+
+
+def test_compare_finds_nothing_in_the_same_run(runs: Path, capsys: Capture) -> None:
+    record(runs, story())
+    assert out(capsys, "compare", "latest", "latest") == "nothing differs\n"
+    assert orchestrate(["compare", "latest"]) == 2
+    assert "expected two runs or attempts at least" in capsys.readouterr().err
+
+
+# logs
+
+
+def test_logs_tell_what_happened_and_what_was_printed(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story(loss=1e3))
+    log = Paths(directory).attempt(1).log
+    log.write_bytes("hello\nbar 10%\rbar 100%\nlast wörds".encode())
+    lines = [line[10:] for line in out(capsys, "logs", "latest").splitlines()]
+    ended = lines.index("attempt 1 failed: dead_neurons after 20.5 s")
+    assert lines[ended - 3 : ended] == ["| hello", "| bar 100%", "| last wörds"]
+    for line in ("warmup: 2 epochs at learning rate 0.01", "run passed: attempt 2 passed",
+                 "main: epoch 10: loss 17.25 · val_loss 18.98"):  # fmt: skip
+        assert line in lines
+
+
+def test_logs_for_programs(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story())
+    found = json.loads(out(capsys, "logs", "latest", "--json"))["events"]
+    assert len(found) == len((directory / "journal.jsonl").read_text().splitlines())
+    assert found[0]["event"] == "run_started"
+    assert [event["epoch"] for event in found if event["event"] == "epoch_ended"][-1] == 10
+    rows = list(csv.DictReader(io.StringIO(out(capsys, "logs", "latest", "--csv"))))
+    assert rows[-1]["event"] == "run_ended"
+    assert orchestrate(["logs", "-f", "latest", "--json"]) == 2
+
+
+FOLLOWED = """
+import sys, time
+from pathlib import Path
+from orchestrator.events import RunStarted, Sign
+from orchestrator import store
+from orchestrator.records import Inputs
+from tests.story import story
+
+made = store.create(Path("runs"), name="case", config=b"", resolved="", environment={},
+                    inputs=Inputs(), fingerprint=None)
+print("made", flush=True)
+for event in story(loss=1e3):
+    if not isinstance(event, Sign | RunStarted):
+        made.record(event)
+        time.sleep(0.05)
+    if type(event).__name__ == sys.argv[1]:
+        break
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("until", "last"),
+    [("RunEnded", "run passed: attempt 2 passed"),
+     ("PhaseStarted", "the run is interrupted: its process ended without a word")],
+)  # fmt: skip
+def test_logs_follow_a_run_of_another_process_to_its_end(until: str, last: str) -> None:
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", FOLLOWED, until, "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as runner:
+        assert runner.stdout is not None
+        assert runner.stdout.readline() == b"made\n"
+        follower = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator", "logs", "-f", "latest"],
+            stdout=subprocess.PIPE, env=environment, text=True,
+        )  # fmt: skip
+        if until == "PhaseStarted":
+            time.sleep(1.5)
+            runner.send_signal(signal.SIGKILL)
+        said, _ = follower.communicate(timeout=60)
+        runner.kill()
+    lines = said.splitlines()
+    assert follower.returncode == 0
+    assert lines[-1].endswith(last)
+    assert lines[0].endswith(f"run {history.names(Path('runs'))[0]}")
+    assert len(lines) == len(set(lines))
+
+
+# rm, prune
+
+
+def test_rm_moves_runs_into_the_trash_and_they_can_be_moved_back(
+    runs: Path, capsys: Capture
+) -> None:
+    directory = record(runs, story())
+    before = sorted(path.relative_to(directory) for path in directory.rglob("*"))
+    assert f"would move {directory.name}" in out(capsys, "rm", "latest", "--dry-run")
+    assert directory.exists()
+    assert f"moved {directory.name} (" in out(capsys, "rm", directory.name)
+    moved = runs / ".trash" / directory.name
+    assert sorted(path.relative_to(moved) for path in moved.rglob("*")) == before
+    assert "there are no runs" in out(capsys, "history")
+    moved.rename(directory)
+    assert directory.name in out(capsys, "history")
+    shutil.copytree(directory, moved)
+    found = json.loads(out(capsys, "rm", "latest", "--json"))
+    assert found["runs"][0]["moved_to"] == str((runs / ".trash" / f"{directory.name}.2").resolve())
+
+
+def test_rm_refuses_a_run_in_progress_and_what_is_no_run(runs: Path, capsys: Capture) -> None:
+    directory, other = record(runs, story()[:5]), record(runs, story())
+    with filelock.FileLock(Paths(directory).lock):
+        assert orchestrate(["rm", other.name, directory.name]) == 2
+        assert f"{directory.name}: is in progress" in capsys.readouterr().err
+        assert other.exists()  # all or none
+        assert "there is nothing to move" in out(capsys, "prune", "--keep", "2")
+    (runs / "notes").mkdir()
+    assert orchestrate(["rm", "notes"]) == 2
+    assert "notes: is no run" in capsys.readouterr().err
+
+
+def test_prune_keeps_the_newest(runs: Path, capsys: Capture) -> None:
+    names = []
+    for day in range(1, 5):
+        directory = record(runs, story(passes=day != 2))
+        text = (directory / "run.json").read_text()
+        (directory / "run.json").write_text(text.replace('"started": "', f'"started": "202{day}'))
+        names.append(directory.name)
+    assert (
+        json.loads(out(capsys, "prune", "--keep", "3", "--dry-run", "--json"))["runs"][0]["run"]
+        == names[0]
+    )
+    assert len(history.names(runs)) == 4
+    out(capsys, "prune", "--keep", "0", "--status", "exhausted")
+    assert history.names(runs) == sorted([names[0], *names[2:]])
+    out(capsys, "prune", "--keep", "1")
+    assert history.names(runs) == names[3:]
+
+
+# all of them
+
+
+def test_none_of_them_imports_tensorflow(runs: Path) -> None:
+    record(runs, story())
+    code = (
+        "import sys\nfrom orchestrator.cli import _run\n"
+        "for given in (['history'], ['history', '--json'], ['show', 'latest'], "
+        "['compare', 'latest', 'latest'], ['logs', 'latest'], ['prune', '--keep', '1']):\n"
+        "    assert _run(given) == 0, given\n"
+        "print([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_record_is_what_the_journal_says(runs: Path) -> None:
+    directory = record(runs, story(layers=LAYERS))
+    from orchestrator import archive
+
+    entries = archive.events(directory)
+    assert store.run_record(archive.read(directory)) == store.run_record(replay(entries))
+    assert started(1).attempt == 1
