@@ -104,7 +104,9 @@ def as_table(
         for index in shown:
             text, space = line[index], widths[index] - lengths[number][index]
             if space < 0:
-                text = set_cell_size(crop(text, widths[index]), widths[index])
+                # Headings, such as runs' names, differ at their ends.
+                short = crop(text, widths[index], left=not number)
+                text = set_cell_size(short, widths[index])
             elif columns[index].right:
                 text = " " * space + text
             else:

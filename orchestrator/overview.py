@@ -51,7 +51,7 @@ def table(
         Column("status", flexible=True),
         Column("attempts", right=True, optional=1),
         Column("failures", flexible=True),
-        Column("remedy that worked", flexible=True),
+        Column("repaired by", flexible=True),
         Column("skill", right=True),
         *(Column(name, right=True, optional=2) for name in asked),
         Column("time", right=True),

@@ -221,7 +221,8 @@ def readings(check: Check) -> tuple[str, str]:
             bounds = [f"{word} above {limits[key]:.0%}"
                       for key, word in (("warn_above", "warn"), ("fail_above", "fail"))
                       if limits.get(key) is not None]  # fmt: skip
-            return (share if check.verdict == "pass" else check.reason), ", ".join(bounds)
+            # A failure's reason stands above already.
+            return (check.reason if check.verdict == "warn" else share), ", ".join(bounds)
         case "prediction_variance" if measured.get("outputs"):
             return _variance(check)
         case "metric" if measured.get("gates"):

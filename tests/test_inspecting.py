@@ -53,7 +53,7 @@ def test_history_lists_what_became_of_each_run(runs: Path, capsys: Capture) -> N
     second = record(runs, story(attempts=3, passes=False), name="deep").name
     heading, *lines = out(capsys, "history").splitlines()
     assert heading.split() == (
-        "run started status attempts failures remedy that worked skill val_loss time".split()
+        "run started status attempts failures repaired by skill val_loss time".split()
     )
     assert {line.split()[0] for line in lines} == {first, second}
     by_name = {line.split()[0]: " ".join(line.split()[3:-2]) for line in lines}

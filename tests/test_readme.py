@@ -10,14 +10,16 @@ import pytest
 from orchestrator import config as configs
 from orchestrator.cli import _run as orchestrate
 from tests import readme
+from tests.story import record, story
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def _in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the commands are run from: a folder with the shipped configs."""
+    """Where the commands are run from: a folder with the shipped configs, and a run."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    record(tmp_path / "runs", story(loss=1e3))
     monkeypatch.chdir(tmp_path)
 
 
