@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fastjsonschema
 import numpy as np
 import pytest
 
-from orchestrator import cli, journal, store
+from orchestrator import cli, editors, journal, store
 from orchestrator.cli import _run as orchestrate
 
 Write = Callable[..., Path]
@@ -34,8 +35,12 @@ def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
+IS_A_RECORD = fastjsonschema.compile(json.loads(editors.RECORD_SCHEMA.read_text()))
+
+
 def run_directory(tmp_path: Path) -> Path:
     (found,) = (tmp_path / "runs").iterdir()
+    IS_A_RECORD(json.loads((found / "run.json").read_text()))
     return found
 
 
