@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from orchestrator.events import EpochEnded, Event, PhaseStarted
 from orchestrator.paths import Paths
 from orchestrator.records import INIT, SCHEMA, Run, jsonable, newer, numbers
 
+_BLOCK = 2**16
 _SUFFIX = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}$")
 """What a run's name has after its config's."""
 
@@ -105,7 +107,7 @@ def read(directory: Path) -> Brief:
         RecordError: it is no run directory, damaged, or of a newer schema.
     """
     try:
-        brief = quick(directory.name, Paths(directory).record.read_bytes())
+        brief = quick(directory.name, _content(os.path.join(directory, Paths.RECORD)))
     except (OSError, RecordError):
         brief = None
     if brief is not None and brief.status != "running":
@@ -121,6 +123,18 @@ def read(directory: Path) -> Brief:
         return brief
     events = [entry.event for entry in archive.events(directory)]
     return msgspec.structs.replace(brief, state=_state(run, events))
+
+
+def _content(path: str) -> bytes:
+    """A small file; in half the time of `open`, which asks the system for more."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        content = os.read(descriptor, _BLOCK)
+        while len(content) % _BLOCK == 0 and (more := os.read(descriptor, _BLOCK)):
+            content += more
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def quick(directory: str, content: bytes) -> Brief:

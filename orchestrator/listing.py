@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
@@ -24,8 +24,7 @@ _LEAST = 10
 """Columns that a flexible column keeps."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """A value, and how people see it."""
 
     value: Any
@@ -94,27 +93,40 @@ def as_table(
     Returns:
         Lines, each with its end.
     """
-    texts = [[column.name for column in columns], *([cell.shown for cell in row] for row in rows)]
-    lengths = [[len(text) if text.isascii() else cell_len(text) for text in line] for line in texts]
-    widths = [max(column) for column in zip(*lengths, strict=True)]
+    texts = [
+        [column.name, *(row[index].shown for row in rows)] for index, column in enumerate(columns)
+    ]
+    widths = [max(map(_length, column)) for column in texts]
     shown = list(range(len(columns))) if width is None else _fit(widths, columns, width)
-    lines = []
-    for number, line in enumerate(texts):
-        cells = []
-        for index in shown:
-            text, space = line[index], widths[index] - lengths[number][index]
-            if space < 0:
-                # Headings, such as runs' names, differ at their ends.
-                short = crop(text, widths[index], left=not number)
-                text = set_cell_size(short, widths[index])
-            elif columns[index].right:
-                text = " " * space + text
-            else:
-                text += " " * space
-            style = rows[number - 1][index].style if number else "bold"
-            cells.append(_painted(text, style) if color and style else text)
-        lines.append(_GAP.join(cells).rstrip() if not color else _GAP.join(cells))
-    return "\n".join(lines) + "\n"
+    cells = []
+    for index in shown:
+        column = _aligned(texts[index], widths[index], right=columns[index].right)
+        if color:
+            styles: list[Style | None] = ["bold", *(row[index].style for row in rows)]
+            column = list(map(_painted, column, styles))
+        cells.append(column)
+    lines = map(_GAP.join, zip(*cells, strict=True))
+    return "".join(f"{line if color else line.rstrip()}\n" for line in lines)
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else cell_len(text)
+
+
+def _aligned(texts: Sequence[str], width: int, *, right: bool) -> list[str]:
+    """The texts of a column, each exactly as wide; the first is the heading."""
+    found = []
+    for number, text in enumerate(texts):
+        space = width - _length(text)
+        if space < 0:
+            # Headings, such as runs' names, differ at their ends.
+            text = set_cell_size(crop(text, width, left=not number), width)
+        elif right:
+            text = " " * space + text
+        else:
+            text += " " * space
+        found.append(text)
+    return found
 
 
 def _fit(widths: list[int], columns: Sequence[Column], width: int) -> list[int]:
@@ -133,8 +145,8 @@ def _fit(widths: list[int], columns: Sequence[Column], width: int) -> list[int]:
     return shown
 
 
-def _painted(text: str, style: Style) -> str:
-    return f"\x1b[{_CODES[style]}m{text}\x1b[0m"
+def _painted(text: str, style: Style | None) -> str:
+    return text if style is None else f"\x1b[{_CODES[style]}m{text}\x1b[0m"
 
 
 def _pipes(cells: Any) -> str:

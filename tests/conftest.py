@@ -1,6 +1,7 @@
 """Configs, models and rows that several tests use."""
 
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from orchestrator import config as configs
 from orchestrator import document
 from orchestrator.schema import Config
+from tests import builders
 
 LINE_CODE = """
 import numpy as np
@@ -39,6 +41,13 @@ MakeConfig = Callable[..., Config]
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The sections with some of them changed; None takes one out."""
     return {key: value for key, value in {**base, **changes}.items() if value is not None}
+
+
+@pytest.fixture
+def memory_path() -> Iterator[Path]:
+    """A folder in memory, for run directories: every event that is recorded is synced."""
+    with tempfile.TemporaryDirectory(dir=builders.MEMORY) as folder:
+        yield Path(folder).resolve()
 
 
 @pytest.fixture

@@ -1,0 +1,184 @@
+"""All runs of a folder, their cache, and the run that a name stands for."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator import briefs, history, index
+from orchestrator.errors import InvalidError
+from tests.story import record, story
+
+
+@pytest.fixture
+def tmp_path(memory_path: Path) -> Path:
+    return memory_path
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def age(*directories: Path, seconds: float = 60.0) -> None:
+    """What a cache keeps in mind has not changed for a while; only the clock tells, so patch it."""
+    for directory in directories:
+        past = time.time() - seconds
+        os.utime(directory / "run.json", (past, past))
+
+
+@pytest.fixture
+def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_SETTLED", -1)
+
+
+def same_with_and_without_a_cache(runs: Path) -> history.History:
+    found = history.read(runs, cached=False)
+    for _ in range(2):
+        assert repr(history.read(runs)) == repr(found)  # NaN is not equal to itself
+    return found
+
+
+@pytest.mark.usefixtures("_settled")
+def test_the_cache_never_changes_the_answer(runs: Path, tmp_path: Path) -> None:
+    assert same_with_and_without_a_cache(runs) == history.History((), ())
+    first, second = record(runs, story(loss=1e3)), record(runs, story(passes=False), name="other")
+    assert len(same_with_and_without_a_cache(runs).runs) == 2
+    copied = Path(shutil.copytree(first, runs / "copied"))
+    assert {each.run for each in same_with_and_without_a_cache(runs).runs} == {
+        "copied", first.name, second.name,
+    }  # fmt: skip
+    # As many bytes, and the times of before.
+    found = (copied / "run.json").stat()
+    text = (copied / "run.json").read_text()
+    (copied / "run.json").write_text(text.replace('"status": "passed"', '"status": "failed"'))
+    os.utime(copied / "run.json", ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert (copied / "run.json").stat().st_size == found.st_size
+    statuses = {each.run: each.status for each in same_with_and_without_a_cache(runs).runs}
+    assert statuses["copied"] == "failed"
+    # Another run under the name of the first.
+    shutil.rmtree(first)
+    second.rename(first)
+    names = {each.run: each.name for each in same_with_and_without_a_cache(runs).runs}
+    assert names[first.name] == "other"
+    cache = runs / index.NAME
+    assert cache.exists()
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(runs, elsewhere)
+    assert same_with_and_without_a_cache(elsewhere).runs
+    for content in (b"", b"\x93", cache.read_bytes()[:-5], b"not a cache"):
+        cache.write_bytes(content)
+        assert len(same_with_and_without_a_cache(runs).runs) == 2
+    (copied / "run.json").write_text("{")
+    (copied / "journal.jsonl").unlink()
+    assert [each.directory for each in same_with_and_without_a_cache(runs).unreadable] == ["copied"]
+    shutil.rmtree(runs)
+    assert same_with_and_without_a_cache(runs) == history.History((), ())
+    assert not runs.exists()
+
+
+@pytest.mark.usefixtures("_settled")
+def test_the_cache_is_used(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(runs, story())
+    unfinished = record(runs, story()[:8])
+    history.read(runs)
+    read = []
+    monkeypatch.setattr(briefs, "quick", lambda name, _: read.append(name))
+    with pytest.raises(AttributeError):  # of the one that is not finished
+        history.read(runs)
+    assert set(read) == {unfinished.name}
+
+
+def test_what_has_changed_just_now_may_change_again_and_is_not_kept_in_mind(runs: Path) -> None:
+    directory = record(runs, story())
+    history.read(runs)
+    assert not (runs / index.NAME).exists()
+    age(directory)  # that is a change itself
+    history.read(runs)
+    assert not (runs / index.NAME).exists()
+
+
+READ = """
+import sys
+from pathlib import Path
+from orchestrator import history, index
+index._SETTLED = -1
+for _ in range(30):
+    assert len(history.read(Path(sys.argv[1])).runs) == 3
+"""
+
+
+def test_two_may_read_at_once(runs: Path) -> None:
+    for _ in range(3):
+        record(runs, story())
+    command = [sys.executable, "-c", READ, str(runs)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
+    for process in processes:
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said.decode()
+    assert not list(runs.glob(f"{index.NAME}.*"))
+
+
+def test_the_newest_come_first_and_what_is_hidden_is_passed_over(runs: Path) -> None:
+    directories = [record(runs, story()) for _ in range(3)]
+    for day, directory in zip((2, 3, 1), directories, strict=True):
+        text = (directory / "run.json").read_text()
+        (directory / "run.json").write_text(text.replace('"started": "2', f'"started": "{day}', 1))
+    (runs / ".draft").mkdir()
+    (runs / "notes.txt").write_text("")
+    os.symlink(directories[0], runs / "link")
+    found = history.read(runs)
+    assert [each.run for each in found.runs][0] == directories[1].name
+    assert {each.run for each in found.runs[1:3]} == {directories[0].name, "link"}
+    assert found.unreadable == ()
+
+
+def test_a_run_goes_by_its_name_the_beginning_of_it_or_its_directory(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = record(runs, story(), name="wide")
+    longer = Path(shutil.copytree(directory, runs / f"{directory.name}-again"))
+    other = record(runs, story(), name="deep")
+    assert history.find(runs, directory.name) == directory
+    assert history.find(runs, longer.name[:-1]) == longer
+    assert history.find(runs, "deep") == other
+    assert history.find(runs / "missing", str(other)) == other
+    monkeypatch.chdir(other)
+    assert history.find(runs, ".").resolve() == other
+    assert history.find_attempt(runs, "deep@2") == (other, 2)
+    assert history.find_attempt(runs, "deep") == (other, None)
+    assert history.find_attempt(runs, "latest@1")[1] == 1
+    odd = Path(shutil.copytree(other, runs / "odd@2"))
+    monkeypatch.chdir(runs)
+    assert history.find_attempt(Path("."), "odd@2") == (Path("odd@2"), None)
+    assert history.find_attempt(runs, str(odd)) == (odd, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("wid", "2 runs begin so: wide-1, wide-2; give more of it"),
+        ("wise-1", "there is no such run in .*; did you mean 'wide-1'?"),
+        ("nothing like it", "there is no such run in .*; `orchestrate history` lists them"),
+        ("", "3 runs begin so"),
+        ("wide-1@x", "expected a number after the @, received 'x'"),
+        ("wide-1@", "expected a number after the @, received ''"),
+        ("notes@1", "there is no such run"),
+    ],
+)
+def test_a_name_that_stands_for_no_one_run_is_refused(text: str, message: str, runs: Path) -> None:
+    directory = record(runs, story())
+    for name in ("wide-1", "wide-2"):
+        shutil.copytree(directory, runs / name)
+    with pytest.raises(InvalidError, match=message):
+        history.find_attempt(runs, text)
+
+
+def test_without_runs_the_folder_is_named(runs: Path) -> None:
+    for text in ("latest", "some"):
+        with pytest.raises(InvalidError, match=f"there are no runs in {runs}"):
+            history.find(runs, text)
