@@ -138,7 +138,8 @@ def _command_hint(given: list[str]) -> str | None:
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 passed, 1 internal error, 2 usage, config or data at fault, "
-    "3 no attempt passed or `check` found a failure, 4 your own code raised, 75 interrupted.",
+    "3 no attempt passed, `check` found a failure or `replay` a difference, 4 your own code "
+    "raised, 75 interrupted.",
 )
 @click.version_option(package_name="orchestrator", message="%(prog)s %(version)s")
 def cli() -> None:
@@ -329,6 +330,63 @@ def check(
     else:
         Console().print(summary.health(health), highlight=False)
     return _CHECK_FAILED if failed else 0
+
+
+@cli.command()
+@click.argument("run", metavar="RUN[@ATTEMPT]")
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Where the config's folder is now, from which its paths and callables start.",
+)
+@click.option("--force", is_flag=True, help="Train on data that is not what it was, too.")
+@inspecting.RUNS_DIR
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option("--quiet", is_flag=True, help="Say nothing on the way but warnings.")
+@inspecting.DEBUG
+def replay(
+    run: str,
+    base: Path | None,
+    force: bool,
+    runs_dir: Path,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> int:
+    """Train one attempt again from its record, and say whether it arrives at the same bits.
+
+    RUN@2 is the second attempt of a run; RUN alone stands for its accepted attempt, or else its
+    best, or else its last. Nothing in the run's directory changes. Ends with exit code 3 when the
+    weights, the logged values or the checks of any phase differ from what was recorded.
+    """
+    # Help comes without these.
+    from orchestrator import fidelity, view  # noqa: PLC0415
+    from orchestrator import history as histories  # noqa: PLC0415
+    from orchestrator import replay as replays  # noqa: PLC0415
+
+    directory, number = histories.find_attempt(runs_dir, run)
+    record = inspecting.read(directory)
+    if number is not None:
+        inspecting.expect_attempt(record, number, run)
+    detail = _detail(as_json=True, quiet=quiet)
+    with Interrupts() as interrupts, view.View(view.stderr(), detail=detail) as shown:
+        found = replays.replay(
+            directory,
+            record,
+            number,
+            base=base,
+            force=force,
+            announcer=shown,
+            interrupts=interrupts,
+        )
+    if as_json:
+        _print_json(records.jsonable(found))
+    else:
+        inspecting.write(None, *fidelity.table(found))
+        click.echo(f"\n{fidelity.sentence(found)}")
+        if found.reason is not None:
+            click.echo(f"perhaps because: {found.reason}")
+    return 0 if found.same else _CHECK_FAILED
 
 
 @cli.command()

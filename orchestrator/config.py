@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterable
@@ -17,12 +18,13 @@ from orchestrator.records import INIT
 from orchestrator.schema import Config, resolve
 
 
-def load(path: Path | str, overrides: Iterable[str] = ()) -> Config:
+def load(path: Path | str, overrides: Iterable[str] = (), *, base: Path | None = None) -> Config:
     """Read and check a config.
 
     Args:
         path: the YAML file.
         overrides: `a.b=c` assignments laid over it.
+        base: folder that paths and callables start from, in place of the one that it says.
 
     Returns:
         The config, with every default filled in.
@@ -31,7 +33,11 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Config:
         InvalidError: with every problem that needs neither Keras nor the data.
     """
     path = Path(path)
-    config = check(document.override(document.read(path), overrides), path)
+    written = document.override(document.read(path), overrides)
+    if base is not None:
+        value = {**written.value, "base": str(base.absolute())}
+        written = dataclasses.replace(written, value=value)
+    config = check(written, path)
     problems = []
     for key in (("model", "given"), ("data", "train", "given"), ("data", "validation", "given")):
         if dig(config.model_dump(), *key) is not None:

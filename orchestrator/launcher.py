@@ -97,8 +97,8 @@ class Announcer(Watcher, Protocol):
     def say(self, text: str) -> None:
         """Tell what is going on."""
 
-    def begin(self, directory: Path, config: Config) -> None:
-        """Tell where the run is recorded and what it will go through."""
+    def begin(self, directory: Path, config: Config, *, replayed: int | None = None) -> None:
+        """Tell where the run is recorded, and what it or the replay of an attempt goes through."""
 
 
 def validate(config: Config, *, announcer: Announcer, interrupts: Interrupts) -> Prepared:

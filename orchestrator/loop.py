@@ -5,7 +5,6 @@ It decides and records; training happens behind `Trainer`, wherever that runs.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -182,7 +181,7 @@ class _Loop:
         task = Task(
             config=self.config,
             settings=settings,
-            seeds=self._candidates(settings.seed) if new_seed else (settings.seed,),
+            seeds=self._candidates() if new_seed else (settings.seed,),
             attempt=number,
             directory=self.store.attempt_directory(number),
             fingerprint=self.store.fingerprint,
@@ -204,11 +203,9 @@ class _Loop:
             )
         )
 
-    def _candidates(self, seed: int) -> tuple[int, ...]:
-        """The seeds that an attempt may choose from."""
-        count = self.config.restart.screen_seeds
-        derived = self.policy.seeds(self.store.run.attempts)  # the new attempt's is used already
-        return (seed, *itertools.islice(derived, max(count - 1, 0)))
+    def _candidates(self) -> tuple[int, ...]:
+        """The seeds that the attempt may choose from."""
+        return self.policy.candidates(self.store.run.attempts, self.config.restart.screen_seeds)
 
     def _take(self, event: Event | Sign) -> None:
         if isinstance(event, Sign):

@@ -141,3 +141,13 @@ class Policy:
             seed = derive_seed(self.seed, count)
             if seed not in used:
                 yield seed
+
+    def candidates(self, attempts: Sequence[Attempt], count: int) -> tuple[int, ...]:
+        """The seeds that the last attempt, which has looked at none yet, may choose from.
+
+        Args:
+            attempts: all attempts so far.
+            count: how many it may look at; with 0 it has its own all the same.
+        """
+        own = attempts[-1].settings.seed
+        return (own, *itertools.islice(self.seeds(attempts), max(count - 1, 0)))

@@ -131,6 +131,9 @@ class Phase:
     """Keras's loss of the first step, before its weights were changed."""
     highest_loss: float | None = None
     """Highest loss of an epoch."""
+    weights: str | None = None
+    """Digest of all weights at its end, `sha256:` and 64 hexadecimal digits; None in a record that
+    is older than it."""
     checks: tuple[Check, ...]
     """Verdicts in the order of the checks."""
 

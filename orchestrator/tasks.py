@@ -29,6 +29,8 @@ class Task:
     """Its directory, which exists."""
     fingerprint: str | None
     """What the data must hash to; None when it is not known yet."""
+    until: str | None = None
+    """Name of the phase after whose checks it ends, with no model saved; None for all phases."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from orchestrator import diagnosis, findings, leaky, models, outputs, preparation, saving, verdicts
+from orchestrator import (
+    diagnosis,
+    findings,
+    leaky,
+    models,
+    outputs,
+    preparation,
+    saving,
+    verdicts,
+    weights,
+)
 from orchestrator.errors import InvalidError
 from orchestrator.events import (
     CausesFound,
@@ -117,10 +127,10 @@ class _Training:
         )
         start = time.perf_counter()
         checks = self.check(None, {})
-        if self._end_phase(INIT, 0, start, {}, checks):
+        if self._end_phase(INIT, 0, start, {}, checks) or self.task.until == INIT:
             return
         for plan in self.config.phases:
-            if self._phase(plan):
+            if self._phase(plan) or self.task.until == plan.name:
                 return
         self._save_result()
 
@@ -200,6 +210,7 @@ class _Training:
             metrics=logs,
             first_loss=losses[0],
             highest_loss=losses[1],
+            weights=weights.digest(variable.numpy() for variable in self.model.weights),
             checks=checks,
         )
         self.emit(PhaseEnded(attempt=self.task.attempt, phase=phase))

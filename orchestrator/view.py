@@ -87,11 +87,18 @@ class View:
         elif self._detail == "all":
             self._print(Text(text))
 
-    def begin(self, directory: Path, config: Config) -> None:
-        """Tell where the run is recorded, and keep in mind what it will go through."""
+    def begin(self, directory: Path, config: Config, *, replayed: int | None = None) -> None:
+        """Tell where the run is recorded, and keep in mind what it will go through.
+
+        Args:
+            directory: the run's directory.
+            config: its config.
+            replayed: the attempt of it that is trained again; None for a run of one's own.
+        """
         if self._detail == "all":
             where = f"{summary.near(directory.parent)}{os.sep}"
-            self._print(Text(f"Run {directory.name} in {where}"))
+            what = "Run" if replayed is None else f"Replay of attempt {replayed} of run"
+            self._print(Text(f"{what} {directory.name} in {where}"))
         if self._moving:
             run = Run(run=directory.name)
             self._screen.scene = Scene(config=config, run=run, began=time.monotonic())

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator import data, models, preparation, training
+from orchestrator import data, models, preparation, training, weights
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.events import (
     CausesFound,
@@ -109,8 +109,41 @@ def test_the_same_task_gives_the_same_numbers(make_config: MakeConfig, train: Tr
     )
     first, again = (phases(train(config, name=name))[-1] for name in ("1", "2"))
     assert first.metrics == again.metrics
+    assert first.weights == again.weights
     other = phases(train(config, Settings(seed=1), name="3"))[-1]
     assert other.metrics != first.metrics
+    assert other.weights != first.weights
+
+
+def test_the_weights_at_the_end_of_each_phase_are_told_by_their_digest(
+    make_config: MakeConfig, train: Train, tmp_path: Path
+) -> None:
+    config = make_config(phases=[{"name": "one", "epochs": 1}, {"name": "two", "epochs": 1}])
+    found = phases(train(config))
+    fresh = models.build(config, Settings(seed=config.seed), data.load(config).train)
+    saved = keras.models.load_model(tmp_path / "1" / "checkpoint.keras")
+    assert found[0].weights == weights.digest(fresh.get_weights())
+    assert found[-1].weights == weights.digest(saved.get_weights())
+    assert len({phase.weights for phase in found}) == 3
+
+
+@pytest.mark.parametrize("until", ["init", "one"])
+def test_an_attempt_may_end_before_its_last_phase(
+    make_config: MakeConfig, tmp_path: Path, until: str
+) -> None:
+    config = make_config(phases=[{"name": "one", "epochs": 1}, {"name": "two", "epochs": 1}])
+    events: list[Any] = []
+    task = Task(
+        config=config,
+        settings=Settings(seed=config.seed),
+        attempt=1,
+        directory=tmp_path,
+        fingerprint=None,
+        until=until,
+    )
+    training.train(task, events.append)
+    assert phases(events)[-1].phase == until
+    assert not (tmp_path / ".model.keras").exists()
 
 
 def test_every_row_is_trained_on_once_an_epoch(make_config: MakeConfig, train: Train) -> None:
@@ -466,6 +499,7 @@ def test_the_first_seed_with_a_living_network_trains(make_config: MakeConfig, tr
     assert "nothing gets through to the output" in str(screened.candidates[0].reason)
     alone = train(config, Settings(seed=alive), "alone")
     assert [phase.metrics for phase in phases(events)] == [phase.metrics for phase in phases(alone)]
+    assert [phase.weights for phase in phases(events)] == [phase.weights for phase in phases(alone)]
 
 
 def test_a_healthy_network_is_the_first_candidate(make_config: MakeConfig, train: Train) -> None:

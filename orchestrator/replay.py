@@ -1,0 +1,152 @@
+"""One attempt trained again from its record. Nothing in the run's directory changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+from orchestrator import archive, environment, fidelity, launcher
+from orchestrator import config as configs
+from orchestrator.errors import InvalidError, Problem
+from orchestrator.events import AttemptStarted, Event, Sign, advance
+from orchestrator.fidelity import Fidelity
+from orchestrator.interrupts import Interrupts
+from orchestrator.launcher import Announcer
+from orchestrator.paths import Paths
+from orchestrator.policy import Policy
+from orchestrator.records import Attempt, Run
+from orchestrator.schema import Config
+from orchestrator.tasks import Task
+from orchestrator.workers import Workers
+
+
+def replay(
+    directory: Path,
+    run: Run,
+    number: int | None,
+    *,
+    base: Path | None,
+    force: bool,
+    announcer: Announcer,
+    interrupts: Interrupts,
+) -> Fidelity:
+    """Train an attempt again, as far as it is recorded, and hold it against the record.
+
+    Args:
+        directory: the run's directory.
+        run: its record.
+        number: one of its attempts; None for the accepted one, or else the best, or else the last.
+        base: folder that the config's paths and callables start from, where it has moved.
+        force: train on data that is not what it was, too.
+        announcer: shown what happens.
+        interrupts: entered by the caller.
+
+    Raises:
+        InvalidError: the run is in progress or cannot be made again, the attempt has no finished
+            phase, or the data is not what it was.
+        UserCodeError: the user's own code raised.
+        StoppedError: Ctrl-C or its like.
+        WorkerDiedError: the worker was killed or hangs.
+        WorkerError: our own code raised.
+    """
+    attempt = _attempt(directory, run, number)
+    config = _config(directory, base)
+    then = archive.environment(directory)
+    fingerprint = then.get("data")
+    if fingerprint is not None:
+        found = launcher.validate(config, announcer=announcer, interrupts=interrupts).fingerprint
+        if found != fingerprint and not force:
+            message = "the data is not what the attempt was trained on: its hash is another"
+            raise _refused(directory, message, "--force trains on it all the same")
+        fingerprint = found
+    else:
+        announcer.say("importing TensorFlow")
+    before = tuple(each for each in run.attempts if each.attempt < attempt.attempt)
+    task = _task(config, before, attempt, fingerprint)
+    announcer.begin(directory, config, replayed=attempt.attempt)
+    begun = Run(run=f"{run.run}@{attempt.attempt}", attempts=before)
+    again = _train(task, attempt, begun, announcer, Workers(interrupts.check))
+    now = environment.describe(Path(config.base), fingerprint)
+    return fidelity.compare(run.run, attempt, again, then=then, now=now)
+
+
+def _attempt(directory: Path, run: Run, number: int | None) -> Attempt:
+    """The attempt that is meant, which has something to compare."""
+    if archive.is_owned(directory):
+        raise _refused(directory, "the run is in progress", "wait until it has ended")
+    wanted = number or run.accepted_attempt or run.best_attempt or len(run.attempts)
+    attempt = next((each for each in run.attempts if each.attempt == wanted), None)
+    if attempt is None:
+        raise _refused(directory, "the run ended before its first attempt")
+    if not attempt.phases:
+        message = f"attempt {wanted} {attempt.status} before the end of its first phase"
+        raise _refused(directory, message, "there is nothing to hold a replay against")
+    return attempt
+
+
+def _config(directory: Path, base: Path | None) -> Config:
+    """The run's config, at its place of then or where that has moved."""
+    recorded = archive.config(directory).get("base")
+    if base is None and isinstance(recorded, str) and not Path(recorded).is_dir():
+        message = f"the config's folder {recorded} is gone"
+        raise _refused(directory, message, "--base DIR says where it is now")
+    return configs.load(Paths(directory).resolved, base=base)
+
+
+def _task(
+    config: Config, before: tuple[Attempt, ...], attempt: Attempt, fingerprint: str | None
+) -> Task:
+    """What the attempt was given; the directory is still to be chosen.
+
+    Screening is done again with the same candidates, for it reads rows: a dataset that shuffles
+    itself would be in another order without it.
+    """
+    settings = attempt.settings
+    seeds: tuple[int, ...] = (settings.seed,)
+    if attempt.screened:
+        settings = dataclasses.replace(settings, seed=attempt.screened[0].seed)
+        started = dataclasses.replace(attempt, settings=settings, screened=())
+        policy = Policy(seed=config.seed, rungs=config.restart.policy)
+        seeds = policy.candidates((*before, started), config.restart.screen_seeds)
+    return Task(
+        config=config,
+        settings=settings,
+        seeds=seeds,
+        attempt=attempt.attempt,
+        directory=Path(),
+        fingerprint=fingerprint,
+        until=attempt.phases[-1].phase,
+    )
+
+
+def _train(
+    task: Task, attempt: Attempt, run: Run, announcer: Announcer, workers: Workers
+) -> Attempt:
+    """The attempt as it comes out now, after those that the run has already."""
+    start = time.monotonic()
+
+    def take(event: Event | Sign) -> None:
+        nonlocal run
+        if not isinstance(event, Sign):
+            run = advance(run, event, elapsed=time.monotonic() - start)
+        announcer.show(event, run)
+
+    take(
+        AttemptStarted(
+            attempt=task.attempt,
+            settings=task.settings,
+            remedy=attempt.remedy,
+            cause=None,  # what the attempt before failed by is no news here
+            changed=attempt.changed,
+            passed_over=(),
+        )
+    )
+    with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
+        workers.train(dataclasses.replace(task, directory=Path(folder)), take)
+    return run.attempts[-1]
+
+
+def _refused(directory: Path, message: str, hint: str | None = None) -> InvalidError:
+    return InvalidError([Problem(file=str(directory), message=message, hint=hint)])
