@@ -12,15 +12,17 @@ PACKAGE = Path(__file__).parents[1] / "orchestrator"
 LAYERS = (
     {"errors", "records", "events", "given"},
     {"document", "schema", "messages", "config", "editors"},
-    {"journal", "store", "environment", "tasks"},
+    {"journal", "paths", "store", "environment", "tasks"},
+    {"archive", "briefs", "index", "history", "query", "trash"},
     {"remedies", "evidence", "policy", "measures", "verdicts", "health"},
     {"rows", "batches", "tables", "usercode", "data"},
     {"objects", "layers", "leaky", "initialization", "outputs", "models", "saving"},
     {"activations", "tracing", "probes", "scores", "diagnosis", "findings", "screening"},
-    {"rates", "feeds", "preparation", "training", "checkup", "workers", "local"},
+    {"rates", "weights", "feeds", "preparation", "training", "checkup", "workers", "local"},
     {"loop", "interrupts"},
     {"charts", "summary", "scene", "block", "live", "view"},
-    {"launcher", "retraining", "cli", "__init__", "__main__"},
+    {"listing", "overview", "portrait", "comparison", "logs", "fidelity"},
+    {"launcher", "replay", "retraining", "inspecting", "cli", "__init__", "__main__"},
 )
 """Design, section 8. A module imports from its own layer and from those above it in this list."""
 
