@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import sys
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -17,6 +19,8 @@ from rich.text import Text
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 """Pictures of something that goes on."""
 
+_UNWRAPPED = 1000
+"""Columns of a file or a pipe."""
 _LEVELS = "▁▂▃▄▅▆▇█"
 _NOT_FINITE = "×"
 _LOG_SPAN = 100.0
@@ -25,6 +29,12 @@ _LOG_SPAN = 100.0
 _IN_ASCII = str.maketrans(
     f"{_LEVELS}{_NOT_FINITE}░━─·…–{SPINNER}", "_.-~=+*#" + "x" + ".=--~-" + "|/-\\|/-\\|/"
 )
+
+
+def stdout() -> Console:
+    """The console for results: in a file or a pipe nothing is wrapped, unless COLUMNS says so."""
+    wrapped = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if wrapped else _UNWRAPPED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

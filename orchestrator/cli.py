@@ -207,9 +207,13 @@ def run(
 
     loaded = configs.load(config, overrides)
     # NumPy and rich are for those who got this far; help and config errors come without.
-    from rich.console import Console  # noqa: PLC0415
-
-    from orchestrator import launcher, store, summary, view  # noqa: PLC0415
+    from orchestrator import (  # noqa: PLC0415
+        charts,
+        launcher,
+        store,
+        summary,
+        view,
+    )
 
     console = view.stderr()
     detail = _detail(as_json=as_json, quiet=quiet)
@@ -221,7 +225,7 @@ def run(
         _print_json(store.run_record(record))
     # With --json stdout is the record's alone.
     if not (as_json and quiet):
-        (console if as_json else Console()).print(
+        (console if as_json else charts.stdout()).print(
             summary.result(record, directory), highlight=False
         )
     return record.exit_code or 0
@@ -237,9 +241,12 @@ def validate(
     from orchestrator import config as configs  # noqa: PLC0415 - help comes without pydantic
 
     loaded = configs.load(config, overrides)
-    from rich.console import Console  # noqa: PLC0415
-
-    from orchestrator import launcher, summary, view  # noqa: PLC0415
+    from orchestrator import (  # noqa: PLC0415
+        charts,
+        launcher,
+        summary,
+        view,
+    )
 
     detail = _detail(as_json=as_json, quiet=quiet)
     with Interrupts() as interrupts, view.View(view.stderr(), detail=detail) as shown:
@@ -247,7 +254,7 @@ def validate(
     if as_json:
         _print_json({"schema": 1, "status": "valid", **records.jsonable(prepared)})
     else:
-        Console().print(summary.validated(loaded.name, prepared), highlight=False)
+        charts.stdout().print(summary.validated(loaded.name, prepared), highlight=False)
     return 0
 
 
@@ -304,9 +311,12 @@ def check(
     Tells which units of which layers are dead and what the predictions are worth. Ends with exit
     code 3 when a check fails.
     """
-    from rich.console import Console  # noqa: PLC0415 - help comes without
-
-    from orchestrator import launcher, summary, view  # noqa: PLC0415
+    from orchestrator import (  # noqa: PLC0415
+        charts,
+        launcher,
+        summary,
+        view,
+    )
     from orchestrator.tasks import Examinee  # noqa: PLC0415
 
     examinee = Examinee(
@@ -328,7 +338,7 @@ def check(
         head = {"schema": 1, "status": status, "model": str(model), "data": str(data)}
         _print_json({**head, **health.record(), "summary": health.summary()})
     else:
-        Console().print(summary.health(health), highlight=False)
+        charts.stdout().print(summary.health(health), highlight=False)
     return _CHECK_FAILED if failed else 0
 
 
@@ -340,17 +350,15 @@ def check(
     help="Where the config's folder is now, from which its paths and callables start.",
 )
 @click.option("--force", is_flag=True, help="Train on data that is not what it was, too.")
-@inspecting.RUNS_DIR
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("--quiet", is_flag=True, help="Say nothing on the way but warnings.")
-@inspecting.DEBUG
+@inspecting.looking
 def replay(
     run: str,
     base: Path | None,
     force: bool,
-    runs_dir: Path,
-    as_json: bool,
     quiet: bool,
+    runs_dir: Path,
+    form: str | None,
     debug: bool,
 ) -> int:
     """Train one attempt again from its record, and say whether it arrives at the same bits.
@@ -379,10 +387,11 @@ def replay(
             announcer=shown,
             interrupts=interrupts,
         )
-    if as_json:
+    if form == "json":
         _print_json(records.jsonable(found))
-    else:
-        inspecting.write(None, *fidelity.table(found))
+        return 0 if found.same else _CHECK_FAILED
+    inspecting.write(form, *fidelity.table(found))
+    if form is None:
         click.echo(f"\n{fidelity.sentence(found)}")
         if found.reason is not None:
             click.echo(f"perhaps because: {found.reason}")

@@ -13,7 +13,11 @@ from orchestrator.rows import AnyRows, Batch, Rows, Scaling, Stream, Tree, leave
 
 
 class Feed:
-    """Batches for training: endless, in an order that follows from seed and epoch alone.
+    """Batches for training, in an order that follows from seed and epoch alone.
+
+    Those of rows are endless. A stream, whose order is the user's own, is read once an epoch: its
+    next pass may begin only when the checks have made theirs, or a dataset that shuffles itself
+    would have its passes in an order that depends on how fast they run.
 
     Args:
         rows: the training rows.
@@ -31,6 +35,7 @@ class Feed:
         class_weight: Mapping[int, float] | None = None,
     ) -> None:
         self.steps = rows.num_batches(batch_size)
+        self.steps_per_epoch = None if isinstance(rows, Stream) else self.steps
         self._rows = rows
         self._batch_size = batch_size
         self._seed = seed
@@ -49,7 +54,7 @@ class Feed:
             (x, y) or (x, y, sample_weight).
         """
         if isinstance(self._rows, Stream):
-            found = _from_stream(self._rows).repeat()
+            found = _from_stream(self._rows).apply(_counted(self.steps))
         else:
             endless = tf.data.Dataset.counter(start=epoch)
             found = endless.flat_map(_plain(self._epoch))
@@ -87,14 +92,18 @@ class Feed:
 
 def held_back(rows: AnyRows, batch_size: int) -> tf.data.Dataset:
     """Validation rows in their order, once."""
-    # Keras warns of every end that it was not told of.
-    counted = tf.data.experimental.assert_cardinality(rows.num_batches(batch_size))
+    counted = _counted(rows.num_batches(batch_size))
     if isinstance(rows, Stream):
         return _from_stream(rows).apply(counted)
     if rows.mapped:
         return _from_generator(lambda: rows.batches(batch_size), rows).apply(counted)
     whole = _present(rows.batch(slice(None)))
     return tf.data.Dataset.from_tensor_slices(whole).batch(batch_size)
+
+
+def _counted(batches: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    """What tells Keras the length of a pass: it warns of every end that it did not expect."""
+    return tf.data.experimental.assert_cardinality(batches)  # type: ignore[no-any-return]
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -35,7 +35,7 @@ _STATUSES = ("running", "passed", "exhausted", "invalid", "error", "interrupted"
 _CHECKS = ("finite", "dead_neurons", "prediction_variance", "metric", "crashed")
 
 
-def _looking(command: Callable[..., Any]) -> Callable[..., Any]:
+def looking(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that prints what it finds in a table."""
     for option in (DEBUG, *reversed(_FORMATS), RUNS_DIR):
         command = option(command)
@@ -57,7 +57,7 @@ def _looking(command: Callable[..., Any]) -> Callable[..., Any]:
               "a minus in front, the greatest first.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="So many at most.")
 @click.option("--no-cache", is_flag=True, help="Read every record anew.")
-@_looking
+@looking
 def history(
     statuses: Sequence[str],
     name: str | None,
@@ -141,16 +141,21 @@ def warn(text: str) -> None:
 
 @click.command()
 @click.argument("run")
-@_looking
+@looking
 def show(run: str, runs_dir: Path, form: str | None, debug: bool) -> int:
     """Show one run: every attempt, why it failed, what was changed, and whether that helped.
 
     RUN is a run's name or the beginning of it, its directory, or `latest`; RUN@2 is its second
     attempt in full.
     """
-    from rich.console import Console  # noqa: PLC0415 - help comes without these
-
-    from orchestrator import archive, overview, portrait, records, store  # noqa: PLC0415
+    from orchestrator import (  # noqa: PLC0415
+        archive,
+        charts,
+        overview,
+        portrait,
+        records,
+        store,
+    )
     from orchestrator import history as histories  # noqa: PLC0415
 
     directory, number = histories.find_attempt(runs_dir, run)
@@ -177,13 +182,13 @@ def show(run: str, runs_dir: Path, form: str | None, debug: bool) -> int:
         environment=archive.environment(directory),
         attempt=number,
     )
-    Console().print(shown, highlight=False)
+    charts.stdout().print(shown, highlight=False)
     return 0
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="A B …")
-@_looking
+@looking
 def compare(runs: Sequence[str], runs_dir: Path, form: str | None, debug: bool) -> int:
     """Put runs, or attempts such as RUN@2, side by side and show only what differs.
 
@@ -216,7 +221,7 @@ def compare(runs: Sequence[str], runs_dir: Path, form: str | None, debug: bool) 
 @click.command()
 @click.argument("run")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
-@_looking
+@looking
 def logs(run: str, follow: bool, runs_dir: Path, form: str | None, debug: bool) -> int:
     """Print what happened in a run, event by event, with what its attempts printed."""
     from orchestrator import archive, records  # noqa: PLC0415 - help comes without these
@@ -255,7 +260,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be moved
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN …")
 @_DRY_RUN
-@_looking
+@looking
 def rm(runs: Sequence[str], dry_run: bool, runs_dir: Path, form: str | None, debug: bool) -> int:
     """Move runs into the trash, the folder .trash beside them.
 
@@ -274,7 +279,7 @@ def rm(runs: Sequence[str], dry_run: bool, runs_dir: Path, form: str | None, deb
 @click.option("--status", "statuses", multiple=True, type=click.Choice(_STATUSES),
               help="Only runs that ended so; more than once for any of them.")  # fmt: skip
 @_DRY_RUN
-@_looking
+@looking
 def prune(
     keep: int,
     name: str | None,

@@ -22,6 +22,7 @@ from orchestrator.records import Attempt, Check, Phase, Run
 
 _CURVE = 28
 _BAR = 24
+_CHECK = len("prediction_variance")
 _CANDIDATES = 3
 """Rejected seeds that are named."""
 
@@ -43,8 +44,8 @@ def portrait(
         epochs: the epochs of each attempt.
         sizes: bytes on disk, by file or folder.
         environment: what it ran in.
-        attempt: number of the attempt to show in full; None for the run, with every attempt's
-            last phase.
+        attempt: number of the attempt to show in full; None for the run, with the layers of every
+            attempt's last phase.
     """
     parts: list[RenderableType] = [*_head(run, environment)]
     for each in run.attempts:
@@ -96,9 +97,10 @@ def _attempt(
     for finding in attempt.findings:
         yield from _indented(Text(f"the evidence points to: {finding.reason}"))
     yield from _curves(epochs)
-    shown = attempt.phases if full else attempt.phases[-1:]
-    for phase in shown:
-        yield from _phase(phase, full=full)
+    for phase in attempt.phases:
+        yield from _checks(phase, header=phase is attempt.phases[0])
+        if full or phase is attempt.phases[-1]:
+            yield from _layers(phase, full=full)
 
 
 def _result(attempt: Attempt, run: Run) -> Text:
@@ -154,28 +156,30 @@ def _curves(epochs: Sequence[EpochEnded]) -> Iterator[RenderableType]:
         yield from _indented(grid)
 
 
-def _phase(phase: Phase, *, full: bool) -> Iterator[RenderableType]:
+def _checks(phase: Phase, *, header: bool) -> Iterator[RenderableType]:
     epochs = f" · {phase.epochs} epoch{'s' * (phase.epochs != 1)}" if phase.epochs else ""
     values = "".join(f" · {name} {summary.number(value)}" for name, value in phase.metrics.items())
     yield from _indented(Text(f"{phase.phase}{epochs} · {duration(phase.seconds)}{values}", "bold"))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_header=header
+    )
     for name in ("", "check", "measured", "limit"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", min_width=_CHECK if name == "check" else None)
     for check in phase.checks:
         verdict = Text(summary.WORDS[check.verdict], style=summary.STYLES[check.verdict])
         measured, limit = readings(check)
         table.add_row(verdict, check.check, escape(measured), escape(limit))
     yield from _indented(table, 4)
+
+
+def _layers(phase: Phase, *, full: bool) -> Iterator[RenderableType]:
+    """Dead units a layer; where many are healthy, only the others."""
     layers = [
         entry for check in phase.checks if check.check == "dead_neurons"
         for entry in check.measured.get("layers", ())
     ]  # fmt: skip
-    if layers:
-        yield from _indented(_layers(layers, full=full), 4)
-
-
-def _layers(layers: Sequence[Mapping[str, Any]], *, full: bool) -> Table:
-    """Dead units a layer; where many are healthy, only the others."""
+    if not layers:
+        return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("layer", "", "dead"):
         table.add_column(name, overflow="fold")
@@ -195,7 +199,7 @@ def _layers(layers: Sequence[Mapping[str, Any]], *, full: bool) -> Table:
         table.add_row(escape(str(layer.get("layer"))), picture, f"{dead}/{units}", *counts)
     if len(shown) < len(layers):
         table.add_row(Text(f"and {len(layers) - len(shown)} more, none worse", style="dim"))
-    return table
+    yield from _indented(table, 4)
 
 
 def _share(layer: Mapping[str, Any]) -> float:
@@ -218,7 +222,7 @@ def readings(check: Check) -> tuple[str, str]:
         case "dead_neurons" if "dead_fraction" in measured:
             sign = "" if measured.get("exact", True) else "at most "
             share = f"{sign}{measured['dead_fraction']:.0%} of {measured.get('worst_layer')} dead"
-            bounds = [f"{word} above {limits[key]:.0%}"
+            bounds = [f"{word} > {limits[key]:.0%}"
                       for key, word in (("warn_above", "warn"), ("fail_above", "fail"))
                       if limits.get(key) is not None]  # fmt: skip
             # A failure's reason stands above already.
@@ -230,7 +234,7 @@ def readings(check: Check) -> tuple[str, str]:
             bounds = [
                 f"{word} {gate[key]:g}"
                 for gate in limits.get("gates", ())
-                for key, word in (("min", "at least"), ("max", "at most"))
+                for key, word in (("min", ">="), ("max", "<="))
                 if gate.get(key) is not None
             ]
             return ", ".join(values), ", ".join(bounds)
@@ -251,7 +255,7 @@ def _variance(check: Check) -> tuple[str, str]:
         limits = {"min_ratio": "ratio", **limits}
     if "classification" in kinds:
         limits = {"min_information": "information", **limits}
-    bounds = [f"{word} at least {check.limits[key]:g}" for key, word in limits.items()
+    bounds = [f"{word} >= {check.limits[key]:g}" for key, word in limits.items()
               if check.limits.get(key) is not None]  # fmt: skip
     return "; ".join(told), ", ".join(bounds)
 

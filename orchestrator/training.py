@@ -184,7 +184,7 @@ class _Training:
             self.feed.batches(self.epoch),
             epochs=self.epoch + plan.epochs,
             initial_epoch=self.epoch,
-            steps_per_epoch=self.feed.steps,
+            steps_per_epoch=self.feed.steps_per_epoch,
             shuffle=False,  # the batches come shuffled
             validation_data=self.held,
             callbacks=[*self.callbacks, watch],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -42,6 +45,8 @@ def mapped(tmp_path: Path) -> Rows:
 
 def epochs(feed: Feed, count: int, start: int = 0) -> list[list[Any]]:
     """The batches of some epochs as NumPy arrays."""
+    if feed.steps_per_epoch is None:  # Keras begins each pass itself
+        return [list(feed.batches(start).as_numpy_iterator()) for _ in range(count)]
     found = list(feed.batches(start).take(count * feed.steps).as_numpy_iterator())
     return [found[index * feed.steps : (index + 1) * feed.steps] for index in range(count)]
 
@@ -105,6 +110,37 @@ def test_a_stream_begins_anew_in_every_epoch_and_is_held_back_once() -> None:
     assert joined(one, 1).tolist() == joined(two, 1).tolist() == Y.tolist()
     np.testing.assert_array_equal(joined(two, 0)[:, 1], (5 - Y) / 2)
     assert len(list(held_back(stream(), 1000))) == 3
+
+
+def test_a_stream_is_not_read_ahead_into_the_next_epoch() -> None:
+    """A pass of the checks between two epochs comes between their passes, however slow it is."""
+    passes: list[str] = []
+
+    def source() -> Iterator[Any]:
+        passes.append("epoch")
+        yield from batches()
+
+    class Watch(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            time.sleep(0.2)  # so that what reads ahead has the time to
+            passes.append("checks")
+
+    feed = Feed(stream(source=source), batch_size=4, seed=0)
+    fed = feed.batches(0)
+    passes.clear()
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Keras warns of ends that it does not expect
+        model.fit(
+            fed,
+            steps_per_epoch=feed.steps_per_epoch,
+            epochs=3,
+            shuffle=False,
+            callbacks=[Watch()],
+            verbose=0,
+        )
+    assert passes == ["epoch", "checks"] * 3
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f4", "i4", "?"])

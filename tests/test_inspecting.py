@@ -167,7 +167,8 @@ def test_show_tells_cause_change_and_result(runs: Path, capsys: Capture) -> None
         "run.json",
     ):
         assert text in shown, text
-    assert shown.count("warmup · 2 epochs") == 2  # the last attempt's last phase is another
+    assert shown.count("warmup · 2 epochs") == 3
+    assert shown.count("dense_1  █") == 3  # of each attempt's last phase
     assert out(capsys, "show", f"{name}@3").count("warmup · 2 epochs") == 1
 
 

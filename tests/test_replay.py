@@ -30,26 +30,28 @@ import tensorflow as tf
 def shuffled():
     x, y = line(256)
     # In another order at every pass, so that a pass more or less changes everything after it.
-    return tf.data.Dataset.from_tensor_slices((x, y + 100)).shuffle(256).batch(32)
+    return tf.data.Dataset.from_tensor_slices((x, y)).shuffle(256).batch(32)
 """
 REPAIRED: dict[str, Any] = {
     "data": {"train": {"callable": "rows:shuffled"}},
     "model": {
         "layers": [
-            {"Dense": {"units": 16, "activation": "relu"}},
+            {"Dense": {"units": 8, "activation": "relu"}},
             {"Dropout": {"rate": 0.1}},
+            {"Dense": {"units": 8, "activation": "relu"}},
             {"Dense": {"units": 1}},
         ]
     },
-    # The only hidden layer dies at once; one rung caps the rate.
-    "compile": {"optimizer": {"Adam": {"learning_rate": 30.0}}, "loss": "mse"},
+    # The second hidden layer dies in a few epochs of the second phase; one rung caps the rate.
+    "compile": {"optimizer": {"Adam": {"learning_rate": 3.0}}, "loss": "mse"},
     "phases": [{"name": "warmup", "epochs": 1, "learning_rate": 1e-3}, {"name": "main",
                                                                         "epochs": 20}],
     "restart": {"policy": [{"remedy": "lower_learning_rate", "factor": 0.01}]},
 }  # fmt: skip
 SCREENED: dict[str, Any] = {
     "data": {"train": {"callable": "rows:shuffled"}},
-    # Three relu units in a row: born dead with most seeds.
+    # Three relu units in a row: born dead with seed 3 and the one that follows it.
+    "seed": 3,
     "model": {
         "layers": [
             *[{"Dense": {"units": 1, "activation": "relu", "kernel_initializer": "he_normal"}}] * 3,
@@ -148,8 +150,10 @@ def test_an_attempt_with_a_screened_seed_is_screened_again(tmp_path: Path, capsy
     (attempt,) = archive.read(directory).attempts
     assert len(attempt.screened) > 1
     capsys.readouterr()
-    assert orchestrate(["replay", str(directory), "--quiet", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["bits"]
+    assert orchestrate(["replay", str(directory), "--quiet", "--csv"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head == "phase,weights,metrics,checks"
+    assert lines == [f"{phase},same,same,same" for phase in ("init", "main")]
 
 
 def test_what_differs_from_the_record_is_found(copy: Path, capsys: Capture) -> None:
@@ -200,7 +204,7 @@ def test_an_interrupted_attempt_is_trained_as_far_as_it_is_recorded(
 def test_other_data_is_refused_and_may_be_forced(copy: Path, capsys: Capture) -> None:
     moved = copy.parents[1] / "moved"
     moved.mkdir()
-    (moved / "rows.py").write_text(LINE_CODE + ROWS.replace("+ 100", "+ 101"))
+    (moved / "rows.py").write_text(LINE_CODE + ROWS.replace("(x, y)", "(x, y + 1)"))
     found = problem(capsys, f"{copy}@1", "--base", str(moved))
     assert "the data is not what the attempt was trained on" in found
     assert "--force trains on it all the same" in found
