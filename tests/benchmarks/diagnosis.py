@@ -15,6 +15,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -92,7 +93,7 @@ def resnet(rows: int = 256, *, settled: bool = True) -> tuple[keras.Model, Rows]
 
 
 def warm(
-    model: keras.Model, rows: Rows, *, batch_size: int = BATCH_SIZE, **options: object
+    model: keras.Model, rows: Rows, *, batch_size: int = BATCH_SIZE, **options: Any
 ) -> Callable[[], object]:
     """A diagnosis in a graph that was traced before."""
     probe = Probe(model)

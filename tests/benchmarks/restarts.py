@@ -321,8 +321,8 @@ def trial(case: Case, seed: int, *, baselines: bool) -> dict[str, Outcome]:
             found["oracle"] = plain(case, seed, folder, 1, **case.known)
         elif not case.hopeless:
             last = found["reseeding"]
-            once = {"cost": 1.0, "seconds": last.seconds / last.attempts, "attempts": 1}
-            found["oracle"] = dataclasses.replace(last, **once)  # the seed that worked
+            seconds = last.seconds / last.attempts  # the seed that worked
+            found["oracle"] = dataclasses.replace(last, cost=1.0, seconds=seconds, attempts=1)
     return found
 
 

@@ -1,0 +1,16 @@
+"""The benchmarks start: what they measure takes too long for a test."""
+
+import inspect
+
+import click
+import pytest
+
+from tests.benchmarks import history, restarts
+
+
+@pytest.mark.parametrize("command", [history.main, restarts.main])
+def test_options_are_what_the_function_takes(command: click.Command) -> None:
+    assert command.callback is not None
+    taken = inspect.signature(command.callback).parameters
+    assert [param.name for param in command.params if param.name not in taken] == []
+    assert len(command.params) == len(taken)
