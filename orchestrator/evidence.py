@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from orchestrator.records import INIT, Attempt, Check, Phase
+from orchestrator.records import INIT, Attempt, Cause, Check, Phase
 from orchestrator.schema import (
     AnyRemedy,
     ClipGradients,
@@ -34,11 +34,17 @@ Kind = Literal[
 - `crashed`: the worker was killed.
 """
 
+_LIVING: tuple[Kind, ...] = ("collapsed", "astray")
+"""Failures of networks whose units are alive."""
 SHOT_UP = 3.0
 """An epoch's loss this many times that of the untrained network means that steps were too large: a
 network that dies for want of luck goes to the loss of a constant, which is less."""
-_UNRELATED = 2
-"""So many failures of living networks on targets that look unrelated are put down to the data."""
+_DATA_AT_FAULT: dict[Cause, int] = {
+    "unrelated_targets": 2,
+    "distant_targets": 3,
+    "unscaled_inputs": 4,
+}
+"""After how many failures of living networks that point to it the data is found at fault."""
 _LEAST_FACTOR = 1e-3
 _FACTOR = 0.1
 
@@ -79,14 +85,19 @@ def rungs(attempt: Attempt) -> tuple[AnyRemedy, ...]:
         attempt: an attempt with a failure.
     """
     lower = LowerLearningRate(factor=_factor(attempt), times=3)
+    lower_once = lower.model_copy(update={"times": 1})
     leaky, again = LeakyRelu(), NewSeed(times=3)
-    match kind(attempt):
+    causes = {finding.cause for finding in attempt.findings}
+    how = kind(attempt)
+    if how in _LIVING and causes & {"unscaled_inputs", "distant_targets"}:
+        # Steps too large for the rows; where inputs are not scaled, some seeds are spared.
+        return (lower if "distant_targets" in causes else lower_once, again, leaky)
+    match how:
         case "non_finite":
             return (lower, ClipGradients(), again)
         case "shot_up":
             return (lower, leaky, again)
         case "born_dead":
-            causes = {finding.cause for finding in attempt.findings}
             # Where seeds were screened, another seed is no different from those.
             same = len(attempt.screened) > 1 or "fixed_seed" in causes
             seeds = () if same else (again,)
@@ -113,11 +124,12 @@ def hopeless(attempts: Sequence[Attempt]) -> str | None:
         if finding.final:
             return finding.reason
     # A network that cannot learn noise is not at fault; one that is dead may be.
-    living = [each for each in attempts if each.failure and kind(each) in ("collapsed", "astray")]
-    unrelated = [
-        found for each in living for found in each.findings if found.cause == "unrelated_targets"
-    ]
-    return unrelated[-1].reason if len(unrelated) >= _UNRELATED else None
+    living = [each for each in attempts if each.failure and kind(each) in _LIVING]
+    for cause, enough in _DATA_AT_FAULT.items():
+        seen = [found for each in living for found in each.findings if found.cause == cause]
+        if len(seen) >= enough:
+            return seen[-1].reason
+    return None
 
 
 def conclusion(attempts: Sequence[Attempt], reason: str) -> str:
@@ -133,7 +145,11 @@ def conclusion(attempts: Sequence[Attempt], reason: str) -> str:
         for each in attempts
         if each.failure is not None
     ]
-    findings = dict.fromkeys(found.reason for each in attempts for found in each.findings)
+    # Of one cause, what its last attempt has shown: figures differ from attempt to attempt.
+    last = {found.cause: each for each in attempts for found in each.findings}
+    findings = dict.fromkeys(
+        found.reason for each in attempts for found in each.findings if last[found.cause] is each
+    )
     parts = [reason, ", ".join(failures)]
     told = [finding for finding in findings if finding not in reason]
     if told:

@@ -19,7 +19,7 @@ from orchestrator.evidence import is_constant
 from orchestrator.measures import Flow, Layer
 from orchestrator.outputs import Head
 from orchestrator.records import Finding
-from orchestrator.rows import AnyRows, Tree, leaves
+from orchestrator.rows import AnyRows, Tree, leaves, num_rows
 from orchestrator.verdicts import NO_SKILL
 
 _RANGES = {
@@ -52,6 +52,14 @@ _MAGNITUDES = 1e3
 """Inputs this far from 1, or columns this far from each other, hamper any training."""
 _NO_CHANCE = 32
 """So many weights are all negative by their initializer, not for want of luck: 1 in 2^32."""
+_FAR = 100.0
+"""Targets this large, or this many of their standard deviations from zero, are beyond what a fresh
+network puts out, and have to be trained towards."""
+_DISTANT = 2.0
+"""So many standard deviations of the targets are more than a luckier seed makes good."""
+_VARIED = 0.01
+"""Standard deviation of predictions, as a share of their size or of the targets' standard
+deviation, that a constant does not have."""
 _HELD = 0.05
 """Share of Glorot's standard deviation below which a kernel counts as held at zero."""
 
@@ -203,6 +211,55 @@ def of_rows(
             yield from _unrelated(columns, np.concatenate(targets), head)
 
 
+def of_distance(
+    model: keras.Model, heads: Sequence[Head], rows: AnyRows, *, falling: bool, slowed: bool
+) -> Iterator[Finding]:
+    """Targets so far from zero that the predictions were still on their way to them at the end.
+
+    Final where the predictions vary, the loss was falling and the rate is the config's own: from
+    another seed, or with smaller steps, the way is as far.
+
+    Args:
+        model: the model as it failed.
+        heads: its outputs.
+        rows: the training rows.
+        falling: whether the loss was falling at the end.
+        slowed: whether a remedy has lowered the learning rate.
+    """
+    pairs: list[list[tuple[Any, Any]]] = [[] for _ in heads]
+    seen = 0
+    for x, y, _ in rows.batches(256):
+        for index, (_, values) in enumerate(leaves(model(x, training=False))):
+            targets = heads[index].targets(y)
+            if targets is not None and heads[index].form == "regression":
+                predicted = np.asarray(values, dtype=np.float64)
+                wanted = np.asarray(targets, dtype=np.float64).reshape(predicted.shape)
+                pairs[index].append((predicted, wanted))
+        seen += num_rows(x)
+        if seen >= _FEW_ROWS:
+            break
+    for head, found in zip(heads, pairs, strict=True):
+        if not found:
+            continue
+        got, targets = (np.concatenate(each) for each in zip(*found, strict=True))
+        far, spread, error = _size(targets), targets.std(), _size(targets - got)
+        if far < _FAR * min(spread, 1.0) or not spread < error < far:
+            continue
+        if far < _FAR * spread and _size(got) > far / 2:
+            continue
+        output = f"of output {head.name} " if head.name else ""
+        reason = (
+            f"the targets {output}are far from zero, {targets.mean():.5g} on average with a "
+            f"standard deviation of {spread:.3g}, and at the end of the training the predictions "
+            f"were still {error:.3g} away from them: subtract the mean and divide by the standard "
+            "deviation, or train for longer or at a higher rate"
+        )
+        varied = got.std() > _VARIED * min(_size(got), spread)
+        distant = _size(got) < far / 2 or error > _DISTANT * spread
+        final = bool(falling and not slowed and varied and distant)
+        yield Finding(cause="distant_targets", reason=reason, final=final)
+
+
 def _sample(rows: AnyRows) -> tuple[npt.NDArray[np.float64], list[Tree]] | None:
     """The first rows' inputs as one matrix, and their targets, batch by batch.
 
@@ -310,6 +367,8 @@ def of_failure(
     *,
     untrained: bool,
     changeable: bool,
+    falling: bool,
+    slowed: bool,
 ) -> tuple[Finding, ...]:
     """All that can be found out about a failed attempt.
 
@@ -320,6 +379,8 @@ def of_failure(
         examined: what the checks looked at.
         untrained: whether it failed before training.
         changeable: whether a remedy may change the activation of the output, too.
+        falling: whether the loss was falling at the end.
+        slowed: whether a remedy has lowered the learning rate.
     """
     found: list[Finding] = []
     if examined.layers:
@@ -343,6 +404,8 @@ def of_failure(
             for head, columns in zip(heads, examined.columns, strict=True)
             if any(each.skill is not None and not each.skill > NO_SKILL for each in columns)
         ]
+        if "dead_neurons" not in failed:
+            found += of_distance(model, heads, rows, falling=falling, slowed=slowed)
         found += of_rows(model, poor, rows)
     elif "finite" in failed:
         found += of_rows(model, (), rows, scales_only=True)

@@ -30,6 +30,7 @@ Cause = Literal[
     "held_at_zero",
     "unscaled_inputs",
     "unrelated_targets",
+    "distant_targets",
 ]
 
 UNIT_KEYS = frozenset({"active_rows", "dead_units"})

@@ -224,6 +224,8 @@ class _Training:
                 self.examined,
                 untrained=name == INIT,
                 changeable=leaky.takes_activation(self.config),
+                falling=_is_falling([loss for _, loss in self.losses]),
+                slowed=self.settings.learning_rate_cap is not None,
             )
         except Exception:  # noqa: BLE001 - an explanation that is missing is no reason to fail
             traceback.print_exc()
@@ -403,6 +405,11 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         )
         if self.epochs < self._plan.epochs and training.is_lost():
             self.model.stop_training = True
+
+
+def _is_falling(losses: Sequence[float]) -> bool:
+    """Whether the epochs' losses still fell by a tenth in the last quarter of them."""
+    return len(losses) > 1 and losses[-1] < 0.9 * losses[-1 - math.ceil(len(losses) / 4)]
 
 
 def _glimpse(found: Measurement) -> Glimpse:

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from orchestrator import evidence
-from orchestrator.records import INIT, Attempt, Candidate, Check, Failure, Finding, Phase, Settings
+from orchestrator.records import (
+    INIT,
+    Attempt,
+    Candidate,
+    Cause,
+    Check,
+    Failure,
+    Finding,
+    Phase,
+    Settings,
+)
 from orchestrator.schema import LowerLearningRate
 
 LIMITS = {"min_ratio": 1e-4, "min_information": 1e-4, "min_skill": -0.1}
@@ -65,6 +75,7 @@ def attempt(*phases: Phase, rates: dict[str, float] | None = None, **fields: Any
 
 BORN_DEAD = attempt(phase(INIT, dead="fail"))
 FAULT = Finding(cause="initialization", reason="its kernel is zero", final=False)
+UNSCALED = Finding(cause="unscaled_inputs", reason="x is in millions", final=False)
 SCREENED = tuple(Candidate(seed=seed, reason="dead") for seed in range(64))
 
 CASES = {
@@ -107,6 +118,16 @@ CASES = {
         attempt(phase(INIT), phase(variance="fail", ratio=0.5, responding=9)),
         "astray",
         ["new_seed", "leaky_relu", "lower_learning_rate"],
+    ),
+    "worse than a constant, on inputs of wild scales": (
+        attempt(phase(INIT), phase(variance="fail", ratio=0.5), findings=(UNSCALED,)),
+        "astray",
+        ["lower_learning_rate", "new_seed", "leaky_relu"],
+    ),
+    "not finite, on inputs of wild scales": (
+        attempt(phase(INIT), phase(finite="fail"), findings=(UNSCALED,)),
+        "non_finite",
+        ["lower_learning_rate", "clip_gradients", "new_seed"],
     ),
     "a gate": (
         attempt(phase(INIT), phase(metric="fail", losses=(1.0, 50.0))),
@@ -201,11 +222,14 @@ def test_a_final_finding_ends_it() -> None:
     assert evidence.hopeless([dataclasses.replace(failed, findings=(FAULT,))]) is None
 
 
-def test_unrelated_targets_end_it_after_two_failures_of_living_networks() -> None:
-    enough = 2
-    noise = Finding(cause="unrelated_targets", reason="the data", final=False)
-    living = dataclasses.replace(CASES["constant with living units"][0], findings=(noise,))
-    dead = dataclasses.replace(CASES["dead, quietly"][0], findings=(noise,))
+@pytest.mark.parametrize(
+    ("cause", "enough"),
+    [("unrelated_targets", 2), ("distant_targets", 3), ("unscaled_inputs", 4)],
+)
+def test_data_at_fault_ends_it_after_failures_of_living_networks(cause: Cause, enough: int) -> None:
+    found = Finding(cause=cause, reason="the data", final=False)
+    living = dataclasses.replace(CASES["constant with living units"][0], findings=(found,))
+    dead = dataclasses.replace(CASES["dead, quietly"][0], findings=(found,))
     assert evidence.hopeless([living] * (enough - 1)) is None
     assert evidence.hopeless([dead] * 5 + [living] * (enough - 1)) is None
     assert evidence.hopeless([living] * enough) == "the data"
@@ -222,3 +246,18 @@ def test_the_conclusion_names_what_failed_and_each_finding_once() -> None:
     assert evidence.conclusion(found[:1], "no remedy can help: its kernel is zero") == (
         "no remedy can help: its kernel is zero. Attempt 1 failed finite at main"
     )
+
+
+def test_the_conclusion_has_the_last_figures_of_a_cause() -> None:
+    reasons = ["629 away", "93 away"]
+    found = [
+        dataclasses.replace(
+            CASES["worse than a constant"][0],
+            attempt=number,
+            findings=(Finding(cause="distant_targets", reason=reason, final=False),),
+        )
+        for number, reason in enumerate(reasons, 1)
+    ]
+    told = evidence.conclusion(found, "all is tried")
+    assert told.endswith("What the evidence points to: 93 away")
+    assert "629" not in told

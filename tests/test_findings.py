@@ -173,6 +173,60 @@ def test_a_hidden_layer_held_at_zero_says_nothing_of_the_output() -> None:
     assert not [*findings.of_collapse(stack(frozen), ONE, 0.25)]
 
 
+# ----------------------------------------------------------------------------- distance
+
+
+def of_distance(
+    got: Any, wanted: Any, *, falling: bool = True, slowed: bool = False
+) -> list[Finding]:
+    """What is found where a network predicts `got` of targets `wanted`."""
+    model = stack()  # passes its first column on
+    model.set_weights([np.array([[1], [0], [0]], np.float32), np.zeros(1, np.float32)])
+    x = np.zeros((len(got), 3))
+    x[:, 0] = got
+    given = rows(wanted, x)
+    return [*findings.of_distance(model, [HEAD], given, falling=falling, slowed=slowed)]
+
+
+WAVE = np.sin(np.arange(100.0))
+
+
+def test_targets_that_training_had_not_come_to_are_named() -> None:
+    (found,) = of_distance(9_000 + 50 * WAVE, 10_000 + WAVE)
+    assert (found.cause, found.final) == ("distant_targets", True)
+    assert found.reason == (
+        "the targets are far from zero, 10000 on average with a standard deviation of 0.707, and "
+        "at the end of the training the predictions were still 1e+03 away from them: subtract the "
+        "mean and divide by the standard deviation, or train for longer or at a higher rate"
+    )
+
+
+@pytest.mark.parametrize(
+    ("got", "wanted", "final"),
+    [
+        (100 * WAVE + 50, 1e6 * (WAVE + 1), True),  # far too small, though of their own spread
+        (1 + 0.01 * WAVE, 1 + 0.001 * WAVE, True),
+        (1 + 0.0021 * WAVE, 1 + 0.001 * WAVE[::-1], True),
+        (1 + 0.001 * WAVE, 1 + 0.001 * WAVE[::-1], False),  # another seed may do
+        (1 + 0.0 * WAVE, 1 + 0.1 * WAVE, None),  # not far from zero for its spread
+        (1 + 0.0009 * WAVE, 1 + 0.001 * WAVE, None),  # better than a constant
+        (-20_000 + WAVE, 10_000 + WAVE, None),  # went astray
+        (5 + 0.0 * WAVE, 10_000 + WAVE, False),  # a constant
+        (1e4 * (WAVE + 0.1), 1e4 * (WAVE + 1), None),  # large enough, and wrong
+    ],
+)
+def test_distance_is_judged_by_the_spread_of_the_targets(
+    got: Any, wanted: Any, final: bool | None
+) -> None:
+    assert [each.final for each in of_distance(got, wanted)] == ([] if final is None else [final])
+
+
+def test_smaller_steps_or_a_loss_that_stands_still_leave_hope() -> None:
+    got, wanted = 9_000 + 50 * WAVE, 10_000 + WAVE
+    assert [each.final for each in of_distance(got, wanted, slowed=True)] == [False]
+    assert [each.final for each in of_distance(got, wanted, falling=False)] == [False]
+
+
 # --------------------------------------------------------------------------------- rows
 
 

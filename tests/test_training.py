@@ -552,3 +552,21 @@ def test_clipped_gradients_stay_clipped_in_plain_keras(
     train(config, Settings(seed=7, clip_norm=0.125))
     loaded = keras.models.load_model(tmp_path / "1" / ".model.keras")
     assert loaded.optimizer.global_clipnorm == 0.125
+
+
+@pytest.mark.parametrize(
+    ("losses", "falling"),
+    [
+        ([], False),
+        ([1.0], False),
+        ([1.0, 0.89], True),
+        ([1.0, 0.9], False),
+        ([9.0, 5.0, 1.0, 1.0, 1.0], False),  # a quarter of five epochs is two
+        ([9.0, 5.0, 1.0, 1.0, 0.8], True),
+        ([1.0, float("nan")], False),
+    ],
+)
+def test_a_loss_falls_while_the_last_quarter_takes_a_tenth_off(
+    losses: list[float], falling: bool
+) -> None:
+    assert training._is_falling(losses) is falling
