@@ -69,6 +69,25 @@ def noise(count=1000):
 def unscaled(count=1000):
     x, y = absolute(count, 2)
     return x * np.array([1e5, 1.0]), y
+
+def distant(count=1000):
+    x, y = absolute(count)
+    return x, 10_000 + y
+
+def weak(count=1000):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(count, 5))
+    return x, 0.1 * x[:, 0] + draw.normal(size=count)
+
+def rare(count=1000):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(count, 5))
+    return x, (x[:, 0] + 0.3 * draw.normal(size=count) > 2.3).astype(int)
+
+def blobs(count=1000, classes=10, columns=20):
+    draw = np.random.default_rng(0)
+    centers, y = 1.5 * draw.normal(size=(classes, columns)), np.arange(count) % classes
+    return centers[y] + draw.normal(size=(count, columns)), y
 """
 
 
@@ -135,6 +154,11 @@ def shock(rate: float) -> list[dict[str, Any]]:
 SIGMOID = [*stack(4, 32)[:-1], {"Dense": {"units": 1, "activation": "sigmoid"}}]
 RELU_OUTPUT = [*stack(2, 32)[:-1], {"Dense": {"units": 1, "activation": "relu"}}]
 HELD = [*stack(2, 32)[:-1], {"Dense": {"units": 1, "kernel_regularizer": {"L1": {"l1": 100.0}}}}]
+SOFTMAX = [*stack(3, 64)[:-1], {"Dense": {"units": 10, "activation": "softmax"}}]
+NORMED = [
+    *[{"Dense": {"units": 32}}, {"BatchNormalization": {}}, {"ReLU": {}}] * 3,
+    {"Dense": {"units": 1}},
+]
 NEGATIVE = {"RandomUniform": {"minval": -1.0, "maxval": 0.0}}
 HE = {"layers": stack(4, 32)}
 
@@ -193,6 +217,27 @@ CASES = {
         optimizer=adam(0.1),
         known={"data": {"train": {"callable": "rows:unscaled"}, "standardize": True},
                "compile": {"optimizer": adam(0.01), "loss": "mse"}},
+    ),
+    "softmax": Case(
+        "3×64, ten classes, SGD 5.0", SOFTMAX, main_phase(20), data="blobs", optimizer=sgd(5.0),
+        loss="sparse_categorical_crossentropy",
+        known={"compile": {"optimizer": sgd(0.1), "loss": "sparse_categorical_crossentropy"}},
+    ),
+    "normed": Case(
+        "3×32 with BatchNormalization, Adam 1.0", NORMED, main_phase(20), optimizer=adam(1.0),
+        known={"compile": {"optimizer": adam(0.01), "loss": "mse"}},
+    ),
+    "weak": Case(
+        "2×32, 1% of the variance explainable (healthy)", stack(2, 32), main_phase(20),
+        data="weak", optimizer=adam(1e-3),
+    ),
+    "rare": Case(
+        "4×32, 1% of the rows in the class (healthy)", SIGMOID, main_phase(20), data="rare",
+        optimizer=adam(1e-3), loss="binary_crossentropy",
+    ),
+    "distant": Case(
+        "2×32, targets of 10,000 ± 0.5", stack(2, 32), main_phase(20), data="distant",
+        optimizer=adam(1e-2), hopeless=True,
     ),
 }  # fmt: skip
 
