@@ -3,72 +3,80 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
+from keras.src.ops import nn as operations
 
 from orchestrator import layers, usercode
 from orchestrator.schema import Config, FileModel
 
+Place = tuple[str, Sequence[Any]]
+"""Where relu is applied: its name, and the layers and operations around it, outermost first."""
 
-def obstacle(model: keras.Model, config: Config) -> str | None:
+_RELU = (keras.activations.relu, keras.ops.relu, tf.nn.relu)
+_RELU6 = (keras.activations.relu6, keras.ops.relu6, tf.nn.relu6)
+_ALONE = (keras.layers.Activation, operations.Relu, operations.Relu6)
+"""What applies relu and does nothing else."""
+
+
+def obstacle(model: keras.Model, config: Config, hidden: Sequence[Place]) -> str | None:
     """Why leaky relu cannot replace the model's hidden relu, with the way out.
 
     Args:
         model: the model as built without the remedy.
         config: the config.
+        hidden: the places of relu that do not make an output.
 
     Returns:
         One clause, or None when it can.
     """
     if takes_activation(config):
         return None
-    ends = layers.output_layers(model)
-    outputs = {
-        id(layer) for end in ends if isinstance(end, keras.Layer) for layer in end._flatten_layers()
-    }
-    owners = [
-        layer
-        for layer in model._flatten_layers(include_self=False)
-        if id(layer) not in outputs and _applies_relu(layer)
-    ]
-    reached = {id(layer) for layer in _reached(model)} if layers.is_plain(model) else set()
-    missed = [layer.name for layer in owners if id(layer) not in reached]
+    outputs = {id(part) for end in layers.output_layers(model) for part in layers.parts(end)}
+    reached = {id(each) for each in _reached(model)} if layers.is_plain(model) else set()
+    missed, found = [], False
+    for name, around in hidden:
+        owners = [each for each in around if _applies_relu(each)]
+        if any(id(each) in outputs for each in owners):
+            continue
+        found = True
+        if not any(id(each) in reached for each in owners):
+            missed.append(name)
     way_out = "let the factory take an `activation` argument, which gets leaky relu"
     if isinstance(config.model, FileModel):
         way_out = "a factory that takes an `activation` argument would get leaky relu there"
     if missed:
-        return f"the relu of {', '.join(missed)} is applied inside code of your own; {way_out}"
-    if not owners:
-        if layers.is_plain(model):
-            return "no hidden layer of the model applies relu"
-        return f"the model is a class of your own; {way_out}"
-    return None
+        named = ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if missed[3:] else "")
+        return f"the relu of {named} is applied inside code of your own; {way_out}"
+    return None if found else "no hidden layer of the model applies relu"
 
 
-def _reached(model: keras.Model) -> Iterator[keras.Layer]:
-    """The layers that `replace_relu` can change."""
-    for layer in model.layers:
+def _reached(model: keras.Model) -> Iterator[keras.Operation]:
+    """The layers, and functions of Keras applied as such, that `replace_relu` can change."""
+    for layer in getattr(model, "operations", model.layers):
         if layers.is_plain(layer):
             yield from _reached(layer)
         else:
             yield layer
-            if type(layer).__module__.startswith("keras."):
+            if isinstance(layer, keras.Layer) and type(layer).__module__.startswith("keras."):
                 # What Keras's own layer holds stands in its config: wrapped layers, cells,
                 # activations.
                 yield from layer._flatten_layers(include_self=False)
 
 
-def _applies_relu(layer: keras.Layer) -> bool:
-    own = vars(layer).get("activation")
+def _applies_relu(layer: keras.Operation) -> bool:
     if isinstance(layer, keras.layers.ReLU):
         return bool(layer.negative_slope == 0)
-    return own in (keras.activations.relu, keras.activations.relu6)
+    if isinstance(layer, operations.Relu | operations.Relu6):
+        return True
+    return vars(layer).get("activation") in (*_RELU, *_RELU6)
 
 
 def replace_relu(model: keras.Model, slope: float) -> keras.Model:
-    """The same architecture with leaky relu in every hidden place of relu, and fresh weights.
+    """The same architecture with leaky relu in every hidden place of Keras's relu, weights fresh.
 
     Args:
         model: a sequential or functional model, nested ones included.
@@ -79,10 +87,10 @@ def replace_relu(model: keras.Model, slope: float) -> keras.Model:
     """
     outputs = {id(layer) for layer in layers.output_layers(model)}
 
-    def clone(layer: keras.Layer) -> keras.Layer:
+    def clone(layer: keras.Operation) -> keras.Operation:
         settings = layer.get_config()
         if id(layer) not in outputs:
-            if isinstance(layer, keras.layers.Activation) and _applies_relu(layer):
+            if isinstance(layer, _ALONE) and _applies_relu(layer):
                 return _leaky_layer(layer, slope)
             settings = _leaky(settings, slope)
             if isinstance(layer, keras.layers.ReLU) and layer.negative_slope == 0:
@@ -99,10 +107,13 @@ def replace_relu(model: keras.Model, slope: float) -> keras.Model:
     return changed
 
 
-def _leaky_layer(layer: keras.layers.Activation, slope: float) -> keras.Layer:
-    top = 6.0 if layer.activation is keras.activations.relu6 else None
+def _leaky_layer(layer: keras.Operation, slope: float) -> keras.Layer:
+    six = isinstance(layer, operations.Relu6) or vars(layer).get("activation") in _RELU6
     return keras.layers.ReLU(
-        negative_slope=slope, max_value=top, name=layer.name, dtype=layer.dtype_policy
+        negative_slope=slope,
+        max_value=6.0 if six else None,
+        name=layer.name,
+        dtype=getattr(layer, "dtype_policy", None),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -85,7 +86,11 @@ def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
 
 
 def obstacles(
-    model: keras.Model, config: Config, settings: Settings, rows: AnyRows
+    model: keras.Model,
+    config: Config,
+    settings: Settings,
+    rows: AnyRows,
+    hidden: Sequence[leaky.Place],
 ) -> dict[str, str]:
     """The remedies that the model cannot carry, each with the reason and the way out.
 
@@ -94,14 +99,15 @@ def obstacles(
         config: the config.
         settings: what it was built from; a remedy in force has nothing to say against it.
         rows: training rows.
+        hidden: the places of relu that do not make an output.
     """
     found: dict[str, str | None] = {}
     if settings.negative_slope is None:
-        found["leaky_relu"] = leaky.obstacle(model, config)
+        found["leaky_relu"] = leaky.obstacle(model, config, hidden)
     if settings.clip_norm is None:
         found["clip_gradients"] = _clips_already(_plain_optimizer(model))
-    hidden = initialization.hidden_variables(model, rows.first(2)[0])
-    if not any(is_kernel for _, _, is_kernel in hidden):
+    variables = initialization.hidden_variables(model, rows.first(2)[0])
+    if not any(is_kernel for _, _, is_kernel in variables):
         found["reinitialize"] = "no hidden layer has a kernel"
     if isinstance(config.model, FileModel) and keeps_weights(config):
         found["reinitialize"] = (

@@ -6,7 +6,7 @@ The counts are computed inside the same graph as the predictions: about the cost
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -118,6 +118,23 @@ class Probe:
             responding=tally.responding if gradients else None,
             notes=tuple(graph.notes),
         )
+
+    def hidden_relu(self, rows: Readable) -> list[tuple[str, Sequence[Any]]]:
+        """Where relu, with a bound or without, is applied and does not make an output.
+
+        Args:
+            rows: rows of the model.
+
+        Returns:
+            Name of each place, and the layers and operations of Keras around it, outermost first.
+        """
+        graph = self._graph(rows.first(1)[0], batch_statistics=False, gradients=False)
+        graph.step.get_concrete_function()
+        return [
+            (place.name, place.around)
+            for index, place in enumerate(graph.places)
+            if place.activation.name in ("relu", "relu6") and index not in graph.flow.ends
+        ]
 
     def _graph(self, x: Tree, batch_statistics: bool, gradients: bool) -> _Graph:
         """The traced graph that can count a batch like this one."""

@@ -82,6 +82,11 @@ class Place:
         """What is applied."""
         return self.calls[0].activation
 
+    @property
+    def around(self) -> _Stack:
+        """The layers and operations of Keras around it, outermost first."""
+        return self.calls[0].stack
+
     channels_first: bool = False
     """Whether the units are on axis 1 instead of the last."""
 

@@ -122,7 +122,13 @@ class _Training:
             ModelBuilt(
                 attempt=self.task.attempt,
                 parameters=self.model.count_params(),
-                obstacles=models.obstacles(self.model, self.config, self.settings, self.rows),
+                obstacles=models.obstacles(
+                    self.model,
+                    self.config,
+                    self.settings,
+                    self.rows,
+                    self.probe.hidden_relu(self.rows),
+                ),
             )
         )
         start = time.perf_counter()

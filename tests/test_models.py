@@ -6,9 +6,11 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from orchestrator import data, leaky, models, outputs, saving
 from orchestrator.errors import InvalidError, UserCodeError
+from orchestrator.probes import Probe
 from orchestrator.records import Settings
 from orchestrator.rows import Rows
 from orchestrator.schema import Config
@@ -196,9 +198,19 @@ def test_a_model_with_leaky_relu_comes_back_from_its_file(tmp_path: Path) -> Non
     np.testing.assert_array_equal(loaded(x), changed(x))
 
 
+def hidden_relu(model: keras.Model) -> list[tuple[str, Any]]:
+    shape = model.input_shape[1:] if hasattr(model, "input_shape") else (2,)
+    x = np.zeros((2, *shape), np.float32)
+    return Probe(model).hidden_relu(Rows(x=x, y=np.zeros(2)))
+
+
+def obstacle_of(model: keras.Model, config: Config) -> str | None:
+    return leaky.obstacle(model, config, hidden_relu(model))
+
+
 def test_leaky_relu_is_an_option_for_layers(make_config: MakeConfig) -> None:
     config = make_config()
-    assert leaky.obstacle(built(config), config) is None
+    assert obstacle_of(built(config), config) is None
     changed = built(config, Settings(seed=7, negative_slope=0.2))
     assert changed.layers[0].activation is keras.activations.leaky_relu
     np.testing.assert_array_equal(changed.get_weights()[0].shape, (2, 4))
@@ -206,7 +218,7 @@ def test_leaky_relu_is_an_option_for_layers(make_config: MakeConfig) -> None:
 
 def test_leaky_relu_is_passed_over_without_a_hidden_relu(make_config: MakeConfig) -> None:
     config = make_config(model={"layers": [{"Dense": {"units": 1, "activation": "relu"}}]})
-    obstacle = leaky.obstacle(built(config), config)
+    obstacle = obstacle_of(built(config), config)
     assert obstacle == "no hidden layer of the model applies relu"
 
 
@@ -227,7 +239,7 @@ def build({parameter}):
 def test_leaky_relu_is_passed_over_inside_the_users_own_class(make_config: MakeConfig) -> None:
     code = SUBCLASSED.format(argument="", activation="'relu'", parameter="", parameter_given="")
     config = make_config(code, model={"factory": {"callable": "rows:build"}})
-    obstacle = leaky.obstacle(built(config), config)
+    obstacle = obstacle_of(built(config), config)
     assert obstacle is not None
     assert "let the factory take an `activation` argument" in obstacle
 
@@ -240,7 +252,7 @@ def test_a_factory_that_takes_an_activation_gets_leaky_relu(make_config: MakeCon
         parameter_given="activation",
     )
     config = make_config(code, model={"factory": {"callable": "rows:build"}})
-    assert leaky.obstacle(built(config), config) is None
+    assert obstacle_of(built(config), config) is None
     changed = built(config, Settings(seed=7, negative_slope=0.2))
     assert changed.hidden.activation is keras.activations.leaky_relu
 
@@ -300,16 +312,75 @@ def test_relu_inside_keras_layers_can_be_replaced(
     make_config: MakeConfig, layer: keras.Layer
 ) -> None:
     model = keras.Sequential([layers.Input((4, 2)), layer, layers.Flatten(), layers.Dense(1)])
-    assert leaky.obstacle(model, make_config()) is None
+    assert obstacle_of(model, make_config()) is None
     changed = leaky.replace_relu(model, 0.2)
-    left = leaky.obstacle(changed, make_config())
+    left = obstacle_of(changed, make_config())
     assert left == "no hidden layer of the model applies relu"
+
+
+def own_relu() -> keras.Layer:
+    class Own(keras.Layer):
+        def call(self, inputs: Any) -> Any:
+            return tf.nn.relu(inputs)
+
+    return Own(name="own")
+
+
+@pytest.mark.parametrize(
+    ("between", "places"),
+    [
+        ([layers.Lambda(lambda z: tf.nn.relu(z), name="own")], "own"),
+        ([own_relu()], "own"),
+        # Leaky relu in some places would leave the others to die.
+        ([layers.Activation("relu"), own_relu()], "own"),
+    ],
+)
+def test_relu_in_code_of_the_users_own_is_named(
+    make_config: MakeConfig, between: list[keras.Layer], places: str
+) -> None:
+    model = keras.Sequential([layers.Input((2,)), layers.Dense(3), *between, layers.Dense(1)])
+    assert obstacle_of(model, make_config()) == (
+        f"the relu of {places} is applied inside code of your own; let the factory take an "
+        "`activation` argument, which gets leaky relu"
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "top"),
+    [(keras.ops.relu, 7.0), (keras.ops.relu6, 6.0), (tf.nn.relu, 7.0), (tf.nn.relu6, 6.0)],
+)
+def test_functions_that_are_relu_are_replaced(
+    make_config: MakeConfig, function: Any, top: float, tmp_path: Path
+) -> None:
+    z = np.array([[-1.0, 7.0]], np.float32)
+    inputs = keras.Input((2,))
+    value = layers.Activation(function)(layers.Dense(2, activation=function)(inputs))
+    if function.__module__.startswith("keras"):  # Keras takes it as a part of the graph
+        value = function(value)
+    model = keras.Model(inputs, layers.Dense(1)(value))
+    assert obstacle_of(model, make_config()) is None
+    changed = leaky.replace_relu(model, 0.5)
+    assert obstacle_of(changed, make_config()) == "no hidden layer of the model applies relu"
+    for layer in changed.layers[2:-1]:
+        np.testing.assert_allclose(layer(z), [[-0.5, top]])
+    changed.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(loaded(z), changed(z))
+
+
+def test_a_function_that_makes_the_output_stays(make_config: MakeConfig) -> None:
+    inputs = keras.Input((2,))
+    hidden = layers.Dense(2, activation="relu")(inputs)
+    model = keras.Model(inputs, keras.ops.relu(layers.Dense(1)(hidden)))
+    changed = leaky.replace_relu(model, 0.2)
+    assert not hidden_relu(changed)
+    assert (changed(np.random.default_rng(0).normal(size=(50, 2))).numpy() == 0).any()
 
 
 def test_relu_of_the_output_alone_is_no_place_for_leaky_relu(make_config: MakeConfig) -> None:
     output = layers.TimeDistributed(layers.Dense(1, activation="relu"))
     model = keras.Sequential([layers.Input((4, 2)), layers.Dense(2), output])
-    obstacle = leaky.obstacle(model, make_config())
+    obstacle = obstacle_of(model, make_config())
     assert obstacle == "no hidden layer of the model applies relu"
 
 
@@ -380,7 +451,9 @@ def build():
 
 def obstacles_of(config: Config, settings: Settings = SEED) -> dict[str, str]:
     rows = data.load(config).train
-    return models.obstacles(models.build(config, settings, rows), config, settings, rows)
+    model = models.build(config, settings, rows)
+    hidden = Probe(model).hidden_relu(rows)
+    return models.obstacles(model, config, settings, rows, hidden)
 
 
 def test_remedies_without_a_place_are_obstructed(make_config: MakeConfig) -> None:

@@ -155,10 +155,12 @@ SIGMOID = [*stack(4, 32)[:-1], {"Dense": {"units": 1, "activation": "sigmoid"}}]
 RELU_OUTPUT = [*stack(2, 32)[:-1], {"Dense": {"units": 1, "activation": "relu"}}]
 HELD = [*stack(2, 32)[:-1], {"Dense": {"units": 1, "kernel_regularizer": {"L1": {"l1": 100.0}}}}]
 SOFTMAX = [*stack(3, 64)[:-1], {"Dense": {"units": 10, "activation": "softmax"}}]
-NORMED = [
-    *[{"Dense": {"units": 32}}, {"BatchNormalization": {}}, {"ReLU": {}}] * 3,
-    {"Dense": {"units": 1}},
+BLOCK: list[dict[str, Any]] = [
+    {"Dense": {"units": 32}},
+    {"BatchNormalization": {}},
+    {"ReLU": {}},
 ]
+NORMED = [*BLOCK * 3, {"Dense": {"units": 1}}]
 NEGATIVE = {"RandomUniform": {"minval": -1.0, "maxval": 0.0}}
 HE = {"layers": stack(4, 32)}
 
