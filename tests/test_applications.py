@@ -3,6 +3,7 @@
 The expected numbers are counted in Keras's source of each architecture.
 """
 
+import inspect
 import time
 from collections import Counter
 from typing import Any
@@ -14,16 +15,14 @@ import pytest
 from orchestrator.probes import Measurement, Probe
 from orchestrator.rows import Rows
 
-FAMILIES: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
+SMALLEST: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     # 42 Relu and Relu6 operations, 28 of them inside gates.
     "MobileNetV3Small": (32, {}, {"relu": 14, "hard_silu": 19, "hard_sigmoid": 9}),
     "MobileNet": (32, {"alpha": 0.25}, {"relu6": 27}),
-    "VGG16": (32, {"include_top": False}, {"relu": 13}),
     "MobileNetV2": (32, {"alpha": 0.35}, {"relu6": 35}),
-    "MobileNetV3Large": (32, {}, {"relu": 19, "hard_silu": 21, "hard_sigmoid": 8}),
+    "VGG16": (32, {"include_top": False}, {"relu": 13}),
     "ResNet50": (32, {}, {"relu": 49}),
     "ResNet50V2": (32, {}, {"relu": 49}),
-    "VGG19": (32, {"include_top": False}, {"relu": 16}),
     "Xception": (71, {}, {"relu": 35}),
     "EfficientNetB0": (32, {}, {"silu": 49, "sigmoid": 16}),
     "EfficientNetV2B0": (32, {}, {"silu": 55, "sigmoid": 16}),
@@ -33,13 +32,31 @@ FAMILIES: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     "NASNetMobile": (32, {"include_top": False}, {"relu": 192}),
     "InceptionResNetV2": (75, {}, {"relu": 243}),
 }
-"""Side of the smallest image, further arguments, and the places by activation."""
+"""Side of the smallest image, further arguments, and the places by activation: of each family."""
 
-QUICK = ("MobileNetV3Small", "MobileNet", "VGG16")
+LARGER: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
+    "MobileNetV3Large": (32, {}, {"relu": 19, "hard_silu": 21, "hard_sigmoid": 8}),
+    "VGG19": (32, {"include_top": False}, {"relu": 16}),
+    **{f"ResNet{depth}{version}": (32, {}, {"relu": relu})
+       for depth, relu in ((101, 100), (152, 151)) for version in ("", "V2")},
+    **{f"DenseNet{depth}": (32, {}, {"relu": depth}) for depth in (169, 201)},
+    **{f"ConvNeXt{size}": (32, {}, {"gelu": 36}) for size in ("Small", "Base", "Large", "XLarge")},
+    # Two of the stem and the top, two a block and one more where it expands; a gate a block.
+    **{f"EfficientNet{size}": (32, {}, {"silu": silu, "sigmoid": gates})
+       for size, silu, gates in (
+           ("B1", 69, 23), ("B2", 69, 23), ("B3", 78, 26), ("B4", 96, 32), ("B5", 116, 39),
+           ("B6", 134, 45), ("B7", 163, 55), ("V2B1", 67, 19), ("V2B2", 70, 20), ("V2B3", 82, 24),
+           ("V2S", 102, 30), ("V2M", 147, 44), ("V2L", 203, 61),
+       )},
+    "NASNetLarge": (32, {"include_top": False}, {"relu": 264}),
+}  # fmt: skip
+"""The others, for the sweep."""
+
+APPLICATIONS = SMALLEST | LARGER
 
 
 def built(name: str) -> keras.Model:
-    side, arguments, _ = FAMILIES[name]
+    side, arguments, _ = APPLICATIONS[name]
     arguments = {"classes": 10} | arguments if arguments.get("include_top", True) else arguments
     family = getattr(keras.applications, name)
     return family(weights=None, input_shape=(side, side, 3), **arguments)
@@ -51,9 +68,8 @@ def measured(model: keras.Model) -> Measurement:
 
 
 @pytest.mark.parametrize(
-    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.sweep) for name in FAMILIES
-                       if name not in QUICK)],
-)  # fmt: skip
+    "name", [*SMALLEST, *(pytest.param(name, marks=pytest.mark.sweep) for name in LARGER)]
+)
 def test_every_activation_of_an_application_is_found(name: str) -> None:
     model = built(name)
     begin = time.perf_counter()
@@ -65,7 +81,12 @@ def test_every_activation_of_an_application_is_found(name: str) -> None:
     shown = ", ".join(f"{number} {activation}" for activation, number in count.items())
     print(f"\n{name:18} {len(found.layers):4} places: {shown:45} {seconds:6.1f} s")  # noqa: T201
     names = [layer.name for layer in found.layers]
-    assert count == FAMILIES[name][2]
+    assert count == APPLICATIONS[name][2]
     assert len(set(names)) == len(names)
     assert {each.split("/")[-1] for each in names} <= {each.name for each in model.layers}
     assert found.notes == ()
+
+
+def test_no_application_is_left_out() -> None:
+    models = {name for name, value in vars(keras.applications).items() if inspect.isfunction(value)}
+    assert models == set(APPLICATIONS)
