@@ -45,6 +45,9 @@ _DATA_AT_FAULT: dict[Cause, int] = {
     "unscaled_inputs": 4,
 }
 """After how many failures of living networks that point to it the data is found at fault."""
+_OFTEN = 5
+"""A network for which so many seeds had to be looked at until one was alive is too deep and narrow:
+of nine layers of two units that are alive at first, half die, and of those with leaky relu 5%."""
 _LEAST_FACTOR = 1e-3
 _FACTOR = 0.1
 
@@ -104,6 +107,8 @@ def rungs(attempt: Attempt) -> tuple[AnyRemedy, ...]:
             faulty = "initialization" in causes
             fix = (Reinitialize(), leaky) if faulty else (leaky, Reinitialize())
             return (*fix, *seeds) if faulty else (*seeds, *fix)
+        case "died" | "collapsed" if len(attempt.screened) >= _OFTEN:
+            return (leaky, again, lower)
         case "died":
             return (NewSeed(), leaky, lower, again)
         case "collapsed":

@@ -104,6 +104,16 @@ CASES = {
         "died",
         ["new_seed", "leaky_relu", "lower_learning_rate", "new_seed"],
     ),
+    "dead, quietly, and most seeds are born dead": (
+        attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:5]),
+        "died",
+        ["leaky_relu", "new_seed", "lower_learning_rate"],
+    ),
+    "dead, quietly, and some seeds are born dead": (
+        attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:4]),
+        "died",
+        ["new_seed", "leaky_relu", "lower_learning_rate", "new_seed"],
+    ),
     "constant for every row has died in another layer": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0, responding=0)),
         "died",

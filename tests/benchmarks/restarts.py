@@ -166,7 +166,10 @@ HE = {"layers": stack(4, 32)}
 
 CASES = {
     "9x5": Case("nine of five, Adam 3e-3", stack(9, 5), main_phase(20)),
-    "9x2": Case("nine of two, Adam 1e-3", stack(9, 2), main_phase(30), optimizer=adam(1e-3)),
+    "9x2": Case(
+        "nine of two, Adam 1e-3", stack(9, 2), main_phase(30), optimizer=adam(1e-3),
+        known={"model": {"layers": stack(9, 2, activation="leaky_relu")}},
+    ),
     "healthy": Case("2×32, Adam 1e-2", stack(2, 32), main_phase(20), optimizer=adam(1e-2)),
     "nan": Case(
         "two inputs, SGD 1.0, linear target", stack(2, 32), main_phase(20), data="linear",
