@@ -10,7 +10,18 @@ import numpy as np
 import tensorflow as tf
 
 from orchestrator.errors import InvalidError, Problem
-from orchestrator.rows import Array, Batch, Rows, Tree, leaves, name_of, num_rows, ready, transform
+from orchestrator.rows import (
+    Array,
+    Batch,
+    Precision,
+    Rows,
+    Tree,
+    leaves,
+    name_of,
+    num_rows,
+    ready,
+    transform,
+)
 
 
 class Batches:
@@ -31,6 +42,8 @@ class Batches:
         self.fit: Callable[[Tree, int], None] | None = None
         """Gets the targets of each batch and the number of its first row; raises where they do not
         fit the model's outputs."""
+        self.precision: Precision = "float32"
+        """Type of the floating-point inputs that the model gets."""
         self._arrays: Rows | None = None
         self._begin: Callable[[], Iterable[Any]] | None = None
         self._started: Iterator[Any] | None = None
@@ -65,7 +78,7 @@ class Batches:
     def first(self, count: int) -> Batch:
         """The first rows, ready for the model."""
         if self._arrays is not None:
-            return self._arrays.first(count)
+            return ready(self._arrays.pick(slice(0, count)), {}, self.precision)
         iterator = self._iterator()
         first = next(iterator, None)
         if first is None:
@@ -81,6 +94,7 @@ class Batches:
                 None if weight is None else weight[part],
             ),
             {},
+            self.precision,
         )
 
     def look(self) -> list[str]:
@@ -113,7 +127,7 @@ class Batches:
             if self.fit is not None:
                 self.fit(y, position)
             position += num_rows(x)
-            yield ready((x, y, weight), {})
+            yield ready((x, y, weight), {}, self.precision)
 
     def _iterator(self) -> Iterator[Any]:
         if self._begin is not None:
@@ -147,7 +161,7 @@ class Batches:
 def _rows(x: Any, y: Any, weight: Any) -> Rows:
     inputs = _arrays(x)
     targets = None if y is None else _arrays(y)
-    weights = None if weight is None else np.asarray(weight)
+    weights = _weights(weight)
     _check((inputs, targets, weights))
     if not num_rows(inputs):
         raise _problem("x", "expected at least one row, received none", None)
@@ -181,10 +195,17 @@ def _batch(batch: Any) -> Batch:
     found = (
         _arrays(x),
         None if y is None else _arrays(y),
-        None if weight is None else np.asarray(weight),
+        _weights(weight),
     )
     _check(found)
     return found
+
+
+def _weights(weight: Any) -> Array | None:
+    if isinstance(weight, Mapping) or (isinstance(weight, list | tuple) and _several(weight)):
+        message = "expected one weight a row for all outputs, received several"
+        raise _problem("sample_weight", message, "diagnose the outputs one by one")
+    return None if weight is None else np.asarray(weight)
 
 
 def _finite(array: Array) -> Array:
@@ -195,14 +216,18 @@ def _arrays(tree: Any) -> Tree:
     """Lists of arrays as tuples, as the model takes them, and everything else as an array."""
     if isinstance(tree, Mapping):
         return {name: _arrays(value) for name, value in tree.items()}
-    several = isinstance(tree, list | tuple) and any(np.ndim(each) > 0 for each in tree)
     if (
         isinstance(tree, tuple)
-        and several
+        and _several(tree)
         or (isinstance(tree, list) and any(hasattr(each, "shape") for each in tree))
     ):
         return tuple(_arrays(each) for each in tree)
     return tree if isinstance(tree, np.ndarray) else np.asarray(tree)
+
+
+def _several(parts: Iterable[Any]) -> bool:
+    """Whether these are arrays rather than the numbers of one."""
+    return any(np.ndim(each) > 0 for each in parts)
 
 
 def _problem(key: str, message: str, hint: str | None) -> InvalidError:

@@ -189,8 +189,8 @@ def _scalings(train: AnyRows, config: Config) -> dict[str, Scaling]:
 
 def _prepared(part: AnyRows, scalings: Mapping[str, Scaling]) -> AnyRows:
     """The rows as the model gets them: at once, or batch by batch where they are not in memory."""
-    y = rows.transform(rows.number, part.y)
-    weight = None if part.weight is None else rows.number(part.weight)
+    y = rows.transform(rows.exact, part.y)
+    weight = None if part.weight is None else rows.exact(part.weight)
     if isinstance(part, Stream) or part.mapped:
         return dataclasses.replace(part, y=y, weight=weight, scalings=scalings)
     x, _, _ = rows.ready((part.x, part.y, None), scalings)

@@ -18,7 +18,7 @@ from orchestrator.measures import Flow, Layer, Output
 from orchestrator.outputs import Blame, Head
 from orchestrator.probes import BATCH_SIZE, Measurement, Probe
 from orchestrator.records import Check
-from orchestrator.rows import Readable, Rows
+from orchestrator.rows import Precision, Readable, Rows
 from orchestrator.schema import Checks
 from orchestrator.scores import Scores
 
@@ -340,6 +340,10 @@ def of_rows(
         InvalidError: rows and model do not fit.
         UserCodeError: the model's own code raised.
     """
+    if isinstance(rows, Rows):
+        rows = dataclasses.replace(rows, precision=_precision(model))
+    elif isinstance(rows, Batches):
+        rows.precision = _precision(model)
     models.try_call(model, blame, rows, "file")
     heads = outputs.heads(model, blame, rows)
     if isinstance(rows, Batches):
@@ -372,6 +376,13 @@ def of_rows(
         responding_rows=examined.responding,
         notes=examined.notes,
     )
+
+
+def _precision(model: keras.Model) -> Precision:
+    """The type in which the model takes floating-point inputs."""
+    known = {keras.config.floatx(), model.compute_dtype}
+    known |= {each.dtype for each in keras.tree.flatten(getattr(model, "inputs", None) or [])}
+    return "float64" if "float64" in known else "float32"
 
 
 class _Blame:

@@ -9,7 +9,17 @@ import numpy as np
 import optree
 import tensorflow as tf
 
-from orchestrator.rows import AnyRows, Batch, Rows, Scaling, Stream, Tree, leaves, transform
+from orchestrator.rows import (
+    AnyRows,
+    Batch,
+    Rows,
+    Scaling,
+    Stream,
+    Tree,
+    leaves,
+    number,
+    transform,
+)
 
 
 class Feed:
@@ -113,9 +123,10 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _present(batch: Batch) -> tuple[Tree, ...]:
-    """The batch without the weights that it does not have."""
+    """The batch as Keras computes with it, without the weights that it does not have."""
     x, y, weight = batch
-    return (x, y) if weight is None else (x, y, weight)
+    y = transform(number, y)
+    return (x, y) if weight is None else (x, y, number(weight))
 
 
 def _from_stream(rows: Stream) -> tf.data.Dataset:

@@ -195,10 +195,14 @@ class Score:
     Args:
         form: how targets and predictions are written.
         from_logits: whether predictions are logits rather than probabilities.
+        ignored: class index of the positions that do not count.
     """
 
-    def __init__(self, form: Form, *, from_logits: bool = False) -> None:
+    def __init__(
+        self, form: Form, *, from_logits: bool = False, ignored: int | None = None
+    ) -> None:
         self._form = form
+        self._ignored = ignored
         self._from_logits = from_logits
         self._columns: list[_Regression | _Classes] = []
 
@@ -210,8 +214,8 @@ class Score:
         Args:
             y: targets, shape (rows, …); None without targets, and then for all rows.
             prediction: predictions, shape (rows, …, columns).
-            weight: weight of each row in every mean, shape (rows,); None for equal weights. Rows
-                of weight 0 are left out.
+            weight: weight of each row in every mean, shape (rows,), or of each position,
+                shape (rows, …); None for equal weights. Those of weight 0 are left out.
         """
         predicted = np.asarray(prediction)
         rows = len(predicted)
@@ -223,7 +227,12 @@ class Score:
         positions = len(predicted) // max(rows, 1)
         weights = None
         if weight is not None:
-            weights = np.repeat(np.asarray(weight, dtype=np.float64), positions)
+            weights = np.asarray(weight, dtype=np.float64).reshape(-1)
+            weights = np.repeat(weights, positions) if len(weights) == rows else weights
+        if targets is not None and self._ignored is not None:
+            counted = targets != self._ignored
+            weights = counted.astype(np.float64) if weights is None else weights * counted
+            targets = np.where(counted, targets, 0)
         for start in range(0, len(predicted), _PIECE):
             part = slice(start, start + _PIECE)
             self._add(

@@ -10,12 +10,13 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from orchestrator import layers, objects, usercode
+from orchestrator import objects, usercode
 from orchestrator.document import Key
 from orchestrator.errors import InvalidError, Problem, UserCodeError, suggestion
 from orchestrator.measures import Form
-from orchestrator.rows import PIECE, AnyRows, Array, Readable, Tree, leaves
+from orchestrator.rows import PIECE, AnyRows, Array, Readable, Tree, leaves, transform
 from orchestrator.schema import Config, FileModel
 
 _FORMS: Mapping[str, Form] = {
@@ -28,6 +29,10 @@ _FORMS: Mapping[str, Form] = {
     "sparse_categorical_crossentropy": "sparse",
 }
 """Losses of classification; every other Keras loss counts as regression."""
+_WITHOUT_FORM = ("circle", "ctc")
+"""Losses that compare targets and predictions of different shapes."""
+_PASSED_ON = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "ExpandDims", "Transpose"})
+"""TensorFlow's operations that leave values as they are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +50,8 @@ class Head:
     """How its targets and predictions are written."""
     from_logits: bool
     """Whether its predictions are logits."""
+    ignored: int | None = None
+    """Class index of positions that its loss leaves out."""
 
     def targets(self, y: Tree) -> Array | None:
         """Its own targets among those of all outputs."""
@@ -78,17 +85,20 @@ def heads(model: keras.Model, config: Blame, rows: Readable) -> tuple[Head, ...]
     names = _names(paths, model)
     targets = _matched(names, paths, [path for path, _ in leaves(y)], config)
     losses = _losses(getattr(model, "loss", None), names)
+    forms = [_form(loss) for loss in losses]
+    ends = [""] * len(found) if None not in forms else _ends(model, x)
     made = []
     for index, (_, prediction) in enumerate(found):
-        known = _form(losses[index])
+        known = forms[index]
         target = targets[index]
         own = None if target is None else dict(leaves(y))[target]
         head = Head(
             name=names[index] if len(found) > 1 else "",
             target=target,
             shape=tuple(prediction.shape[1:]),
-            form=known or _form_by_activation(model, own),
+            form=known or _form_by_activation(ends[index], own),
             from_logits=bool(getattr(losses[index], "from_logits", False)),
+            ignored=getattr(losses[index], "ignore_class", None),
         )
         if known is None and own is not None and _misshapen(head, own):
             head = dataclasses.replace(head, target=None)
@@ -169,21 +179,41 @@ def _form(loss: Any) -> Form | None:
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
     name = loss.__name__ if inspect.isfunction(loss) else _snake_case(type(loss).__name__)
+    if name.replace("_", "") in _WITHOUT_FORM:  # of CTC, snake case makes c_t_c
+        return None
     if name in _FORMS or hasattr(keras.losses, type(loss).__name__) or name in vars(keras.losses):
         return _FORMS.get(name, "regression")
     return None
 
 
-def _form_by_activation(model: keras.Model, targets: Array | None) -> Form:
-    """The form where the loss is the user's own: by the output activation."""
-    ends = layers.output_layers(model)
-    activations = {getattr(vars(layer).get("activation"), "__name__", "") for layer in ends}
-    # Softmax may be a layer of its own, too, or a function of Keras.
-    activations |= {_snake_case(type(layer).__name__) for layer in ends}
-    if "softmax" in activations:
+def _ends(model: keras.Model, x: Tree) -> list[str]:
+    """TensorFlow's name of the operation that makes each output, in the graph of the model."""
+    signature = transform(
+        lambda array: tf.TensorSpec((None, *array.shape[1:]), tf.as_dtype(array.dtype)), x
+    )
+
+    def call(inputs: Tree) -> list[tf.Tensor]:
+        return [output for _, output in leaves(model(inputs, training=False))]
+
+    try:
+        traced = tf.function(call, input_signature=[signature], autograph=False)
+        graph = traced.get_concrete_function().graph
+        operations = [output.op for output in graph.outputs]
+    except Exception:  # noqa: BLE001 - what cannot be traced is told where units are looked for
+        return [""] * len(leaves(model(x, training=False)))
+    for index, operation in enumerate(operations):
+        while operation.type in _PASSED_ON:
+            operation = operation.inputs[0].op
+        operations[index] = operation
+    return [operation.type for operation in operations]
+
+
+def _form_by_activation(end: str, targets: Array | None) -> Form:
+    """The form where the loss is the user's own: by the operation that makes the output."""
+    if end == "Softmax":
         one_hot = targets is not None and targets.ndim > 1 and targets.shape[-1] > 1
         return "categorical" if one_hot else "sparse"
-    return "binary" if "sigmoid" in activations else "regression"
+    return "binary" if end == "Sigmoid" else "regression"
 
 
 def _snake_case(name: str) -> str:
@@ -265,7 +295,10 @@ def misfit(head: Head, targets: Array, row: str = "training row", position: int 
     if misshapen is not None:
         return misshapen
     if head.form == "sparse":
-        bad = _first(targets, lambda y: (y < 0) | (y >= columns) | (y != np.floor(y)))
+        bad = _first(
+            targets,
+            lambda y: ((y < 0) | (y >= columns) | (y != np.floor(y))) & (y != head.ignored),
+        )
         if bad is not None:
             return (
                 f"expected class indices from 0 to {columns - 1} for {columns} units, "

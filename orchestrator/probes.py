@@ -22,6 +22,8 @@ from orchestrator.tracing import Call, Place
 BATCH_SIZE = 1024
 """Rows of one forward pass."""
 
+_SHAPES = 16
+"""Shapes of inputs, such as lengths of sequences, of which each has a graph of its own."""
 _EXACT_FLOAT32 = 2**24
 """Up to here float32 counts are exact."""
 
@@ -56,7 +58,7 @@ class Probe:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._graphs: dict[tuple[bool, bool], _Graph] = {}
+        self._graphs: dict[tuple[bool, bool], dict[_Shapes, _Graph]] = {}
 
     @property
     def has_batch_normalization(self) -> bool:
@@ -98,25 +100,25 @@ class Probe:
             if not complete:
                 break
             graph = self._graph(x, batch_statistics, gradients)
-            tally = tally or _Tally()
+            tally = tally or _Tally(graph)
             predictions = tally.add(graph, x)
             if see is not None:
                 see(predictions, y, weight)
             seen += num_rows(x)
             stop = at_least is not None and seen >= at_least
-            stop = stop or (enough is not None and enough(tally.layers(graph.places)))
+            stop = stop or (enough is not None and enough(tally.layers()))
             complete = not stop or seen >= len(rows)
             if stop:
                 break
         if tally is None:
             raise ValueError("Expected at least one row. Received: none")
         return Measurement(
-            layers=tally.layers(graph.places),
-            flow=graph.flow,
+            layers=tally.layers(),
+            flow=tally.first.flow,
             rows=seen,
             complete=complete,
             responding=tally.responding if gradients else None,
-            notes=tuple(graph.notes),
+            notes=tally.notes,
         )
 
     def hidden_relu(self, rows: Readable) -> list[tuple[str, Sequence[Any]]]:
@@ -129,7 +131,6 @@ class Probe:
             Name of each place, and the layers and operations of Keras around it, outermost first.
         """
         graph = self._graph(rows.first(1)[0], batch_statistics=False, gradients=False)
-        graph.step.get_concrete_function()
         return [
             (place.name, place.around)
             for index, place in enumerate(graph.places)
@@ -138,24 +139,47 @@ class Probe:
 
     def _graph(self, x: Tree, batch_statistics: bool, gradients: bool) -> _Graph:
         """The traced graph that can count a batch like this one."""
-        key = (batch_statistics, gradients)
-        graph = self._graphs.get(key)
+        known = self._graphs.setdefault((batch_statistics, gradients), {})
+        shapes: _Shapes = tuple(array.shape[1:] for _, array in leaves(x))
+        if shapes not in known and len(known) >= _SHAPES:
+            shapes = _common([*known, shapes])
+        graph = known.get(shapes)
         if graph is None or num_rows(x) > graph.batch_size:
             size = max(num_rows(x), BATCH_SIZE)
-            graph = _Graph(self._model, x, size, batch_statistics, gradients)
-            self._graphs[key] = graph
+            graph = _Graph(self._model, x, shapes, size, batch_statistics, gradients)
+            known[shapes] = graph
         return graph
 
 
-class _Tally:
-    """What was counted so far."""
+_Shapes = tuple[tuple[int | None, ...], ...]
+"""Shape of one row of every input."""
 
-    def __init__(self) -> None:
+
+def _common(shapes: Sequence[_Shapes]) -> _Shapes:
+    """The shapes with None for sizes that differ."""
+    return tuple(
+        tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*each, strict=True))
+        for each in zip(*shapes, strict=True)
+    )
+
+
+class _Tally:
+    """What was counted so far, place by place of the first batch's graph."""
+
+    def __init__(self, first: _Graph) -> None:
+        self.first = first
         self.responding = 0
+        self._notes = dict.fromkeys(first.notes)
+        self._partial = [place.partial for place in first.places]
         self._active: list[npt.NDArray[np.int64]] = []
         self._reached: list[npt.NDArray[np.int64]] = []
         self._constant: list[npt.NDArray[Any]] = []
         self._first: list[npt.NDArray[Any]] = []
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the graphs hide."""
+        return tuple(self._notes)
 
     def add(self, graph: _Graph, x: Tree) -> list[npt.NDArray[Any]]:
         """Count one batch; returns what it predicts."""
@@ -164,28 +188,61 @@ class _Tally:
         predictions, active, extremes, reached, responding = graph.step(
             transform(tf.constant, x), tf.constant(bool(look))
         )
-        counts = [each.numpy() for each in active]
-        found = [each.numpy() for each in extremes] if look else []
+        found = (
+            [each.numpy() for each in active],
+            [each.numpy() for each in extremes] if look else [],
+            [each.numpy() for each in reached],
+        )
+        if graph is not self.first:
+            found = self._matched(graph, *found)
+        self._add(*found)
+        self.responding += int(responding)
+        return [prediction.numpy() for prediction in predictions]
+
+    def _matched(
+        self, graph: _Graph, counts: _Arrays, extremes: _Arrays, reached: _Arrays
+    ) -> tuple[_Arrays, _Arrays, _Arrays]:
+        """What another graph has counted, in the order of the first; nothing where it hides it."""
+        self._notes |= dict.fromkeys(graph.notes)
+        order = {place.name: index for index, place in enumerate(graph.places)}
+        at = [order.get(place.name) for place in self.first.places]
+        self._partial = [
+            partial or index is None or graph.places[index].partial
+            for partial, index in zip(self._partial, at, strict=True)
+        ]
+        counts = [
+            counts[index] if index is not None else np.zeros_like(before)
+            for index, before in zip(at, self._active, strict=True)
+        ]
+        if reached:
+            reached = [
+                reached[index] if index is not None else np.zeros_like(before)
+                for index, before in zip(at, self._reached, strict=True)
+            ]
+        if extremes:
+            extremes = [
+                extremes[index] if index is not None else np.stack([before, before])
+                for index, before in zip(at, self._first, strict=True)
+            ]
+        return counts, extremes, reached
+
+    def _add(self, counts: _Arrays, extremes: _Arrays, reached: _Arrays) -> None:
         if not self._active:
             self._active = counts
-            self._first = [low for low, _ in found]
-            self._constant = [low == high for low, high in found]
-            self._reached = [each.numpy() for each in reached]
+            self._first = [low for low, _ in extremes]
+            self._constant = [low == high for low, high in extremes]
+            self._reached = reached
         else:
             self._active = [a + b for a, b in zip(self._active, counts, strict=True)]
-            self._reached = [
-                a + each.numpy() for a, each in zip(self._reached, reached, strict=True)
-            ]
-            for index, (low, high) in enumerate(found):
+            self._reached = [a + b for a, b in zip(self._reached, reached, strict=True)]
+            for index, (low, high) in enumerate(extremes):
                 same = (low == high) & (low == self._first[index])
                 self._constant[index] = self._constant[index] & same
         for index, total in enumerate(self._active):
             # What is active on some rows and not on others varies; what is dead has its own name.
             self._constant[index] = self._constant[index] & (total[:-1] == total[-1])
-        self.responding += int(responding)
-        return [prediction.numpy() for prediction in predictions]
 
-    def layers(self, places: list[Place]) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[Layer, ...]:
         """The places with their totals; the last entry of each is the number of rows."""
         return tuple(
             Layer(
@@ -196,10 +253,15 @@ class _Tally:
                 constant_units=np.flatnonzero(self._constant[index]),
                 reached_rows=self._reached[index] if self._reached else None,
                 saturating=place.activation.saturating,
-                partial=place.partial,
+                partial=self._partial[index],
             )
-            for index, (place, total) in enumerate(zip(places, self._active, strict=True))
+            for index, (place, total) in enumerate(
+                zip(self.first.places, self._active, strict=True)
+            )
         )
+
+
+_Arrays = list[npt.NDArray[Any]]
 
 
 class _Graph:
@@ -209,6 +271,7 @@ class _Graph:
         self,
         model: keras.Model,
         x: Tree,
+        shapes: _Shapes,
         batch_size: int,
         batch_statistics: bool,
         gradients: bool,
@@ -234,12 +297,16 @@ class _Graph:
                 reached, responding = _reach(found, sources)
             return found.outputs, active, extremes, reached, responding
 
+        sizes = iter(shapes)
         signature = transform(
-            lambda array: tf.TensorSpec((None, *array.shape[1:]), tf.as_dtype(array.dtype)), x
+            lambda array: tf.TensorSpec((None, *next(sizes)), tf.as_dtype(array.dtype)), x
         )
-        flag = tf.TensorSpec((), tf.bool)
-        # As Keras's own training step, without autograph.
-        self.step = tf.function(step, input_signature=[signature, flag], autograph=False)
+        # As Keras's own training step, without autograph. A function that is traced once and for
+        # all runs as a graph even where the user has all functions run eagerly.
+        function = tf.function(
+            step, input_signature=[signature, tf.TensorSpec((), tf.bool)], autograph=False
+        )
+        self.step = function.get_concrete_function()
 
 
 def _count(place: Place, batch_size: int) -> tf.Tensor:
@@ -318,7 +385,7 @@ def _reach(found: tracing.Trace, sources: list[tf.Tensor]) -> tuple[list[tf.Tens
         reached.append(tf.add_n(counts))
     responds = [
         tf.reduce_any(tf.reshape(gradient, [tf.shape(gradient)[0], -1]) != 0, axis=1)
-        for gradient in _input_gradients(total, sources, found.outputs)
+        for gradient in _input_gradients(total, sources, found)
     ]
     if not responds:
         return reached, tf.constant(0, tf.int64)
@@ -326,7 +393,7 @@ def _reach(found: tracing.Trace, sources: list[tf.Tensor]) -> tuple[list[tf.Tens
 
 
 def _input_gradients(
-    total: tf.Tensor, sources: list[tf.Tensor], outputs: list[tf.Tensor]
+    total: tf.Tensor, sources: list[tf.Tensor], trace: tracing.Trace
 ) -> list[tf.Tensor]:
     """Gradients of the inputs; where one has none, such as an index, of what it turns into."""
     found: list[tf.Tensor] = []
@@ -339,5 +406,5 @@ def _input_gradients(
                 without.append(tensor)
             else:
                 found.append(tf.convert_to_tensor(gradient))
-        sources = tracing.next_on_the_way(without, outputs)
+        sources = tracing.next_on_the_way(without, trace.outputs, trace.masks)
     return found

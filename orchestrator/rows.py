@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ Tree = Any
 """An array, or a dict or tuple of trees."""
 Batch = tuple[Tree, Tree, Array | None]
 """Inputs, targets and sample weights of the same rows; weights are None where there are none."""
+
+Precision = Literal["float32", "float64"]
 
 PIECE = 65_536
 """Rows that are looked at together at most."""
@@ -104,6 +106,8 @@ class Rows:
     """Positions of these rows in x, where x is mapped and holds others too."""
     scalings: Scalings = dataclasses.field(default_factory=dict)
     """What is still to be applied to x, where it is mapped."""
+    precision: Precision = "float32"
+    """Type of the floating-point inputs that the model gets."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -131,12 +135,12 @@ class Rows:
 
     def batch(self, indices: Array | slice) -> Batch:
         """The rows at the indices, ready for the model."""
-        return ready(self.pick(indices), self.scalings)
+        return ready(self.pick(indices), self.scalings, self.precision)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All rows in order, ready for the model."""
         for batch in self.raw(size):
-            yield ready(batch, self.scalings)
+            yield ready(batch, self.scalings, self.precision)
 
     def first(self, count: int) -> Batch:
         """The first rows, ready for the model."""
@@ -254,20 +258,29 @@ def select(batch: Batch, indices: Array | slice) -> Batch:
     )
 
 
-def ready(batch: Batch, scalings: Scalings) -> Batch:
-    """A batch as the model takes it: standardised where there is a scaling, floats as float32."""
+def ready(batch: Batch, scalings: Scalings, precision: Precision = "float32") -> Batch:
+    """A batch as the model takes it: standardised where there is a scaling.
+
+    Targets and weights stay as exact as they are: an offset of 1e4 leaves float32 three digits.
+    """
     x, y, weight = batch
     standardized = [
-        scalings[path].apply(array) if path in scalings else number(array)
+        scalings[path].apply(array) if path in scalings else number(array, precision)
         for path, array in leaves(x)
     ]
     x = optree.tree_unflatten(optree.tree_structure(x), standardized)
-    return x, transform(number, y), None if weight is None else number(weight)
+    return x, transform(exact, y), None if weight is None else exact(weight)
 
 
-def number(array: Array) -> Array:
+def number(array: Array, precision: Precision = "float32") -> Array:
     """The array in a type that Keras computes in: floats and truth values as float32."""
-    kind = np.float32 if array.dtype.kind in "fb" else array.dtype.newbyteorder("=")
+    kind = precision if array.dtype.kind in "fb" else array.dtype.newbyteorder("=")
+    return array.astype(kind, copy=False)
+
+
+def exact(array: Array) -> Array:
+    """The array in a type of this machine with the values that it has."""
+    kind = np.float32 if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
     return array.astype(kind, copy=False)
 
 

@@ -25,7 +25,9 @@ class Scores:
 
     def __init__(self, heads: Sequence[Head]) -> None:
         self._heads = heads
-        self._scores = [Score(head.form, from_logits=head.from_logits) for head in heads]
+        self._scores = [
+            Score(head.form, from_logits=head.from_logits, ignored=head.ignored) for head in heads
+        ]
         self._rows = 0
         self._bad = [0] * len(heads)
         self._first_bad: list[int | None] = [None] * len(heads)
@@ -93,7 +95,7 @@ class Scores:
             if y is None:  # it is enough that predictions differ
                 spreads.append((0, []))
                 continue
-            if any(size is None for size in head.shape):
+            if any(size is None for size in head.shape) or head.ignored is not None:
                 return None
             columns = head.shape[-1] if head.shape else 1
             count = len(rows) * int(np.prod(head.shape[:-1]))

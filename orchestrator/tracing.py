@@ -14,7 +14,7 @@ import inspect
 import itertools
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -48,6 +48,8 @@ _TF_COMPOSITES: dict[str, tuple[str, Callable[..., Any]]] = {
     "swish": ("silu", tf.nn.swish),
 }
 """TensorFlow's own functions that make an activation of several operations, with Keras's names."""
+_LOCK = threading.RLock()
+"""Listening replaces functions of Keras and TensorFlow for a while: for one thread at a time."""
 _GATE_SHIFT = 3.0
 """relu6(x + 3) / 6 is the hard sigmoid of MobileNetV3 and its kin."""
 
@@ -103,6 +105,8 @@ class Trace:
     """How they hang together."""
     notes: list[str]
     """A sentence for each place that the graph hides."""
+    masks: frozenset[tf.Operation]
+    """What makes Keras's masks: they leave rows out, and no value gets through them."""
 
 
 def trace(model: keras.Model, inputs: Tree, *, batch_statistics: bool = False) -> Trace:
@@ -116,17 +120,25 @@ def trace(model: keras.Model, inputs: Tree, *, batch_statistics: bool = False) -
     Returns:
         The outputs with the places on the way to them.
     """
-    try:
-        return _traced(model, inputs, batch_statistics, inline=True)
-    except Exception:  # noqa: BLE001 - a tf.function that needs autograph cannot be traced inline
-        return _traced(model, inputs, batch_statistics, inline=False)
+    with _LOCK:
+        for inlined in (_as_written, _converted):
+            try:
+                return _traced(model, inputs, batch_statistics, inlined())
+            except Exception:  # noqa: BLE001 - some inner tf.functions need autograph
+                continue
+        return _traced(model, inputs, batch_statistics, contextlib.nullcontext())
 
 
-def _traced(model: keras.Model, inputs: Tree, batch_statistics: bool, inline: bool) -> Trace:
+def _traced(
+    model: keras.Model,
+    inputs: Tree,
+    batch_statistics: bool,
+    inlined: contextlib.AbstractContextManager[None],
+) -> Trace:
     graph = tf.compat.v1.get_default_graph()
     recorder = _Recorder(graph)
     scope = keras.StatelessScope() if batch_statistics else contextlib.nullcontext()
-    with scope, recorder.listening(model, batch_statistics), _inlined(inline):
+    with scope, recorder.listening(model, batch_statistics), inlined:
         outputs = [output for _, output in leaves(model(inputs, training=False))]
     # A model may return what is not a tensor of this graph, such as a constant.
     outputs = [tf.convert_to_tensor(output) for output in outputs]
@@ -134,23 +146,31 @@ def _traced(model: keras.Model, inputs: Tree, batch_statistics: bool, inline: bo
     on_the_way = _ancestors([output.op for output in outputs], frozenset())
     calls = [call for call in recorder.calls if call.after.graph is graph]
     hidden = [call for call in recorder.calls if call.after.graph is not graph]
-    calls += [
-        Call(activations.bare(each), each.inputs[0], each.outputs[0], stack, repeated)
-        for each, stack, repeated in recorder.unclaimed
-        if each.type in activations.BARE
-    ]
+    calls += _bare(recorder.unclaimed)
     order = {operation: index for index, operation in enumerate(graph.get_operations())}
-    calls = [call for call in calls if call.after.op in on_the_way]
+    fed = _descendants(sources, graph)
+    calls = [
+        call
+        for call in calls
+        if call.after.op in on_the_way and call.before.op in fed and _has_rows(call)
+    ]
     calls.sort(key=lambda call: order[call.after.op])
     for call in calls:
         _recognize_gate(call)
     places = _places(calls, model)
-    _name(places, model)
+    _name(places, model, {operation: stack for operation, stack, _ in recorder.unclaimed})
     notes = _notes(hidden, recorder.unclaimed, on_the_way, model)
     partial = _returned(hidden, recorder.returned, model, graph, on_the_way)
     places += partial
     places.sort(key=lambda place: order.get(place.calls[0].after.op, len(order)))
-    return Trace(outputs=outputs, places=places, flow=_flow(sources, outputs, places), notes=notes)
+    masks = frozenset(recorder.masks)
+    return Trace(
+        outputs=outputs,
+        places=places,
+        flow=_flow(sources, outputs, places, masks),
+        notes=notes,
+        masks=masks,
+    )
 
 
 class _Recorder:
@@ -159,8 +179,10 @@ class _Recorder:
     def __init__(self, graph: tf.Graph) -> None:
         self.calls: list[Call] = []
         self.unclaimed: list[tuple[tf.Operation, _Stack, tuple[int, ...] | None]] = []
-        self.returned: dict[int, tuple[tf.Tensor, Any]] = {}
-        """What each recurrent layer has got and returned, by its identity."""
+        self.returned: dict[int, list[tuple[tf.Tensor, Any]]] = {}
+        """What each recurrent layer has got and returned at every call, by its identity."""
+        self.masks: list[tf.Operation] = []
+        """What makes the masks that Keras hands from layer to layer."""
         self._graph = graph
         self._stack: list[Any] = []
         self._repeats: list[_Repetition] = []
@@ -263,7 +285,7 @@ class _Recorder:
                 result = run(sequences, *args, **kwargs)
             finally:
                 own.undo()
-            self.returned[id(layer)] = (sequences, result)
+            self.returned.setdefault(id(layer), []).append((sequences, result))
             return result
 
         run = self._repeating(layer.call)
@@ -286,6 +308,7 @@ class _Recorder:
         def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._here or (self._stack and self._stack[-1] is operation):
                 return function(operation, *args, **kwargs)
+            self._note_masks(kwargs)
             self._stack.append(operation)
             if self._repeats and len(self._stack) == self._repeats[-1].depth + 1:
                 self._repeats[-1].seen.clear()  # the next time step begins
@@ -295,6 +318,14 @@ class _Recorder:
                 self._stack.pop()
 
         return functools.wraps(function)(call)
+
+    def _note_masks(self, arguments: Mapping[str, Any]) -> None:
+        """Keras hands a layer the masks of its inputs by name."""
+        for name, value in arguments.items():
+            if name.endswith("mask"):
+                for mask in keras.tree.flatten(value):
+                    if isinstance(mask, tf.Tensor) and hasattr(mask, "graph"):
+                        self.masks.append(mask.op)
 
     def _reporting(
         self, function: Callable[..., Any], describe: Callable[..., Activation]
@@ -406,11 +437,8 @@ def _with_batch_statistics(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _inlined(inline: bool) -> Iterator[None]:
+def _as_written() -> Iterator[None]:
     """Run inner `tf.function`s as plain Python, so that their operations are in this graph."""
-    if not inline:
-        yield
-        return
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:
@@ -419,7 +447,89 @@ def _inlined(inline: bool) -> Iterator[None]:
         tf.config.run_functions_eagerly(before)
 
 
+@contextlib.contextmanager
+def _converted() -> Iterator[None]:
+    """Run inner `tf.function`s as autograph writes them, for those with loops over tensors."""
+
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        return tf.autograph.to_graph(function.python_function)(*args, **kwargs)
+
+    patches = _Patches()
+    patches.set(type(tf.function(call)), "__call__", call)
+    try:
+        yield
+    finally:
+        patches.undo()
+
+
 # ------------------------------------------------------------------------------ places
+
+
+def _bare(operations: Sequence[tuple[tf.Operation, _Stack, Any]]) -> Iterator[Call]:
+    """Activations that nobody has reported, such as `tf.nn.relu` in a `call` of the user's own."""
+    for operation, stack, repeated in operations:
+        if operation.type in ("Erf", "Erfc"):
+            found = _gelu(operation)
+        elif operation.type == "Sigmoid":
+            found = _silu(operation)
+        else:
+            found = None
+        if found is not None:
+            yield Call(*found, stack, repeated)
+        elif operation.type in activations.BARE:
+            before, after = operation.inputs[0], operation.outputs[0]
+            yield Call(activations.bare(operation), before, after, stack, repeated)
+
+
+_Found = tuple[Activation, tf.Tensor, tf.Tensor]
+
+
+def _silu(sigmoid: tf.Operation) -> _Found | None:
+    """The silu that a sigmoid is part of: x · sigmoid(x), or x · sigmoid(1 · x)."""
+    inner = sigmoid.inputs[0]
+    factors = [inner, *(inner.op.inputs if inner.op.type == "Mul" else ())]
+    product = _product(sigmoid.outputs[0], factors)
+    if product is None:
+        return None
+    return (_smooth(*_TF_COMPOSITES["silu"])(), *product)
+
+
+def _gelu(erf: tf.Operation) -> _Found | None:
+    """The gelu that an error function is part of: x / 2 · (1 + erf(x / √2)).
+
+    TensorFlow's own is x / 2 · erfc(-x / √2).
+    """
+    scaled = erf.inputs[0]
+    sources = [scaled]
+    while sources[-1].op.type in ("Mul", "RealDiv", "Neg"):
+        variable = [each for each in sources[-1].op.inputs if each.op.type not in ("Const", "Cast")]
+        if len(variable) != 1:
+            break
+        sources.append(variable[0])
+    sums = [each.outputs[0] for each in erf.outputs[0].consumers() if each.type == "AddV2"]
+    for before in sources:
+        halves = [each.outputs[0] for each in before.consumers() if each.type == "Mul"]
+        for factor in (erf.outputs[0], *sums):
+            product = _product(factor, halves)
+            if product is not None:
+                return (_smooth(*_TF_COMPOSITES["gelu"])(), before, product[1])
+    return None
+
+
+def _product(one: tf.Tensor, factors: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor] | None:
+    """The first of the factors that a tensor is multiplied with, and the product."""
+    for product in one.consumers():
+        if product.type == "Mul":
+            for factor in factors:
+                if any(each is factor for each in product.inputs):
+                    return factor, product.outputs[0]
+    return None
+
+
+def _has_rows(call: Call) -> bool:
+    """Whether there is a value for every row, not one for the batch or for the weights."""
+    shape = call.after.shape
+    return shape.rank is None or shape.rank > 1 or (shape.rank == 1 and shape[0] is None)
 
 
 def _places(calls: Sequence[Call], model: keras.Model) -> list[Place]:
@@ -436,16 +546,44 @@ def _places(calls: Sequence[Call], model: keras.Model) -> list[Place]:
     return places
 
 
-def _name(places: Sequence[Place], model: keras.Model) -> None:
+def _name(
+    places: Sequence[Place], model: keras.Model, stacks: Mapping[tf.Operation, _Stack]
+) -> None:
     """Name the places by their layers; one that is used again gets `:2`, `:3`, … behind it."""
     seen: Counter[str] = Counter()
     for place in places:
         stack = place.calls[0].stack
         name = _path(stack, model)
-        formats = {getattr(each, "data_format", None) for each in _owners(stack, model)[-1:]}
-        place.channels_first = "channels_first" in formats
+        place.channels_first = _is_channels_first(place.calls[0], model, stacks)
         seen[name] += 1
         place.name = name if seen[name] == 1 else f"{name}:{seen[name]}"
+
+
+def _is_channels_first(
+    call: Call, model: keras.Model, stacks: Mapping[tf.Operation, _Stack]
+) -> bool:
+    """Whether the units are on axis 1, by the layer itself or by what its values come from."""
+    if (call.after.shape.rank or 0) < 3:
+        return False
+    pending, seen = deque([call.after.op]), set()
+    while pending:
+        operation = pending.popleft()
+        if operation in seen:
+            continue
+        seen.add(operation)
+        for layer in _owners(stacks.get(operation, call.stack), model)[-1:]:
+            known = getattr(layer, "data_format", None)
+            if known is not None:
+                return bool(known == "channels_first")
+            if isinstance(layer, keras.layers.BatchNormalization):
+                return bool(layer.axis == 1)
+            if getattr(layer, "weights", ()) or isinstance(layer, _RESHAPING):
+                return False
+        pending.extend(tensor.op for tensor in operation.inputs if tensor.dtype.is_floating)
+    return False
+
+
+_RESHAPING = (keras.layers.Flatten, keras.layers.Permute, keras.layers.Reshape)
 
 
 def _path(stack: _Stack, model: keras.Model) -> str:
@@ -525,7 +663,7 @@ def _bare_inside(graph: tf.Graph, name: str) -> int:
 
 def _returned(
     hidden: Sequence[Call],
-    returned: dict[int, tuple[tf.Tensor, Any]],
+    returned: dict[int, list[tuple[tf.Tensor, Any]]],
     model: keras.Model,
     graph: tf.Graph,
     on_the_way: set[tf.Operation],
@@ -539,32 +677,51 @@ def _returned(
     done: set[int] = set()
     for call in hidden:
         for layer in call.stack:
-            if id(layer) not in returned or id(layer) in done or call.activation.name != "relu":
+            name = call.activation.name
+            if id(layer) not in returned or id(layer) in done or name not in ("relu", "relu6"):
                 continue
             done.add(id(layer))
-            before, after = returned[id(layer)]
-            after = after[0] if isinstance(after, list | tuple) else after
-            if after.graph is not graph or after.op not in on_the_way:
-                continue
             stack = call.stack[: call.stack.index(layer) + 1]
-            seen = Activation(name="relu", active=lambda _, after: after > 0)
-            calls = [Call(seen, before, after, stack)]
-            places.append(Place(name=_path(stack, model), calls=calls, partial=True))
+            path = _path(stack, model)
+            seen = Activation(name=name, active=lambda _, after: after > 0)
+            for number, (before, result) in enumerate(returned[id(layer)], 1):
+                after = result[0] if isinstance(result, list | tuple) else result
+                if after.graph is graph and after.op in on_the_way:
+                    again = path if number == 1 else f"{path}:{number}"
+                    calls = [Call(seen, before, after, stack)]
+                    places.append(Place(name=again, calls=calls, partial=True))
     return places
 
 
 # ------------------------------------------------------------------------------ flow
 
 
+def _descendants(sources: Sequence[tf.Tensor], graph: tf.Graph) -> set[tf.Operation]:
+    """The operations that depend on the sources."""
+    found = {tensor.op for tensor in sources}
+    for operation in graph.get_operations():  # in an order in which they can be computed
+        if any(tensor.op in found for tensor in operation.inputs):
+            found.add(operation)
+    return found
+
+
 def _ancestors(
-    start: Sequence[tf.Operation], ends: frozenset[tf.Operation] | dict[tf.Operation, int]
+    start: Sequence[tf.Operation],
+    ends: frozenset[tf.Operation] | dict[tf.Operation, int],
+    masks: frozenset[tf.Operation] = frozenset(),
 ) -> set[tf.Operation]:
-    """The operations whose values the start depends on, up to and including the ends."""
+    """The operations whose values the start depends on, up to and including the ends.
+
+    Args:
+        start: where to begin.
+        ends: where to go no further.
+        masks: where not to go at all.
+    """
     seen: set[tf.Operation] = set()
     pending = deque(start)
     while pending:
         operation = pending.popleft()
-        if operation in seen or operation.type in _SHAPE_OPERATIONS:
+        if operation in seen or operation in masks or operation.type in _SHAPE_OPERATIONS:
             continue
         seen.add(operation)
         if operation not in ends:
@@ -572,12 +729,15 @@ def _ancestors(
     return seen
 
 
-def next_on_the_way(tensors: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+def next_on_the_way(
+    tensors: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor], masks: frozenset[tf.Operation]
+) -> list[tf.Tensor]:
     """What tensors first turn into, seen through those without gradients, such as indices.
 
     Args:
         tensors: where to start.
         outputs: what the model returns.
+        masks: what makes Keras's masks, which are passed over.
 
     Returns:
         Floating-point tensors that an output depends on.
@@ -587,7 +747,7 @@ def next_on_the_way(tensors: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor]) 
     pending, seen = list(tensors), set()
     while pending:
         for operation in pending.pop().consumers():
-            if operation in on_the_way and operation not in seen:
+            if operation in on_the_way and operation not in seen and operation not in masks:
                 seen.add(operation)
                 for tensor in operation.outputs:
                     (found if tensor.dtype.is_floating else pending).append(tensor)
@@ -595,7 +755,10 @@ def next_on_the_way(tensors: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor]) 
 
 
 def _flow(
-    inputs: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor], places: Sequence[Place]
+    inputs: Sequence[tf.Tensor],
+    outputs: Sequence[tf.Tensor],
+    places: Sequence[Place],
+    masks: frozenset[tf.Operation],
 ) -> Flow:
     """Which places, or the inputs, each place and each output are reached from directly."""
     ends = {call.after.op: index for index, place in enumerate(places) for call in place.calls}
@@ -603,7 +766,7 @@ def _flow(
 
     def sources(start: Sequence[tf.Operation]) -> frozenset[int | str]:
         found: set[int | str] = set()
-        for operation in _ancestors(start, ends):
+        for operation in _ancestors(start, ends, masks):
             if operation in starts:
                 found.add(INPUT)
             elif operation in ends:

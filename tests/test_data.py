@@ -225,7 +225,7 @@ def test_statistics_come_from_the_training_rows_and_leave_targets_alone(load, tm
     assert found.train.x.tolist() == [[-1.0], [1.0]]
     assert found.validation.x.tolist() == [[3.0]]
     assert found.train.y.tolist() == [100.0, 300.0]
-    assert found.train.x.dtype == found.train.y.dtype == np.float32
+    assert (found.train.x.dtype, found.train.y.dtype) == (np.float32, np.float64)
 
 
 def test_integers_stay_integers_unless_they_are_standardised(call):

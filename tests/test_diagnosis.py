@@ -737,3 +737,133 @@ def test_what_does_not_fit_is_refused_in_one_message(way: str) -> None:
 def test_weights_of_another_length_are_refused() -> None:
     with pytest.raises(InvalidError, match="sample_weight: expected 6 rows as in x, received 3"):
         diagnose(linear(), normal(6, 1), np.ones(6), sample_weight=np.ones(3))
+
+
+# ------------------------------------------------------------------------ shapes and numbers
+
+
+@pytest.mark.parametrize("kind", ["dense", "recurrent"])
+@pytest.mark.parametrize("lengths", [(5, 7, 5), tuple(range(2, 22)), (3, 300)])
+def test_batches_of_different_lengths_are_counted_together(
+    kind: str, lengths: tuple[int, ...]
+) -> None:
+    if kind == "dense":
+        stack = [layers.Dense(4, activation="relu"), layers.GlobalAveragePooling1D()]
+    else:
+        stack = [layers.SimpleRNN(4, activation="relu")]
+    model = keras.Sequential([layers.Input((None, 3)), *stack, layers.Dense(1)])
+    generator = np.random.default_rng(0)
+    batches = [generator.normal(size=(4, length, 3)).astype(np.float32) for length in lengths]
+    apart = [diagnose(model, batch).layers[0] for batch in batches]
+
+    layer = diagnose(model, lambda: iter(batches)).layers[0]
+
+    if kind == "recurrent" and max(lengths) > 256:  # some steps are hidden, so nothing is dead
+        assert layer.dead_fraction == 0
+        return
+    if kind == "recurrent" and len(lengths) > 16:
+        return  # the last graphs are not unrolled
+    assert layer.rows == sum(each.rows for each in apart)
+    assert layer.active_rows.tolist() == sum(each.active_rows for each in apart).tolist()
+
+
+def test_a_model_in_float64_gets_its_inputs_so() -> None:
+    stack = [
+        layers.Input((1,), dtype="float64"),
+        layers.Dense(2, activation="relu", dtype="float64"),
+    ]
+    model = keras.Sequential(stack)
+    model.set_weights([np.array([[1.0, -1.0]]), np.array([-1.0, 1.0])])
+    health = diagnose(model, np.full((5, 1), 1 + 1e-9))
+    assert health.layers[0].dead.tolist() == [1]
+
+
+def test_targets_are_scored_as_exactly_as_they_are_given() -> None:
+    model = keras.Sequential([layers.Input((2,)), layers.Dense(1)])
+    model.set_weights([np.zeros((2, 1)), np.array([1e4])])
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    health = diagnose(model, x, 1e4 + 1e-4 * x[:, 0])  # float32 has steps of 1e-3 there
+    assert health.verdicts["prediction_variance"].verdict == "fail"
+
+
+def test_every_position_may_have_a_weight() -> None:
+    model = keras.Sequential([layers.Input((4, 2)), layers.Dense(1)])
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(50, 4, 2)), generator.normal(size=(50, 4, 1))
+    weight = generator.uniform(0.5, 2, size=(50, 4))
+    (output,) = diagnose(model, x, y, sample_weight=weight, batch_size=7).outputs
+    error = (model.predict(x, verbose=0).astype(float) - y)[..., 0] ** 2
+    mean = np.average(y[..., 0], weights=weight)
+    best = np.average((y[..., 0] - mean) ** 2, weights=weight)
+    assert output.skill == pytest.approx(1 - np.average(error, weights=weight) / best, rel=1e-5)
+
+
+def test_weights_for_each_output_are_refused() -> None:
+    model = keras.Sequential([layers.Input((2,)), layers.Dense(1)])
+    x = np.zeros((4, 2))
+    with pytest.raises(InvalidError, match="sample_weight: expected one weight a row for all"):
+        diagnose(model, x, x[:, :1], sample_weight={"a": x[:, 0]})
+
+
+# --------------------------------------------------------------------------- kinds of outputs
+
+
+class Ending(keras.Model):
+    """A class of the user's own with a function at its end."""
+
+    def __init__(self, units: int, function: Any) -> None:
+        super().__init__()
+        self.last = layers.Dense(units)
+        self.function = function
+
+    def call(self, inputs: Any) -> Any:
+        return self.function(self.last(inputs))
+
+
+@pytest.mark.parametrize(
+    ("units", "function", "kind"),
+    [
+        (1, keras.ops.sigmoid, "classification"),
+        (1, tf.sigmoid, "classification"),
+        (2, tf.nn.softmax, "classification"),
+        (2, keras.ops.softmax, "classification"),
+        (2, lambda z: keras.ops.softmax(z, axis=1), "classification"),
+        (1, lambda z: z, "regression"),
+        (1, lambda z: 2 * tf.sigmoid(z), "regression"),
+    ],
+)
+def test_the_kind_goes_by_what_makes_the_output(units: int, function: Any, kind: str) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    model = Ending(units, function)
+    model(x[:1])
+    (output,) = diagnose(model, x, (x[:, 0] > 0).astype(int)).outputs
+    assert output.kind == kind
+    assert output.varies
+
+
+def test_every_output_has_a_kind_of_its_own() -> None:
+    inputs = keras.Input((3,))
+    heads = [layers.Dense(1, name="r")(inputs), layers.Dense(1, "sigmoid", name="c")(inputs)]
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    health = diagnose(keras.Model(inputs, heads), x, (x[:, :1], (x[:, 1:2] > 0).astype(float)))
+    assert [each.kind for each in health.outputs] == ["regression", "classification"]
+
+
+def test_a_class_that_the_loss_ignores_does_not_count() -> None:
+    model = keras.Sequential([layers.Input((3,)), layers.Dense(3)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    model.compile(loss=loss)
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(60, 3)), generator.integers(0, 3, 60)
+    kept = generator.random(60) < 0.7
+    (output,) = diagnose(model, x, np.where(kept, y, -1)).outputs
+    (alone,) = diagnose(model, x[kept], y[kept]).outputs
+    assert (output.loss, output.skill) == pytest.approx((alone.loss, alone.skill))
+
+
+@pytest.mark.parametrize("loss", [keras.losses.Circle(), keras.losses.CTC()])
+def test_a_loss_that_compares_other_shapes_leaves_the_predictions_unscored(loss: Any) -> None:
+    model = keras.Sequential([layers.Input((4,)), layers.Dense(3), layers.Reshape((3, 1))])
+    model.compile(loss=loss)
+    health = diagnose(model, np.random.default_rng(0).normal(size=(20, 4)), np.zeros((20, 2)))
+    assert [each.varies for each in health.outputs] == [None]

@@ -154,6 +154,7 @@ def test_a_dataset_is_standardised_as_its_arrays_would_be(dtype: str) -> None:
         expected, targets, _ = rows.ready(({"a": x[:, None]}, x, None), scalings)
         got = np.concatenate([batch[0]["a"] for batch in given])
         np.testing.assert_array_equal(got, expected["a"])
+        targets = rows.number(targets)
         assert (got.dtype, given[0][1].dtype) == (expected["a"].dtype, targets.dtype)
 
 

@@ -93,10 +93,12 @@ def test_taking_rows_of_a_tree_takes_them_of_every_array() -> None:
     assert found.weight.tolist() == [7.0, 3.0]
 
 
-def test_a_batch_is_float32_where_it_is_no_whole_number() -> None:
+def test_inputs_are_float32_where_they_are_no_whole_numbers_and_targets_stay_exact() -> None:
     x, y, weight = tree().batch(slice(0, 2))
     types = [array.dtype for _, array in rows.leaves((x, y, weight))]
-    assert types == ["f4", "i8", "f4", "i8", "f4", "f4"]
+    assert types == ["f4", "i8", "f4", "i8", "f8", "f8"]
+    x, _, _ = dataclasses.replace(tree(), precision="float64").first(2)
+    assert [array.dtype for _, array in rows.leaves(x)] == ["f8", "i8", "f8"]
     truth, _, _ = rows.ready((np.array([[True], [False]]), Y[:2], None), {})
     assert (truth.dtype, truth.tolist()) == (np.float32, [[1.0], [0.0]])
 

@@ -1,6 +1,7 @@
 """Finding the places where a model applies an activation, and counting on them against NumPy."""
 
 import copy
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import tensorflow as tf
 from keras.activations import relu as imported_relu
 from keras.src import backend as keras_backend
+from tensorflow.nn import gelu as imported_gelu
+from tensorflow.nn import silu as imported_silu
 
 from orchestrator import diagnose, tracing
 from orchestrator.errors import UserCodeError
@@ -310,8 +313,16 @@ def looping(z: Any) -> Any:
     return z
 
 
+def test_relu_beside_a_branch_that_needs_autograph_is_found() -> None:
+    model = net(branching)
+    x = np.abs(random((20, 3)))
+    z = model.before(x)
+    health = diagnose(model, x)
+    assert places(health) == [("net", "relu", 4)]
+    assert_counts(health.layers[0], z + (1 if z.sum() > 0 else 0) > 0)
+
+
 HIDDEN = {
-    "autograph branch": branching,
     "autograph loop": looping,
     "tf.while_loop": lambda z: tf.while_loop(
         lambda i, z: i < 2, lambda i, z: (i + 1, tf.nn.relu(z)), (0, z)
@@ -678,3 +689,145 @@ def test_nothing_stays_patched_when_the_model_raises() -> None:
     with pytest.raises((RuntimeError, UserCodeError), match="not in a graph"):
         diagnose(model, random((4, 3)))
     assert state(model) == before
+
+
+# ----------------------------------------------------------------------------- what is no unit
+
+
+@pytest.mark.parametrize(("function", "name"), [(imported_silu, "silu"), (imported_gelu, "gelu")])
+def test_composites_that_were_imported_are_recognised(function: Any, name: str) -> None:
+    model = net(lambda z: function(2.0 * (z + 30)))
+    health = diagnose(model, random((20, 3)))
+    assert places(health) == [("net", name, 4)]
+    assert health.verdicts["dead_neurons"].verdict == "pass"
+
+
+class Scaled(keras.Model):
+    """Values that are one for the batch, or of the weights alone, beside a relu."""
+
+    def __init__(self) -> None:
+        super().__init__(name="net")
+        self.hidden = layers.Dense(4, activation="relu", name="hidden")
+        self.scale = self.add_weight(shape=())
+        self.gates = self.add_weight(shape=(4,))
+
+    def call(self, inputs: Any) -> Any:
+        h = self.hidden(inputs)
+        return h * tf.nn.softplus(self.scale) * tf.nn.relu(self.gates) + tf.nn.relu(
+            tf.reduce_mean(h)
+        )
+
+
+def test_what_has_no_value_for_each_row_is_no_unit() -> None:
+    model = Scaled()
+    model(np.zeros((1, 3), np.float32))
+    assert places(diagnose(model, random((20, 3)))) == [("hidden", "relu", 4)]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        [],
+        [layers.BatchNormalization(axis=1)],
+        [layers.Dropout(0.5), layers.LeakyReLU()],
+    ],
+)
+@pytest.mark.parametrize("last", [layers.ReLU, lambda: layers.Activation("relu")])
+def test_channels_first_goes_through_what_has_no_axis(
+    between: list[keras.Layer], last: Callable[[], keras.Layer]
+) -> None:
+    convolution = layers.Conv2D(3, 2, data_format="channels_first")
+    between = [type(each).from_config(each.get_config()) for each in between]
+    model = sequential((2, 5, 6), convolution, *between, last())
+    convolution.bias.assign([-100, 0, 100])
+    layer = diagnose(model, random((4, 2, 5, 6))).layers[-1]
+    leaky = any(isinstance(each, layers.LeakyReLU) for each in between)
+    assert (layer.units, layer.rows) == (3, 4 * 4 * 5)
+    assert layer.dead.tolist() == [0]
+    assert layer.active_rows[2] == layer.rows
+    assert leaky or layer.name.startswith(("re_lu", "activation"))
+
+
+def test_channels_last_behind_a_permutation_stays() -> None:
+    convolution = layers.Conv2D(3, 2, data_format="channels_first")
+    model = sequential((2, 5, 6), convolution, layers.Permute((2, 3, 1)), layers.ReLU())
+    assert diagnose(model, random((4, 2, 5, 6))).layers[0].units == 3
+
+
+# ---------------------------------------------------------------------------------- masks
+
+
+@pytest.mark.parametrize("kind", ["embedding", "masking"])
+def test_a_mask_is_no_path_around_a_dead_layer(kind: str) -> None:
+    dead = layers.Dense(4, activation="relu", bias_initializer=keras.initializers.Constant(-1e3))
+    if kind == "embedding":
+        begin = [layers.Input((5,), dtype="int32"), layers.Embedding(10, 4, mask_zero=True)]
+        x = np.random.default_rng(0).integers(0, 10, (40, 5))
+    else:
+        begin = [layers.Input((5, 4)), layers.Masking()]
+        x = random((40, 5, 4))
+        x[:20, 3:] = 0
+    x[:, 0] = 1
+    model = keras.Sequential([*begin, dead, layers.GlobalAveragePooling1D(), layers.Dense(1)])
+    assert np.ptp(model.predict(x, verbose=0)) == 0
+    health = diagnose(model, x, gradients=True)
+    assert health.verdicts["dead_neurons"].verdict == "fail"
+    assert health.responding_rows == 0
+
+
+def test_a_living_network_with_a_mask_passes() -> None:
+    stack = [layers.Embedding(10, 4, mask_zero=True), layers.SimpleRNN(4), layers.Dense(1)]
+    model = keras.Sequential([layers.Input((5,), dtype="int32"), *stack])
+    x = np.random.default_rng(0).integers(1, 10, (40, 5))
+    health = diagnose(model, x, gradients=True)
+    assert health.verdicts["dead_neurons"].verdict == "pass"
+    assert health.responding_rows == 40
+
+
+# ------------------------------------------------------------------------ several at once
+
+
+def test_a_shared_layer_over_many_steps_is_as_many_places() -> None:
+    shared = layers.SimpleRNN(3, activation="relu", name="shared")
+    one, other = keras.Input((None, 2)), keras.Input((None, 2))
+    model = keras.Model([one, other], layers.Concatenate()([shared(one), shared(other)]))
+    x = random((4, 300, 2))
+    assert places(diagnose(model, (x, -x))) == [("shared", "relu", 3), ("shared:2", "relu", 3)]
+
+
+def test_threads_can_diagnose_at_the_same_time() -> None:
+    before = (tf.nn.gelu, keras.Operation.__call__, tf.config.functions_run_eagerly())
+    x = random((50, 4))
+    models = [
+        sequential((4,), *(layers.Dense(8, activation="relu") for _ in range(4))) for _ in range(4)
+    ]
+    found: dict[int, Health] = {}
+
+    def work(number: int) -> None:
+        found[number] = diagnose(models[number], x)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (tf.nn.gelu, keras.Operation.__call__, tf.config.functions_run_eagerly()) == before
+    for number, model in enumerate(models):
+        assert [each.active_rows.tolist() for each in found[number].layers] == [
+            each.active_rows.tolist() for each in diagnose(model, x).layers
+        ]
+
+
+def test_functions_that_run_eagerly_by_the_users_wish_do_no_harm() -> None:
+    model = sequential((4,), layers.Dense(8, activation="relu"))
+    x = random((20, 4))
+    tf.config.run_functions_eagerly(True)
+    try:
+        health = diagnose(model, x)
+        assert tf.config.functions_run_eagerly()
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert (
+        health.layers[0].active_rows.tolist() == diagnose(model, x).layers[0].active_rows.tolist()
+    )
