@@ -53,7 +53,7 @@ def check(examinee: Examinee) -> Health:
         rows,
         _Blame(examinee),
         exhaustive=examinee.exhaustive,
-        gradients=examinee.gradients,
+        gradients="always" if examinee.gradients else "when_suspicious",
     )
 
 
@@ -87,6 +87,10 @@ def _read(examinee: Examinee, config: Config) -> Rows:
     name, path = str(examinee.data), config.path(str(examinee.data))
     if suffix == ".npz":
         source = NpzSource(npz=name, y=examinee.target or "y")
+        inputs = [each for each in _arrays_of(path) if each != source.y]
+        if "x" not in inputs and len(inputs) > 1:
+            given = examinee.target is not None or "y" in _arrays_of(path)
+            return data.read_npz_inputs(path, inputs, source.y if given else None, name=name)
         if examinee.target is None and "y" not in _arrays_of(path):
             return dataclasses.replace(
                 data.read_npz(path, NpzSource(npz=name, y=source.x), name=name), y=None

@@ -287,7 +287,8 @@ def validate(
 @click.option(
     "--gradients",
     is_flag=True,
-    help="Find units from which no gradient reaches an output, too; about three times the cost.",
+    help="Find units from which no gradient reaches an output even where no check warns or fails; "
+    "about three times the cost.",
 )
 @click.option("--fast", is_flag=True, help="Stop reading early, and leave the skill aside.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")

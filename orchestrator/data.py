@@ -251,6 +251,33 @@ def read_npz(path: Path, source: NpzSource, *, name: str) -> Rows:
     names = {"x": source.x, "y": source.y}
     if source.sample_weight is not None:
         names["weight"] = source.sample_weight
+    arrays = _members(path, names, name)
+    return checked(arrays["x"], arrays["y"], arrays.get("weight"), name, names)
+
+
+def read_npz_inputs(path: Path, inputs: Sequence[str], target: str | None, *, name: str) -> Rows:
+    """Read several inputs from a NumPy archive, each by its name.
+
+    Args:
+        path: the file.
+        inputs: names of the arrays.
+        target: name of the targets' array, if there is one.
+        name: how to call the file in messages.
+
+    Raises:
+        InvalidError: as `read_npz`.
+    """
+    names = {each: each for each in (*inputs, *([] if target is None else [target]))}
+    arrays = _members(path, names, name)
+    x = {each: arrays[each] for each in inputs}
+    if target is not None:
+        return checked(x, arrays[target], None, name, {"x": "x", "y": target})
+    none = np.zeros(len(arrays[inputs[0]]), np.float32)
+    return dataclasses.replace(checked(x, none, None, name, {"x": "x", "y": "y"}), y=None)
+
+
+def _members(path: Path, names: Mapping[str, str], name: str) -> dict[str, Any]:
+    """Arrays of an archive by their roles."""
     with open_file(path, name) as file:
         if not zipfile.is_zipfile(file):
             message = "expected an .npz archive, received another kind of file, or a part of one"
@@ -266,7 +293,7 @@ def read_npz(path: Path, source: NpzSource, *, name: str) -> Rows:
     problems = [array for array in arrays.values() if isinstance(array, Problem)]
     if problems:
         raise InvalidError(problems)
-    return checked(arrays["x"], arrays["y"], arrays.get("weight"), name, names)
+    return arrays
 
 
 def _member(archive: Any, key: str, name: str) -> Any:

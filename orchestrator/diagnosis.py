@@ -306,7 +306,8 @@ def diagnose(
     given = Batches(x, y, sample_weight)
     rows: Readable = given if exhaustive or given.arrays is None else given.arrays
     return of_rows(
-        model, rows, _Blame(), exhaustive=rows is given, gradients=gradients, batch_size=batch_size,
+        model, rows, _Blame(), exhaustive=rows is given, batch_size=batch_size,
+        gradients="always" if gradients else "never",
         # The rows that are not read may hold some, too.
         non_finite=given.non_finite if rows is given else given.look(),
     )  # fmt: skip
@@ -318,7 +319,7 @@ def of_rows(
     blame: Blame,
     *,
     exhaustive: bool,
-    gradients: bool,
+    gradients: Gradients,
     batch_size: int = BATCH_SIZE,
     non_finite: Sequence[str] = (),
 ) -> Health:
@@ -329,7 +330,7 @@ def of_rows(
         rows: what to run through it.
         blame: names the place of a problem.
         exhaustive: read every row even when no further one can change a verdict.
-        gradients: measure what needs gradients, too.
+        gradients: when to measure what needs gradients.
         batch_size: rows of one forward pass, where the rows leave the choice.
         non_finite: clauses on what is not finite in the rows, filled while they are read.
 
@@ -361,7 +362,7 @@ def of_rows(
         limits,
         non_finite=known,
         exhaustive=exhaustive,
-        gradients="always" if gradients else "never",
+        gradients=gradients,
         batch_size=batch_size,
     )
     if isinstance(rows, Batches) and non_finite:

@@ -119,11 +119,11 @@ def health(found: Health) -> RenderableType:
 def _layers_table(found: Health) -> Table:
     """Units, and what is the matter with some of them; without the columns that say nothing."""
     matters: dict[str, list[int]] = {
-        "near-dead": [layer.near_dead.size for layer in found.layers],
         "constant": [layer.constant.size for layer in found.layers],
         "saturated": [layer.saturated.size for layer in found.layers],
     }
-    shown = {name: counts for name, counts in matters.items() if any(counts)}
+    shown = {"near-dead": [layer.near_dead.size for layer in found.layers]}
+    shown |= {name: counts for name, counts in matters.items() if any(counts)}
     if found.responding_rows is not None:
         shown["blocked"] = [
             0 if layer.blocked is None else layer.blocked.size for layer in found.layers

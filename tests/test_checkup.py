@@ -188,3 +188,14 @@ def test_files_that_are_not_there_are_a_mistake_of_usage(
 def test_a_record_holds_plain_values_only(check: Check) -> None:
     record = check("well.keras", "rows.npz").record()
     assert json.loads(json.dumps(record)) == record
+
+
+@pytest.mark.parametrize("targets", [{}, {"y": Y}])
+def test_an_archive_has_an_array_for_each_input(tmp_path: Path, targets: dict[str, Any]) -> None:
+    inputs = [keras.Input((1,), name=name) for name in ("a", "b")]
+    hidden = layers.Dense(3, activation="relu")(layers.Concatenate()(inputs))
+    keras.Model(inputs, layers.Dense(1)(hidden)).save(tmp_path / "two.keras")
+    np.savez(tmp_path / "two.npz", a=X[:, :1], b=X[:, 1:], **targets)
+    found = checkup.check(Examinee(model=tmp_path / "two.keras", data=tmp_path / "two.npz"))
+    assert [layer.units for layer in found.layers] == [3]
+    assert [each.varies for each in found.outputs] == [True if targets else None]
