@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
