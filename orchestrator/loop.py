@@ -247,7 +247,8 @@ class _Loop:
         restart = self.config.restart
         count = len(self.store.run.attempts)
         if count >= restart.max_attempts:
-            return f"{count} attempts were made, restart.max_attempts allows no more"
+            made = "1 attempt was" if count == 1 else f"{count} attempts were"
+            return f"{made} made, restart.max_attempts allows no more"
         if restart.max_seconds is not None and self.store.elapsed >= restart.max_seconds:
             return f"restart.max_seconds ({restart.max_seconds:g}) is over"
         return None
