@@ -101,7 +101,7 @@ def of_targets(
 ) -> Iterator[Finding]:
     """Targets that the activation of an output cannot reach.
 
-    Final where the best prediction within reach is a constant: every target is beyond the same end.
+    Final where the best prediction within reach is no better than the best constant.
 
     Args:
         heads: the model's outputs.
@@ -122,7 +122,7 @@ def of_targets(
             continue
         within = f"between {low:g} and {high:g}" if math.isfinite(high) else f"of {low:g} and above"
         output = f"output {head.name}" if head.name else "the output"
-        final = bool(values.max() <= low or values.min() >= high) and not changeable
+        final = not changeable and _best_skill(values, low, high) <= NO_SKILL
         share = "every target is" if beyond == 1 else f"{beyond:.3g} of the targets are"
         share = f"{share} outside of that, from {values.min():.4g} to {values.max():.4g}"
         reason = (
@@ -130,6 +130,16 @@ def of_targets(
             "leave the activation of the last layer out, or scale the targets"
         )
         yield Finding(cause="unreachable_targets", reason=reason, final=final)
+
+
+def _best_skill(targets: npt.NDArray[Any], low: float, high: float) -> float:
+    """Lowest skill over the columns of the best prediction between two bounds."""
+    columns = targets.reshape(len(targets), -1).astype(np.float64)
+    error = ((columns - columns.clip(low, high)) ** 2).mean(axis=0)
+    variance = columns.var(axis=0)
+    unmatched = (error > 0).astype(np.float64)  # of a constant target
+    skills = 1 - np.divide(error, variance, out=unmatched, where=variance > 0)
+    return float(skills.min())
 
 
 def of_collapse(model: keras.Model, x: Tree, constant_loss: float | None) -> Iterator[Finding]:

@@ -111,7 +111,9 @@ def test_negative_targets_behind_a_relu_are_beyond_reach(kind: str) -> None:
         ("relu", [-1.0, 2.0], False),
         ("relu", [0.0, 2.0], None),
         ("sigmoid", [3.0, 4.0], True),
-        ("sigmoid", [0.5, 4.0], False),
+        ("sigmoid", [0.5, 4.0], True),  # 0.5 and 1 are worse than the mean
+        ("sigmoid", [0.5, 1.5], False),
+        ("relu", [-1.0, -1.0], True),
         ("tanh", [-2.0, -3.0], True),
         ("tanh", [-2.0, 3.0], False),
         ("relu6", [7.0, 8.0], True),
