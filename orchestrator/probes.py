@@ -24,6 +24,7 @@ BATCH_SIZE = 1024
 
 _SHAPES = 16
 """Shapes of inputs, such as lengths of sequences, of which each has a graph of its own."""
+_LEAST_FACTOR = 2**11
 _EXACT_FLOAT32 = 2**24
 """Up to here float32 counts are exact."""
 
@@ -358,8 +359,9 @@ def _extremes(place: Place) -> tf.Tensor:
 def _reach(found: tracing.Trace, sources: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
     """On how many rows a gradient gets from an output through each unit, and to an input.
 
-    All output columns are taken at once, each times a number of its own: gradients that are not
-    zero add up to zero with probability 0 only.
+    All output columns are taken at once, each times a number of its own, so that gradients that are
+    not zero hardly ever add up to zero. The numbers have few bits: where paths cancel exactly, they
+    do so still.
     """
     generator = np.random.default_rng(0)
     total: Any = 0.0
@@ -367,7 +369,8 @@ def _reach(found: tracing.Trace, sources: list[tf.Tensor]) -> tuple[list[tf.Tens
         if not output.dtype.is_floating:
             continue
         shape = [size or 1 for size in output.shape[1:]]
-        factors = generator.uniform(1.0, 2.0, shape) * generator.choice([-1.0, 1.0], shape)
+        factors = generator.integers(_LEAST_FACTOR, 2 * _LEAST_FACTOR, shape) / _LEAST_FACTOR
+        factors *= generator.choice([-1.0, 1.0], shape)
         total += tf.reduce_sum(tf.cast(output, tf.float32) * tf.constant(factors, tf.float32))
     tensors = [call.after for place in found.places for call in place.calls]
     gradients = iter(tf.gradients(total, tensors, unconnected_gradients="zero"))

@@ -238,6 +238,20 @@ def test_a_unit_whose_gradient_only_comes_on_rows_where_it_is_inactive_is_blocke
     assert health.responding_rows == 1
 
 
+def test_a_unit_whose_paths_cancel_exactly_is_blocked() -> None:
+    hidden = [layers.Dense(units, activation="relu") for units in (1, 3)]
+    model = keras.Sequential([layers.Input((1,)), *hidden, layers.Dense(1)])
+    kernels = [[[1.0]], [[1.0, 1.0, 1.0]], [[0.25], [0.5], [-0.75]]]
+    for layer, kernel in zip(model.layers, kernels, strict=True):
+        layer.set_weights([np.array(kernel), np.zeros(len(kernel[0]))])
+    health = diagnose(model, np.array([[1.0], [2.0]]), gradients=True)
+    assert [each.blocked.tolist() for each in health.layers if each.blocked is not None] == [
+        [0],
+        [],
+    ]
+    assert health.responding_rows == 0
+
+
 @MANY
 @given(
     which=st.integers(0, len(DESIGNS) - 1),
