@@ -48,12 +48,14 @@ def check(examinee: Examinee) -> Health:
         model = models.load_file(plan, config, config.seed)
     except InvalidError as error:
         raise InvalidError([_of_file(each, examinee) for each in error.problems]) from error
+    otherwise: diagnosis.Gradients = "when_suspicious" if examinee.exhaustive else "never"
+    gradients: diagnosis.Gradients = "always" if examinee.gradients else otherwise
     return diagnosis.of_rows(
         model,
         rows,
         _Blame(examinee),
         exhaustive=examinee.exhaustive,
-        gradients="always" if examinee.gradients else "when_suspicious",
+        gradients=gradients,
     )
 
 

@@ -289,7 +289,8 @@ def diagnose(
             an iterator, or a function that returns one.
         y: targets, where x is arrays; without them only the units are judged, and whether the
             predictions differ at all.
-        sample_weight: weight of each row in the worth of the predictions, shape (rows,).
+        sample_weight: weight in the worth of the predictions of each row, shape (rows,), or of
+            each position, shape (rows, …).
         batch_size: rows of one forward pass, where x is arrays.
         exhaustive: read every row. Otherwise reading stops when no further row can make the verdict
             on dead units or on a constant prediction another one, and the skill is then not judged;
@@ -347,6 +348,7 @@ def of_rows(
         rows.precision = _precision(model)
     models.try_call(model, blame, rows, "file")
     heads = outputs.heads(model, blame, rows)
+    _fit_weights(heads, rows.first(2)[2], blame)
     if isinstance(rows, Batches):
         rows.fit = lambda y, position: _fit(heads, y, position)
     elif isinstance(rows, Rows) and rows.y is not None:
@@ -391,14 +393,29 @@ class _Blame:
 
     def problem(self, key: Key, message: str, hint: str | None = None) -> Problem:
         """A problem with an argument."""
-        name = "y" if key[0] == "data" else "x"
+        name = "sample_weight" if key[-1] == "weight" else "y" if key[0] == "data" else "x"
         return Problem(file="diagnose", key=name, message=message, hint=hint)
+
+
+def _fit_weights(heads: Sequence[Head], weight: Any, blame: Blame) -> None:
+    """Refuse weights that are neither of the rows nor of the positions of every output."""
+    if weight is None:
+        return
+    each = int(np.prod(weight.shape[1:]))
+    for head in heads:
+        positions = head.shape[:-1]
+        if each != 1 and (None in positions or each != int(np.prod(positions))):
+            message = (
+                f"expected one weight a row, or one for each position of shape {positions}, "
+                f"received weights of shape {weight.shape[1:]} a row"
+            )
+            raise InvalidError([blame.problem(("data", "weight"), message)])
 
 
 def _fit(heads: Sequence[Head], y: Any, position: int) -> None:
     """Refuse targets that the outputs' losses cannot take."""
     for head in heads:
-        targets = None if y is None else head.targets(y)
+        targets = None if y is None or head.guessed else head.targets(y)
         misfit = None if targets is None else outputs.misfit(head, targets, "row", position)
         if misfit is not None:
             name = f"output {head.name}: " if head.name else ""

@@ -17,7 +17,7 @@ from orchestrator.rows import (
     Stream,
     Tree,
     leaves,
-    number,
+    trained_on,
     transform,
 )
 
@@ -124,9 +124,8 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _present(batch: Batch) -> tuple[Tree, ...]:
     """The batch as Keras computes with it, without the weights that it does not have."""
-    x, y, weight = batch
-    y = transform(number, y)
-    return (x, y) if weight is None else (x, y, number(weight))
+    x, y, weight = trained_on(batch)
+    return (x, y) if weight is None else (x, y, weight)
 
 
 def _from_stream(rows: Stream) -> tf.data.Dataset:

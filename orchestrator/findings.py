@@ -20,6 +20,7 @@ from orchestrator.measures import Flow, Layer
 from orchestrator.outputs import Head
 from orchestrator.records import Finding
 from orchestrator.rows import AnyRows, Tree, leaves, num_rows
+from orchestrator.schema import PredictionVariance
 from orchestrator.verdicts import NO_SKILL
 
 _RANGES = {
@@ -98,10 +99,12 @@ def of_targets(
     rows: AnyRows,
     *,
     changeable: bool,
+    min_skill: float | None,
 ) -> Iterator[Finding]:
     """Targets that the activation of an output cannot reach.
 
-    Final where the best prediction within reach is no better than the best constant.
+    Final where the best prediction within reach is a constant, or so much worse than the best
+    constant that it fails.
 
     Args:
         heads: the model's outputs.
@@ -109,20 +112,22 @@ def of_targets(
         places: the activations.
         rows: the training rows.
         changeable: whether a remedy may change the activation of the output, too.
+        min_skill: skill below which the prediction fails; None where that is not checked.
     """
+    counted = slice(None) if rows.weight is None else np.asarray(rows.weight) > 0
     for head, end in zip(heads, flow.ends, strict=True):
         place = None if end is None else places[end]
         targets = head.targets(rows.y)
         if place is None or targets is None or head.form != "regression":
             continue
         low, high = _RANGES.get(place.activation, (-math.inf, math.inf))
-        values = np.asarray(targets)
+        values = np.asarray(targets)[counted]
         beyond = float(np.mean((values < low) | (values > high)))
         if not beyond:
             continue
         within = f"between {low:g} and {high:g}" if math.isfinite(high) else f"of {low:g} and above"
         output = f"output {head.name}" if head.name else "the output"
-        final = not changeable and _best_skill(values, low, high) <= NO_SKILL
+        final = not changeable and _is_beyond(values, low, high, min_skill)
         share = "every target is" if beyond == 1 else f"{beyond:.3g} of the targets are"
         share = f"{share} outside of that, from {values.min():.4g} to {values.max():.4g}"
         reason = (
@@ -132,14 +137,14 @@ def of_targets(
         yield Finding(cause="unreachable_targets", reason=reason, final=final)
 
 
-def _best_skill(targets: npt.NDArray[Any], low: float, high: float) -> float:
-    """Lowest skill over the columns of the best prediction between two bounds."""
+def _is_beyond(targets: npt.NDArray[Any], low: float, high: float, min_skill: float | None) -> bool:
+    """Whether no prediction between two bounds passes for some column of targets that vary."""
     columns = targets.reshape(len(targets), -1).astype(np.float64)
+    columns = columns[:, np.ptp(columns, axis=0) > 0]
+    constant = (columns.max(axis=0) <= low) | (columns.min(axis=0) >= high)
     error = ((columns - columns.clip(low, high)) ** 2).mean(axis=0)
-    variance = columns.var(axis=0)
-    unmatched = (error > 0).astype(np.float64)  # of a constant target
-    skills = 1 - np.divide(error, variance, out=unmatched, where=variance > 0)
-    return float(skills.min())
+    fails = False if min_skill is None else 1 - error / columns.var(axis=0) < min_skill
+    return bool(np.any(constant | fails))
 
 
 def of_collapse(model: keras.Model, x: Tree, constant_loss: float | None) -> Iterator[Finding]:
@@ -226,8 +231,8 @@ def of_distance(
 ) -> Iterator[Finding]:
     """Targets so far from zero that the predictions were still on their way to them at the end.
 
-    Final where the predictions vary, the loss was falling and the rate is the config's own: from
-    another seed, or with smaller steps, the way is as far.
+    Final where they are far from zero for their spread, the predictions vary, the loss was falling
+    and the rate is the config's own: from another seed, or with smaller steps, the way is as far.
 
     Args:
         model: the model as it failed.
@@ -236,27 +241,16 @@ def of_distance(
         falling: whether the loss was falling at the end.
         slowed: whether a remedy has lowered the learning rate.
     """
-    pairs: list[list[tuple[Any, Any]]] = [[] for _ in heads]
-    seen = 0
-    for x, y, _ in rows.batches(256):
-        for index, (_, values) in enumerate(leaves(model(x, training=False))):
-            targets = heads[index].targets(y)
-            if targets is not None and heads[index].form == "regression":
-                predicted = np.asarray(values, dtype=np.float64)
-                wanted = np.asarray(targets, dtype=np.float64).reshape(predicted.shape)
-                pairs[index].append((predicted, wanted))
-        seen += num_rows(x)
-        if seen >= _FEW_ROWS:
-            break
-    for head, found in zip(heads, pairs, strict=True):
+    for head, got, wanted in _predictions(model, heads, rows):
+        found = [
+            column for column in range(wanted.shape[1])
+            if _is_on_its_way(got[:, column], wanted[:, column])
+        ]  # fmt: skip
         if not found:
             continue
-        got, targets = (np.concatenate(each) for each in zip(*found, strict=True))
-        far, spread, error = _size(targets), targets.std(), _size(targets - got)
-        if far < _FAR * min(spread, 1.0) or not spread < error < far:
-            continue
-        if far < _FAR * spread and _size(got) > far / 2:
-            continue
+        column = max(found, key=lambda index: _size(wanted[:, index]))
+        predicted, targets = got[:, column], wanted[:, column]
+        spread, error = targets.std(), _size(targets - predicted)
         output = f"of output {head.name} " if head.name else ""
         reason = (
             f"the targets {output}are far from zero, {targets.mean():.5g} on average with a "
@@ -264,10 +258,42 @@ def of_distance(
             f"were still {error:.3g} away from them: subtract the mean and divide by the standard "
             "deviation, or train for longer or at a higher rate"
         )
-        varied = got.std() > _VARIED * min(_size(got), spread)
-        distant = _size(got) < far / 2 or error > _DISTANT * spread
-        final = bool(falling and not slowed and varied and distant)
+        varied = predicted.std() > _VARIED * min(_size(predicted), spread)
+        far = _size(targets) >= _FAR * spread and error > _DISTANT * spread
+        final = bool(far and falling and not slowed and varied)
         yield Finding(cause="distant_targets", reason=reason, final=final)
+
+
+def _is_on_its_way(predicted: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
+    """Whether a column of predictions has come nearer to distant targets, and not near enough."""
+    far, spread, error = _size(targets), targets.std(), _size(targets - predicted)
+    if far < _FAR * min(spread, 1.0) or not spread < error < far:
+        return False
+    return bool(far >= _FAR * spread or _size(predicted) <= far / 2)
+
+
+def _predictions(
+    model: keras.Model, heads: Sequence[Head], rows: AnyRows
+) -> Iterator[tuple[Head, npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Predictions and targets of the first rows, column by column, of each regression."""
+    pairs: list[list[tuple[Any, Any]]] = [[] for _ in heads]
+    seen = 0
+    for x, y, weight in rows.batches(256):
+        counted = slice(None) if weight is None else np.asarray(weight) > 0
+        for index, (_, values) in enumerate(leaves(model(x, training=False))):
+            targets = heads[index].targets(y)
+            if targets is not None and heads[index].form == "regression":
+                got = np.asarray(values, dtype=np.float64)[counted]
+                got = got.reshape(-1, got.shape[-1] if got.ndim > 1 else 1)
+                wanted = np.asarray(targets, dtype=np.float64)[counted].reshape(got.shape)
+                pairs[index].append((got, wanted))
+        seen += num_rows(x)
+        if seen >= _FEW_ROWS:
+            break
+    for head, found in zip(heads, pairs, strict=True):
+        if sum(len(got) for got, _ in found):
+            got, wanted = (np.concatenate(each) for each in zip(*found, strict=True))
+            yield head, got, wanted
 
 
 def _sample(rows: AnyRows) -> tuple[npt.NDArray[np.float64], list[Tree]] | None:
@@ -376,6 +402,7 @@ def of_failure(
     examined: Examination,
     *,
     untrained: bool,
+    limits: PredictionVariance | None,
     changeable: bool,
     falling: bool,
     slowed: bool,
@@ -388,6 +415,7 @@ def of_failure(
         rows: the training rows.
         examined: what the checks looked at.
         untrained: whether it failed before training.
+        limits: of the prediction's variance; None where that is not checked.
         changeable: whether a remedy may change the activation of the output, too.
         falling: whether the loss was falling at the end.
         slowed: whether a remedy has lowered the learning rate.
@@ -395,7 +423,8 @@ def of_failure(
     found: list[Finding] = []
     if examined.layers:
         flow, places = examined.flow, examined.layers
-        found += of_targets(heads, flow, places, rows, changeable=changeable)
+        min_skill = None if limits is None else limits.min_skill
+        found += of_targets(heads, flow, places, rows, changeable=changeable, min_skill=min_skill)
     failed = {check.check: check for check in examined.checks if check.verdict == "fail"}
     x = rows.first(2)[0]
     if untrained:

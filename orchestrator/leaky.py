@@ -60,11 +60,15 @@ def _reached(model: keras.Model) -> Iterator[keras.Operation]:
         if layers.is_plain(layer):
             yield from _reached(layer)
         else:
-            yield layer
-            if isinstance(layer, keras.Layer) and type(layer).__module__.startswith("keras."):
-                # What Keras's own layer holds stands in its config: wrapped layers, cells,
-                # activations.
-                yield from layer._flatten_layers(include_self=False)
+            yield from _held(layer)
+
+
+def _held(layer: keras.Operation) -> Iterator[keras.Operation]:
+    """A layer, and what stands in its config: wrapped layers, cells, activations of Keras's own."""
+    yield layer
+    if isinstance(layer, keras.Layer) and type(layer).__module__.startswith("keras."):
+        for inner in layer._flatten_layers(include_self=False, recursive=False):
+            yield from _held(inner)
 
 
 def _applies_relu(layer: keras.Operation) -> bool:

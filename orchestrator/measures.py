@@ -229,10 +229,12 @@ class Score:
         if weight is not None:
             weights = np.asarray(weight, dtype=np.float64).reshape(-1)
             weights = np.repeat(weights, positions) if len(weights) == rows else weights
-        if targets is not None and self._ignored is not None:
-            counted = targets != self._ignored
-            weights = counted.astype(np.float64) if weights is None else weights * counted
-            targets = np.where(counted, targets, 0)
+        if targets is not None and self._form == "sparse":
+            # A loss of the user's own may leave rows out, as those of class -1.
+            counted = (targets >= 0) & (targets < predicted.shape[1]) & (targets != self._ignored)
+            if not counted.all():
+                weights = counted.astype(np.float64) if weights is None else weights * counted
+                targets = np.where(counted, targets, 0)
         for start in range(0, len(predicted), _PIECE):
             part = slice(start, start + _PIECE)
             self._add(

@@ -16,7 +16,16 @@ from orchestrator import objects, usercode
 from orchestrator.document import Key
 from orchestrator.errors import InvalidError, Problem, UserCodeError, suggestion
 from orchestrator.measures import Form
-from orchestrator.rows import PIECE, AnyRows, Array, Readable, Tree, leaves, transform
+from orchestrator.rows import (
+    PIECE,
+    AnyRows,
+    Array,
+    Readable,
+    Tree,
+    leaves,
+    trained_on,
+    transform,
+)
 from orchestrator.schema import Config, FileModel
 
 _FORMS: Mapping[str, Form] = {
@@ -31,7 +40,7 @@ _FORMS: Mapping[str, Form] = {
 """Losses of classification; every other Keras loss counts as regression."""
 _WITHOUT_FORM = ("circle", "ctc")
 """Losses that compare targets and predictions of different shapes."""
-_PASSED_ON = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "ExpandDims", "Transpose"})
+PASSED_ON = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "ExpandDims", "Transpose"})
 """TensorFlow's operations that leave values as they are."""
 
 
@@ -52,6 +61,8 @@ class Head:
     """Whether its predictions are logits."""
     ignored: int | None = None
     """Class index of positions that its loss leaves out."""
+    guessed: bool = False
+    """The form is that of its activation: the user's own loss may take other targets."""
 
     def targets(self, y: Tree) -> Array | None:
         """Its own targets among those of all outputs."""
@@ -99,9 +110,13 @@ def heads(model: keras.Model, config: Blame, rows: Readable) -> tuple[Head, ...]
             form=known or _form_by_activation(ends[index], own),
             from_logits=bool(getattr(losses[index], "from_logits", False)),
             ignored=getattr(losses[index], "ignore_class", None),
+            guessed=known is None,
         )
-        if known is None and own is not None and _misshapen(head, own):
-            head = dataclasses.replace(head, target=None)
+        if known is None and own is not None:
+            if _misshapen(head, own) is not None:
+                head = dataclasses.replace(head, target=None)
+            elif head.form != "sparse" and misfit(head, _all_targets(head, rows, own)) is not None:
+                head = dataclasses.replace(head, form="regression")
         made.append(head)
     return tuple(made)
 
@@ -202,10 +217,17 @@ def _ends(model: keras.Model, x: Tree) -> list[str]:
     except Exception:  # noqa: BLE001 - what cannot be traced is told where units are looked for
         return [""] * len(leaves(model(x, training=False)))
     for index, operation in enumerate(operations):
-        while operation.type in _PASSED_ON:
+        while operation.type in PASSED_ON:
             operation = operation.inputs[0].op
         operations[index] = operation
     return [operation.type for operation in operations]
+
+
+def _all_targets(head: Head, rows: Readable, first: Array) -> Array:
+    """An output's targets of all rows, where they are known; else those of the first rows."""
+    y = getattr(rows, "y", None)
+    found = None if y is None else head.targets(y)
+    return first if found is None else found
 
 
 def _form_by_activation(end: str, targets: Array | None) -> Form:
@@ -234,7 +256,7 @@ def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
     """
     key = _key(config)
     check_fit(heads(model, config, rows), rows.y, config, key)
-    x, y, weight = rows.first(2)
+    x, y, weight = trained_on(rows.first(2))
     try:
         model.test_on_batch(x, y, sample_weight=weight)
     except Exception as error:
@@ -260,7 +282,7 @@ def check_fit(found: Sequence[Head], y: Tree, blame: Blame, key: Key) -> None:
     problems = []
     for head in found:
         targets = head.targets(y)
-        message = None if targets is None else misfit(head, targets)
+        message = None if targets is None or head.guessed else misfit(head, targets)
         if targets is not None and message is not None:
             name = f"output {head.name}: " if head.name else ""
             hint = None

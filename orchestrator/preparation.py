@@ -22,7 +22,7 @@ from orchestrator.errors import (
 from orchestrator.outputs import Head
 from orchestrator.probes import Measurement, Probe
 from orchestrator.records import Inputs
-from orchestrator.rows import AnyRows, leaves, transform
+from orchestrator.rows import AnyRows, leaves, trained_on, transform
 from orchestrator.schema import Config, Reinitialize
 from orchestrator.tasks import Prepared
 
@@ -214,7 +214,7 @@ def _many_categories(dataset: Dataset) -> Iterator[str]:
 
 
 def _check_gates(config: Config, model: keras.Model, dataset: Dataset) -> None:
-    x, y, weight = dataset.train.first(2)
+    x, y, weight = trained_on(dataset.train.first(2))
     logs = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)
     names = list(scalars(logs))
     if dataset.validation is not None:

@@ -23,7 +23,7 @@ BATCH_SIZE = 1024
 """Rows of one forward pass."""
 
 _SHAPES = 16
-"""Shapes of inputs, such as lengths of sequences, of which each has a graph of its own."""
+"""Lengths of sequences that each have a graph of their own, with the steps of recurrent layers."""
 _LEAST_FACTOR = 2**11
 _EXACT_FLOAT32 = 2**24
 """Up to here float32 counts are exact."""
@@ -59,6 +59,9 @@ class Probe:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
+        self._unrolls = any(
+            isinstance(layer, keras.layers.RNN) for layer in model._flatten_layers()
+        )
         self._graphs: dict[tuple[bool, bool], dict[_Shapes, _Graph]] = {}
 
     @property
@@ -142,7 +145,7 @@ class Probe:
         """The traced graph that can count a batch like this one."""
         known = self._graphs.setdefault((batch_statistics, gradients), {})
         shapes: _Shapes = tuple(array.shape[1:] for _, array in leaves(x))
-        if shapes not in known and len(known) >= _SHAPES:
+        if shapes not in known and len(known) >= (_SHAPES if self._unrolls else 1):
             shapes = _common([*known, shapes])
         graph = known.get(shapes)
         if graph is None or num_rows(x) > graph.batch_size:
@@ -205,8 +208,14 @@ class _Tally:
     ) -> tuple[_Arrays, _Arrays, _Arrays]:
         """What another graph has counted, in the order of the first; nothing where it hides it."""
         self._notes |= dict.fromkeys(graph.notes)
-        order = {place.name: index for index, place in enumerate(graph.places)}
-        at = [order.get(place.name) for place in self.first.places]
+        order = {
+            (place.name, place.activation.name, counts[index].size): index
+            for index, place in enumerate(graph.places)
+        }
+        at = [
+            order.get((place.name, place.activation.name, before.size))
+            for place, before in zip(self.first.places, self._active, strict=True)
+        ]
         self._partial = [
             partial or index is None or graph.places[index].partial
             for partial, index in zip(self._partial, at, strict=True)

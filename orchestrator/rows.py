@@ -278,6 +278,12 @@ def number(array: Array, precision: Precision = "float32") -> Array:
     return array.astype(kind, copy=False)
 
 
+def trained_on(batch: Batch) -> Batch:
+    """A batch that is ready for the model, with targets and weights as Keras trains on them."""
+    x, y, weight = batch
+    return x, transform(number, y), None if weight is None else number(weight)
+
+
 def exact(array: Array) -> Array:
     """The array in a type of this machine with the values that it has."""
     kind = np.float32 if array.dtype.kind == "b" else array.dtype.newbyteorder("=")

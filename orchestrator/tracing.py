@@ -25,6 +25,7 @@ from keras.src import backend as keras_backend
 from orchestrator import activations
 from orchestrator.activations import Activation
 from orchestrator.measures import INPUT, Flow
+from orchestrator.outputs import PASSED_ON
 from orchestrator.rows import Tree, leaves
 
 UNROLLED = 256
@@ -32,8 +33,6 @@ UNROLLED = 256
 
 _SHAPE_OPERATIONS = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"})
 """Operations whose result does not depend on their input's values."""
-_PASSED_ON = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "ExpandDims"})
-"""Operations that leave values as they are."""
 _SATURATING = frozenset(
     {
         "celu", "elu", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh",
@@ -160,8 +159,7 @@ def _traced(
     places = _places(calls, model)
     _name(places, model, {operation: stack for operation, stack, _ in recorder.unclaimed})
     notes = _notes(hidden, recorder.unclaimed, on_the_way, model)
-    partial = _returned(hidden, recorder.returned, model, graph, on_the_way)
-    places += partial
+    places += _returned(hidden, recorder.returned, model, graph, on_the_way, places)
     places.sort(key=lambda place: order.get(place.calls[0].after.op, len(order)))
     masks = frozenset(recorder.masks)
     return Trace(
@@ -180,7 +178,7 @@ class _Recorder:
         self.calls: list[Call] = []
         self.unclaimed: list[tuple[tf.Operation, _Stack, tuple[int, ...] | None]] = []
         self.returned: dict[int, list[tuple[tf.Tensor, Any]]] = {}
-        """What each recurrent layer has got and returned at every call, by its identity."""
+        """What recurrent layers got and returned where their steps are hidden, by identity."""
         self.masks: list[tf.Operation] = []
         """What makes the masks that Keras hands from layer to layer."""
         self._graph = graph
@@ -275,26 +273,33 @@ class _Recorder:
 
     def _open_loop(self, patches: _Patches, layer: keras.layers.RNN) -> None:
         """Trace a recurrent layer's steps one by one where their number is known."""
+        plain = layer.call
+        run = self._repeating(plain)
 
         def call(sequences: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._here:
+                return plain(sequences, *args, **kwargs)
             steps = sequences.shape[1]
             own = _Patches()
-            if steps is not None and steps <= UNROLLED:
+            unrolled = steps is not None and steps <= UNROLLED
+            if unrolled:
                 own.set(layer, "unroll", True)
             try:
                 result = run(sequences, *args, **kwargs)
             finally:
                 own.undo()
-            self.returned.setdefault(id(layer), []).append((sequences, result))
+            if not unrolled:
+                self.returned.setdefault(id(layer), []).append((sequences, result))
             return result
 
-        run = self._repeating(layer.call)
         patches.set(layer, "call", call)
 
     def _repeating(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A call that applies the same layers at every time step."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if not self._here:
+                return function(*args, **kwargs)
             number = self._repetition() or (next(self._loops),)
             self._repeats.append(_Repetition(number, len(self._stack)))
             try:
@@ -308,7 +313,7 @@ class _Recorder:
         def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._here or (self._stack and self._stack[-1] is operation):
                 return function(operation, *args, **kwargs)
-            self._note_masks(kwargs)
+            self._note_masks(operation, kwargs)
             self._stack.append(operation)
             if self._repeats and len(self._stack) == self._repeats[-1].depth + 1:
                 self._repeats[-1].seen.clear()  # the next time step begins
@@ -319,12 +324,18 @@ class _Recorder:
 
         return functools.wraps(function)(call)
 
-    def _note_masks(self, arguments: Mapping[str, Any]) -> None:
-        """Keras hands a layer the masks of its inputs by name."""
+    def _note_masks(self, operation: Any, arguments: Mapping[str, Any]) -> None:
+        """Keras hands a layer the masks of its inputs by name.
+
+        A recurrent layer counts its steps by them, and what a layer of the user's own makes of
+        something called a mask, nobody knows.
+        """
+        if not _is_of_keras(operation) or isinstance(operation, _RECURRENT):
+            return
         for name, value in arguments.items():
             if name.endswith("mask"):
                 for mask in keras.tree.flatten(value):
-                    if isinstance(mask, tf.Tensor) and hasattr(mask, "graph"):
+                    if isinstance(mask, tf.Tensor) and mask.dtype.is_bool and _is_symbolic(mask):
                         self.masks.append(mask.op)
 
     def _reporting(
@@ -340,7 +351,7 @@ class _Recorder:
                 result = function(inputs, *args, **kwargs)
             finally:
                 self._inside -= 1
-            if not self._silent and isinstance(result, tf.Tensor) and hasattr(result, "graph"):
+            if not self._silent and isinstance(result, tf.Tensor) and _is_symbolic(result):
                 before = tf.convert_to_tensor(inputs)
                 activation = describe(*args, **kwargs)
                 self.calls.append(
@@ -362,6 +373,8 @@ class _Recorder:
         """A gate, which is no unit: it multiplies what the units hand on."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if not self._here:
+                return function(*args, **kwargs)
             self._silent += 1
             try:
                 return function(*args, **kwargs)
@@ -413,6 +426,18 @@ class _Patches:
             self._undo.pop()()
 
 
+_RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
+
+
+def _is_of_keras(operation: Any) -> bool:
+    return type(operation).__module__.startswith("keras.")
+
+
+def _is_symbolic(tensor: tf.Tensor) -> bool:
+    """Whether it is a value of a graph, and not one that is known already."""
+    return hasattr(tensor, "graph")
+
+
 def _call(layer: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
 
@@ -450,12 +475,16 @@ def _as_written() -> Iterator[None]:
 @contextlib.contextmanager
 def _converted() -> Iterator[None]:
     """Run inner `tf.function`s as autograph writes them, for those with loops over tensors."""
+    kind, thread = type(tf.function(_as_written)), threading.get_ident()
+    plain = kind.__call__
 
     def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != thread:
+            return plain(function, *args, **kwargs)
         return tf.autograph.to_graph(function.python_function)(*args, **kwargs)
 
     patches = _Patches()
-    patches.set(type(tf.function(call)), "__call__", call)
+    patches.set(kind, "__call__", call)
     try:
         yield
     finally:
@@ -507,8 +536,12 @@ def _gelu(erf: tf.Operation) -> _Found | None:
             break
         sources.append(variable[0])
     sums = [each.outputs[0] for each in erf.outputs[0].consumers() if each.type == "AddV2"]
+    sums += [
+        half.outputs[0] for total in sums for half in total.consumers()
+        if half.type == "Mul" and any(each.op.type == "Const" for each in half.inputs)
+    ]  # fmt: skip
     for before in sources:
-        halves = [each.outputs[0] for each in before.consumers() if each.type == "Mul"]
+        halves = [before, *(each.outputs[0] for each in before.consumers() if each.type == "Mul")]
         for factor in (erf.outputs[0], *sums):
             product = _product(factor, halves)
             if product is not None:
@@ -575,15 +608,18 @@ def _is_channels_first(
             known = getattr(layer, "data_format", None)
             if known is not None:
                 return bool(known == "channels_first")
-            if isinstance(layer, keras.layers.BatchNormalization):
+            if isinstance(layer, _WITH_AXIS):
                 return bool(layer.axis == 1)
-            if getattr(layer, "weights", ()) or isinstance(layer, _RESHAPING):
+            if getattr(layer, "_trainable_variables", ()):
                 return False
+        if operation.type in ("Reshape", "Transpose"):  # an axis is another one before it
+            return False
         pending.extend(tensor.op for tensor in operation.inputs if tensor.dtype.is_floating)
     return False
 
 
-_RESHAPING = (keras.layers.Flatten, keras.layers.Permute, keras.layers.Reshape)
+_WITH_AXIS = (keras.layers.BatchNormalization, keras.layers.GroupNormalization)
+"""Layers whose axis is that of the channels."""
 
 
 def _path(stack: _Stack, model: keras.Model) -> str:
@@ -667,14 +703,16 @@ def _returned(
     model: keras.Model,
     graph: tf.Graph,
     on_the_way: set[tf.Operation],
+    known: Sequence[Place],
 ) -> list[Place]:
     """What recurrent layers with a hidden loop return, where relu shows in it.
 
     relu(z) is positive where its derivative is not zero, and what a relu cell returns is relu(z),
     in an LSTM or a GRU times a positive gate or with a part of the state before.
     """
-    places = []
+    places: list[Place] = []
     done: set[int] = set()
+    names = {place.name for place in known}
     for call in hidden:
         for layer in call.stack:
             name = call.activation.name
@@ -684,10 +722,12 @@ def _returned(
             stack = call.stack[: call.stack.index(layer) + 1]
             path = _path(stack, model)
             seen = Activation(name=name, active=lambda _, after: after > 0)
-            for number, (before, result) in enumerate(returned[id(layer)], 1):
+            for before, result in returned[id(layer)]:
                 after = result[0] if isinstance(result, list | tuple) else result
                 if after.graph is graph and after.op in on_the_way:
-                    again = path if number == 1 else f"{path}:{number}"
+                    free = (f"{path}:{number}" for number in itertools.count(2))
+                    again = path if path not in names else next(n for n in free if n not in names)
+                    names.add(again)
                     calls = [Call(seen, before, after, stack)]
                     places.append(Place(name=again, calls=calls, partial=True))
     return places
@@ -775,7 +815,7 @@ def _flow(
 
     def end(output: tf.Tensor) -> int | None:
         operation = output.op
-        while operation not in ends and operation.type in _PASSED_ON:
+        while operation not in ends and operation.type in PASSED_ON:
             operation = operation.inputs[0].op
         return ends.get(operation)
 

@@ -229,6 +229,7 @@ class _Training:
                 self.rows,
                 self.examined,
                 untrained=name == INIT,
+                limits=self.limits.prediction_variance,
                 changeable=leaky.takes_activation(self.config),
                 falling=_is_falling([loss for _, loss in self.losses]),
                 slowed=self.settings.learning_rate_cap is not None,
@@ -415,7 +416,10 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
 
 def _is_falling(losses: Sequence[float]) -> bool:
     """Whether the epochs' losses still fell by a tenth in the last quarter of them."""
-    return len(losses) > 1 and losses[-1] < 0.9 * losses[-1 - math.ceil(len(losses) / 4)]
+    if len(losses) < 2:
+        return False
+    before = losses[-1 - math.ceil(len(losses) / 4)]
+    return losses[-1] < before - 0.1 * abs(before)
 
 
 def _glimpse(found: Measurement) -> Glimpse:

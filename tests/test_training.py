@@ -564,6 +564,8 @@ def test_clipped_gradients_stay_clipped_in_plain_keras(
         ([9.0, 5.0, 1.0, 1.0, 1.0], False),  # a quarter of five epochs is two
         ([9.0, 5.0, 1.0, 1.0, 0.8], True),
         ([1.0, float("nan")], False),
+        ([-2.0, -1.9], False),
+        ([-2.0, -2.3], True),
     ],
 )
 def test_a_loss_falls_while_the_last_quarter_takes_a_tenth_off(
