@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,11 @@ def check(examinee: Examinee) -> Health:
             "phases": [{"name": "main", "epochs": 1}],
         }
     )
-    rows = _read(examinee, config)
     try:
         model = models.load_file(plan, config, config.seed)
     except InvalidError as error:
         raise InvalidError([_of_file(each, examinee) for each in error.problems]) from error
+    rows = _read(examinee, config, models.input_names(model))
     otherwise: diagnosis.Gradients = "when_suspicious" if examinee.exhaustive else "never"
     gradients: diagnosis.Gradients = "always" if examinee.gradients else otherwise
     return diagnosis.of_rows(
@@ -78,8 +79,8 @@ class _Blame:
         return Problem(file=str(self.examinee.data), message=message, hint=hint)
 
 
-def _read(examinee: Examinee, config: Config) -> Rows:
-    """The rows of the file, every value checked."""
+def _read(examinee: Examinee, config: Config, inputs: Sequence[str]) -> Rows:
+    """The rows of the file, every value checked; of an archive, the model's inputs by name."""
     suffix = examinee.data.suffix.lower()
     if suffix in _TABLES:
         return _read_table(examinee, config, suffix)
@@ -89,11 +90,11 @@ def _read(examinee: Examinee, config: Config) -> Rows:
     name, path = str(examinee.data), config.path(str(examinee.data))
     if suffix == ".npz":
         source = NpzSource(npz=name, y=examinee.target or "y")
-        inputs = [each for each in _arrays_of(path) if each != source.y]
-        if "x" not in inputs and len(inputs) > 1:
-            given = examinee.target is not None or "y" in _arrays_of(path)
+        known = _arrays_of(path)
+        if inputs and set(inputs) <= set(known):
+            given = examinee.target is not None or source.y in set(known) - set(inputs)
             return data.read_npz_inputs(path, inputs, source.y if given else None, name=name)
-        if examinee.target is None and "y" not in _arrays_of(path):
+        if examinee.target is None and "y" not in known:
             return dataclasses.replace(
                 data.read_npz(path, NpzSource(npz=name, y=source.x), name=name), y=None
             )

@@ -256,7 +256,7 @@ def read_npz(path: Path, source: NpzSource, *, name: str) -> Rows:
 
 
 def read_npz_inputs(path: Path, inputs: Sequence[str], target: str | None, *, name: str) -> Rows:
-    """Read several inputs from a NumPy archive, each by its name.
+    """Read inputs from a NumPy archive, each by its name.
 
     Args:
         path: the file.
@@ -269,7 +269,7 @@ def read_npz_inputs(path: Path, inputs: Sequence[str], target: str | None, *, na
     """
     names = {each: each for each in (*inputs, *([] if target is None else [target]))}
     arrays = _members(path, names, name)
-    x = {each: arrays[each] for each in inputs}
+    x = {each: arrays[each] for each in inputs} if len(inputs) > 1 else arrays[inputs[0]]
     if target is not None:
         return checked(x, arrays[target], None, name, {"x": "x", "y": target})
     none = np.zeros(len(arrays[inputs[0]]), np.float32)

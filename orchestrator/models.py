@@ -238,6 +238,11 @@ def load_file(plan: FileModel, config: Config, seed: int) -> keras.Model:
     return model
 
 
+def input_names(model: keras.Model) -> list[str]:
+    """Names of the inputs of a sequential or functional model; empty for another."""
+    return [each.name for each in keras.tree.flatten(getattr(model, "inputs", None) or [])]
+
+
 def _load(path: Path) -> Any:
     """What is in a `.keras` file."""
     try:

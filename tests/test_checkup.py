@@ -190,12 +190,24 @@ def test_a_record_holds_plain_values_only(check: Check) -> None:
     assert json.loads(json.dumps(record)) == record
 
 
-@pytest.mark.parametrize("targets", [{}, {"y": Y}])
-def test_an_archive_has_an_array_for_each_input(tmp_path: Path, targets: dict[str, Any]) -> None:
-    inputs = [keras.Input((1,), name=name) for name in ("a", "b")]
+@pytest.mark.parametrize("targets", [{}, {"y": Y}, {"y": Y, "sample_weight": Y}])
+@pytest.mark.parametrize("names", [("a", "b"), ("x", "z")])
+def test_an_archive_has_an_array_for_each_input(
+    tmp_path: Path, targets: dict[str, Any], names: tuple[str, str]
+) -> None:
+    inputs = [keras.Input((1,), name=name) for name in names]
     hidden = layers.Dense(3, activation="relu")(layers.Concatenate()(inputs))
     keras.Model(inputs, layers.Dense(1)(hidden)).save(tmp_path / "two.keras")
-    np.savez(tmp_path / "two.npz", a=X[:, :1], b=X[:, 1:], **targets)
+    arrays = dict(zip(names, (X[:, :1], X[:, 1:]), strict=True))
+    np.savez(tmp_path / "two.npz", **arrays, **targets)
     found = checkup.check(Examinee(model=tmp_path / "two.keras", data=tmp_path / "two.npz"))
     assert [layer.units for layer in found.layers] == [3]
     assert [each.varies for each in found.outputs] == [True if targets else None]
+
+
+def test_an_only_input_may_have_any_name(tmp_path: Path) -> None:
+    inputs = keras.Input((2,), name="features")
+    keras.Model(inputs, layers.Dense(1)(inputs)).save(tmp_path / "one.keras")
+    np.savez(tmp_path / "one.npz", features=X, y=Y)
+    found = checkup.check(Examinee(model=tmp_path / "one.keras", data=tmp_path / "one.npz"))
+    assert [each.varies for each in found.outputs] == [True]

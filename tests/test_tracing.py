@@ -831,3 +831,90 @@ def test_functions_that_run_eagerly_by_the_users_wish_do_no_harm() -> None:
     assert (
         health.layers[0].active_rows.tolist() == diagnose(model, x).layers[0].active_rows.tolist()
     )
+
+
+def test_threads_can_diagnose_one_recurrent_model_at_the_same_time() -> None:
+    model = sequential(
+        (6, 3), layers.LSTM(4, activation="relu", return_sequences=True), layers.LSTM(3)
+    )
+    x = random((40, 6, 3))
+    expected = [(each.name, each.active_rows.tolist()) for each in diagnose(model, x).layers]
+    found: list[Any] = []
+
+    def work() -> None:
+        health = diagnose(model, x)
+        found.append([(each.name, each.active_rows.tolist()) for each in health.layers])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 4
+
+
+# ------------------------------------------------------------------------ what is no mask
+
+
+def test_a_recurrent_layer_learns_from_the_mask_alone() -> None:
+    dead = layers.Dense(4, activation="relu", bias_initializer=keras.initializers.Constant(-1e3))
+    begin = [layers.Input((5,), dtype="int32"), layers.Embedding(10, 4, mask_zero=True)]
+    model = keras.Sequential([*begin, dead, layers.LSTM(4), layers.Dense(1)])
+    model.layers[2].cell.bias.assign(np.ones(16))
+    x = np.array([[1, 2, 3, 0, 0], [1, 0, 0, 0, 0], [1, 2, 3, 4, 5]])
+    assert np.ptp(model.predict(x, verbose=0)) > 0  # it counts the steps
+    assert diagnose(model, x).verdicts["dead_neurons"].verdict == "warn"
+
+
+class Softly(layers.Layer):
+    """A layer of the user's own that adds what it calls a mask."""
+
+    def call(self, inputs: Any, soft_mask: Any = None) -> Any:
+        return inputs + soft_mask
+
+
+def test_what_the_user_calls_a_mask_is_a_value() -> None:
+    inputs = keras.Input((3,))
+    dead = layers.Dense(4, activation="relu", bias_initializer=keras.initializers.Constant(-1e3))
+    alive = layers.Dense(4, activation="tanh")(inputs)
+    model = keras.Model(inputs, layers.Dense(1)(Softly()(dead(inputs), soft_mask=alive)))
+    assert diagnose(model, random((20, 3))).verdicts["dead_neurons"].verdict == "warn"
+
+
+# ------------------------------------------------------------------------------ channels
+
+
+class Block(layers.Layer):
+    """A convolution with relu in a `call` of the user's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = layers.Conv2D(3, 2, data_format="channels_first")
+
+    def call(self, inputs: Any) -> Any:
+        return tf.nn.relu(self.convolution(inputs))
+
+
+@pytest.mark.parametrize(
+    ("stack", "rows"),
+    [
+        ([Block()], 4 * 20),
+        ([layers.Conv2D(3, 2, data_format="channels_first"),
+          layers.GroupNormalization(3, axis=1), layers.ReLU()], 4 * 20),
+        ([layers.Conv2D(3, 2, data_format="channels_first"),
+          layers.Lambda(lambda z: keras.ops.transpose(z, (0, 2, 3, 1))), layers.ReLU()], 4 * 20),
+    ],
+)  # fmt: skip
+def test_the_axis_of_channels_is_followed(stack: list[keras.Layer], rows: int) -> None:
+    layer = diagnose(sequential((2, 5, 6), *stack), random((4, 2, 5, 6))).layers[-1]
+    assert (layer.units, layer.rows) == (3, rows)
+
+
+def test_a_layer_shared_by_short_and_long_sequences_has_two_places() -> None:
+    shared = layers.SimpleRNN(3, activation="relu", name="shared")
+    short, long = keras.Input((5, 2)), keras.Input((None, 2))
+    model = keras.Model([short, long], layers.Concatenate()([shared(short), shared(long)]))
+    found = diagnose(model, (random((4, 5, 2)), random((4, 300, 2)))).layers
+    assert [(each.name, each.rows, each.partial) for each in found] == [
+        ("shared", 20, False), ("shared:2", 4, True),
+    ]  # fmt: skip
