@@ -6,15 +6,26 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
+from orchestrator import files
 from orchestrator.errors import RecordError
 from orchestrator.events import EpochEnded, Event, PhaseStarted
 from orchestrator.paths import Paths
-from orchestrator.records import INIT, SCHEMA, Run, jsonable, newer, numbers
+from orchestrator.records import (
+    INIT,
+    SCHEMA,
+    AttemptStatus,
+    Run,
+    RunStatus,
+    Verdict,
+    jsonable,
+    newer,
+    numbers,
+)
 
-_BLOCK = 2**16
 _SUFFIX = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}$")
 """What a run's name has after its config's."""
 
@@ -48,47 +59,74 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a run in progress is doing."""
 
 
+_Length = Annotated[float, msgspec.Meta(ge=0)]
+_Float = float | Literal["NaN", "Infinity", "-Infinity"]
+
+
 class _Failure(msgspec.Struct, gc=False):
     check: str
+    reason: str
 
 
 class _Output(msgspec.Struct, gc=False):
-    skill: float | str | None = None
+    skill: _Float | None = None
+
+
+class _Layer(msgspec.Struct, gc=False):
+    layer: str
+    units: int
+    dead: int
 
 
 class _Measured(msgspec.Struct, gc=False):
     outputs: tuple[_Output, ...] = ()
+    layers: tuple[_Layer, ...] = ()
+    dead_fraction: _Float = 0.0
 
 
 class _Check(msgspec.Struct, gc=False):
+    check: str
+    verdict: Verdict
+    reason: str
     measured: _Measured
 
 
 class _Phase(msgspec.Struct, gc=False):
     phase: str
+    epochs: int
+    seconds: float
     checks: tuple[_Check, ...]
-    metrics: dict[str, float | str] = {}
+    metrics: dict[str, _Float]
+
+
+class _Settings(msgspec.Struct, gc=False):
+    seed: int
 
 
 class _Attempt(msgspec.Struct, gc=False):
     attempt: int
-    status: str
+    status: AttemptStatus
+    settings: _Settings
     remedy: str | None = None
     failure: _Failure | None = None
     phases: tuple[_Phase, ...] = ()
+    seconds: float = 0.0
 
 
 class _Record(msgspec.Struct, gc=False):
-    """What a line needs of `run.json`; all else is passed over, several times faster than read."""
+    """What a line needs of `run.json`, and what makes one that `show` takes too.
 
-    schema: int
+    All else is passed over, several times faster than read.
+    """
+
+    schema: Annotated[int, msgspec.Meta(ge=1)]
     run: str
-    status: str
+    status: RunStatus
     attempts: tuple[_Attempt, ...]
     accepted_attempt: int | None = None
     best_attempt: int | None = None
     started: str | None = None
-    seconds: float = 0.0
+    seconds: _Length = 0.0
     screened_seeds: int = 0
 
 
@@ -98,6 +136,8 @@ class _Schema(msgspec.Struct):
 
 _RECORD = msgspec.json.Decoder(_Record)
 _SCHEMA = msgspec.json.Decoder(_Schema)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the decoders raise."""
 
 
 def read(directory: Path) -> Brief:
@@ -105,16 +145,38 @@ def read(directory: Path) -> Brief:
 
     Raises:
         RecordError: it is no run directory, damaged, or of a newer schema.
+        OSError: it cannot be looked into.
+    """
+    record = os.path.join(directory, Paths.RECORD)
+    return recorded(directory.name, record) or derived(directory)
+
+
+def recorded(directory: str, record: str) -> Brief | None:
+    """The line that `run.json` alone gives; None where another file has a say in it.
+
+    Args:
+        directory: name of the run directory.
+        record: path of the file.
     """
     try:
-        brief = quick(directory.name, _content(os.path.join(directory, Paths.RECORD)))
+        brief = quick(directory, files.read(record))
     except (OSError, RecordError):
-        brief = None
-    if brief is not None and brief.status != "running":
-        return brief
+        return None
+    return None if brief.status == "running" else brief
+
+
+def derived(directory: Path) -> Brief:
+    """The line of a run in progress, or of one whose `run.json` cannot be read.
+
+    Raises:
+        RecordError: it is no run directory, damaged, or of a newer schema.
+        OSError: it cannot be looked into.
+    """
     # Pydantic takes longer to import than a thousand lines to read, and is seldom needed.
     from orchestrator import archive  # noqa: PLC0415
 
+    with os.scandir(directory):  # says why where that cannot be
+        pass
     if not Paths(directory).is_run():
         raise RecordError("no run: it has neither a run.json nor a journal.jsonl")
     run = archive.read(directory)
@@ -123,18 +185,6 @@ def read(directory: Path) -> Brief:
         return brief
     events = [entry.event for entry in archive.events(directory)]
     return msgspec.structs.replace(brief, state=_state(run, events))
-
-
-def _content(path: str) -> bytes:
-    """A small file; in half the time of `open`, which asks the system for more."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        content = os.read(descriptor, _BLOCK)
-        while len(content) % _BLOCK == 0 and (more := os.read(descriptor, _BLOCK)):
-            content += more
-        return content
-    finally:
-        os.close(descriptor)
 
 
 def quick(directory: str, content: bytes) -> Brief:
@@ -148,11 +198,13 @@ def quick(directory: str, content: bytes) -> Brief:
         RecordError: the content does not match the record's schema.
     """
     try:
+        if not content.isascii():
+            content.decode()  # what is passed over is to be text, too
         record = _RECORD.decode(content)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         try:
             schema = _SCHEMA.decode(content).schema
-        except msgspec.MsgspecError:
+        except _UNREADABLE:
             schema = SCHEMA
         raise (newer(schema) if schema > SCHEMA else RecordError(str(error))) from error
     if record.schema > SCHEMA:
@@ -161,6 +213,8 @@ def quick(directory: str, content: bytes) -> Brief:
     failures = dict.fromkeys(each.failure.check for each in attempts if each.failure is not None)
     accepted, best = record.accepted_attempt, record.accepted_attempt or record.best_attempt
     chosen = next((each for each in attempts if each.attempt == best), None)
+    if best is not None and chosen is None:
+        raise RecordError(f"there is no attempt {best}")
     last = chosen.phases[-1] if chosen is not None and chosen.phases else None
     return Brief(
         run=directory,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from orchestrator import archive, journal, summary
+from orchestrator import archive, files, journal, summary
 from orchestrator.charts import clean
 from orchestrator.events import (
     AttemptEnded,
@@ -148,9 +148,7 @@ class _Output:
         if self._path is None:
             return b""
         try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                content = file.read()
+            content = files.read(self._path, self._offset)
         except OSError:
             return b""
         self._offset += len(content)

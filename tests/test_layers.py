@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "orchestrator"
 LAYERS = (
     {"errors", "records", "events", "given"},
     {"document", "schema", "messages", "config", "editors"},
-    {"journal", "paths", "store", "environment", "tasks"},
+    {"files", "parsing", "journal", "paths", "store", "environment", "tasks"},
     {"archive", "briefs", "index", "history", "query", "trash"},
     {"remedies", "evidence", "policy", "measures", "verdicts", "health"},
     {"rows", "batches", "tables", "usercode", "data"},
