@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -19,6 +20,9 @@ _UNFINISHED = ("running", "interrupted")
 """These can change with no change of the run's record: a process ends, or takes it up again."""
 _NAMED = 5
 """Runs that an error names."""
+
+UNREADABLE = (RecordError, OSError, ValueError, TypeError, ArithmeticError, RecursionError)
+"""What may come of reading anything at all; one directory must not hide the others."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,12 +58,20 @@ def read(runs: Path, *, cached: bool = True) -> History:
     for name in names(runs):
         try:
             found.append(_read(runs, name, index))
-        except RecordError as error:
-            unreadable.append(Unreadable(name, str(error)))
+        except UNREADABLE as error:
+            unreadable.append(Unreadable(name, why(error)))
     if index is not None:
         index.save()
     found.sort(key=lambda brief: (brief.started or "", brief.run), reverse=True)
     return History(tuple(found), tuple(unreadable))
+
+
+def why(error: Exception) -> str:
+    """What one of `UNREADABLE` says, in one clause."""
+    if isinstance(error, RecordError):
+        return str(error)
+    told = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    return f"cannot be read: {told}"
 
 
 def names(runs: Path) -> list[str]:
@@ -67,10 +79,17 @@ def names(runs: Path) -> list[str]:
     try:
         with os.scandir(runs) as entries:
             return sorted(
-                entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()
+                entry.name for entry in entries if entry.name[0] != "." and _is_directory(entry)
             )
     except FileNotFoundError:
         return []
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or to where nobody may look
+        return True
 
 
 def find(runs: Path, text: str) -> Path:
@@ -127,16 +146,17 @@ def _unknown(text: str, message: str, hint: str | None = None) -> InvalidError:
 
 
 def _read(runs: Path, name: str, index: Index | None) -> Brief:
-    if index is None:
-        return briefs.read(runs / name)
+    # Thousands of paths as texts are made several times faster than as objects.
     record = os.path.join(runs, name, Paths.RECORD)
-    try:
-        found = stamp(os.stat(record))
-    except OSError:
-        return briefs.read(runs / name)
-    brief = index.get(name, found)
-    if brief is None:
-        brief = briefs.read(runs / name)
-        if brief.status not in _UNFINISHED:
-            index.put(brief, found)
+    found = None
+    if index is not None:
+        with contextlib.suppress(OSError):
+            found = stamp(os.stat(record))
+        if found is not None and (known := index.get(name, found)) is not None:
+            return known
+    brief = briefs.recorded(name, record)
+    if brief is None:  # the stamp is not of the file that the line is from
+        return briefs.derived(runs / name)
+    if index is not None and found is not None and brief.status not in _UNFINISHED:
+        index.put(brief, found)
     return brief

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -10,9 +11,8 @@ from typing import Any
 
 import msgspec
 
-from orchestrator import query
+from orchestrator import briefs, files, history, query, records
 from orchestrator.briefs import Brief
-from orchestrator.errors import RecordError
 from orchestrator.history import Unreadable
 from orchestrator.listing import Cell, Column, Row, Style
 from orchestrator.paths import Paths
@@ -33,18 +33,18 @@ _FIELDS = (
 
 
 def table(
-    briefs: Sequence[Brief], metrics: Sequence[str]
+    found: Sequence[Brief], metrics: Sequence[str]
 ) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
     """The rows for people.
 
     Args:
-        briefs: the runs.
+        found: the runs.
         metrics: the numbers that were asked for by name.
     """
     known = ("skill", "attempts", "seconds", *query.TEXTS)
     asked = [name for name in dict.fromkeys(metrics) if name not in known]
     if not asked:
-        asked = [name for name in _QUALITY if any(name in each.metrics for each in briefs)][:1]
+        asked = [name for name in _QUALITY if any(name in each.metrics for each in found)][:1]
     columns = (
         Column("run"),
         Column("started", optional=3),
@@ -56,7 +56,7 @@ def table(
         *(Column(name, right=True, optional=2) for name in asked),
         Column("time", right=True),
     )
-    return columns, tuple(_row(brief, asked) for brief in briefs)
+    return columns, tuple(_row(brief, asked) for brief in found)
 
 
 def _row(brief: Brief, metrics: Sequence[str]) -> Row:
@@ -78,12 +78,12 @@ def _number(value: float | None, digits: int) -> Cell:
     return Cell(value, None if value is None else f"{value:.{digits}g}")
 
 
-def fields(briefs: Sequence[Brief]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+def fields(found: Sequence[Brief]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
     """The rows for programs, with every metric; lists are separated by blanks."""
-    metrics = sorted({name for brief in briefs for name in brief.metrics})
+    metrics = sorted({name for brief in found for name in brief.metrics})
     columns = (*map(Column, _FIELDS), *(Column(f"metrics.{name}") for name in metrics))
     rows = []
-    for brief in briefs:
+    for brief in found:
         values = [getattr(brief, name) for name in _FIELDS]
         values = [" ".join(value) if isinstance(value, tuple) else value for value in values]
         rows.append((*map(Cell, values), *(Cell(brief.metrics.get(name)) for name in metrics)))
@@ -110,38 +110,51 @@ def attempts(found: Sequence[Attempt]) -> tuple[tuple[Column, ...], tuple[Row, .
 
 
 def documents(
-    runs: Path, briefs: Sequence[Brief], unreadable: Sequence[Unreadable]
+    runs: Path, found: Sequence[Brief], unreadable: Sequence[Unreadable]
 ) -> Iterator[bytes]:
     """The JSON document, a piece at a time, for all records together may be large.
 
     Args:
         runs: the folder of all runs.
-        briefs: the runs that are wanted.
+        found: the runs that are wanted.
         unreadable: what could not be read.
     """
+    left_out = list(unreadable)
+    between = b"\n"
     yield b'{"schema": 1, "runs": ['
-    for index, brief in enumerate(briefs):
-        record = msgspec.json.encode(_without_layers(_record(runs / brief.run, brief)))
-        yield (b",\n" if index else b"\n") + record
-    left_out = [dataclasses.asdict(each) for each in unreadable]
-    yield b'\n], "unreadable": ' + msgspec.json.encode(left_out) + b"}\n"
+    for brief in found:
+        try:
+            record = _record(runs / brief.run, brief)
+            piece = _encoded({**_without_layers(record), "directory": brief.run})
+        except history.UNREADABLE as error:
+            left_out.append(Unreadable(brief.run, history.why(error)))
+            continue
+        yield between + piece
+        between = b",\n"
+    yield (
+        b'\n], "unreadable": ' + _encoded([dataclasses.asdict(each) for each in left_out]) + b"}\n"
+    )
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:  # the name of a directory that is not UTF-8
+        return records.dump(value)
 
 
 def _record(directory: Path, brief: Brief) -> dict[str, Any]:
     """The run's record; one that is not finished is read with its journal."""
     if brief.status not in ("running", "interrupted"):
-        try:
-            found = msgspec.json.decode(Paths(directory).record.read_bytes())
-            if isinstance(found, dict) and found.get("status") == brief.status:
+        # Only what the line was read from: a damaged file may look like it.
+        with contextlib.suppress(*history.UNREADABLE, msgspec.MsgspecError):
+            content = files.read(Paths(directory).record)
+            if briefs.quick(brief.run, content).status == brief.status:
+                found: dict[str, Any] = msgspec.json.decode(content)
                 return found
-        except (OSError, msgspec.MsgspecError):
-            pass
     from orchestrator import archive, store  # noqa: PLC0415 - pydantic, where it is needed
 
-    try:
-        record = store.run_record(archive.read(directory))
-    except RecordError:  # it went away since it was listed
-        return {"schema": 1, "run": brief.run, "status": brief.status, "attempts": []}
+    record = store.run_record(archive.read(directory))
     return record if brief.state is None else {**record, "state": brief.state}
 
 
@@ -161,7 +174,7 @@ def when(started: str | None) -> str:
     """A time of the record as people here read it."""
     try:
         return f"{datetime.fromisoformat(started or '').astimezone():%Y-%m-%d %H:%M}"
-    except ValueError:
+    except (ValueError, OverflowError):
         return started or ""
 
 

@@ -166,10 +166,9 @@ def _is_named(brief: Brief, pattern: str) -> bool:
 
 def _is_since(brief: Brief, since: datetime) -> bool:
     try:
-        started = datetime.fromisoformat(brief.started or "")
-    except ValueError:
+        return datetime.fromisoformat(brief.started or "").astimezone(UTC) >= since
+    except (ValueError, OverflowError):
         return False
-    return started.astimezone(UTC) >= since
 
 
 def _sorted(briefs: list[Brief], key: str, *, descending: bool) -> list[Brief]:

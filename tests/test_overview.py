@@ -1,0 +1,89 @@
+"""The history as a list, and as one JSON document whatever the records hold."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import history, overview
+from tests.story import record, story
+
+
+@pytest.fixture
+def tmp_path(memory_path: Path) -> Path:
+    return memory_path
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def document(runs: Path) -> Any:
+    found = history.read(runs, cached=False)
+    return json.loads(b"".join(overview.documents(runs, found.runs, found.unreadable)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"schema": 1, "status": "passed", "attempts": "x"}',
+        b'{"schema": 1, "status": "passed", "attempts": null}',
+        b'{"schema": 1, "status": "passed", "attempts": {}}',
+        b"[" * 200_000,
+        b'{"schema": 1, "status": "passed", "run": "\xff"}',
+    ],
+)
+def test_a_damaged_record_is_what_its_journal_says_in_the_document_too(
+    content: bytes, runs: Path
+) -> None:
+    directory = record(runs, story(loss=1e3))
+    before = document(runs)
+    (directory / "run.json").write_bytes(content)
+    after = document(runs)
+    for found in (before, after):
+        found["runs"][0]["seconds"] = None
+    assert after == before
+    assert len(after["runs"][0]["attempts"]) == 2
+
+
+def test_a_record_that_fails_while_the_document_is_written_is_named_in_it(runs: Path) -> None:
+    good, lost = record(runs, story(loss=1e3)), record(runs, story())
+    listed = history.read(runs, cached=False).runs
+    shutil.rmtree(lost)
+    found = json.loads(b"".join(overview.documents(runs, listed, ())))
+    assert [each["directory"] for each in found["runs"]] == [good.name]
+    assert found["unreadable"] == [{"directory": lost.name, "reason": "run.json is missing"}]
+
+
+def test_names_that_are_not_utf8_are_escaped(runs: Path) -> None:
+    good = record(runs, story(loss=1e3))
+    shutil.copytree(good, runs / os.fsdecode(b"non\xff"))
+    (runs / os.fsdecode(b"notes\xff")).mkdir()
+    found = document(runs)
+    assert {each["directory"] for each in found["runs"]} == {good.name, "non\udcff"}
+    assert [each["directory"] for each in found["unreadable"]] == ["notes\udcff"]
+
+
+def test_a_copy_can_be_told_from_its_original(runs: Path) -> None:
+    good = record(runs, story(loss=1e3))
+    shutil.copytree(good, runs / "copy")
+    found = document(runs)["runs"]
+    assert {each["directory"] for each in found} == {good.name, "copy"}
+    assert {each["run"] for each in found} == {good.name}
+
+
+@pytest.mark.parametrize(
+    ("started", "shown"),
+    [
+        ("9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59-12:00"),
+        ("0001-01-01T00:00:00+12:00", "0001-01-01T00:00:00+12:00"),
+        ("yesterday", "yesterday"),
+        (None, ""),
+    ],
+)
+def test_a_time_that_no_clock_here_shows_stays_as_it_is(started: str | None, shown: str) -> None:
+    assert overview.when(started) == shown
