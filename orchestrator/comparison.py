@@ -70,7 +70,8 @@ def differences(sides: Sequence[Side]) -> tuple[Difference, ...]:
     found = []
     for name in sorted(names, key=lambda name: _ORDER.index(name.split(".")[0])):
         values = tuple(each.facts.get(name) for each in sides)
-        if any(value != values[0] for value in values):
+        same = jsonable(values[0])  # as JSON, in which NaN is equal to NaN
+        if any(jsonable(value) != same for value in values):
             found.append(Difference(fact=name, values=values))
     return tuple(found)
 
