@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -44,7 +44,9 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempts: int
     """How many there were."""
     failures: tuple[str, ...]
-    """The checks that failed, each once, in order; `crashed` among them."""
+    """The checks that attempts ended by, each once, in order; `crashed` among them."""
+    failed: tuple[str, ...]
+    """These, and the checks that failed beside them."""
     remedy: str | None
     """The remedy of the attempt that passed; None where the first did, or none."""
     skill: float | None
@@ -211,6 +213,7 @@ def quick(directory: str, content: bytes) -> Brief:
         raise newer(record.schema)
     attempts = record.attempts
     failures = dict.fromkeys(each.failure.check for each in attempts if each.failure is not None)
+    beside = dict.fromkeys(check for each in attempts for check in _failed(each))
     accepted, best = record.accepted_attempt, record.accepted_attempt or record.best_attempt
     chosen = next((each for each in attempts if each.attempt == best), None)
     if best is not None and chosen is None:
@@ -223,12 +226,19 @@ def quick(directory: str, content: bytes) -> Brief:
         started=record.started,
         attempts=len(attempts),
         failures=tuple(failures),
+        failed=tuple(failures | beside),
         remedy=chosen.remedy if chosen is not None and accepted is not None else None,
         skill=None if last is None or last.phase == INIT else _skill(last),
         metrics={} if last is None else numbers(last.metrics),
         seconds=record.seconds,
         screened_seeds=record.screened_seeds,
     )
+
+
+def _failed(attempt: _Attempt) -> Iterator[str]:
+    """What failed in its last phase."""
+    if attempt.failure is not None and attempt.phases:
+        yield from (each.check for each in attempt.phases[-1].checks if each.verdict == "fail")
 
 
 def _skill(phase: _Phase) -> float | None:

@@ -152,7 +152,7 @@ def _is_wanted(brief: Brief, query: Query) -> bool:
     return (
         (not query.statuses or brief.status in query.statuses)
         and (query.name is None or _is_named(brief, query.name))
-        and all(check in brief.failures for check in query.checks)
+        and all(check in brief.failed for check in query.checks)
         and (query.since is None or _is_since(brief, query.since))
         and all(condition.holds(brief) for condition in query.where)
     )

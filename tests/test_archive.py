@@ -171,6 +171,7 @@ def test_a_line_says_what_the_record_says(attempts: int, passes: bool, tmp_path:
     assert line == briefs.Brief(
         run=directory.name, name="a-b", status=run.status, started=run.started,
         attempts=len(run.attempts), failures=("dead_neurons",) if run.attempts[0].failure else (),
+        failed=("dead_neurons",) if run.attempts[0].failure else (),
         remedy=best.remedy if passes else None, skill=best.skill(),
         metrics=best.phases[-1].metrics, seconds=run.seconds, screened_seeds=0,
     )  # fmt: skip

@@ -23,7 +23,8 @@ def brief(name: str, **changes: Any) -> Brief:
         "started": "2026-11-23T10:10:10+00:00", "attempts": 1, "failures": (), "remedy": None,
         "skill": 0.5, "metrics": {"val_loss": 10.0}, "seconds": 5.0, "screened_seeds": 0,
     }  # fmt: skip
-    return Brief(**(facts | changes))
+    facts |= changes
+    return Brief(**{"failed": facts["failures"], **facts})
 
 
 DIED = brief(
