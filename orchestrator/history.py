@@ -92,12 +92,13 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def find(runs: Path, text: str) -> Path:
+def find(runs: Path, text: str, *, suggest: bool = True) -> Path:
     """The directory of the run that a name stands for.
 
     Args:
         runs: the folder of all runs.
         text: a run's name, an unambiguous prefix of it, `latest`, or its directory.
+        suggest: name the run that a misspelt name may mean.
 
     Raises:
         InvalidError: no run is meant by it, or several are.
@@ -122,7 +123,7 @@ def find(runs: Path, text: str) -> Path:
         raise _unknown(text, f"{len(matches)} runs begin so: {listed}{rest}", "give more of it")
     if not known:
         raise _unknown(text, f"there are no runs in {runs}", "--runs-dir names another folder")
-    match = closest(text, known)
+    match = closest(text, known) if suggest else None
     hint = f"did you mean {match!r}?" if match else "`orchestrate history` lists them"
     raise _unknown(text, f"there is no such run in {runs}", hint)
 

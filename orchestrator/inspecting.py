@@ -268,8 +268,9 @@ def rm(runs: Sequence[str], dry_run: bool, runs_dir: Path, form: str | None, deb
     """
     from orchestrator import history as histories  # noqa: PLC0415 - help comes without
 
-    directories = [histories.find(runs_dir, text) for text in runs]
-    return _discard(list(dict.fromkeys(directories)), form, dry_run=dry_run)
+    # Whoever misspells a name here is not told another that they might take without a look.
+    directories = [histories.find(runs_dir, text, suggest=False) for text in runs]
+    return _discard(directories, form, dry_run=dry_run)
 
 
 @click.command()
@@ -304,12 +305,13 @@ def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) ->
     from orchestrator import archive, records, trash  # noqa: PLC0415 - help comes without these
     from orchestrator.listing import Cell, Column  # noqa: PLC0415
 
-    for directory in directories:  # all or none
-        trash.expect_idle(directory)
-    moved = []
-    for directory in directories:
-        size = sum(archive.sizes(directory).values())
-        moved.append((directory.name, size, None if dry_run else str(trash.discard(directory))))
+    places = list(dict.fromkeys(map(trash.place, directories)))
+    for place in places:
+        trash.expect_idle(place)
+    # The target of a link keeps its bytes.
+    sizes = [0 if each.is_symlink() else sum(archive.sizes(each).values()) for each in places]
+    targets = [None] * len(places) if dry_run else list(map(str, trash.discard(places)))
+    moved = list(zip([each.name for each in places], sizes, targets, strict=True))
     if form == "json":
         runs = [{"run": run, "bytes": size, "moved_to": target} for run, size, target in moved]
         click.echo(records.dump({"schema": 1, "dry_run": dry_run, "runs": runs}, indent=1))
@@ -323,7 +325,7 @@ def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) ->
     for run, size, _ in moved:
         click.echo(f"{'would move' if dry_run else 'moved'} {run} ({decimal(size)})")
     total = f"{len(moved)} run{'s' * (len(moved) != 1)}, {decimal(sum(row[1] for row in moved))}"
-    where = f"{directories[0].parent / trash.FOLDER}" if directories else ""
+    where = ", ".join(dict.fromkeys(str(Path(target).parent) for target in targets if target))
     if not moved:
         click.echo("there is nothing to move")
     elif dry_run:

@@ -85,6 +85,18 @@ def test_history_takes_bounds_and_shows_the_numbers_they_are_about(
     assert "did you mean 'loss'?" in capsys.readouterr().err
 
 
+def test_a_check_that_failed_beside_another_is_found(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story(attempts=1, passes=False))
+    value = json.loads((directory / "run.json").read_text())
+    value["attempts"][0]["phases"][1]["checks"][2]["verdict"] = "fail"
+    (directory / "run.json").write_text(json.dumps(value))
+    for check in ("dead_neurons", "prediction_variance"):
+        (line,) = out(capsys, "history", "--check", check).splitlines()[1:]
+        assert " dead_neurons " in line
+        assert "prediction_variance" not in line
+    assert "none of 1 runs" in out(capsys, "history", "--check", "metric")
+
+
 def test_damaged_foreign_and_newer_directories_are_named_and_the_rest_is_listed(
     runs: Path, capsys: Capture
 ) -> None:
@@ -199,7 +211,7 @@ def test_show_survives_what_is_missing(runs: Path, capsys: Capture) -> None:
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("command", ["show", "compare", "logs", "rm"])
+@pytest.mark.parametrize("command", ["show", "compare", "logs"])
 def test_an_unknown_run_is_refused_with_the_closest(
     command: str, runs: Path, capsys: Capture
 ) -> None:
@@ -260,6 +272,12 @@ def test_compare_finds_nothing_in_the_same_run(runs: Path, capsys: Capture) -> N
     assert out(capsys, "compare", "latest", "latest") == "nothing differs\n"
     assert orchestrate(["compare", "latest"]) == 2
     assert "expected two runs or attempts at least" in capsys.readouterr().err
+
+
+def test_a_loss_of_nan_is_the_loss_of_nan(runs: Path, capsys: Capture) -> None:
+    record(runs, story(attempts=1, passes=False))
+    assert out(capsys, "compare", "latest", "latest") == "nothing differs\n"
+    assert json.loads(out(capsys, "compare", "latest", "latest", "--json"))["differences"] == []
 
 
 # logs
@@ -389,6 +407,63 @@ def test_prune_keeps_the_newest(runs: Path, capsys: Capture) -> None:
     assert history.names(runs) == sorted([names[0], *names[2:]])
     out(capsys, "prune", "--keep", "1")
     assert history.names(runs) == names[3:]
+
+
+def test_a_run_that_is_named_twice_is_moved_once(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story())
+    shown = out(
+        capsys, "rm", directory.name, str(directory.resolve()), f"runs/../runs/{directory.name}"
+    )
+    assert shown.count("moved ") == 1
+    assert "1 run, " in shown
+    assert [path.name for path in (runs / ".trash").iterdir()] == [directory.name]
+
+
+def test_where_one_run_cannot_be_moved_none_is(runs: Path, capsys: Capture, tmp_path: Path) -> None:
+    first = record(runs, story())
+    blocked = record(tmp_path / "elsewhere", story())
+    (tmp_path / "elsewhere" / ".trash").write_text("not a folder")
+    assert orchestrate(["rm", first.name, str(blocked)]) == 2
+    said = capsys.readouterr().err
+    assert f"{blocked}: cannot be moved: {tmp_path}/elsewhere/.trash is no folder" in said
+    assert first.exists()
+    assert blocked.exists()
+    assert not list((runs / ".trash").iterdir())
+
+
+def test_a_link_is_moved_and_its_target_stays(runs: Path, capsys: Capture, tmp_path: Path) -> None:
+    target = record(tmp_path / "elsewhere", story())
+    record(runs, story())
+    (runs / "link").symlink_to(target)
+    shown = out(capsys, "rm", "link")
+    assert "moved link (0 bytes)" in shown
+    assert f"now in {runs}/.trash: " in shown
+    assert target.exists()
+    assert (runs / ".trash" / "link").is_symlink()
+
+
+def test_prune_takes_links_and_what_they_stand_for(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story())
+    (runs / "a-link").symlink_to(directory)
+    (runs / "z-link").symlink_to(directory)
+    assert "3 runs, " in out(capsys, "prune", "--keep", "0")
+    assert history.names(runs) == []
+    assert len(list((runs / ".trash").iterdir())) == 3
+
+
+def test_what_is_in_the_trash_is_not_moved_into_it(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story())
+    out(capsys, "rm", "latest")
+    assert orchestrate(["rm", f"runs/.trash/{directory.name}"]) == 2
+    assert "is in the trash already; delete it there" in capsys.readouterr().err
+
+
+def test_rm_suggests_no_other_run(runs: Path, capsys: Capture) -> None:
+    name = record(runs, story()).name
+    assert orchestrate(["rm", name.replace("case", "cast")]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean" not in said
+    assert "`orchestrate history` lists them" in said
 
 
 # all of them
