@@ -9,7 +9,7 @@ import dataclasses
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -51,6 +51,49 @@ class Legible:
                 text = segment.text.replace("≤ ", "<=").translate(_IN_ASCII)
                 segment = Segment(text, segment.style)
             yield segment
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Indented:
+    """A renderable some columns to the right, without blanks at the ends of its lines.
+
+    rich's own padding measures a table before it is laid out, and crops it where it was wrong.
+    """
+
+    renderable: RenderableType
+    """What to show."""
+    columns: int
+    """How far to the right."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render it in the columns that remain."""
+        inner = options.update_width(max(options.max_width - self.columns, 1))
+        for line in console.render_lines(self.renderable, inner, pad=False):
+            if trimmed := _trimmed(line):
+                yield Segment(" " * self.columns)
+            yield from trimmed
+            yield Segment.line()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fitted:
+    """A renderable that is made for the columns that there are."""
+
+    make: Callable[[int], RenderableType]
+    """Takes the columns."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Make it and render it."""
+        yield self.make(options.max_width)
+
+
+def _trimmed(line: Sequence[Segment]) -> list[Segment]:
+    found = list(line)
+    while found:
+        last = found.pop()
+        if text := last.text.rstrip(" "):
+            return [*found, Segment(text, last.style, last.control)]
+    return found
 
 
 def is_logarithmic(values: Sequence[float]) -> bool:
@@ -114,6 +157,12 @@ def bar(part: float, whole: float, width: int) -> int:
 def clean(text: str) -> str:
     """The text on one line, without characters that would move the cursor."""
     spaced = " ".join(text.split())
+    return "".join(character if character.isprintable() else "?" for character in spaced)
+
+
+def plain(text: str) -> str:
+    """One line as it is, its blanks too, without characters that would move the cursor."""
+    spaced = text.expandtabs()
     return "".join(character if character.isprintable() else "?" for character in spaced)
 
 

@@ -108,7 +108,8 @@ def find(runs: Path, text: str, *, suggest: bool = True) -> Path:
         return runs / text
     directory = Path(text)
     if directory.is_dir() and Paths(directory).is_run():
-        return directory
+        # What has no name of its own, as `.` and `..`, has one elsewhere.
+        return directory if directory.name not in ("", "..") else directory.resolve()
     if text == LATEST:
         found = read(runs).runs
         if not found:

@@ -150,6 +150,7 @@ def show(run: str, runs_dir: Path, form: str | None, debug: bool) -> int:
     """
     from orchestrator import (  # noqa: PLC0415
         archive,
+        briefs,
         charts,
         overview,
         portrait,
@@ -174,6 +175,10 @@ def show(run: str, runs_dir: Path, form: str | None, debug: bool) -> int:
     if form is not None:
         write(form, *overview.attempts(attempts))
         return 0
+    state = None
+    if record.status == "running":
+        with _named(directory):
+            state = briefs.state(record, [entry.event for entry in archive.events(directory)])
     shown = portrait.portrait(
         record,
         directory,
@@ -181,6 +186,7 @@ def show(run: str, runs_dir: Path, form: str | None, debug: bool) -> int:
         sizes=archive.sizes(directory),
         environment=archive.environment(directory),
         attempt=number,
+        state=state,
     )
     charts.stdout().print(shown, highlight=False)
     return 0
