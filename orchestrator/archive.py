@@ -17,7 +17,7 @@ from typing import Any
 
 from orchestrator import document, files, journal, parsing
 from orchestrator.errors import InvalidError, NewerError, RecordError
-from orchestrator.events import EpochEnded
+from orchestrator.events import AttemptStarted, EpochEnded
 from orchestrator.paths import Paths
 from orchestrator.records import Run
 
@@ -61,13 +61,13 @@ def read(directory: Path) -> Run:
         if isinstance(error, NewerError) or not os.path.isfile(paths.journal):
             raise
         try:
-            run = journal.replay(journal.read(paths.journal))
+            run = _replayed(paths.journal)
         except RecordError as second:
             raise RecordError(f"{error}; {second}") from second
     else:
         if run.status == "running":
             with contextlib.suppress(RecordError):
-                run = journal.replay(journal.read(paths.journal))
+                run = _replayed(paths.journal)
     return run if owned else _abandoned(run)
 
 
@@ -118,6 +118,17 @@ def environment(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _replayed(path: Path) -> Run:
+    """What follows from a journal; an attempt without an end has lasted until its last word."""
+    entries = journal.read(path)
+    run = journal.replay(entries)
+    if not run.attempts or run.attempts[-1].status != "running":
+        return run
+    begun = max(each.elapsed for each in entries if isinstance(each.event, AttemptStarted))
+    last = dataclasses.replace(run.attempts[-1], seconds=round(run.seconds - begun, 3))
+    return dataclasses.replace(run, attempts=(*run.attempts[:-1], last))
 
 
 def _abandoned(run: Run) -> Run:

@@ -50,7 +50,7 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     remedy: str | None
     """The remedy of the attempt that passed; None where the first did, or none."""
     skill: float | None
-    """Skill of the accepted attempt, or else of the best."""
+    """Skill of the accepted attempt, or else of the best, or else of the last."""
     metrics: dict[str, float]
     """Keras's logged values at the last epoch of that attempt."""
     seconds: float
@@ -186,7 +186,7 @@ def derived(directory: Path) -> Brief:
     if run.status != "running":
         return brief
     events = [entry.event for entry in archive.events(directory)]
-    return msgspec.structs.replace(brief, state=_state(run, events))
+    return msgspec.structs.replace(brief, state=state(run, events))
 
 
 def quick(directory: str, content: bytes) -> Brief:
@@ -215,9 +215,11 @@ def quick(directory: str, content: bytes) -> Brief:
     failures = dict.fromkeys(each.failure.check for each in attempts if each.failure is not None)
     beside = dict.fromkeys(check for each in attempts for check in _failed(each))
     accepted, best = record.accepted_attempt, record.accepted_attempt or record.best_attempt
-    chosen = next((each for each in attempts if each.attempt == best), None)
-    if best is not None and chosen is None:
-        raise RecordError(f"there is no attempt {best}")
+    chosen = attempts[-1] if best is None and attempts else None
+    if best is not None:
+        chosen = next((each for each in attempts if each.attempt == best), None)
+    if (best is not None and chosen is None) or (record.best_attempt or 0) > len(attempts):
+        raise RecordError(f"there is no attempt {record.best_attempt or best}")
     last = chosen.phases[-1] if chosen is not None and chosen.phases else None
     return Brief(
         run=directory,
@@ -249,7 +251,7 @@ def _skill(phase: _Phase) -> float | None:
     return min((skill for skill in skills if isinstance(skill, float)), default=None)
 
 
-def _state(run: Run, events: Sequence[Event]) -> str:
+def state(run: Run, events: Sequence[Event]) -> str:
     """What a run in progress is doing."""
     if not run.attempts:
         return "starting"

@@ -16,7 +16,7 @@ from orchestrator.briefs import Brief
 NAME = ".history.index"
 """Its file in the folder of all runs."""
 
-_VERSION = 3
+_VERSION = 4
 """Of what a line holds; another version's cache is not used."""
 _CHECKSUM = 4
 """Bytes of the CRC-32 that the file begins with, for a disk may hand back other bytes."""

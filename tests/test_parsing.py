@@ -48,6 +48,7 @@ LAYER = {"layer": "dense", "units": 4, "dead": 1}
         (lambda run: run.update(accepted_attempt=99), "accepted_attempt: there is no attempt 99"),
         (lambda run: run.update(best_attempt=3, accepted_attempt=None),
          "best_attempt: there is no attempt 3"),
+        (lambda run: run.update(best_attempt=3), "best_attempt: there is no attempt 3"),
         (lambda run: run.update(attempts="x"), "attempts: expected a list, received 'x'"),
         (lambda run: run.pop("run"), "run: is missing"),
         (lambda run: run["attempts"][0].pop("settings"), "attempts.0.settings: is missing"),
