@@ -104,9 +104,14 @@ def attempts(found: Sequence[Attempt]) -> tuple[tuple[Column, ...], tuple[Row, .
             *map(Cell, (attempt.attempt, attempt.status, attempt.remedy, *ending)),
             _number(attempt.skill(), 3),
             Cell(attempt.seconds),
-            *(Cell(getattr(attempt.settings, name)) for name in settings),
+            *(_setting(getattr(attempt.settings, name)) for name in settings),
         ))  # fmt: skip
     return columns, tuple(rows)
+
+
+def _setting(value: Any) -> Cell:
+    # The framework's single precision has digits that nobody wrote.
+    return Cell(value, f"{value:.6g}" if isinstance(value, float) else None)
 
 
 def documents(

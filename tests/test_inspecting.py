@@ -1,6 +1,7 @@
 """The commands that look at runs, as people use them."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -15,12 +16,12 @@ from pathlib import Path
 import filelock
 import pytest
 
-from orchestrator import history, store
+from orchestrator import history, logs, store
 from orchestrator.cli import _run as orchestrate
-from orchestrator.events import CausesFound, RunEnded, SeedsScreened
+from orchestrator.events import AttemptEnded, CausesFound, RunEnded, SeedsScreened
 from orchestrator.journal import replay
 from orchestrator.paths import Paths
-from orchestrator.records import Candidate, Finding
+from orchestrator.records import Candidate, Failure, Finding
 from tests.story import LAYERS, record, started, story
 
 Capture = pytest.CaptureFixture[str]
@@ -132,6 +133,13 @@ def test_a_run_in_progress_shows_what_it_is_doing(runs: Path, capsys: Capture) -
     assert " interrupted " in out(capsys, "history")
 
 
+def test_a_run_that_never_got_anywhere_shows_its_last_loss(runs: Path, capsys: Capture) -> None:
+    events = story(attempts=1, passes=False)
+    record(runs, [*events[:-1], dataclasses.replace(events[-1], best_attempt=None)])  # type: ignore[type-var]
+    (line,) = out(capsys, "history").splitlines()[1:]
+    assert line.split()[-3:-2] == ["nan"]
+
+
 def test_history_for_programs(runs: Path, capsys: Capture) -> None:
     directory = record(runs, story())
     written = json.loads((directory / "run.json").read_text())
@@ -195,6 +203,32 @@ def test_show_for_programs(runs: Path, capsys: Capture) -> None:
     first, second = csv.DictReader(io.StringIO(out(capsys, "show", "latest", "--csv")))
     assert (first["failed"], second["learning_rate_cap"]) == ("dead_neurons", "0.05")
     assert "| 2 | passed | lower_learning_rate |" in out(capsys, "show", "latest@2", "--md")
+
+
+def test_show_of_a_run_in_progress_says_what_it_is_doing(runs: Path, capsys: Capture) -> None:
+    events = [event for event in story(loss=1e3) if not isinstance(event, RunEnded)][:-4]
+    directory = record(runs, events)
+    with filelock.FileLock(Paths(directory).lock):
+        assert "  running: attempt 2, main 7/8 · 2 attempts · " in out(capsys, "show", "latest")
+    assert "  interrupted · 2 attempts · " in out(capsys, "show", "latest")
+
+
+@pytest.mark.parametrize("name", ["copy", "."])
+def test_a_copy_goes_by_its_directory(
+    name: str, runs: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copytree(record(runs, story()), runs / "copy")
+    if name == ".":
+        monkeypatch.chdir(copy)
+    assert out(capsys, "show", name).startswith("copy  passed · ")
+
+
+def test_a_rate_of_single_precision_is_shown_as_it_was_written(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story())
+    text = (directory / "run.json").read_text()
+    (directory / "run.json").write_text(text.replace("0.05", "0.0005000000237487257"))
+    assert "| 0.0005 |" in out(capsys, "show", "latest", "--md")
+    assert ",0.0005000000237487257," in out(capsys, "show", "latest", "--csv")
 
 
 def test_show_survives_what_is_missing(runs: Path, capsys: Capture) -> None:
@@ -325,6 +359,30 @@ for event in story(loss=1e3):
         break
 time.sleep(float(sys.argv[2]))
 """
+
+
+def test_logs_of_a_run_that_was_killed_end_with_that(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story()[:9])
+    last = "the run is interrupted: its process ended without a word"
+    assert out(capsys, "logs", "latest").splitlines()[-1] == last
+    with filelock.FileLock(Paths(directory).lock):
+        assert last not in out(capsys, "logs", "latest")
+
+
+def test_logs_keep_the_blanks_of_what_was_printed(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story(loss=1e3))
+    Paths(directory).attempt(1).log.write_bytes(b"Traceback:\n  File x\n\tcode   # \x1b[1mhere\n")
+    lines = out(capsys, "logs", "latest").splitlines()
+    start = lines.index("          | Traceback:")
+    assert lines[start + 1 : start + 3] == [
+        "          |   File x", "          |         code   # ?[1mhere",
+    ]  # fmt: skip
+
+
+def test_logs_say_once_that_an_attempt_crashed() -> None:
+    failure = Failure(check="crashed", phase=None, reason="killed")
+    event = AttemptEnded(attempt=1, status="crashed", failure=failure, seconds=1.1)
+    assert list(logs.lines(event)) == ["attempt 1 crashed after 1.1 s"]
 
 
 @pytest.mark.parametrize(
