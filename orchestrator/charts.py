@@ -27,7 +27,7 @@ _LOG_SPAN = 100.0
 """Values of one sign whose greatest is so many times the least get a logarithmic scale."""
 
 _IN_ASCII = str.maketrans(
-    f"{_LEVELS}{_NOT_FINITE}░━─·…–{SPINNER}", "_.-~=+*#" + "x" + ".=--~-" + "|/-\\|/-\\|/"
+    f"{_LEVELS}{_NOT_FINITE}░━─·…–→↓{SPINNER}", "_.-~=+*#" + "x" + ".=--~->v" + "|/-\\|/-\\|/"
 )
 
 
@@ -48,8 +48,7 @@ class Legible:
         """Render it, with ASCII in place of our own pictures where need be."""
         for segment in console.render(self.renderable, options):
             if options.ascii_only and not segment.control:
-                text = segment.text.replace("≤ ", "<=").translate(_IN_ASCII)
-                segment = Segment(text, segment.style)
+                segment = Segment(in_ascii(segment.text), segment.style)
             yield segment
 
 
@@ -154,16 +153,9 @@ def bar(part: float, whole: float, width: int) -> int:
     return min(max(round(width * part / whole), 1), max(width - 1, 0))
 
 
-def clean(text: str) -> str:
-    """The text on one line, without characters that would move the cursor."""
-    spaced = " ".join(text.split())
-    return "".join(character if character.isprintable() else "?" for character in spaced)
-
-
-def plain(text: str) -> str:
-    """One line as it is, its blanks too, without characters that would move the cursor."""
-    spaced = text.expandtabs()
-    return "".join(character if character.isprintable() else "?" for character in spaced)
+def in_ascii(text: str) -> str:
+    """The text with ASCII in place of our own pictures, as wide as before."""
+    return text.replace("≤ ", "<=").translate(_IN_ASCII)
 
 
 def crop(text: str, width: int, *, left: bool = False) -> str:

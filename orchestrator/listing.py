@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from orchestrator.charts import clean, crop
+from orchestrator.charts import crop
+from orchestrator.texts import clean
 
 Format = Literal["table", "json", "csv", "md"]
 """How results are written."""

@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 
 from orchestrator import archive, files, journal, summary
-from orchestrator.charts import clean, plain
 from orchestrator.events import (
     AttemptEnded,
     AttemptStarted,
@@ -26,6 +25,7 @@ from orchestrator.events import (
 from orchestrator.listing import Cell, Column, Row
 from orchestrator.overview import duration
 from orchestrator.paths import Paths
+from orchestrator.texts import clean, plain
 
 _POLL = 0.2
 """Seconds between two looks at a run in progress."""

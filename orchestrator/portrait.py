@@ -14,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator import summary
-from orchestrator.charts import Fitted, Indented, Legible, bar, clean, is_logarithmic, sparkline
+from orchestrator.charts import Fitted, Indented, Legible, bar, is_logarithmic, sparkline
 from orchestrator.events import EpochEnded
 from orchestrator.overview import duration, when
 from orchestrator.records import Attempt, Check, Phase, Run
+from orchestrator.texts import clean
 
 _CURVE = 28
 _SHORT_CURVE = 12

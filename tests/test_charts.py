@@ -18,12 +18,11 @@ from orchestrator.charts import (
     Legible,
     aligned,
     bar,
-    clean,
     crop,
     is_logarithmic,
-    plain,
     sparkline,
 )
+from orchestrator.texts import clean
 from tests.builders import LAW
 
 
@@ -53,14 +52,6 @@ def test_what_is_indented_is_whole_and_has_no_blanks_at_its_ends(width: int) -> 
 
 def test_what_is_fitted_knows_the_columns_that_there_are() -> None:
     assert rendered(Indented(Fitted(lambda width: f"{width} columns"), 4), 40) == ["    36 columns"]
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [("    deep", "    deep"), ("\ta\tb", "        a       b"), ("a\x1b[31mb\x07", "a?[31mb?")],
-)
-def test_a_plain_line_keeps_its_blanks(text: str, shown: str) -> None:
-    assert plain(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -154,10 +145,6 @@ def test_cropped_text_fits(text: str, width: int, left: bool) -> None:
 def test_a_name_is_cropped_where_names_are_alike() -> None:
     assert crop("model/stage4/block2/relu", 12, left=True) == "…block2/relu"
     assert crop("model/stage4/block2/relu", 12) == "model/stage…"
-
-
-def test_text_cannot_move_the_cursor() -> None:
-    assert clean("a\r\nb\x1b[2Jc\td") == "a b?[2Jc d"
 
 
 @LAW

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "orchestrator"
 
 LAYERS = (
-    {"errors", "records", "events", "given"},
+    {"errors", "records", "events", "given", "texts"},
     {"document", "schema", "messages", "config", "editors"},
     {"files", "parsing", "journal", "paths", "store", "environment", "tasks"},
     {"archive", "briefs", "index", "history", "query", "trash"},
