@@ -53,6 +53,7 @@ def read(directory: Path) -> Run:
     Raises:
         RecordError: neither the record nor the journal can be read, or they are of a newer schema.
     """
+    _expect_run(directory)
     paths = Paths(directory)
     owned = is_owned(directory)
     try:
@@ -69,6 +70,16 @@ def read(directory: Path) -> Run:
             with contextlib.suppress(RecordError):
                 run = _replayed(paths.journal)
     return run if owned else _abandoned(run)
+
+
+def _expect_run(directory: Path) -> None:
+    try:
+        with os.scandir(directory):
+            pass
+    except OSError as error:
+        raise RecordError(f"cannot be read: {error.strerror}") from error
+    if not Paths(directory).is_run():
+        raise RecordError("no run: it has neither a run.json nor a journal.jsonl")
 
 
 def events(directory: Path) -> list[journal.Entry]:

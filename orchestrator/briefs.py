@@ -147,7 +147,6 @@ def read(directory: Path) -> Brief:
 
     Raises:
         RecordError: it is no run directory, damaged, or of a newer schema.
-        OSError: it cannot be looked into.
     """
     record = os.path.join(directory, Paths.RECORD)
     return recorded(directory.name, record) or derived(directory)
@@ -172,15 +171,10 @@ def derived(directory: Path) -> Brief:
 
     Raises:
         RecordError: it is no run directory, damaged, or of a newer schema.
-        OSError: it cannot be looked into.
     """
     # Pydantic takes longer to import than a thousand lines to read, and is seldom needed.
     from orchestrator import archive  # noqa: PLC0415
 
-    with os.scandir(directory):  # says why where that cannot be
-        pass
-    if not Paths(directory).is_run():
-        raise RecordError("no run: it has neither a run.json nor a journal.jsonl")
     run = archive.read(directory)
     brief = quick(directory.name, msgspec.json.encode(jsonable(run)))
     if run.status != "running":

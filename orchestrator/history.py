@@ -103,19 +103,26 @@ def find(runs: Path, text: str, *, suggest: bool = True) -> Path:
     Raises:
         InvalidError: no run is meant by it, or several are.
     """
+    if not text:
+        raise _unknown("RUN", "expected a run's name, received an empty one")
     known = names(runs)
     if text in known:
         return runs / text
-    directory = Path(text)
-    if directory.is_dir() and Paths(directory).is_run():
-        # What has no name of its own, as `.` and `..`, has one elsewhere.
-        return directory if directory.name not in ("", "..") else directory.resolve()
+    if os.path.isdir(text):
+        directory = Path(text)
+        if Paths(directory).is_run():
+            # What has no name of its own, as `.` and `..`, has one elsewhere.
+            return directory if directory.name not in ("", "..") else directory.resolve()
+        if os.sep in text:
+            raise _unknown(text, "is no run: it has neither a run.json nor a journal.jsonl")
     if text == LATEST:
         found = read(runs).runs
         if not found:
             raise _unknown(text, f"there are no runs in {runs}")
         return runs / found[0].run
     matches = [name for name in known if name.startswith(text)]
+    if len(matches) > 1:  # what only stands beside the runs makes none of them ambiguous
+        matches = [name for name in matches if Paths(runs / name).is_run()] or matches
     if len(matches) == 1:
         return runs / matches[0]
     if matches:
@@ -129,6 +136,23 @@ def find(runs: Path, text: str, *, suggest: bool = True) -> Path:
     raise _unknown(text, f"there is no such run in {runs}", hint)
 
 
+def find_whole(runs: Path, text: str, *, suggest: bool = True) -> Path:
+    """As `find`, where no attempt can be meant.
+
+    Raises:
+        InvalidError: as `find`; or one is meant.
+    """
+    name, at, number = text.rpartition("@")
+    try:
+        return find(runs, text, suggest=suggest)
+    except InvalidError:
+        if not at or not number.isdecimal():
+            raise
+        find(runs, name, suggest=suggest)
+        message = "expected a whole run, received one of its attempts"
+        raise _unknown(text, message, f"leave out the @{number}") from None
+
+
 def find_attempt(runs: Path, text: str) -> tuple[Path, int | None]:
     """The run's directory and the attempt's number that `RUN` or `RUN@ATTEMPT` stand for.
 
@@ -136,9 +160,11 @@ def find_attempt(runs: Path, text: str) -> tuple[Path, int | None]:
         InvalidError: there is no such run, or what follows the `@` is no number.
     """
     name, at, number = text.rpartition("@")
-    if not at or Path(text).is_dir():
+    if not at or os.path.isdir(runs / text) or os.path.isdir(text):
         return find(runs, text), None
     if not number.isdecimal():
+        if any(known.startswith(text) for known in names(runs)):
+            return find(runs, text), None
         raise _unknown(text, f"expected a number after the @, received {number!r}")
     return find(runs, name), int(number)
 

@@ -159,7 +159,8 @@ def _is_wanted(brief: Brief, query: Query) -> bool:
 
 
 def _is_named(brief: Brief, pattern: str) -> bool:
-    if any(character in pattern for character in "*?["):
+    if any(character in pattern for character in "*?"):
+        pattern = pattern.replace("[", "[[]")  # which is a letter here
         return any(fnmatch.fnmatchcase(name, pattern) for name in (brief.run, brief.name))
     return pattern in brief.run
 

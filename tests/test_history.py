@@ -239,7 +239,8 @@ def test_a_run_goes_by_its_name_the_beginning_of_it_or_its_directory(
         ("wid", "2 runs begin so: wide-1, wide-2; give more of it"),
         ("wise-1", "there is no such run in .*; did you mean 'wide-1'?"),
         ("nothing like it", "there is no such run in .*; `orchestrate history` lists them"),
-        ("", "3 runs begin so"),
+        ("", "RUN: expected a run's name, received an empty one"),
+        ("@1", "RUN: expected a run's name, received an empty one"),
         ("wide-1@x", "expected a number after the @, received 'x'"),
         ("wide-1@", "expected a number after the @, received ''"),
         ("notes@1", "there is no such run"),
@@ -251,6 +252,42 @@ def test_a_name_that_stands_for_no_one_run_is_refused(text: str, message: str, r
         shutil.copytree(directory, runs / name)
     with pytest.raises(InvalidError, match=message):
         history.find_attempt(runs, text)
+
+
+def test_what_only_stands_beside_the_runs_makes_no_name_ambiguous(runs: Path) -> None:
+    directory = record(runs, story())
+    (runs / "case-notes").mkdir()
+    assert history.find(runs, "case") == directory
+    (runs / "zoo").mkdir()
+    assert history.find(runs, "zo") == runs / "zoo"  # to say what is wrong with it
+
+
+def test_a_folder_that_is_no_run_is_not_looked_for_among_the_runs(
+    runs: Path, tmp_path: Path
+) -> None:
+    record(runs, story())
+    with pytest.raises(InvalidError, match=f"^{tmp_path}: is no run: it has neither a run.json"):
+        history.find(runs, str(tmp_path))
+
+
+def test_a_name_may_have_an_at(runs: Path) -> None:
+    copy = shutil.copytree(record(runs, story()), runs / "at@home")
+    assert history.find_attempt(runs, "at@home") == (copy, None)
+    assert history.find_attempt(runs, "at@ho") == (copy, None)
+    assert history.find_attempt(runs, "at@home@2") == (copy, 2)
+    with pytest.raises(InvalidError, match="at@elsewhere: expected a number after the @"):
+        history.find_attempt(runs, "at@elsewhere")
+
+
+def test_a_whole_run_is_no_attempt(runs: Path) -> None:
+    directory = record(runs, story())
+    assert history.find_whole(runs, "case") == directory
+    with pytest.raises(InvalidError, match="case@1: expected a whole run.*; leave out the @1$"):
+        history.find_whole(runs, "case@1")
+    with pytest.raises(InvalidError, match="^zoo: there is no such run"):
+        history.find_whole(runs, "zoo@1")
+    with pytest.raises(InvalidError, match="^zoo@home: there is no such run"):
+        history.find_whole(runs, "zoo@home")
 
 
 def test_without_runs_the_folder_is_named(runs: Path) -> None:

@@ -56,7 +56,9 @@ def test_a_record_that_fails_while_the_document_is_written_is_named_in_it(runs: 
     shutil.rmtree(lost)
     found = json.loads(b"".join(overview.documents(runs, listed, ())))
     assert [each["directory"] for each in found["runs"]] == [good.name]
-    assert found["unreadable"] == [{"directory": lost.name, "reason": "run.json is missing"}]
+    assert found["unreadable"] == [
+        {"directory": lost.name, "reason": "cannot be read: No such file or directory"}
+    ]
 
 
 def test_names_that_are_not_utf8_are_escaped(runs: Path) -> None:
