@@ -122,7 +122,18 @@ def write(form: str | None, columns: Sequence[Column], rows: Sequence[Row]) -> N
     if terminal and len(rows) >= size.lines:
         click.echo_via_pager(text, color=color)
     else:
+        say(text, color=color)
+
+
+def say(text: str, *, color: bool | None = None) -> None:
+    """Print lines for people, in characters that the terminal has."""
+    from orchestrator import charts  # noqa: PLC0415 - help comes without
+
+    encoding = sys.stdout.encoding or "utf-8"
+    if encoding.lower().startswith("utf"):
         click.echo(text, nl=False, color=color)
+    else:  # where click would write UTF-8 all the same
+        click.echo(charts.in_ascii(text).encode(encoding, "replace"), nl=False)
 
 
 def colored() -> bool:
@@ -134,9 +145,11 @@ def colored() -> bool:
 
 def warn(text: str) -> None:
     """Say on stderr what should be known although nothing failed."""
+    from orchestrator.texts import plain  # noqa: PLC0415 - help comes without
+
     color = False if os.environ.get("NO_COLOR") else None
     click.secho("warning", fg="yellow", nl=False, err=True, color=color)
-    click.echo(f": {text}", err=True)
+    click.echo(f": {plain(text)}", err=True)
 
 
 @click.command()
@@ -236,13 +249,13 @@ def logs(run: str, follow: bool, runs_dir: Path, form: str | None, debug: bool) 
 
     if follow and form is not None:
         raise click.UsageError(f"--follow prints lines, not {form}", click.get_current_context())
-    directory = histories.find(runs_dir, run)
+    directory = histories.find_whole(runs_dir, run)
     with _named(directory):
         if form is None:
             # Ctrl-C is how one stops watching.
             with contextlib.suppress(KeyboardInterrupt):
                 for line in journals.follow(directory, wait=follow):
-                    click.echo(line)
+                    say(f"{line}\n")
             return 0
         entries = archive.events(directory)
         if form == "json":
@@ -275,7 +288,7 @@ def rm(runs: Sequence[str], dry_run: bool, runs_dir: Path, form: str | None, deb
     from orchestrator import history as histories  # noqa: PLC0415 - help comes without
 
     # Whoever misspells a name here is not told another that they might take without a look.
-    directories = [histories.find(runs_dir, text, suggest=False) for text in runs]
+    directories = [histories.find_whole(runs_dir, text, suggest=False) for text in runs]
     return _discard(directories, form, dry_run=dry_run)
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import filelock
 import pytest
@@ -158,6 +159,58 @@ def test_history_for_programs(runs: Path, capsys: Capture) -> None:
         directory.name, "dead_neurons", "17.25",
     )  # fmt: skip
     assert out(capsys, "history", "--md").count("|") == 30
+
+
+def test_names_cannot_write_lines_of_their_own(runs: Path, capsys: Capture) -> None:
+    record(runs, story())
+    (runs / "a\nb\x1b[31m").mkdir()
+    assert orchestrate(["history"]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("warning: runs/a?b?[31m is not listed: no run: ")
+    assert len(said.splitlines()) == 1
+    assert orchestrate(["show", "a\nb\x1b[31m"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: runs/a?b?[31m: no run: ")
+    assert len(said.splitlines()) == 1
+
+
+def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "orchestrator", *arguments]
+    given: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root, **given.pop("env", {})}
+    return subprocess.run(command, env=environment, check=False, **given)
+
+
+@pytest.mark.parametrize("arguments", [["history"], ["history", "--json"], ["show", "latest"]])
+def test_a_full_disk_behind_stdout_is_said_once(arguments: list[str], runs: Path) -> None:
+    record(runs, story())
+    with open("/dev/full", "wb") as full:
+        done = process(*arguments, stdout=full)
+    assert done.returncode == 75
+    assert done.stderr == b"error: No space left on device: free some, and do it again\n"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+def test_a_reader_who_has_seen_enough_may_leave(form: list[str], runs: Path) -> None:
+    record(runs, story())
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = process("history", *form, stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["history"], ["compare", "latest@1", "latest@2"], ["logs", "latest"],
+                  ["show", "latest"]],
+)  # fmt: skip
+def test_a_terminal_of_ascii_gets_ascii(arguments: list[str], runs: Path) -> None:
+    record(runs, story(loss=1e3))
+    done = process(*arguments, env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    assert done.stdout.isascii()
+    assert b"?" not in done.stdout
 
 
 # show
