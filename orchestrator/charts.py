@@ -23,6 +23,8 @@ _UNWRAPPED = 1000
 """Columns of a file or a pipe."""
 _LEVELS = "▁▂▃▄▅▆▇█"
 _NOT_FINITE = "×"
+_LEAST_ENDS = 7
+"""Columns from which on a text can have two ends."""
 _LOG_SPAN = 100.0
 """Values of one sign whose greatest is so many times the least get a logarithmic scale."""
 
@@ -175,6 +177,14 @@ def crop(text: str, width: int, *, left: bool = False) -> str:
     while cell_len(text) > width - 1:
         text = text[1:]
     return f"…{text}"
+
+
+def squeeze(text: str, width: int) -> str:
+    """The text in at most so many columns, with its two ends, the last of them longer."""
+    if cell_len(text) <= width or width < _LEAST_ENDS:
+        return crop(text, width)
+    begin = crop(text, (width + 2) // 3)
+    return begin.rstrip("…") + crop(text, width - cell_len(begin) + 1, left=True)
 
 
 def aligned(rows: Sequence[Sequence[Text]], width: int, *, flexible: int) -> list[Text]:

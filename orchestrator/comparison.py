@@ -13,6 +13,8 @@ from orchestrator.listing import Cell, Column, Row
 from orchestrator.records import Attempt, Run, jsonable
 
 _NOTHING = "–"
+_LEAST = 12
+"""Columns that each side keeps on a narrow terminal."""
 _HASH = re.compile(r"(sha256:)?[0-9a-f]{40,}")
 _DIGEST = 19
 """Characters of a hash that people see."""
@@ -83,7 +85,8 @@ def table(
     sides: Sequence[Side], found: Sequence[Difference]
 ) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
     """A row a difference, a column a side."""
-    columns = (Column("differs"), *(Column(each.name, flexible=True) for each in sides))
+    names = (Column(each.name, least=_LEAST) for each in sides)
+    columns = (Column("differs", least=_LEAST, middle=True), *names)
     rows = tuple(
         (Cell(difference.fact), *(Cell(value, _shown(value)) for value in difference.values))
         for difference in found

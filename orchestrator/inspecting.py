@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import sys
@@ -16,6 +17,7 @@ import click
 if TYPE_CHECKING:
     from orchestrator.journal import Entry
     from orchestrator.listing import Column, Row
+    from orchestrator.query import Query
     from orchestrator.records import Run
 
 RUNS_DIR = click.option(
@@ -72,9 +74,7 @@ def history(
     debug: bool,
 ) -> int:
     """List the runs: when, how they ended, what failed, what helped, how good they are."""
-    # Help comes without these.
-    from orchestrator import history as histories  # noqa: PLC0415
-    from orchestrator import overview, query  # noqa: PLC0415
+    from orchestrator import query  # noqa: PLC0415 - help comes without
 
     asked = query.Query(
         statuses=statuses,
@@ -85,7 +85,15 @@ def history(
         sort=sort,
         limit=limit,
     )
-    found = histories.read(runs_dir, cached=not no_cache)
+    with _uncollected():
+        return _list(asked, runs_dir, form, cached=not no_cache)
+
+
+def _list(asked: Query, runs_dir: Path, form: str | None, *, cached: bool) -> int:
+    from orchestrator import history as histories  # noqa: PLC0415 - help comes without these
+    from orchestrator import overview, query  # noqa: PLC0415
+
+    found = histories.read(runs_dir, cached=cached)
     briefs = query.select(found.runs, asked)
     if form == "json":
         for piece in overview.documents(runs_dir, briefs, found.unreadable):
@@ -94,7 +102,7 @@ def history(
     elif form == "csv":
         write(form, *overview.fields(briefs))
     elif briefs or form is not None:
-        names = [condition.name for condition in asked.where] + [sort.removeprefix("-")]
+        names = [condition.name for condition in asked.where] + [asked.sort.removeprefix("-")]
         write(form, *overview.table(briefs, names))
     elif found.runs:
         click.echo(f"none of {len(found.runs)} runs in {runs_dir} is so", err=True)
@@ -103,6 +111,18 @@ def history(
     for each in found.unreadable:
         warn(f"{runs_dir / each.directory} is not listed: {each.reason}")
     return 0
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Rows by the ten thousand hold no cycles, which a search for them takes long to find out."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def write(form: str | None, columns: Sequence[Column], rows: Sequence[Row]) -> None:

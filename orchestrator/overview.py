@@ -46,24 +46,25 @@ def table(
     if not asked:
         asked = [name for name in _QUALITY if any(name in each.metrics for each in found)][:1]
     columns = (
-        Column("run"),
-        Column("started", optional=3),
-        Column("status", flexible=True),
-        Column("attempts", right=True, optional=1),
-        Column("failures", flexible=True),
-        Column("repaired by", flexible=True),
-        Column("skill", right=True),
-        *(Column(name, right=True, optional=2) for name in asked),
-        Column("time", right=True),
+        Column("run", least=14, middle=True),
+        Column("started", optional=7),
+        Column("status", least=len("interrupted")),
+        Column("attempts", right=True, optional=5),
+        Column("failures", least=11, optional=1),
+        Column("repaired by", least=11, optional=3),
+        Column("skill", right=True, optional=4),
+        *(Column(name, right=True, optional=6) for name in asked),
+        Column("time", right=True, optional=2),
     )
-    return columns, tuple(_row(brief, asked) for brief in found)
+    year = f"{datetime.now().year}-"
+    return columns, tuple([_row(brief, asked, year) for brief in found])
 
 
-def _row(brief: Brief, metrics: Sequence[str]) -> Row:
+def _row(brief: Brief, metrics: Sequence[str], year: str) -> Row:
     status = brief.status if brief.state is None else f"{brief.status}: {brief.state}"
     return (
         Cell(brief.run),
-        Cell(brief.started, when(brief.started)),
+        Cell(brief.started, _day(brief.started, year)),
         Cell(brief.status, status, _STYLES.get(brief.status)),
         Cell(brief.attempts),
         Cell(" ".join(brief.failures), ", ".join(brief.failures)),
@@ -181,6 +182,11 @@ def when(started: str | None) -> str:
         return f"{datetime.fromisoformat(started or '').astimezone():%Y-%m-%d %H:%M}"
     except (ValueError, OverflowError):
         return started or ""
+
+
+def _day(started: str | None, year: str) -> str:
+    """A time as `when`, without the year that it is now."""
+    return when(started).removeprefix(year)
 
 
 def duration(seconds: float) -> str:

@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator import history, overview
+from orchestrator import briefs, history, listing, overview
 from tests.story import record, story
 
 
@@ -76,6 +77,43 @@ def test_a_copy_can_be_told_from_its_original(runs: Path) -> None:
     found = document(runs)["runs"]
     assert {each["directory"] for each in found} == {good.name, "copy"}
     assert {each["run"] for each in found} == {good.name}
+
+
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (30, "run status"),
+        (40, "run status failures"),
+        (60, "run status failures repaired by time"),
+        (80, "run status attempts failures repaired by skill time"),
+        (100, "run started status attempts failures repaired by skill loss time"),
+        (140, "run started status attempts failures repaired by skill loss time"),
+    ],
+)
+def test_a_narrow_terminal_gets_what_matters_most(width: int, headings: str, runs: Path) -> None:
+    record(runs, story(loss=1e3), name="a-rather-long-name")
+    record(runs, story(attempts=4, loss=1e3, passes=False)[:-1], name="other")
+    found = history.read(runs, cached=False).runs
+    shown = listing.as_table(*overview.table(found, ["loss"]), width=width, color=False)
+    heading, *lines = shown.splitlines()
+    assert heading.split() == headings.split()
+    assert all(len(line) <= width for line in (heading, *lines))
+    assert {"passed", "interrupted"} <= set(shown.split())
+    assert {line.split()[0][-5:] for line in lines} == {each.run[-5:] for each in found}
+
+
+def test_this_year_goes_without_saying() -> None:
+    this = datetime.now().astimezone().replace(month=3, day=4, hour=5, minute=6)
+    for moment, shown in (
+        (this, "03-04 05:06"),
+        (this.replace(year=2001), "2001-03-04 05:06"),
+    ):
+        brief = briefs.Brief(
+            run="a", name="a", status="passed", started=moment.isoformat(), attempts=1,
+            failures=(), failed=(), remedy=None, skill=None, metrics={}, seconds=1.0,
+            screened_seeds=0,
+        )  # fmt: skip
+        assert overview.table([brief], [])[1][0][1].shown == shown
 
 
 @pytest.mark.parametrize(
