@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -68,6 +68,7 @@ _Float = float | Literal["NaN", "Infinity", "-Infinity"]
 class _Failure(msgspec.Struct, gc=False):
     check: str
     reason: str
+    phase: str | None = None
 
 
 class _Output(msgspec.Struct, gc=False):
@@ -80,10 +81,27 @@ class _Layer(msgspec.Struct, gc=False):
     dead: int
 
 
+class _Gate(msgspec.Struct, gc=False):
+    name: str
+    value: _Float | None = None
+    min: _Float | None = None
+    max: _Float | None = None
+
+
 class _Measured(msgspec.Struct, gc=False):
     outputs: tuple[_Output, ...] = ()
     layers: tuple[_Layer, ...] = ()
+    gates: tuple[_Gate, ...] = ()
     dead_fraction: _Float = 0.0
+
+
+class _Limits(msgspec.Struct, gc=False):
+    warn_above: _Float | None = None
+    fail_above: _Float | None = None
+    min_ratio: _Float | None = None
+    min_information: _Float | None = None
+    min_skill: _Float | None = None
+    gates: tuple[_Gate, ...] = ()
 
 
 class _Check(msgspec.Struct, gc=False):
@@ -91,6 +109,7 @@ class _Check(msgspec.Struct, gc=False):
     verdict: Verdict
     reason: str
     measured: _Measured
+    limits: _Limits
 
 
 class _Phase(msgspec.Struct, gc=False):
@@ -103,6 +122,10 @@ class _Phase(msgspec.Struct, gc=False):
 
 class _Settings(msgspec.Struct, gc=False):
     seed: int
+    learning_rate_cap: float | None = None
+    negative_slope: float | None = None
+    initializer: str | None = None
+    clip_norm: float | None = None
 
 
 class _Attempt(msgspec.Struct, gc=False):
@@ -111,6 +134,7 @@ class _Attempt(msgspec.Struct, gc=False):
     settings: _Settings
     remedy: str | None = None
     failure: _Failure | None = None
+    cause: _Failure | None = None
     phases: tuple[_Phase, ...] = ()
     seconds: float = 0.0
 
@@ -130,6 +154,9 @@ class _Record(msgspec.Struct, gc=False):
     started: str | None = None
     seconds: _Length = 0.0
     screened_seeds: int = 0
+    conclusion: str | None = None
+    exit_code: int | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class _Schema(msgspec.Struct):
@@ -207,7 +234,11 @@ def quick(directory: str, content: bytes) -> Brief:
         raise newer(record.schema)
     attempts = record.attempts
     failures = dict.fromkeys(each.failure.check for each in attempts if each.failure is not None)
-    beside = dict.fromkeys(check for each in attempts for check in _failed(each))
+    beside = [
+        check.check
+        for each in attempts if each.failure is not None and each.phases
+        for check in each.phases[-1].checks if check.verdict == "fail"
+    ]  # fmt: skip
     accepted, best = record.accepted_attempt, record.accepted_attempt or record.best_attempt
     chosen = attempts[-1] if best is None and attempts else None
     if best is not None:
@@ -222,19 +253,13 @@ def quick(directory: str, content: bytes) -> Brief:
         started=record.started,
         attempts=len(attempts),
         failures=tuple(failures),
-        failed=tuple(failures | beside),
+        failed=tuple(dict.fromkeys([*failures, *beside])),
         remedy=chosen.remedy if chosen is not None and accepted is not None else None,
         skill=None if last is None or last.phase == INIT else _skill(last),
         metrics={} if last is None else numbers(last.metrics),
         seconds=record.seconds,
         screened_seeds=record.screened_seeds,
     )
-
-
-def _failed(attempt: _Attempt) -> Iterator[str]:
-    """What failed in its last phase."""
-    if attempt.failure is not None and attempt.phases:
-        yield from (each.check for each in attempt.phases[-1].checks if each.verdict == "fail")
 
 
 def _skill(phase: _Phase) -> float | None:

@@ -109,7 +109,8 @@ def sentence(error: pydantic.ValidationError) -> str:
         case "tuple_type":
             told = f"expected a list{received}"
         case _:
-            told = found["msg"].replace("Input should be", "expected") + received
+            expected = found["msg"].partition(", unable to")[0]
+            told = expected.replace("Input should be", "expected") + received
     return f"{place}: {told}" if place else told
 
 

@@ -53,6 +53,9 @@ LAYER = {"layer": "dense", "units": 4, "dead": 1}
         (lambda run: run.pop("run"), "run: is missing"),
         (lambda run: run["attempts"][0].pop("settings"), "attempts.0.settings: is missing"),
         (lambda run: run["attempts"][0].update(failure=3), "attempts.0.failure: expected an obj"),
+        (lambda run: run["attempts"][0]["settings"].update(clip_norm="x"),
+         "attempts.0.settings.clip_norm: expected a valid number, received 'x'"),
+        (lambda run: run.update(warnings=[1]), "warnings.0: expected a valid string, received 1"),
         (measured(outputs=5), f"{PLACE}.measured.outputs: expected a list, received 5"),
         (measured(outputs=[{"skill": "x"}]), f"{PLACE}.measured.outputs.0.skill: expected a valid"),
         (measured(layers=3), f"{PLACE}.measured.layers: expected a list, received 3"),
@@ -83,8 +86,11 @@ def test_limits_and_gates_are_held_to_what_is_shown_of_them(
 ) -> None:
     run = copy.deepcopy(written)
     change(run)
+    content = json.dumps(run).encode()
     with pytest.raises(RecordError, match=f"run.json is damaged: {PLACE}"):
-        parse(json.dumps(run).encode(), "run.json")
+        parse(content, "run.json")
+    with pytest.raises(RecordError, match=r"."):
+        briefs.quick("name", content)
 
 
 @pytest.mark.parametrize(
