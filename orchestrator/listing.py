@@ -59,6 +59,11 @@ class Column:
     middle: bool = False
     """Whether its texts differ at both ends, and give way in their middle."""
 
+    @property
+    def heading(self) -> str:
+        """The name on one line."""
+        return clean(self.name)
+
 
 Row = Sequence[Cell]
 
@@ -75,7 +80,7 @@ def as_csv(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 def as_markdown(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     """A table of GitHub's Markdown."""
     rule = ("---:" if column.right else "---" for column in columns)
-    lines = [_pipes(column.name for column in columns), _pipes(rule)]
+    lines = [_pipes(_escaped(column.heading) for column in columns), _pipes(rule)]
     lines += [_pipes(_escaped(cell.shown) for cell in row) for row in rows]
     return "\n".join(lines) + "\n"
 
@@ -97,7 +102,8 @@ def as_table(
         Lines, each with its end.
     """
     texts = [
-        [column.name, *[row[index].shown for row in rows]] for index, column in enumerate(columns)
+        [column.heading, *[row[index].shown for row in rows]]
+        for index, column in enumerate(columns)
     ]
     lengths = [
         [len(text) if text.isascii() else cell_len(text) for text in column] for column in texts

@@ -91,6 +91,14 @@ def test_csv_is_read_back_as_it_was(rows: list[tuple[str, float]]) -> None:
     assert read == [["a", "b"], *([name, str(value)] for name, value in rows)]
 
 
+def test_a_heading_is_one_line_and_breaks_no_column() -> None:
+    columns = (Column("a|b\nc"), Column("d"))
+    rows = [(Cell("x"), Cell("y"))]
+    assert as_markdown(columns, rows).splitlines()[0] == "| a\\|b c | d |"
+    assert as_table(columns, rows, width=None, color=False) == "a|b c  d\nx      y\n"
+    assert as_csv(columns, rows) == '"a|b\nc",d\nx,y\n'
+
+
 def test_markdown_has_a_line_a_row_and_escapes_what_would_break_it() -> None:
     columns = (Column("name"), Column("skill", right=True))
     rows = [(Cell("a|b\nc\\"), Cell(0.25, "0.2")), (Cell(None), Cell(None))]
