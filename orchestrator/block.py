@@ -14,7 +14,6 @@ from orchestrator.charts import (
     SPINNER,
     aligned,
     bar,
-    crop,
     is_logarithmic,
     sparkline,
 )
@@ -22,6 +21,7 @@ from orchestrator.events import LayerShare
 from orchestrator.records import Attempt, Check
 from orchestrator.scene import Scene
 from orchestrator.texts import clean
+from orchestrator.widths import crop
 
 _SEVERITY = ("pass", "not_applicable", "warn", "fail")
 _BAR = 24

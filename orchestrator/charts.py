@@ -11,10 +11,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.text import Text
+
+from orchestrator.widths import crop
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 """Pictures of something that goes on."""
@@ -23,8 +24,6 @@ _UNWRAPPED = 1000
 """Columns of a file or a pipe."""
 _LEVELS = "▁▂▃▄▅▆▇█"
 _NOT_FINITE = "×"
-_LEAST_ENDS = 7
-"""Columns from which on a text can have two ends."""
 _LOG_SPAN = 100.0
 """Values of one sign whose greatest is so many times the least get a logarithmic scale."""
 
@@ -158,33 +157,6 @@ def bar(part: float, whole: float, width: int) -> int:
 def in_ascii(text: str) -> str:
     """The text with ASCII in place of our own pictures, as wide as before."""
     return text.replace("≤ ", "<=").translate(_IN_ASCII)
-
-
-def crop(text: str, width: int, *, left: bool = False) -> str:
-    """The text in at most so many columns.
-
-    Args:
-        text: one line.
-        width: columns at most.
-        left: take away from the start, for names that differ at their ends.
-    """
-    if cell_len(text) <= width:
-        return text
-    if width < 2:
-        return "…"[: max(width, 0)]
-    if not left:
-        return set_cell_size(text, width - 1).rstrip() + "…"
-    while cell_len(text) > width - 1:
-        text = text[1:]
-    return f"…{text}"
-
-
-def squeeze(text: str, width: int) -> str:
-    """The text in at most so many columns, with its two ends, the last of them longer."""
-    if cell_len(text) <= width or width < _LEAST_ENDS:
-        return crop(text, width)
-    begin = crop(text, (width + 2) // 3)
-    return begin.rstrip("…") + crop(text, width - cell_len(begin) + 1, left=True)
 
 
 def aligned(rows: Sequence[Sequence[Text]], width: int, *, flexible: int) -> list[Text]:

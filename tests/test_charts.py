@@ -18,7 +18,6 @@ from orchestrator.charts import (
     Legible,
     aligned,
     bar,
-    crop,
     is_logarithmic,
     sparkline,
 )
@@ -131,20 +130,6 @@ def test_only_nothing_is_an_empty_bar_and_only_all_a_full_one(
 )
 def test_bar(part: int, whole: int, width: int, filled: int) -> None:
     assert bar(part, whole, width) == filled
-
-
-@LAW
-@given(st.text(max_size=40), st.integers(0, 30), st.booleans())
-def test_cropped_text_fits(text: str, width: int, left: bool) -> None:
-    text = clean(text)
-    cropped = crop(text, width, left=left)
-    assert cell_len(cropped) <= width
-    assert cropped == text or "…" in cropped or width == 0
-
-
-def test_a_name_is_cropped_where_names_are_alike() -> None:
-    assert crop("model/stage4/block2/relu", 12, left=True) == "…block2/relu"
-    assert crop("model/stage4/block2/relu", 12) == "model/stage…"
 
 
 @LAW

@@ -20,7 +20,7 @@ LAYERS = (
     {"activations", "tracing", "probes", "scores", "diagnosis", "findings", "screening"},
     {"rates", "weights", "feeds", "preparation", "training", "checkup", "workers", "local"},
     {"loop", "interrupts"},
-    {"charts", "summary", "scene", "block", "live", "view"},
+    {"widths", "charts", "summary", "scene", "block", "live", "view"},
     {"listing", "overview", "portrait", "comparison", "logs", "fidelity"},
     {"launcher", "replay", "retraining", "inspecting", "cli", "__init__", "__main__"},
 )
