@@ -59,6 +59,8 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Candidate seeds that were looked at before training."""
     state: str | None = None
     """What a run in progress is doing."""
+    recorded: bool = True
+    """Whether `run.json` alone gave all of this."""
 
 
 _Length = Annotated[float, msgspec.Meta(ge=0)]
@@ -204,6 +206,7 @@ def derived(directory: Path) -> Brief:
 
     run = archive.read(directory)
     brief = quick(directory.name, msgspec.json.encode(jsonable(run)))
+    brief = msgspec.structs.replace(brief, recorded=False)
     if run.status != "running":
         return brief
     events = [entry.event for entry in archive.events(directory)]
@@ -233,12 +236,7 @@ def quick(directory: str, content: bytes) -> Brief:
     if record.schema > SCHEMA:
         raise newer(record.schema)
     attempts = record.attempts
-    failures = dict.fromkeys(each.failure.check for each in attempts if each.failure is not None)
-    beside = [
-        check.check
-        for each in attempts if each.failure is not None and each.phases
-        for check in each.phases[-1].checks if check.verdict == "fail"
-    ]  # fmt: skip
+    failures, beside = _failures(attempts)
     accepted, best = record.accepted_attempt, record.accepted_attempt or record.best_attempt
     chosen = attempts[-1] if best is None and attempts else None
     if best is not None:
@@ -253,13 +251,27 @@ def quick(directory: str, content: bytes) -> Brief:
         started=record.started,
         attempts=len(attempts),
         failures=tuple(failures),
-        failed=tuple(dict.fromkeys([*failures, *beside])),
+        failed=tuple(failures | beside),
         remedy=chosen.remedy if chosen is not None and accepted is not None else None,
         skill=None if last is None or last.phase == INIT else _skill(last),
         metrics={} if last is None else numbers(last.metrics),
         seconds=record.seconds,
         screened_seeds=record.screened_seeds,
     )
+
+
+def _failures(attempts: Sequence[_Attempt]) -> tuple[dict[str, None], dict[str, None]]:
+    """The checks that attempts ended by, and those that failed in the last phase of one."""
+    failures: dict[str, None] = {}
+    beside: dict[str, None] = {}
+    for each in attempts:
+        if each.failure is not None:
+            failures[each.failure.check] = None
+            if each.phases:
+                for check in each.phases[-1].checks:
+                    if check.verdict == "fail":
+                        beside[check.check] = None
+    return failures, beside
 
 
 def _skill(phase: _Phase) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import shutil
 import sys
@@ -116,6 +115,8 @@ def _list(asked: Query, runs_dir: Path, form: str | None, *, cached: bool) -> in
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
     """Rows by the ten thousand hold no cycles, which a search for them takes long to find out."""
+    import gc  # noqa: PLC0415 - help comes without
+
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -147,12 +148,12 @@ def write(form: str | None, columns: Sequence[Column], rows: Sequence[Row]) -> N
 
 def say(text: str, *, color: bool | None = None) -> None:
     """Print lines for people, in characters that the terminal has."""
-    from orchestrator import charts  # noqa: PLC0415 - help comes without
-
     encoding = sys.stdout.encoding or "utf-8"
     if encoding.lower().startswith("utf"):
         click.echo(text, nl=False, color=color)
     else:  # where click would write UTF-8 all the same
+        from orchestrator import charts  # noqa: PLC0415 - rich's consoles, where they are needed
+
         click.echo(charts.in_ascii(text).encode(encoding, "replace"), nl=False)
 
 

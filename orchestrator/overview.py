@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from orchestrator import briefs, files, history, query, records
+from orchestrator import files, history, query, records
 from orchestrator.briefs import Brief
 from orchestrator.history import Unreadable
 from orchestrator.listing import Cell, Column, Row, Style
@@ -150,14 +150,12 @@ def _encoded(value: Any) -> bytes:
 
 
 def _record(directory: Path, brief: Brief) -> dict[str, Any]:
-    """The run's record; one that is not finished is read with its journal."""
-    if brief.status not in ("running", "interrupted"):
-        # Only what the line was read from: a damaged file may look like it.
+    """The run's record, from where its line was read."""
+    if brief.recorded:
         with contextlib.suppress(*history.UNREADABLE, msgspec.MsgspecError):
             content = files.read(Paths(directory).record)
-            if briefs.quick(brief.run, content).status == brief.status:
-                found: dict[str, Any] = msgspec.json.decode(content)
-                return found
+            found: dict[str, Any] = msgspec.json.decode(content)
+            return found
     from orchestrator import archive, store  # noqa: PLC0415 - pydantic, where it is needed
 
     record = store.run_record(archive.read(directory))
