@@ -69,14 +69,14 @@ def _row(brief: Brief, metrics: Sequence[str], year: str) -> Row:
         Cell(brief.attempts),
         Cell(" ".join(brief.failures), ", ".join(brief.failures)),
         Cell(brief.remedy),
-        _number(brief.skill, 3),
-        *(_number(query.number(brief, name), 4) for name in metrics),
+        _number(brief.skill, ".3g"),
+        *(_number(query.number(brief, name), ".4g") for name in metrics),
         Cell(brief.seconds, duration(brief.seconds)),
     )
 
 
-def _number(value: float | None, digits: int) -> Cell:
-    return Cell(value, None if value is None else f"{value:.{digits}g}")
+def _number(value: float | None, form: str) -> Cell:
+    return Cell(value, None if value is None else format(value, form))
 
 
 def fields(found: Sequence[Brief]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
@@ -103,7 +103,7 @@ def attempts(found: Sequence[Attempt]) -> tuple[tuple[Column, ...], tuple[Row, .
         ending = (None,) * 3 if failure is None else (failure.check, failure.phase, failure.reason)
         rows.append((
             *map(Cell, (attempt.attempt, attempt.status, attempt.remedy, *ending)),
-            _number(attempt.skill(), 3),
+            _number(attempt.skill(), ".3g"),
             Cell(attempt.seconds),
             *(_setting(getattr(attempt.settings, name)) for name in settings),
         ))  # fmt: skip
@@ -177,7 +177,8 @@ def _without_layers(value: Any, *, measured: bool = False) -> Any:
 def when(started: str | None) -> str:
     """A time of the record as people here read it."""
     try:
-        return f"{datetime.fromisoformat(started or '').astimezone():%Y-%m-%d %H:%M}"
+        local = datetime.fromisoformat(started or "").astimezone()
+        return local.isoformat(" ", "minutes")[: len("2026-11-23 22:20")]
     except (ValueError, OverflowError):
         return started or ""
 
