@@ -6,25 +6,14 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
 
 import msgspec
 
-from orchestrator import files
+from orchestrator import files, outlines
 from orchestrator.errors import RecordError
 from orchestrator.events import EpochEnded, Event, PhaseStarted
 from orchestrator.paths import Paths
-from orchestrator.records import (
-    INIT,
-    SCHEMA,
-    AttemptStatus,
-    Run,
-    RunStatus,
-    Verdict,
-    jsonable,
-    newer,
-    numbers,
-)
+from orchestrator.records import INIT, Run, jsonable, numbers
 
 _SUFFIX = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}$")
 """What a run's name has after its config's."""
@@ -61,114 +50,6 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a run in progress is doing."""
     recorded: bool = True
     """Whether `run.json` alone gave all of this."""
-
-
-_Length = Annotated[float, msgspec.Meta(ge=0)]
-_Float = float | Literal["NaN", "Infinity", "-Infinity"]
-
-
-class _Failure(msgspec.Struct, gc=False):
-    check: str
-    reason: str
-    phase: str | None = None
-
-
-class _Output(msgspec.Struct, gc=False):
-    skill: _Float | None = None
-
-
-class _Layer(msgspec.Struct, gc=False):
-    layer: str
-    units: int
-    dead: int
-
-
-class _Gate(msgspec.Struct, gc=False):
-    name: str
-    value: _Float | None = None
-    min: _Float | None = None
-    max: _Float | None = None
-
-
-class _Measured(msgspec.Struct, gc=False):
-    outputs: tuple[_Output, ...] = ()
-    layers: tuple[_Layer, ...] = ()
-    gates: tuple[_Gate, ...] = ()
-    dead_fraction: _Float = 0.0
-
-
-class _Limits(msgspec.Struct, gc=False):
-    warn_above: _Float | None = None
-    fail_above: _Float | None = None
-    min_ratio: _Float | None = None
-    min_information: _Float | None = None
-    min_skill: _Float | None = None
-    gates: tuple[_Gate, ...] = ()
-
-
-class _Check(msgspec.Struct, gc=False):
-    check: str
-    verdict: Verdict
-    reason: str
-    measured: _Measured
-    limits: _Limits
-
-
-class _Phase(msgspec.Struct, gc=False):
-    phase: str
-    epochs: int
-    seconds: float
-    checks: tuple[_Check, ...]
-    metrics: dict[str, _Float]
-
-
-class _Settings(msgspec.Struct, gc=False):
-    seed: int
-    learning_rate_cap: float | None = None
-    negative_slope: float | None = None
-    initializer: str | None = None
-    clip_norm: float | None = None
-
-
-class _Attempt(msgspec.Struct, gc=False):
-    attempt: int
-    status: AttemptStatus
-    settings: _Settings
-    remedy: str | None = None
-    failure: _Failure | None = None
-    cause: _Failure | None = None
-    phases: tuple[_Phase, ...] = ()
-    seconds: float = 0.0
-
-
-class _Record(msgspec.Struct, gc=False):
-    """What a line needs of `run.json`, and what makes one that `show` takes too.
-
-    All else is passed over, several times faster than read.
-    """
-
-    schema: Annotated[int, msgspec.Meta(ge=1)]
-    run: str
-    status: RunStatus
-    attempts: tuple[_Attempt, ...]
-    accepted_attempt: int | None = None
-    best_attempt: int | None = None
-    started: str | None = None
-    seconds: _Length = 0.0
-    screened_seeds: int = 0
-    conclusion: str | None = None
-    exit_code: int | None = None
-    warnings: tuple[str, ...] = ()
-
-
-class _Schema(msgspec.Struct):
-    schema: int
-
-
-_RECORD = msgspec.json.Decoder(_Record)
-_SCHEMA = msgspec.json.Decoder(_Schema)
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What the decoders raise."""
 
 
 def read(directory: Path) -> Brief:
@@ -223,26 +104,15 @@ def quick(directory: str, content: bytes) -> Brief:
     Raises:
         RecordError: the content does not match the record's schema.
     """
-    try:
-        if not content.isascii():
-            content.decode()  # what is passed over is to be text, too
-        record = _RECORD.decode(content)
-    except _UNREADABLE as error:
-        try:
-            schema = _SCHEMA.decode(content).schema
-        except _UNREADABLE:
-            schema = SCHEMA
-        raise (newer(schema) if schema > SCHEMA else RecordError(str(error))) from error
-    if record.schema > SCHEMA:
-        raise newer(record.schema)
+    record = outlines.decode(content)
     attempts = record.attempts
     failures, beside = _failures(attempts)
     accepted, best = record.accepted_attempt, record.accepted_attempt or record.best_attempt
-    chosen = attempts[-1] if best is None and attempts else None
-    if best is not None:
-        chosen = next((each for each in attempts if each.attempt == best), None)
-    if (best is not None and chosen is None) or (record.best_attempt or 0) > len(attempts):
-        raise RecordError(f"there is no attempt {record.best_attempt or best}")
+    order = [each.attempt for each in attempts]
+    for number in (accepted, record.best_attempt):
+        if number is not None and number not in order:
+            raise RecordError(f"there is no attempt {number}")
+    chosen = attempts[-1 if best is None else order.index(best)] if attempts else None
     last = chosen.phases[-1] if chosen is not None and chosen.phases else None
     return Brief(
         run=directory,
@@ -260,7 +130,7 @@ def quick(directory: str, content: bytes) -> Brief:
     )
 
 
-def _failures(attempts: Sequence[_Attempt]) -> tuple[dict[str, None], dict[str, None]]:
+def _failures(attempts: Sequence[outlines.Attempt]) -> tuple[dict[str, None], dict[str, None]]:
     """The checks that attempts ended by, and those that failed in the last phase of one."""
     failures: dict[str, None] = {}
     beside: dict[str, None] = {}
@@ -274,7 +144,7 @@ def _failures(attempts: Sequence[_Attempt]) -> tuple[dict[str, None], dict[str, 
     return failures, beside
 
 
-def _skill(phase: _Phase) -> float | None:
+def _skill(phase: outlines.Phase) -> float | None:
     """Lowest skill of the outputs, as `records.Attempt.skill`."""
     skills = [output.skill for check in phase.checks for output in check.measured.outputs]
     if any(isinstance(skill, str) for skill in skills):  # "NaN" and the like

@@ -13,7 +13,7 @@ LAYERS = (
     {"errors", "records", "events", "given", "texts"},
     {"document", "schema", "messages", "config", "editors"},
     {"files", "parsing", "journal", "paths", "store", "environment", "tasks"},
-    {"archive", "briefs", "index", "history", "query", "trash"},
+    {"archive", "outlines", "briefs", "index", "history", "query", "trash"},
     {"remedies", "evidence", "policy", "measures", "verdicts", "health"},
     {"rows", "batches", "tables", "usercode", "data"},
     {"objects", "layers", "leaky", "initialization", "outputs", "models", "saving"},

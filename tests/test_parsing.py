@@ -4,12 +4,13 @@ import copy
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator import briefs
+from orchestrator import archive, briefs
 from orchestrator.errors import NewerError, RecordError
 from orchestrator.parsing import parse
 from tests.story import record, story
@@ -91,6 +92,46 @@ def test_limits_and_gates_are_held_to_what_is_shown_of_them(
         parse(content, "run.json")
     with pytest.raises(RecordError, match=r"."):
         briefs.quick("name", content)
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Paths of everything in a record; of a list's items the first stands for all."""
+    if path:
+        yield path
+    items: Any = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, list):
+        items = list(enumerate(value))[:1]
+    for key, item in items:
+        yield from places(item, (*path, key))
+
+
+GONE = object()
+
+
+def taken(read: Callable[[], Any]) -> bool:
+    try:
+        read()
+    except RecordError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("value", [None, True, -1, 1.5, 10**30, "x", "NaN", [], {}, [1], GONE])
+def test_whatever_stands_anywhere_a_line_is_listed_where_the_record_can_be_read(
+    value: Any, written: dict[str, Any], tmp_path: Path
+) -> None:
+    for path in places(written):
+        run = copy.deepcopy(written)
+        place: Any = run
+        for key in path[:-1]:
+            place = place[key]
+        if value is GONE:
+            del place[path[-1]]
+        else:
+            place[path[-1]] = value
+        (tmp_path / "run.json").write_text(json.dumps(run))
+        readable = taken(lambda: archive.read(tmp_path))
+        assert taken(lambda: briefs.read(tmp_path)) == readable, path
 
 
 @pytest.mark.parametrize(
