@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 import sys
@@ -16,22 +15,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pydantic
-
-from orchestrator import document, journal
+from orchestrator import document, files, journal, parsing
 from orchestrator.errors import InvalidError, NewerError, RecordError
+from orchestrator.events import AttemptStarted, EpochEnded
 from orchestrator.paths import Paths
+from orchestrator.records import Run
 
 if sys.platform != "win32":
     import fcntl
-from orchestrator.events import EpochEnded
-from orchestrator.records import SCHEMA, Attempt, Run, newer, numbers
 
 
 def is_owned(directory: Path) -> bool:
     """Whether a process is working on the run; its status is not to be trusted otherwise."""
     try:
-        descriptor = os.open(Paths(directory).lock, os.O_RDONLY)
+        descriptor = os.open(Paths(directory).lock, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         return False
     except OSError:  # Windows opens no file that is locked
@@ -56,22 +53,33 @@ def read(directory: Path) -> Run:
     Raises:
         RecordError: neither the record nor the journal can be read, or they are of a newer schema.
     """
+    _expect_run(directory)
     paths = Paths(directory)
     owned = is_owned(directory)
     try:
-        run = _parse(_read_bytes(paths.record), paths.record)
+        run = parsing.parse(_content(paths.record), paths.record.name)
     except RecordError as error:
-        if isinstance(error, NewerError) or not paths.journal.is_file():
+        if isinstance(error, NewerError) or not os.path.isfile(paths.journal):
             raise
         try:
-            run = journal.replay(journal.read(paths.journal))
+            run = _replayed(paths.journal)
         except RecordError as second:
             raise RecordError(f"{error}; {second}") from second
     else:
         if run.status == "running":
             with contextlib.suppress(RecordError):
-                run = journal.replay(journal.read(paths.journal))
+                run = _replayed(paths.journal)
     return run if owned else _abandoned(run)
+
+
+def _expect_run(directory: Path) -> None:
+    try:
+        with os.scandir(directory):
+            pass
+    except OSError as error:
+        raise RecordError(f"cannot be read: {error.strerror}") from error
+    if not Paths(directory).is_run():
+        raise RecordError("no run: it has neither a run.json nor a journal.jsonl")
 
 
 def events(directory: Path) -> list[journal.Entry]:
@@ -107,8 +115,9 @@ def sizes(directory: Path) -> dict[str, int]:
 def config(directory: Path) -> dict[str, Any]:
     """The config with every default filled in; empty where it cannot be read."""
     try:
-        value = document.read(Paths(directory).resolved).value
-    except InvalidError:
+        text = files.read(Paths(directory).resolved).decode()
+        value = document.parse(text, name="").value
+    except (OSError, ValueError, InvalidError):
         return {}
     return dict(value) if isinstance(value, Mapping) else {}
 
@@ -116,10 +125,21 @@ def config(directory: Path) -> dict[str, Any]:
 def environment(directory: Path) -> dict[str, Any]:
     """What `environment.json` says; empty where it cannot be read."""
     try:
-        value = json.loads(Paths(directory).environment.read_bytes())
-    except (OSError, ValueError):
+        value = json.loads(files.read(Paths(directory).environment))
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _replayed(path: Path) -> Run:
+    """What follows from a journal; an attempt without an end has lasted until its last word."""
+    entries = journal.read(path)
+    run = journal.replay(entries)
+    if not run.attempts or run.attempts[-1].status != "running":
+        return run
+    begun = max(each.elapsed for each in entries if isinstance(each.event, AttemptStarted))
+    last = dataclasses.replace(run.attempts[-1], seconds=round(run.seconds - begun, 3))
+    return dataclasses.replace(run, attempts=(*run.attempts[:-1], last))
 
 
 def _abandoned(run: Run) -> Run:
@@ -140,53 +160,10 @@ def _abandoned(run: Run) -> Run:
     )
 
 
-def _read_bytes(path: Path) -> bytes:
+def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return files.read(path)
     except FileNotFoundError as error:
         raise RecordError(f"{path.name} is missing") from error
     except OSError as error:
         raise RecordError(f"{path.name} cannot be read: {error.strerror}") from error
-
-
-@functools.cache
-def _adapter() -> pydantic.TypeAdapter[Run]:
-    return pydantic.TypeAdapter(Run)
-
-
-def _parse(content: bytes, path: Path) -> Run:
-    try:
-        value = pydantic.TypeAdapter(dict[str, Any]).validate_json(content)
-    except pydantic.ValidationError as error:
-        raise RecordError(f"{path.name} is damaged: {_first(error)}") from error
-    schema = value.get("schema")
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise newer(schema)
-    try:
-        run = _adapter().validate_python(value)
-    except pydantic.ValidationError as error:
-        raise RecordError(f"{path.name} is damaged: {_first(error)}") from error
-    return dataclasses.replace(run, attempts=tuple(map(_with_numbers, run.attempts)))
-
-
-def _first(error: pydantic.ValidationError) -> str:
-    found = error.errors(include_url=False)[0]
-    place = ".".join(map(str, found["loc"]))
-    return f"{place}: {found['msg']}" if place else found["msg"]
-
-
-def _with_numbers(attempt: Attempt) -> Attempt:
-    """What was measured has no types for pydantic to go by."""
-    phases = tuple(
-        dataclasses.replace(
-            phase,
-            checks=tuple(
-                dataclasses.replace(
-                    check, measured=numbers(check.measured), limits=numbers(check.limits)
-                )
-                for check in phase.checks
-            ),
-        )
-        for phase in attempt.phases
-    )
-    return dataclasses.replace(attempt, phases=phases)

@@ -14,14 +14,14 @@ from orchestrator.charts import (
     SPINNER,
     aligned,
     bar,
-    clean,
-    crop,
     is_logarithmic,
     sparkline,
 )
 from orchestrator.events import LayerShare
 from orchestrator.records import Attempt, Check
 from orchestrator.scene import Scene
+from orchestrator.texts import clean
+from orchestrator.widths import crop
 
 _SEVERITY = ("pass", "not_applicable", "warn", "fail")
 _BAR = 24

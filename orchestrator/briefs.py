@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 
+from orchestrator import files, outlines
 from orchestrator.errors import RecordError
 from orchestrator.events import EpochEnded, Event, PhaseStarted
 from orchestrator.paths import Paths
-from orchestrator.records import INIT, SCHEMA, Run, jsonable, newer, numbers
+from orchestrator.records import INIT, Run, jsonable, numbers
 
-_BLOCK = 2**16
 _SUFFIX = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}$")
 """What a run's name has after its config's."""
 
@@ -33,11 +33,13 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempts: int
     """How many there were."""
     failures: tuple[str, ...]
-    """The checks that failed, each once, in order; `crashed` among them."""
+    """The checks that attempts ended by, each once, in order; `crashed` among them."""
+    failed: tuple[str, ...]
+    """These, and the checks that failed beside them."""
     remedy: str | None
     """The remedy of the attempt that passed; None where the first did, or none."""
     skill: float | None
-    """Skill of the accepted attempt, or else of the best."""
+    """Skill of the accepted attempt, or else of the best, or else of the last."""
     metrics: dict[str, float]
     """Keras's logged values at the last epoch of that attempt."""
     seconds: float
@@ -46,58 +48,8 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Candidate seeds that were looked at before training."""
     state: str | None = None
     """What a run in progress is doing."""
-
-
-class _Failure(msgspec.Struct, gc=False):
-    check: str
-
-
-class _Output(msgspec.Struct, gc=False):
-    skill: float | str | None = None
-
-
-class _Measured(msgspec.Struct, gc=False):
-    outputs: tuple[_Output, ...] = ()
-
-
-class _Check(msgspec.Struct, gc=False):
-    measured: _Measured
-
-
-class _Phase(msgspec.Struct, gc=False):
-    phase: str
-    checks: tuple[_Check, ...]
-    metrics: dict[str, float | str] = {}
-
-
-class _Attempt(msgspec.Struct, gc=False):
-    attempt: int
-    status: str
-    remedy: str | None = None
-    failure: _Failure | None = None
-    phases: tuple[_Phase, ...] = ()
-
-
-class _Record(msgspec.Struct, gc=False):
-    """What a line needs of `run.json`; all else is passed over, several times faster than read."""
-
-    schema: int
-    run: str
-    status: str
-    attempts: tuple[_Attempt, ...]
-    accepted_attempt: int | None = None
-    best_attempt: int | None = None
-    started: str | None = None
-    seconds: float = 0.0
-    screened_seeds: int = 0
-
-
-class _Schema(msgspec.Struct):
-    schema: int
-
-
-_RECORD = msgspec.json.Decoder(_Record)
-_SCHEMA = msgspec.json.Decoder(_Schema)
+    recorded: bool = True
+    """Whether `run.json` alone gave all of this."""
 
 
 def read(directory: Path) -> Brief:
@@ -106,35 +58,40 @@ def read(directory: Path) -> Brief:
     Raises:
         RecordError: it is no run directory, damaged, or of a newer schema.
     """
+    record = os.path.join(directory, Paths.RECORD)
+    return recorded(directory.name, record) or derived(directory)
+
+
+def recorded(directory: str, record: str) -> Brief | None:
+    """The line that `run.json` alone gives; None where another file has a say in it.
+
+    Args:
+        directory: name of the run directory.
+        record: path of the file.
+    """
     try:
-        brief = quick(directory.name, _content(os.path.join(directory, Paths.RECORD)))
+        brief = quick(directory, files.read(record))
     except (OSError, RecordError):
-        brief = None
-    if brief is not None and brief.status != "running":
-        return brief
+        return None
+    return None if brief.status == "running" else brief
+
+
+def derived(directory: Path) -> Brief:
+    """The line of a run in progress, or of one whose `run.json` cannot be read.
+
+    Raises:
+        RecordError: it is no run directory, damaged, or of a newer schema.
+    """
     # Pydantic takes longer to import than a thousand lines to read, and is seldom needed.
     from orchestrator import archive  # noqa: PLC0415
 
-    if not Paths(directory).is_run():
-        raise RecordError("no run: it has neither a run.json nor a journal.jsonl")
     run = archive.read(directory)
     brief = quick(directory.name, msgspec.json.encode(jsonable(run)))
+    brief = msgspec.structs.replace(brief, recorded=False)
     if run.status != "running":
         return brief
     events = [entry.event for entry in archive.events(directory)]
-    return msgspec.structs.replace(brief, state=_state(run, events))
-
-
-def _content(path: str) -> bytes:
-    """A small file; in half the time of `open`, which asks the system for more."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        content = os.read(descriptor, _BLOCK)
-        while len(content) % _BLOCK == 0 and (more := os.read(descriptor, _BLOCK)):
-            content += more
-        return content
-    finally:
-        os.close(descriptor)
+    return msgspec.structs.replace(brief, state=state(run, events))
 
 
 def quick(directory: str, content: bytes) -> Brief:
@@ -147,20 +104,15 @@ def quick(directory: str, content: bytes) -> Brief:
     Raises:
         RecordError: the content does not match the record's schema.
     """
-    try:
-        record = _RECORD.decode(content)
-    except msgspec.MsgspecError as error:
-        try:
-            schema = _SCHEMA.decode(content).schema
-        except msgspec.MsgspecError:
-            schema = SCHEMA
-        raise (newer(schema) if schema > SCHEMA else RecordError(str(error))) from error
-    if record.schema > SCHEMA:
-        raise newer(record.schema)
+    record = outlines.decode(content)
     attempts = record.attempts
-    failures = dict.fromkeys(each.failure.check for each in attempts if each.failure is not None)
+    failures, beside = _failures(attempts)
     accepted, best = record.accepted_attempt, record.accepted_attempt or record.best_attempt
-    chosen = next((each for each in attempts if each.attempt == best), None)
+    order = [each.attempt for each in attempts]
+    for number in (accepted, record.best_attempt):
+        if number is not None and number not in order:
+            raise RecordError(f"there is no attempt {number}")
+    chosen = attempts[-1 if best is None else order.index(best)] if attempts else None
     last = chosen.phases[-1] if chosen is not None and chosen.phases else None
     return Brief(
         run=directory,
@@ -169,6 +121,7 @@ def quick(directory: str, content: bytes) -> Brief:
         started=record.started,
         attempts=len(attempts),
         failures=tuple(failures),
+        failed=tuple(failures | beside),
         remedy=chosen.remedy if chosen is not None and accepted is not None else None,
         skill=None if last is None or last.phase == INIT else _skill(last),
         metrics={} if last is None else numbers(last.metrics),
@@ -177,7 +130,21 @@ def quick(directory: str, content: bytes) -> Brief:
     )
 
 
-def _skill(phase: _Phase) -> float | None:
+def _failures(attempts: Sequence[outlines.Attempt]) -> tuple[dict[str, None], dict[str, None]]:
+    """The checks that attempts ended by, and those that failed in the last phase of one."""
+    failures: dict[str, None] = {}
+    beside: dict[str, None] = {}
+    for each in attempts:
+        if each.failure is not None:
+            failures[each.failure.check] = None
+            if each.phases:
+                for check in each.phases[-1].checks:
+                    if check.verdict == "fail":
+                        beside[check.check] = None
+    return failures, beside
+
+
+def _skill(phase: outlines.Phase) -> float | None:
     """Lowest skill of the outputs, as `records.Attempt.skill`."""
     skills = [output.skill for check in phase.checks for output in check.measured.outputs]
     if any(isinstance(skill, str) for skill in skills):  # "NaN" and the like
@@ -185,7 +152,7 @@ def _skill(phase: _Phase) -> float | None:
     return min((skill for skill in skills if isinstance(skill, float)), default=None)
 
 
-def _state(run: Run, events: Sequence[Event]) -> str:
+def state(run: Run, events: Sequence[Event]) -> str:
     """What a run in progress is doing."""
     if not run.attempts:
         return "starting"

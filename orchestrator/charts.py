@@ -9,12 +9,13 @@ import dataclasses
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.text import Text
+
+from orchestrator.widths import crop
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 """Pictures of something that goes on."""
@@ -27,7 +28,7 @@ _LOG_SPAN = 100.0
 """Values of one sign whose greatest is so many times the least get a logarithmic scale."""
 
 _IN_ASCII = str.maketrans(
-    f"{_LEVELS}{_NOT_FINITE}░━─·…–{SPINNER}", "_.-~=+*#" + "x" + ".=--~-" + "|/-\\|/-\\|/"
+    f"{_LEVELS}{_NOT_FINITE}░━─·…–→↓{SPINNER}", "_.-~=+*#" + "x" + ".=--~->v" + "|/-\\|/-\\|/"
 )
 
 
@@ -48,9 +49,51 @@ class Legible:
         """Render it, with ASCII in place of our own pictures where need be."""
         for segment in console.render(self.renderable, options):
             if options.ascii_only and not segment.control:
-                text = segment.text.replace("≤ ", "<=").translate(_IN_ASCII)
-                segment = Segment(text, segment.style)
+                segment = Segment(in_ascii(segment.text), segment.style)
             yield segment
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Indented:
+    """A renderable some columns to the right, without blanks at the ends of its lines.
+
+    rich's own padding measures a table before it is laid out, and crops it where it was wrong.
+    """
+
+    renderable: RenderableType
+    """What to show."""
+    columns: int
+    """How far to the right."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render it in the columns that remain."""
+        inner = options.update_width(max(options.max_width - self.columns, 1))
+        for line in console.render_lines(self.renderable, inner, pad=False):
+            if trimmed := _trimmed(line):
+                yield Segment(" " * self.columns)
+            yield from trimmed
+            yield Segment.line()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fitted:
+    """A renderable that is made for the columns that there are."""
+
+    make: Callable[[int], RenderableType]
+    """Takes the columns."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Make it and render it."""
+        yield self.make(options.max_width)
+
+
+def _trimmed(line: Sequence[Segment]) -> list[Segment]:
+    found = list(line)
+    while found:
+        last = found.pop()
+        if text := last.text.rstrip(" "):
+            return [*found, Segment(text, last.style, last.control)]
+    return found
 
 
 def is_logarithmic(values: Sequence[float]) -> bool:
@@ -111,29 +154,9 @@ def bar(part: float, whole: float, width: int) -> int:
     return min(max(round(width * part / whole), 1), max(width - 1, 0))
 
 
-def clean(text: str) -> str:
-    """The text on one line, without characters that would move the cursor."""
-    spaced = " ".join(text.split())
-    return "".join(character if character.isprintable() else "?" for character in spaced)
-
-
-def crop(text: str, width: int, *, left: bool = False) -> str:
-    """The text in at most so many columns.
-
-    Args:
-        text: one line.
-        width: columns at most.
-        left: take away from the start, for names that differ at their ends.
-    """
-    if cell_len(text) <= width:
-        return text
-    if width < 2:
-        return "…"[: max(width, 0)]
-    if not left:
-        return set_cell_size(text, width - 1).rstrip() + "…"
-    while cell_len(text) > width - 1:
-        text = text[1:]
-    return f"…{text}"
+def in_ascii(text: str) -> str:
+    """The text with ASCII in place of our own pictures, as wide as before."""
+    return text.replace("≤ ", "<=").translate(_IN_ASCII)
 
 
 def aligned(rows: Sequence[Sequence[Text]], width: int, *, flexible: int) -> list[Text]:

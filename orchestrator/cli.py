@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,7 @@ from orchestrator.errors import (
     StoppedError,
     UserCodeError,
     closest,
+    is_disk_full,
 )
 from orchestrator.interrupts import Interrupts
 
@@ -54,16 +57,22 @@ def _run(given: list[str]) -> int:
         hint = _command_hint(given) or where
         return report.problems([Problem(file="command line", message=message, hint=hint)], _USAGE)
     except InvalidError as error:
-        return report.problems(error.problems, _USAGE, error)
+        return report.problems(_hinted(error.problems, given), _USAGE, error)
     except UserCodeError as error:
         return report.message(str(error), _USER_CODE, error)
     except (StoppedError, click.Abort, KeyboardInterrupt) as error:
         return report.message(str(error) or "interrupted", _INTERRUPTED, error)
-    except BrokenPipeError:
-        return _INTERNAL
+    except (BrokenPipeError, SystemExit):  # which is what click makes of it
+        _abandon_stdout()
+        # Who has seen enough of a list may leave; how a run ended is not told by leaving.
+        return 0 if given and given[0] in _LOOKING else _INTERNAL
     except OrchestratorError as error:
         return report.message(str(error), _INTERNAL, error)
     except Exception as error:  # noqa: BLE001 - the last net, so that nobody sees a traceback
+        if isinstance(error, OSError) and is_disk_full(error):
+            return report.message(
+                f"{error.strerror}: free some, and do it again", _INTERRUPTED, error
+            )
         text = f"internal error: {type(error).__name__}: {error}"
         return report.message(f"{text}; --debug shows where", _INTERNAL, error)
 
@@ -83,7 +92,7 @@ class _Report:
         if self._as_json:
             _print_failure("invalid", problems)
         for problem in problems:
-            _complain(str(problem))
+            _complain([str(problem)])
         return code
 
     def message(self, text: str, code: int, error: Exception | BaseException) -> int:
@@ -92,7 +101,7 @@ class _Report:
         if self._as_json:
             status = "interrupted" if code == _INTERRUPTED else "error"
             _print_failure(status, [Problem(file="", message=text)])
-        _complain(text)
+        _complain(text.splitlines())
         return code
 
     def _trace(self, error: BaseException | None) -> None:
@@ -100,8 +109,11 @@ class _Report:
             traceback.print_exception(error)
 
 
-def _complain(text: str) -> None:
+def _complain(lines: Iterable[str]) -> None:
+    from orchestrator.texts import plain  # noqa: PLC0415 - help comes without
+
     click.secho("error", fg="red", bold=True, nl=False, err=True, color=_color())
+    text = "\n".join(map(plain, lines))
     click.echo(f": {text}", err=True)
 
 
@@ -113,7 +125,16 @@ def _color() -> bool | None:
 def _print_failure(status: str, problems: Sequence[Problem]) -> None:
     fields = ("file", "line", "key", "message", "hint")
     found = [{name: getattr(problem, name) for name in fields} for problem in problems]
-    _print_json({"schema": 1, "status": status, "attempts": [], "problems": found})
+    try:
+        _print_json({"schema": 1, "status": status, "attempts": [], "problems": found})
+    except OSError:  # which may be the very failure
+        _abandon_stdout()
+
+
+def _abandon_stdout() -> None:
+    """Let nothing be written at the exit to where nothing can be written."""
+    with contextlib.suppress(OSError):  # a test's has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_json(value: Any) -> None:
@@ -125,6 +146,16 @@ def _with_command(given: list[str]) -> list[str]:
     if not given or given[0] in cli.commands or given[0] in ("--help", "-h", "--version"):
         return given
     return ["run", *given]
+
+
+def _hinted(problems: Sequence[Problem], given: list[str]) -> Sequence[Problem]:
+    """With the command that is meant, where a misspelt one was taken for a config."""
+    word = given[0]
+    hint = None if Path(word).suffix or os.sep in word else _command_hint(given)
+    return [
+        dataclasses.replace(each, hint=hint) if hint and each.file == word else each
+        for each in problems
+    ]
 
 
 def _command_hint(given: list[str]) -> str | None:
@@ -419,3 +450,5 @@ def schema(what: str, as_json: bool, debug: bool) -> int:
 
 for _command in inspecting.COMMANDS:
     cli.add_command(_command)
+_LOOKING = tuple(command.name for command in inspecting.COMMANDS)
+"""Commands that end with 0 whatever they have shown."""

@@ -13,6 +13,8 @@ from orchestrator.listing import Cell, Column, Row
 from orchestrator.records import Attempt, Run, jsonable
 
 _NOTHING = "–"
+_LEAST = 12
+"""Columns that each side keeps on a narrow terminal."""
 _HASH = re.compile(r"(sha256:)?[0-9a-f]{40,}")
 _DIGEST = 19
 """Characters of a hash that people see."""
@@ -70,7 +72,8 @@ def differences(sides: Sequence[Side]) -> tuple[Difference, ...]:
     found = []
     for name in sorted(names, key=lambda name: _ORDER.index(name.split(".")[0])):
         values = tuple(each.facts.get(name) for each in sides)
-        if any(value != values[0] for value in values):
+        same = jsonable(values[0])  # as JSON, in which NaN is equal to NaN
+        if any(jsonable(value) != same for value in values):
             found.append(Difference(fact=name, values=values))
     return tuple(found)
 
@@ -82,7 +85,8 @@ def table(
     sides: Sequence[Side], found: Sequence[Difference]
 ) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
     """A row a difference, a column a side."""
-    columns = (Column("differs"), *(Column(each.name, flexible=True) for each in sides))
+    names = (Column(each.name, least=_LEAST) for each in sides)
+    columns = (Column("differs", least=_LEAST, middle=True), *names)
     rows = tuple(
         (Cell(difference.fact), *(Cell(value, _shown(value)) for value in difference.values))
         for difference in found

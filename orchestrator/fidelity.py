@@ -13,6 +13,7 @@ _DIGEST = 19
 """Characters of a hash that people see."""
 _NAMED = 4
 """Values that a sentence names."""
+_CHANGED = "run.json does not say what the journal says, so one of them was changed since"
 _ENVIRONMENT = {
     "packages.tensorflow": "tensorflow",
     "packages.keras": "keras",
@@ -92,6 +93,7 @@ def compare(
     *,
     then: Mapping[str, Any],
     now: Mapping[str, Any],
+    journaled: Attempt | None = None,
 ) -> Fidelity:
     """Hold a replay against the record.
 
@@ -101,12 +103,14 @@ def compare(
         again: the attempt as it came out in the replay.
         then: the environment as recorded; empty where it cannot be read.
         now: the environment of the replay.
+        journaled: the attempt as the journal has it; None where that cannot be read.
     """
     replayed = {phase.phase: phase for phase in again.phases}
     found = tuple(_phase(phase, replayed.get(phase.phase)) for phase in attempt.phases)
     same = all(phase.same for phase in found)
     environment = _changes(then, now)
     seeds = Pair(attempt.settings.seed, again.settings.seed)
+    reasons = [_CHANGED] if journaled is not None and _contradicts(journaled, attempt) else []
     return Fidelity(
         run=run,
         attempt=attempt.attempt,
@@ -115,7 +119,7 @@ def compare(
         ended=attempt.status in ("passed", "failed"),
         phases=found,
         environment=environment,
-        reason=None if same else "; ".join(_reasons(found, seeds, environment, then)),
+        reason=None if same else "; ".join(reasons or _reasons(found, seeds, environment, then)),
     )
 
 
@@ -134,6 +138,16 @@ def _phase(recorded: Phase, replayed: Phase | None) -> PhaseFidelity:
         weights=weights,
         metrics=metrics,
         checks=checks,
+    )
+
+
+def _contradicts(journaled: Attempt, attempt: Attempt) -> bool:
+    """Whether the journal and the record tell different things of a phase that both have."""
+    pairs = zip(journaled.phases, attempt.phases, strict=False)
+    return any(
+        one.weights != other.weights or _logged(one) != _logged(other)
+        for one, other in pairs
+        if other.weights is not None
     )
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import zlib
 from pathlib import Path
 
 import msgspec
 
+from orchestrator import files
 from orchestrator.briefs import Brief
 
 NAME = ".history.index"
 """Its file in the folder of all runs."""
 
-_VERSION = 1
+_VERSION = 4
 """Of what a line holds; another version's cache is not used."""
+_CHECKSUM = 4
+"""Bytes of the CRC-32 that the file begins with, for a disk may hand back other bytes."""
 _SETTLED = 2 * 10**9
 """Nanoseconds after a change until a file is kept in mind: what changes again within one tick of
 the file system's clock would look the same."""
@@ -59,7 +63,11 @@ class Index:
         return line.brief
 
     def put(self, brief: Brief, stamp: Stamp) -> None:
-        """Keep a line in mind, unless its file may still change unseen."""
+        """Keep a line in mind, unless its file may still change unseen, or has no name in UTF-8."""
+        try:
+            brief.run.encode()
+        except UnicodeEncodeError:
+            return
         if self._now - max(stamp[0], stamp[1]) > _SETTLED:
             self._kept[brief.run] = _Line(stamp, brief)
 
@@ -68,7 +76,8 @@ class Index:
         if self._kept == self._known:
             return
         temporary = self._path.with_name(f"{NAME}.{os.getpid()}")
-        content = msgspec.msgpack.encode(_Content(_VERSION, self._kept))
+        lines = msgspec.msgpack.encode(_Content(_VERSION, self._kept))
+        content = zlib.crc32(lines).to_bytes(_CHECKSUM) + lines
         with contextlib.suppress(OSError):
             try:
                 temporary.write_bytes(content)
@@ -85,7 +94,11 @@ def stamp(found: os.stat_result) -> Stamp:
 def _load(path: Path) -> dict[str, _Line]:
     """The lines of a cache; none where there is no cache, or one that cannot be used."""
     try:
-        content = _DECODER.decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError):
+        found = files.read(path)
+        lines = memoryview(found)[_CHECKSUM:]
+        if zlib.crc32(lines).to_bytes(_CHECKSUM) != found[:_CHECKSUM]:
+            return {}
+        content = _DECODER.decode(lines)
+    except (OSError, ValueError, msgspec.MsgspecError):
         return {}
     return content.lines if content.version == _VERSION else {}

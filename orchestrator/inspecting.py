@@ -16,6 +16,7 @@ import click
 if TYPE_CHECKING:
     from orchestrator.journal import Entry
     from orchestrator.listing import Column, Row
+    from orchestrator.query import Query
     from orchestrator.records import Run
 
 RUNS_DIR = click.option(
@@ -72,9 +73,7 @@ def history(
     debug: bool,
 ) -> int:
     """List the runs: when, how they ended, what failed, what helped, how good they are."""
-    # Help comes without these.
-    from orchestrator import history as histories  # noqa: PLC0415
-    from orchestrator import overview, query  # noqa: PLC0415
+    from orchestrator import query  # noqa: PLC0415 - help comes without
 
     asked = query.Query(
         statuses=statuses,
@@ -85,7 +84,15 @@ def history(
         sort=sort,
         limit=limit,
     )
-    found = histories.read(runs_dir, cached=not no_cache)
+    with _uncollected():
+        return _list(asked, runs_dir, form, cached=not no_cache)
+
+
+def _list(asked: Query, runs_dir: Path, form: str | None, *, cached: bool) -> int:
+    from orchestrator import history as histories  # noqa: PLC0415 - help comes without these
+    from orchestrator import overview, query  # noqa: PLC0415
+
+    found = histories.read(runs_dir, cached=cached)
     briefs = query.select(found.runs, asked)
     if form == "json":
         for piece in overview.documents(runs_dir, briefs, found.unreadable):
@@ -94,7 +101,7 @@ def history(
     elif form == "csv":
         write(form, *overview.fields(briefs))
     elif briefs or form is not None:
-        names = [condition.name for condition in asked.where] + [sort.removeprefix("-")]
+        names = [condition.name for condition in asked.where] + [asked.sort.removeprefix("-")]
         write(form, *overview.table(briefs, names))
     elif found.runs:
         click.echo(f"none of {len(found.runs)} runs in {runs_dir} is so", err=True)
@@ -103,6 +110,20 @@ def history(
     for each in found.unreadable:
         warn(f"{runs_dir / each.directory} is not listed: {each.reason}")
     return 0
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Rows by the ten thousand hold no cycles, which a search for them takes long to find out."""
+    import gc  # noqa: PLC0415 - help comes without
+
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def write(form: str | None, columns: Sequence[Column], rows: Sequence[Row]) -> None:
@@ -122,7 +143,18 @@ def write(form: str | None, columns: Sequence[Column], rows: Sequence[Row]) -> N
     if terminal and len(rows) >= size.lines:
         click.echo_via_pager(text, color=color)
     else:
+        say(text, color=color)
+
+
+def say(text: str, *, color: bool | None = None) -> None:
+    """Print lines for people, in characters that the terminal has."""
+    encoding = sys.stdout.encoding or "utf-8"
+    if encoding.lower().startswith("utf"):
         click.echo(text, nl=False, color=color)
+    else:  # where click would write UTF-8 all the same
+        from orchestrator import charts  # noqa: PLC0415 - rich's consoles, where they are needed
+
+        click.echo(charts.in_ascii(text).encode(encoding, "replace"), nl=False)
 
 
 def colored() -> bool:
@@ -134,9 +166,11 @@ def colored() -> bool:
 
 def warn(text: str) -> None:
     """Say on stderr what should be known although nothing failed."""
+    from orchestrator.texts import plain  # noqa: PLC0415 - help comes without
+
     color = False if os.environ.get("NO_COLOR") else None
     click.secho("warning", fg="yellow", nl=False, err=True, color=color)
-    click.echo(f": {text}", err=True)
+    click.echo(f": {plain(text)}", err=True)
 
 
 @click.command()
@@ -150,6 +184,7 @@ def show(run: str, runs_dir: Path, form: str | None, debug: bool) -> int:
     """
     from orchestrator import (  # noqa: PLC0415
         archive,
+        briefs,
         charts,
         overview,
         portrait,
@@ -174,6 +209,10 @@ def show(run: str, runs_dir: Path, form: str | None, debug: bool) -> int:
     if form is not None:
         write(form, *overview.attempts(attempts))
         return 0
+    state = None
+    if record.status == "running":
+        with _named(directory):
+            state = briefs.state(record, [entry.event for entry in archive.events(directory)])
     shown = portrait.portrait(
         record,
         directory,
@@ -181,6 +220,7 @@ def show(run: str, runs_dir: Path, form: str | None, debug: bool) -> int:
         sizes=archive.sizes(directory),
         environment=archive.environment(directory),
         attempt=number,
+        state=state,
     )
     charts.stdout().print(shown, highlight=False)
     return 0
@@ -230,13 +270,13 @@ def logs(run: str, follow: bool, runs_dir: Path, form: str | None, debug: bool) 
 
     if follow and form is not None:
         raise click.UsageError(f"--follow prints lines, not {form}", click.get_current_context())
-    directory = histories.find(runs_dir, run)
+    directory = histories.find_whole(runs_dir, run)
     with _named(directory):
         if form is None:
             # Ctrl-C is how one stops watching.
             with contextlib.suppress(KeyboardInterrupt):
                 for line in journals.follow(directory, wait=follow):
-                    click.echo(line)
+                    say(f"{line}\n")
             return 0
         entries = archive.events(directory)
         if form == "json":
@@ -268,8 +308,9 @@ def rm(runs: Sequence[str], dry_run: bool, runs_dir: Path, form: str | None, deb
     """
     from orchestrator import history as histories  # noqa: PLC0415 - help comes without
 
-    directories = [histories.find(runs_dir, text) for text in runs]
-    return _discard(list(dict.fromkeys(directories)), form, dry_run=dry_run)
+    # Whoever misspells a name here is not told another that they might take without a look.
+    directories = [histories.find_whole(runs_dir, text, suggest=False) for text in runs]
+    return _discard(directories, form, dry_run=dry_run)
 
 
 @click.command()
@@ -304,12 +345,13 @@ def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) ->
     from orchestrator import archive, records, trash  # noqa: PLC0415 - help comes without these
     from orchestrator.listing import Cell, Column  # noqa: PLC0415
 
-    for directory in directories:  # all or none
-        trash.expect_idle(directory)
-    moved = []
-    for directory in directories:
-        size = sum(archive.sizes(directory).values())
-        moved.append((directory.name, size, None if dry_run else str(trash.discard(directory))))
+    places = list(dict.fromkeys(map(trash.place, directories)))
+    for place in places:
+        trash.expect_idle(place)
+    # The target of a link keeps its bytes.
+    sizes = [0 if each.is_symlink() else sum(archive.sizes(each).values()) for each in places]
+    targets = [None] * len(places) if dry_run else list(map(str, trash.discard(places)))
+    moved = list(zip([each.name for each in places], sizes, targets, strict=True))
     if form == "json":
         runs = [{"run": run, "bytes": size, "moved_to": target} for run, size, target in moved]
         click.echo(records.dump({"schema": 1, "dry_run": dry_run, "runs": runs}, indent=1))
@@ -323,7 +365,7 @@ def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) ->
     for run, size, _ in moved:
         click.echo(f"{'would move' if dry_run else 'moved'} {run} ({decimal(size)})")
     total = f"{len(moved)} run{'s' * (len(moved) != 1)}, {decimal(sum(row[1] for row in moved))}"
-    where = f"{directories[0].parent / trash.FOLDER}" if directories else ""
+    where = ", ".join(dict.fromkeys(str(Path(target).parent) for target in targets if target))
     if not moved:
         click.echo("there is nothing to move")
     elif dry_run:

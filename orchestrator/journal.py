@@ -21,7 +21,7 @@ from typing import Any
 
 import pydantic
 
-from orchestrator import events
+from orchestrator import events, files, parsing
 from orchestrator.errors import RecordError
 from orchestrator.events import Event, advance
 from orchestrator.records import SCHEMA, Phase, Run, dump, jsonable, numbers
@@ -105,12 +105,12 @@ def read(path: Path) -> list[Entry]:
             any line is of a newer schema.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = files.read(path).split(b"\n")
     except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+        raise RecordError(f"{path.name}: cannot be read: {error.strerror}") from error
     entries = list(_verified(lines, path))
     if not entries:
-        raise RecordError(f"{path}: expected at least one event, received none")
+        raise RecordError(f"{path.name}: expected at least one event, received none")
     return entries
 
 
@@ -133,11 +133,9 @@ class Reader:
             RecordError: as `read`.
         """
         try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                content = file.read()
+            content = files.read(self._path, self._offset)
         except OSError as error:
-            raise RecordError(f"{self._path}: cannot be read: {error.strerror}") from error
+            raise RecordError(f"{self._path.name}: cannot be read: {error.strerror}") from error
         whole = content[: content.rfind(b"\n") + 1]
         entries = list(_verified(whole.split(b"\n"), self._path, first=self._entries + 1))
         self._offset += len(whole)
@@ -184,27 +182,28 @@ def _verified(lines: list[bytes], path: Path, *, first: int = 1) -> Iterator[Ent
     """
     *whole, rest = lines
     for number, line in enumerate(whole, start=first):
+        place = f"{path.name}:{number}"
         body = _body(line)
         if body is None:
             # Two lines whose separator is gone are damage; one may be what a crash has left.
             if number == first + len(whole) - 1 and not rest and not _holds_two(line):
                 return
-            raise RecordError(f"{path}:{number}: damaged line: the checksum does not match")
+            raise RecordError(f"{place}: damaged line: the checksum does not match")
         try:
             entry = _decode(body)
         except pydantic.ValidationError as error:
-            found = error.errors()[0]
-            place = ".".join(map(str, found["loc"]))
-            raise RecordError(f"{path}:{number}: {place}: {found['msg']}") from error
+            raise RecordError(f"{place}: {parsing.sentence(error)}") from error
         except KeyError as error:
-            raise RecordError(f"{path}:{number}: {error} is missing") from error
-        except (ValueError, TypeError) as error:
-            raise RecordError(f"{path}:{number}: {error}") from error
+            raise RecordError(f"{place}: {error} is missing") from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise RecordError(f"{place}: {error}") from error
         if entry.number != number:
-            raise RecordError(f"{path}:{number}: expected entry {number}, received {entry.number}")
+            raise RecordError(f"{place}: expected entry {number}, received {entry.number}")
         yield entry
     if _holds_two(rest):
-        raise RecordError(f"{path}:{first + len(whole)}: damaged line: the checksum does not match")
+        raise RecordError(
+            f"{path.name}:{first + len(whole)}: damaged line: the checksum does not match"
+        )
 
 
 def _encode(entry: Entry) -> bytes:

@@ -8,9 +8,10 @@ import io
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
-from orchestrator.charts import clean, crop
+from orchestrator.texts import clean
+from orchestrator.widths import crop, squeeze
 
 Format = Literal["table", "json", "csv", "md"]
 """How results are written."""
@@ -20,8 +21,8 @@ _CODES: dict[Style, str] = {
     "green": "32", "yellow": "33", "red": "31", "cyan": "36", "dim": "2", "bold": "1"
 }  # fmt: skip
 _GAP = "  "
-_LEAST = 10
-"""Columns that a flexible column keeps."""
+_FEWEST = 6
+"""Columns that every flexible column keeps, however narrow the terminal is."""
 
 
 class Cell(NamedTuple):
@@ -51,10 +52,17 @@ class Column:
     """The heading for people and for programs alike."""
     right: bool = False
     """Numbers stand to the right."""
-    flexible: bool = False
-    """Whether it gives way where the table is too wide."""
+    least: int = 0
+    """Columns that it keeps where the table is too wide; 0 for all of them."""
     optional: int = 0
     """Where that is not enough, the greatest of these is left out; 0 stays."""
+    middle: bool = False
+    """Whether its texts differ at both ends, and give way in their middle."""
+
+    @property
+    def heading(self) -> str:
+        """The name on one line."""
+        return clean(self.name)
 
 
 Row = Sequence[Cell]
@@ -72,7 +80,7 @@ def as_csv(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 def as_markdown(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     """A table of GitHub's Markdown."""
     rule = ("---:" if column.right else "---" for column in columns)
-    lines = [_pipes(column.name for column in columns), _pipes(rule)]
+    lines = [_pipes(_escaped(column.heading) for column in columns), _pipes(rule)]
     lines += [_pipes(_escaped(cell.shown) for cell in row) for row in rows]
     return "\n".join(lines) + "\n"
 
@@ -94,54 +102,62 @@ def as_table(
         Lines, each with its end.
     """
     texts = [
-        [column.name, *(row[index].shown for row in rows)] for index, column in enumerate(columns)
+        [column.heading, *[row[index].shown for row in rows]]
+        for index, column in enumerate(columns)
     ]
-    widths = [max(map(_length, column)) for column in texts]
+    lengths = [
+        [len(text) if text.isascii() else cell_len(text) for text in column] for column in texts
+    ]
+    widths = list(map(max, lengths))
     shown = list(range(len(columns))) if width is None else _fit(widths, columns, width)
     cells = []
     for index in shown:
-        column = _aligned(texts[index], widths[index], right=columns[index].right)
+        column = _aligned(texts[index], lengths[index], widths[index], columns[index])
         if color:
             styles: list[Style | None] = ["bold", *(row[index].style for row in rows)]
             column = list(map(_painted, column, styles))
         cells.append(column)
     lines = map(_GAP.join, zip(*cells, strict=True))
-    return "".join(f"{line if color else line.rstrip()}\n" for line in lines)
+    return "".join([f"{line if color else line.rstrip()}\n" for line in lines])
 
 
-def _length(text: str) -> int:
-    return len(text) if text.isascii() else cell_len(text)
-
-
-def _aligned(texts: Sequence[str], width: int, *, right: bool) -> list[str]:
+def _aligned(texts: Sequence[str], lengths: Sequence[int], width: int, column: Column) -> list[str]:
     """The texts of a column, each exactly as wide; the first is the heading."""
     found = []
-    for number, text in enumerate(texts):
-        space = width - _length(text)
-        if space < 0:
+    for number, (text, length) in enumerate(zip(texts, lengths, strict=True)):
+        if length > width:
             # Headings, such as runs' names, differ at their ends.
-            text = set_cell_size(crop(text, width, left=not number), width)
-        elif right:
-            text = " " * space + text
-        else:
-            text += " " * space
-        found.append(text)
+            short = column.middle or not number
+            text = squeeze(text, width) if short else crop(text, width)
+            length = cell_len(text)
+        blanks = " " * (width - length)
+        found.append(blanks + text if column.right else text + blanks)
     return found
 
 
 def _fit(widths: list[int], columns: Sequence[Column], width: int) -> list[int]:
     """Narrow the flexible columns and leave out the optional ones; those that are shown."""
     shown = list(range(len(columns)))
+    flexible = [index for index, column in enumerate(columns) if column.least]
 
     def excess() -> int:
         return sum(widths[index] for index in shown) + len(_GAP) * (len(shown) - 1) - width
 
-    flexible = [index for index in shown if columns[index].flexible]
-    spare = sum(max(widths[index] - _LEAST, 0) for index in flexible)
-    while excess() > spare and any(columns[index].optional for index in shown):
-        shown.remove(max(shown, key=lambda index: columns[index].optional))
-    while excess() > 0 and any(widths[index] > _LEAST for index in flexible):
-        widths[max(flexible, key=lambda index: widths[index])] -= 1
+    def spare() -> int:
+        return sum(max(widths[index] - columns[index].least, 0) for index in flexible)
+
+    while excess() > spare() and any(columns[index].optional for index in shown):
+        left_out = max(shown, key=lambda index: columns[index].optional)
+        shown.remove(left_out)
+        flexible = [index for index in flexible if index != left_out]
+    least = {index: columns[index].least for index in flexible}
+    if excess() > spare():
+        least = dict.fromkeys(flexible, _FEWEST)
+    # The first column says what a row is about: it gives way last.
+    for group in (flexible[1:], flexible[:1]) if 0 in least else (flexible,):
+        while excess() > 0 and any(widths[index] > least[index] for index in group):
+            able = (index for index in group if widths[index] > least[index])
+            widths[max(able, key=lambda index: widths[index])] -= 1
     return shown
 
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from orchestrator import archive, journal, summary
-from orchestrator.charts import clean
+from orchestrator import archive, files, journal, summary
 from orchestrator.events import (
     AttemptEnded,
     AttemptStarted,
@@ -26,6 +25,7 @@ from orchestrator.events import (
 from orchestrator.listing import Cell, Column, Row
 from orchestrator.overview import duration
 from orchestrator.paths import Paths
+from orchestrator.texts import clean, plain
 
 _POLL = 0.2
 """Seconds between two looks at a run in progress."""
@@ -58,10 +58,9 @@ def follow(
             yield from (f"{_clock(entry)}  {text}" for text in lines(entry.event))
             ended = isinstance(entry.event, RunEnded)
         yield from output.new() if wait and owned else output.rest()
-        if ended or not wait:
-            return
-        if not owned:
+        if not ended and not owned:
             yield "the run is interrupted: its process ended without a word"
+        if ended or not owned or not wait:
             return
         sleep(_POLL)
 
@@ -94,7 +93,9 @@ def lines(event: Event) -> Iterator[str]:
         case Warned():
             yield f"warning: {clean(event.message)}"
         case AttemptEnded():
-            why = "" if event.failure is None else f": {event.failure.check}"
+            failure = event.failure
+            told = failure is None or failure.check == event.status  # crashed: crashed
+            why = "" if failure is None or told else f": {failure.check}"
             yield f"attempt {event.attempt} {event.status}{why} after {duration(event.seconds)}"
         case RunEnded():
             yield f"run {event.status}: {clean(event.conclusion)}"
@@ -148,9 +149,7 @@ class _Output:
         if self._path is None:
             return b""
         try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                content = file.read()
+            content = files.read(self._path, self._offset)
         except OSError:
             return b""
         self._offset += len(content)
@@ -159,4 +158,4 @@ class _Output:
     def _shown(self, line: bytes) -> str:
         # A progress bar writes over itself: what stays is what was written last.
         text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")
-        return f"          | {clean(text)}"
+        return f"          | {plain(text)}"

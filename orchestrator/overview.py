@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -10,9 +11,8 @@ from typing import Any
 
 import msgspec
 
-from orchestrator import query
+from orchestrator import files, history, query, records
 from orchestrator.briefs import Brief
-from orchestrator.errors import RecordError
 from orchestrator.history import Unreadable
 from orchestrator.listing import Cell, Column, Row, Style
 from orchestrator.paths import Paths
@@ -33,57 +33,58 @@ _FIELDS = (
 
 
 def table(
-    briefs: Sequence[Brief], metrics: Sequence[str]
+    found: Sequence[Brief], metrics: Sequence[str]
 ) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
     """The rows for people.
 
     Args:
-        briefs: the runs.
+        found: the runs.
         metrics: the numbers that were asked for by name.
     """
     known = ("skill", "attempts", "seconds", *query.TEXTS)
     asked = [name for name in dict.fromkeys(metrics) if name not in known]
     if not asked:
-        asked = [name for name in _QUALITY if any(name in each.metrics for each in briefs)][:1]
+        asked = [name for name in _QUALITY if any(name in each.metrics for each in found)][:1]
     columns = (
-        Column("run"),
-        Column("started", optional=3),
-        Column("status", flexible=True),
-        Column("attempts", right=True, optional=1),
-        Column("failures", flexible=True),
-        Column("repaired by", flexible=True),
-        Column("skill", right=True),
-        *(Column(name, right=True, optional=2) for name in asked),
-        Column("time", right=True),
+        Column("run", least=14, middle=True),
+        Column("started", optional=7),
+        Column("status", least=len("interrupted")),
+        Column("attempts", right=True, optional=5),
+        Column("failures", least=11, optional=1),
+        Column("repaired by", least=11, optional=3),
+        Column("skill", right=True, optional=4),
+        *(Column(name, right=True, optional=6) for name in asked),
+        Column("time", right=True, optional=2),
     )
-    return columns, tuple(_row(brief, asked) for brief in briefs)
+    year = f"{datetime.now().year}-"
+    return columns, tuple([_row(brief, asked, year) for brief in found])
 
 
-def _row(brief: Brief, metrics: Sequence[str]) -> Row:
+def _row(brief: Brief, metrics: Sequence[str], year: str) -> Row:
     status = brief.status if brief.state is None else f"{brief.status}: {brief.state}"
     return (
         Cell(brief.run),
-        Cell(brief.started, when(brief.started)),
+        Cell(brief.started, _day(brief.started, year)),
         Cell(brief.status, status, _STYLES.get(brief.status)),
         Cell(brief.attempts),
         Cell(" ".join(brief.failures), ", ".join(brief.failures)),
         Cell(brief.remedy),
-        _number(brief.skill, 3),
-        *(_number(query.number(brief, name), 4) for name in metrics),
+        _number(brief.skill, ".3g"),
+        *(_number(query.number(brief, name), ".4g") for name in metrics),
         Cell(brief.seconds, duration(brief.seconds)),
     )
 
 
-def _number(value: float | None, digits: int) -> Cell:
-    return Cell(value, None if value is None else f"{value:.{digits}g}")
+def _number(value: float | None, form: str) -> Cell:
+    return Cell(value, None if value is None else format(value, form))
 
 
-def fields(briefs: Sequence[Brief]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+def fields(found: Sequence[Brief]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
     """The rows for programs, with every metric; lists are separated by blanks."""
-    metrics = sorted({name for brief in briefs for name in brief.metrics})
+    metrics = sorted({name for brief in found for name in brief.metrics})
     columns = (*map(Column, _FIELDS), *(Column(f"metrics.{name}") for name in metrics))
     rows = []
-    for brief in briefs:
+    for brief in found:
         values = [getattr(brief, name) for name in _FIELDS]
         values = [" ".join(value) if isinstance(value, tuple) else value for value in values]
         rows.append((*map(Cell, values), *(Cell(brief.metrics.get(name)) for name in metrics)))
@@ -102,46 +103,62 @@ def attempts(found: Sequence[Attempt]) -> tuple[tuple[Column, ...], tuple[Row, .
         ending = (None,) * 3 if failure is None else (failure.check, failure.phase, failure.reason)
         rows.append((
             *map(Cell, (attempt.attempt, attempt.status, attempt.remedy, *ending)),
-            _number(attempt.skill(), 3),
+            _number(attempt.skill(), ".3g"),
             Cell(attempt.seconds),
-            *(Cell(getattr(attempt.settings, name)) for name in settings),
+            *(_setting(getattr(attempt.settings, name)) for name in settings),
         ))  # fmt: skip
     return columns, tuple(rows)
 
 
+def _setting(value: Any) -> Cell:
+    # The framework's single precision has digits that nobody wrote.
+    return Cell(value, f"{value:.6g}" if isinstance(value, float) else None)
+
+
 def documents(
-    runs: Path, briefs: Sequence[Brief], unreadable: Sequence[Unreadable]
+    runs: Path, found: Sequence[Brief], unreadable: Sequence[Unreadable]
 ) -> Iterator[bytes]:
     """The JSON document, a piece at a time, for all records together may be large.
 
     Args:
         runs: the folder of all runs.
-        briefs: the runs that are wanted.
+        found: the runs that are wanted.
         unreadable: what could not be read.
     """
+    left_out = list(unreadable)
+    between = b"\n"
     yield b'{"schema": 1, "runs": ['
-    for index, brief in enumerate(briefs):
-        record = msgspec.json.encode(_without_layers(_record(runs / brief.run, brief)))
-        yield (b",\n" if index else b"\n") + record
-    left_out = [dataclasses.asdict(each) for each in unreadable]
-    yield b'\n], "unreadable": ' + msgspec.json.encode(left_out) + b"}\n"
+    for brief in found:
+        try:
+            record = _record(runs / brief.run, brief)
+            piece = _encoded({**_without_layers(record), "directory": brief.run})
+        except history.UNREADABLE as error:
+            left_out.append(Unreadable(brief.run, history.why(error)))
+            continue
+        yield between + piece
+        between = b",\n"
+    yield (
+        b'\n], "unreadable": ' + _encoded([dataclasses.asdict(each) for each in left_out]) + b"}\n"
+    )
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:  # the name of a directory that is not UTF-8
+        return records.dump(value)
 
 
 def _record(directory: Path, brief: Brief) -> dict[str, Any]:
-    """The run's record; one that is not finished is read with its journal."""
-    if brief.status not in ("running", "interrupted"):
-        try:
-            found = msgspec.json.decode(Paths(directory).record.read_bytes())
-            if isinstance(found, dict) and found.get("status") == brief.status:
-                return found
-        except (OSError, msgspec.MsgspecError):
-            pass
+    """The run's record, from where its line was read."""
+    if brief.recorded:
+        with contextlib.suppress(*history.UNREADABLE, msgspec.MsgspecError):
+            content = files.read(Paths(directory).record)
+            found: dict[str, Any] = msgspec.json.decode(content)
+            return found
     from orchestrator import archive, store  # noqa: PLC0415 - pydantic, where it is needed
 
-    try:
-        record = store.run_record(archive.read(directory))
-    except RecordError:  # it went away since it was listed
-        return {"schema": 1, "run": brief.run, "status": brief.status, "attempts": []}
+    record = store.run_record(archive.read(directory))
     return record if brief.state is None else {**record, "state": brief.state}
 
 
@@ -160,9 +177,15 @@ def _without_layers(value: Any, *, measured: bool = False) -> Any:
 def when(started: str | None) -> str:
     """A time of the record as people here read it."""
     try:
-        return f"{datetime.fromisoformat(started or '').astimezone():%Y-%m-%d %H:%M}"
-    except ValueError:
+        local = datetime.fromisoformat(started or "").astimezone()
+        return local.isoformat(" ", "minutes")[: len("2026-11-23 22:20")]
+    except (ValueError, OverflowError):
         return started or ""
+
+
+def _day(started: str | None, year: str) -> str:
+    """A time as `when`, without the year that it is now."""
+    return when(started).removeprefix(year)
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -27,7 +28,7 @@ class Paths:
 
     def is_run(self) -> bool:
         """Whether the directory has what every run directory has."""
-        return self.record.is_file() or self.journal.is_file()
+        return os.path.isfile(self.record) or os.path.isfile(self.journal)
 
     def attempt(self, number: int) -> AttemptPaths:
         """The names inside one attempt's directory."""

@@ -10,18 +10,22 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.filesize import decimal
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator import summary
-from orchestrator.charts import Legible, bar, clean, is_logarithmic, sparkline
+from orchestrator.charts import Fitted, Indented, Legible, bar, is_logarithmic, sparkline
 from orchestrator.events import EpochEnded
 from orchestrator.overview import duration, when
 from orchestrator.records import Attempt, Check, Phase, Run
+from orchestrator.texts import clean
 
 _CURVE = 28
+_SHORT_CURVE = 12
 _BAR = 24
+_SHORT_BAR = 8
+_NARROW = 72
+"""Columns below which tables have fewer or shorter columns."""
 _CHECK = len("prediction_variance")
 _CANDIDATES = 3
 """Rejected seeds that are named."""
@@ -35,6 +39,7 @@ def portrait(
     sizes: Mapping[str, int],
     environment: Mapping[str, Any],
     attempt: int | None = None,
+    state: str | None = None,
 ) -> RenderableType:
     """A run, or one attempt of it.
 
@@ -46,20 +51,25 @@ def portrait(
         environment: what it ran in.
         attempt: number of the attempt to show in full; None for the run, with the layers of every
             attempt's last phase.
+        state: what a run in progress is doing.
     """
-    parts: list[RenderableType] = [*_head(run, environment)]
+    parts: list[RenderableType] = [*_head(run, directory, environment, state)]
     for each in run.attempts:
         if attempt is None or each.attempt == attempt:
             parts += _attempt(each, run, epochs.get(each.attempt, ()), full=attempt is not None)
     parts += _foot(run, directory, sizes)
-    return Legible(Group(*parts))
+    return Legible(Indented(Group(*parts), 0))
 
 
-def _head(run: Run, environment: Mapping[str, Any]) -> Iterator[RenderableType]:
+def _head(
+    run: Run, directory: Path, environment: Mapping[str, Any], state: str | None
+) -> Iterator[RenderableType]:
     count = len(run.attempts)
-    title = Text(clean(run.run), style="bold")
+    # A copy, or a run that was renamed, goes by the name of its directory.
+    title = Text(clean(directory.name), style="bold")
     style = {"passed": "green", "running": "cyan", "interrupted": "yellow"}.get(run.status, "red")
     title.append("  ").append(run.status, style=style)
+    title.append(f": {clean(state)}" if state else "", "not bold")
     title.append(f" · {count} attempt{'s' * (count != 1)} · {duration(run.seconds)}", "not bold")
     yield title
     packages = environment.get("packages")
@@ -139,10 +149,20 @@ def _screened(attempt: Attempt) -> Text:
 
 def _curves(epochs: Sequence[EpochEnded]) -> Iterator[RenderableType]:
     """A small plot of each loss, over all phases."""
+    curves = {
+        name: values
+        for name in ("loss", "val_loss")
+        if (values := [float(epoch.metrics[name]) for epoch in epochs if name in epoch.metrics])
+    }
+    if curves:
+        yield from _indented(Fitted(lambda width: _curves_table(curves, width)))
+
+
+def _curves_table(curves: Mapping[str, Sequence[float]], width: int) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
-    for name in ("loss", "val_loss"):
-        values = [float(epoch.metrics[name]) for epoch in epochs if name in epoch.metrics]
-        if not values:
+    for name, values in curves.items():
+        if len(values) == 1:
+            grid.add_row(Text(name), Text(summary.number(values[0])))
             continue
         finite = [value for value in values if math.isfinite(value)]
         note = f"{summary.number(values[0])} → {summary.number(values[-1])}"
@@ -150,26 +170,38 @@ def _curves(epochs: Sequence[EpochEnded]) -> Iterator[RenderableType]:
             note += f", lowest {summary.number(min(finite))}"
         if is_logarithmic(values):
             note += ", log scale"
-        curve = sparkline(values, _CURVE)
+        curve = sparkline(values, _CURVE if width >= _NARROW else _SHORT_CURVE)
         grid.add_row(Text(name), Text(curve, style="cyan", no_wrap=True), Text(note, style="dim"))
-    if grid.row_count:
-        yield from _indented(grid)
+    return grid
 
 
 def _checks(phase: Phase, *, header: bool) -> Iterator[RenderableType]:
     epochs = f" · {phase.epochs} epoch{'s' * (phase.epochs != 1)}" if phase.epochs else ""
     values = "".join(f" · {name} {summary.number(value)}" for name, value in phase.metrics.items())
     yield from _indented(Text(f"{phase.phase}{epochs} · {duration(phase.seconds)}{values}", "bold"))
+    yield from _indented(Fitted(lambda width: _checks_table(phase, width, header=header)), 4)
+
+
+def _checks_table(phase: Phase, width: int, *, header: bool) -> Table:
+    """A column for each of what is told, or all of it in one where numbers would be broken."""
+    narrow = width < _NARROW
+    names = ("", "check") if narrow else ("", "check", "measured", "limit")
     table = Table(
-        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_header=header
-    )
-    for name in ("", "check", "measured", "limit"):
-        table.add_column(name, overflow="fold", min_width=_CHECK if name == "check" else None)
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim",
+        show_header=header and not narrow,
+    )  # fmt: skip
+    for name in names:
+        least = _CHECK if name == "check" and not narrow else None
+        table.add_column(name, overflow="fold", min_width=least)
     for check in phase.checks:
         verdict = Text(summary.WORDS[check.verdict], style=summary.STYLES[check.verdict])
-        measured, limit = readings(check)
-        table.add_row(verdict, check.check, escape(measured), escape(limit))
-    yield from _indented(table, 4)
+        measured, limit = map(escape, readings(check))
+        if narrow:
+            allowed = f" ({limit})" if limit else ""
+            table.add_row(verdict, f"{check.check}: {measured}{allowed}")
+        else:
+            table.add_row(verdict, check.check, measured, limit)
+    return table
 
 
 def _layers(phase: Phase, *, full: bool) -> Iterator[RenderableType]:
@@ -178,11 +210,15 @@ def _layers(phase: Phase, *, full: bool) -> Iterator[RenderableType]:
         entry for check in phase.checks if check.check == "dead_neurons"
         for entry in check.measured.get("layers", ())
     ]  # fmt: skip
-    if not layers:
-        return
+    if layers:
+        yield from _indented(Fitted(lambda width: _layers_table(layers, width, full=full)), 4)
+
+
+def _layers_table(layers: Sequence[Mapping[str, Any]], width: int, *, full: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("layer", "", "dead"):
         table.add_column(name, overflow="fold")
+    length = _BAR if width >= _NARROW else _SHORT_BAR
     further = [name for name in ("near_dead", "constant", "saturated", "blocked")
                if any(layer.get(name) for layer in layers)]  # fmt: skip
     for name in further:
@@ -192,14 +228,14 @@ def _layers(phase: Phase, *, full: bool) -> Iterator[RenderableType]:
         shown = sorted(layers, key=lambda layer: -_share(layer))[:11]
     for layer in shown:
         dead, units = layer.get("dead", 0), layer.get("units", 0)
-        filled = bar(dead, units, _BAR)
+        filled = bar(dead, units, length)
         style = "red" if units and dead == units else "yellow" if 2 * dead > units else "green"
-        picture = Text.assemble(("█" * filled, style), ("░" * (_BAR - filled), "dim"))
+        picture = Text.assemble(("█" * filled, style), ("░" * (length - filled), "dim"))
         counts = (str(layer.get(name, "")) for name in further)
         table.add_row(escape(str(layer.get("layer"))), picture, f"{dead}/{units}", *counts)
     if len(shown) < len(layers):
         table.add_row(Text(f"and {len(layers) - len(shown)} more, none worse", style="dim"))
-    yield from _indented(table, 4)
+    return table
 
 
 def _share(layer: Mapping[str, Any]) -> float:
@@ -272,4 +308,4 @@ def _foot(run: Run, directory: Path, sizes: Mapping[str, int]) -> Iterator[Rende
 
 
 def _indented(renderable: RenderableType, columns: int = 2) -> Iterator[RenderableType]:
-    yield Padding(renderable, (0, 0, 0, columns), expand=False)
+    yield Indented(renderable, columns)

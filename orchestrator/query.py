@@ -152,24 +152,24 @@ def _is_wanted(brief: Brief, query: Query) -> bool:
     return (
         (not query.statuses or brief.status in query.statuses)
         and (query.name is None or _is_named(brief, query.name))
-        and all(check in brief.failures for check in query.checks)
+        and all(check in brief.failed for check in query.checks)
         and (query.since is None or _is_since(brief, query.since))
         and all(condition.holds(brief) for condition in query.where)
     )
 
 
 def _is_named(brief: Brief, pattern: str) -> bool:
-    if any(character in pattern for character in "*?["):
+    if any(character in pattern for character in "*?"):
+        pattern = pattern.replace("[", "[[]")  # which is a letter here
         return any(fnmatch.fnmatchcase(name, pattern) for name in (brief.run, brief.name))
     return pattern in brief.run
 
 
 def _is_since(brief: Brief, since: datetime) -> bool:
     try:
-        started = datetime.fromisoformat(brief.started or "")
-    except ValueError:
+        return datetime.fromisoformat(brief.started or "").astimezone(UTC) >= since
+    except (ValueError, OverflowError):
         return False
-    return started.astimezone(UTC) >= since
 
 
 def _sorted(briefs: list[Brief], key: str, *, descending: bool) -> list[Brief]:

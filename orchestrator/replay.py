@@ -7,9 +7,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestrator import archive, environment, fidelity, launcher
+from orchestrator import archive, environment, fidelity, journal, launcher
 from orchestrator import config as configs
-from orchestrator.errors import InvalidError, Problem
+from orchestrator.errors import InvalidError, Problem, RecordError
 from orchestrator.events import AttemptStarted, Event, Sign, advance
 from orchestrator.fidelity import Fidelity
 from orchestrator.interrupts import Interrupts
@@ -69,7 +69,8 @@ def replay(
     begun = Run(run=f"{run.run}@{attempt.attempt}", attempts=before)
     again = _train(task, attempt, begun, announcer, Workers(interrupts.check))
     now = environment.describe(Path(config.base), fingerprint)
-    return fidelity.compare(run.run, attempt, again, then=then, now=now)
+    journaled = _journaled(directory, attempt.attempt)
+    return fidelity.compare(run.run, attempt, again, then=then, now=now, journaled=journaled)
 
 
 def _attempt(directory: Path, run: Run, number: int | None) -> Attempt:
@@ -84,6 +85,15 @@ def _attempt(directory: Path, run: Run, number: int | None) -> Attempt:
         message = f"attempt {wanted} {attempt.status} before the end of its first phase"
         raise _refused(directory, message, "there is nothing to hold a replay against")
     return attempt
+
+
+def _journaled(directory: Path, number: int) -> Attempt | None:
+    """The attempt as the journal has it; None where that cannot be read."""
+    try:
+        run = journal.replay(archive.events(directory))
+    except RecordError:
+        return None
+    return next((each for each in run.attempts if each.attempt == number), None)
 
 
 def _config(directory: Path, base: Path | None) -> Config:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import filelock
@@ -14,53 +17,77 @@ FOLDER = ".trash"
 """Name of the folder in the folder of all runs."""
 
 
-def discard(directory: Path) -> Path:
-    """Move a run into the trash of its folder.
+def place(directory: Path) -> Path:
+    """Where a run stands, by one name however it was given; a link is itself, not its target."""
+    absolute = Path(os.path.abspath(directory))
+    return absolute.parent.resolve() / absolute.name
+
+
+def discard(directories: Sequence[Path]) -> list[Path]:
+    """Move runs into the trash of the folder that each stands in: all, or none.
 
     Args:
-        directory: the run's.
+        directories: the runs', each as `place` gives it.
 
     Returns:
-        Where it is now.
+        Where each is now.
 
     Raises:
-        InvalidError: it is no run, it is in progress, or it cannot be moved.
+        InvalidError: one is no run, is in progress, is in the trash already or cannot be moved.
     """
-    expect_idle(directory)
-    lock = filelock.FileLock(Paths(directory).lock)
-    try:
-        # Held, so that nobody takes the run up while it moves.
-        with lock.acquire(timeout=0):
-            trash = directory.resolve().parent / FOLDER
-            trash.mkdir(exist_ok=True)
-            target = _free(trash, directory.resolve().name)
-            directory.resolve().rename(target)
-            return target
-    except filelock.Timeout:
-        raise _refused(directory, "is in progress") from None
-    except OSError as error:
-        raise _refused(directory, f"cannot be moved: {error.strerror}") from error
+    for directory in directories:
+        expect_idle(directory)
+    moved = []
+    with contextlib.ExitStack() as undo:
+        # A link is of no use to a reader once its target is gone, so it goes first.
+        for directory in sorted(directories, key=lambda each: not each.is_symlink()):
+            target = _move(directory)
+            undo.callback(target.rename, directory)
+            moved.append((directory, target))
+        undo.pop_all()
+    targets = dict(moved)
+    return [targets[directory] for directory in directories]
 
 
 def expect_idle(directory: Path) -> None:
-    """Refuse what is no run, and a run that somebody works on.
+    """Refuse what is no run, a run that somebody works on, and one that is in the trash.
 
     Raises:
         InvalidError: it is such.
     """
     from orchestrator import archive  # noqa: PLC0415 - pydantic, where it is needed
 
+    if directory.parent.name == FOLDER:
+        raise _refused(directory, "is in the trash already", "delete it there to free its space")
     if not Paths(directory).is_run():
         raise _refused(directory, "is no run: it has neither a run.json nor a journal.jsonl")
     if archive.is_owned(directory):
         raise _refused(directory, "is in progress")
 
 
+def _move(directory: Path) -> Path:
+    trash = directory.parent / FOLDER
+    # Held, so that nobody takes the run up while it moves; a link's target stays where it is.
+    lock = filelock.FileLock(Paths(directory).lock)
+    held = contextlib.nullcontext() if directory.is_symlink() else lock.acquire(timeout=0)
+    try:
+        with held:
+            trash.mkdir(exist_ok=True)
+            return directory.rename(_free(trash, directory.name))
+    except filelock.Timeout:
+        raise _refused(directory, "is in progress") from None
+    except FileExistsError:
+        message = f"cannot be moved: {trash} is no folder"
+        raise _refused(directory, message, "the trash needs that name: rename the file") from None
+    except OSError as error:
+        raise _refused(directory, f"cannot be moved: {error.strerror}") from error
+
+
 def _free(trash: Path, name: str) -> Path:
     """A name in the trash that nothing has."""
     names = itertools.chain([name], (f"{name}.{count}" for count in itertools.count(2)))
-    return next(trash / each for each in names if not (trash / each).exists())
+    return next(trash / each for each in names if not os.path.lexists(trash / each))
 
 
-def _refused(directory: Path, message: str) -> InvalidError:
-    return InvalidError([Problem(file=str(directory), message=message)])
+def _refused(directory: Path, message: str, hint: str | None = None) -> InvalidError:
+    return InvalidError([Problem(file=str(directory), message=message, hint=hint)])

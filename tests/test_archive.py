@@ -12,9 +12,9 @@ from pathlib import Path
 import filelock
 import pytest
 
-from orchestrator import archive, briefs
+from orchestrator import archive, briefs, journal
 from orchestrator.errors import NewerError, RecordError
-from orchestrator.events import EpochEnded, PhaseStarted, RunEnded
+from orchestrator.events import AttemptStarted, EpochEnded, PhaseStarted, RunEnded, Sign
 from orchestrator.paths import Paths
 from orchestrator.records import Run
 from orchestrator.store import run_record
@@ -47,7 +47,24 @@ def test_what_is_read_is_what_was_recorded(tmp_path: Path) -> None:
         expected = dataclasses.replace(
             told_to(events), run=directory.name, started=found.started, seconds=found.seconds
         )
+        if found.attempts and found.status == "running":
+            *before, last = expected.attempts
+            last = dataclasses.replace(last, seconds=found.attempts[-1].seconds)
+            expected = dataclasses.replace(expected, attempts=(*before, last))
         assert found == expected
+
+
+def test_an_attempt_without_an_end_has_lasted_until_its_last_word(tmp_path: Path) -> None:
+    events = cut(EpochEnded, count=5)
+    path = tmp_path / "journal.jsonl"
+    written = journal.Journal(path)
+    for second, event in enumerate(events):
+        if not isinstance(event, Sign):
+            written.append(event, elapsed=float(second))
+    begun = max(index for index, each in enumerate(events) if isinstance(each, AttemptStarted))
+    found = archive.read(tmp_path)
+    assert found.status == "interrupted"
+    assert [each.seconds for each in found.attempts] == [20.5, len(events) - 1 - begun]
 
 
 def test_numbers_that_are_not_finite_come_back(tmp_path: Path) -> None:
@@ -171,6 +188,7 @@ def test_a_line_says_what_the_record_says(attempts: int, passes: bool, tmp_path:
     assert line == briefs.Brief(
         run=directory.name, name="a-b", status=run.status, started=run.started,
         attempts=len(run.attempts), failures=("dead_neurons",) if run.attempts[0].failure else (),
+        failed=("dead_neurons",) if run.attempts[0].failure else (),
         remedy=best.remedy if passes else None, skill=best.skill(),
         metrics=best.phases[-1].metrics, seconds=run.seconds, screened_seeds=0,
     )  # fmt: skip

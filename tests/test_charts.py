@@ -7,20 +7,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from orchestrator.charts import (
     SPINNER,
+    Fitted,
+    Indented,
     Legible,
     aligned,
     bar,
-    clean,
-    crop,
     is_logarithmic,
     sparkline,
 )
+from orchestrator.texts import clean
 from tests.builders import LAW
+
+
+def rendered(renderable: RenderableType, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(renderable)
+    found: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return found.splitlines()
+
+
+def table(*cells: str) -> Table:
+    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for index in range(len(cells)):
+        found.add_column(overflow="fold", min_width=12 if not index else None)
+    found.add_row(*cells)
+    found.add_row("x", "")
+    return found
+
+
+@pytest.mark.parametrize("width", [30, 80, 1000])
+def test_what_is_indented_is_whole_and_has_no_blanks_at_its_ends(width: int) -> None:
+    shown = rendered(Indented(table("name", "one two -0.125"), 4), width)
+    assert " ".join(" ".join(shown).split()) == "name one two -0.125 x"
+    assert all(line.startswith("    ") and line == line.rstrip() for line in shown)
+    assert len(shown) == 2 + (width == 30)
+
+
+def test_what_is_fitted_knows_the_columns_that_there_are() -> None:
+    assert rendered(Indented(Fitted(lambda width: f"{width} columns"), 4), 40) == ["    36 columns"]
 
 
 @pytest.mark.parametrize(
@@ -100,24 +130,6 @@ def test_only_nothing_is_an_empty_bar_and_only_all_a_full_one(
 )
 def test_bar(part: int, whole: int, width: int, filled: int) -> None:
     assert bar(part, whole, width) == filled
-
-
-@LAW
-@given(st.text(max_size=40), st.integers(0, 30), st.booleans())
-def test_cropped_text_fits(text: str, width: int, left: bool) -> None:
-    text = clean(text)
-    cropped = crop(text, width, left=left)
-    assert cell_len(cropped) <= width
-    assert cropped == text or "…" in cropped or width == 0
-
-
-def test_a_name_is_cropped_where_names_are_alike() -> None:
-    assert crop("model/stage4/block2/relu", 12, left=True) == "…block2/relu"
-    assert crop("model/stage4/block2/relu", 12) == "model/stage…"
-
-
-def test_text_cannot_move_the_cursor() -> None:
-    assert clean("a\r\nb\x1b[2Jc\td") == "a b?[2Jc d"
 
 
 @LAW

@@ -214,7 +214,9 @@ def test_validate_tells_what_it_found_and_writes_nothing(
         (["valdate", "missing.yaml"], "did you mean the command 'validate'?"),
         (["run"], "Missing argument 'CONFIG'"),
         (["run", "a.yaml", "--sett", "x=1"], "--sett"),
-        (["rnu"], "no such file"),
+        (["rnu"], "rnu: no such file; did you mean the command 'run'?"),
+        (["histroy"], "histroy: no such file; did you mean the command 'history'?"),
+        (["check.yaml"], "check.yaml: no such file; check the path"),
     ],
 )
 def test_usage_errors(arguments: list[str], message: str, capsys: Capture) -> None:

@@ -173,6 +173,27 @@ def test_other_reasons() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("journaled", "changed"),
+    [
+        (PHASES, True),
+        ((PHASES[0], phase("warmup", "sha256:9"), PHASES[2]), False),
+        ((PHASES[0], phase("warmup", "sha256:9", metrics={"loss": 3.0})), True),
+        ((), False),
+    ],
+)
+def test_a_record_that_its_journal_contradicts_was_changed(
+    journaled: tuple[Phase, ...], changed: bool
+) -> None:
+    recorded = attempt(PHASES[0], phase("warmup", "sha256:9"), PHASES[2])
+    found = fidelity.compare(
+        "case-1", recorded, attempt(*PHASES), then=ENVIRONMENT, now=ENVIRONMENT,
+        journaled=attempt(*journaled),
+    )  # fmt: skip
+    said = "run.json does not say what the journal says, so one of them was changed since"
+    assert (found.reason == said) == changed
+
+
 def test_it_is_plain_json() -> None:
     record = jsonable(compare(attempt(*PHASES), attempt(PHASES[0])))
     assert record["schema"] == 1

@@ -1,15 +1,18 @@
 """All runs of a folder, their cache, and the run that a name stands for."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from orchestrator import briefs, history, index
+from orchestrator import briefs, history, index, query
 from orchestrator.errors import InvalidError
 from tests.story import record, story
 
@@ -55,11 +58,11 @@ def test_the_cache_never_changes_the_answer(runs: Path, tmp_path: Path) -> None:
     # As many bytes, and the times of before.
     found = (copied / "run.json").stat()
     text = (copied / "run.json").read_text()
-    (copied / "run.json").write_text(text.replace('"status": "passed"', '"status": "failed"'))
+    (copied / "run.json").write_text(text.replace('"status": "passed"', '"status": "error" ', 1))
     os.utime(copied / "run.json", ns=(found.st_atime_ns, found.st_mtime_ns))
     assert (copied / "run.json").stat().st_size == found.st_size
     statuses = {each.run: each.status for each in same_with_and_without_a_cache(runs).runs}
-    assert statuses["copied"] == "failed"
+    assert statuses["copied"] == "error"
     # Another run under the name of the first.
     shutil.rmtree(first)
     second.rename(first)
@@ -137,6 +140,78 @@ def test_the_newest_come_first_and_what_is_hidden_is_passed_over(runs: Path) -> 
     assert found.unreadable == ()
 
 
+DEEP = b'{"schema": 1, "run": "x", "status": "passed", "attempts": [], "news": '
+DAMAGE: dict[str, bytes | Callable[[Path], None]] = {
+    "nested": b'{"a":' * 200_000,
+    "nested where nobody looks": DEEP + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "not UTF-8": DEEP + b'"\xff\xfe"}',
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link in a circle": lambda path: path.symlink_to(path.name),
+}
+
+
+def spoil(path: Path, damage: bytes | Callable[[Path], None]) -> None:
+    path.unlink(missing_ok=True)
+    if isinstance(damage, bytes):
+        path.write_bytes(damage)
+    else:
+        damage(path)
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_no_record_whatever_it_is_hides_the_other_runs(
+    damage: bytes | Callable[[Path], None], runs: Path
+) -> None:
+    good, bad = record(runs, story(loss=1e3)), record(runs, story(loss=1e3), name="other")
+    spoil(bad / "run.json", damage)
+    found = history.read(runs)
+    assert {each.run for each in found.runs} == {good.name, bad.name}  # by its journal
+    spoil(bad / "journal.jsonl", damage)
+    found = history.read(runs)
+    assert [each.run for each in found.runs] == [good.name]
+    assert [each.directory for each in found.unreadable] == [bad.name]
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", ".lock"])
+def test_a_run_in_progress_with_a_pipe_in_it_keeps_nobody_waiting(name: str, runs: Path) -> None:
+    good, bad = record(runs, story(loss=1e3)), record(runs, story(loss=1e3)[:-1], name="other")
+    spoil(bad / name, os.mkfifo)
+    statuses = {each.run: each.status for each in history.read(runs).runs}
+    assert statuses == {good.name: "passed", bad.name: "interrupted"}
+
+
+@pytest.mark.parametrize("started", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"])
+def test_a_time_beyond_all_times_is_before_every_other(started: str, runs: Path) -> None:
+    bad = record(runs, story(loss=1e3))
+    value = json.loads((bad / "run.json").read_text())
+    (bad / "run.json").write_text(json.dumps({**value, "started": started}))
+    since = query.Query(since=datetime(2020, 1, 1, tzinfo=UTC))
+    found = history.read(runs).runs
+    assert len(found) == 1
+    assert query.select(found, since) == ()
+
+
+def test_what_nobody_may_look_into_is_named(runs: Path) -> None:
+    good, closed = record(runs, story(loss=1e3)), record(runs, story(loss=1e3))
+    (runs / "loop").symlink_to("loop")
+    runs.parent.chmod(0o755)
+    closed.chmod(0)
+    me = os.geteuid()
+    try:
+        if me == 0:  # who may look into everything
+            os.seteuid(65534)
+        found = history.read(runs, cached=False)
+    finally:
+        os.seteuid(me)
+        closed.chmod(0o755)
+    assert [each.run for each in found.runs] == [good.name]
+    assert [(each.directory, each.reason) for each in found.unreadable] == [
+        (closed.name, "cannot be read: Permission denied"),
+        ("loop", "cannot be read: Too many levels of symbolic links"),
+    ]
+
+
 def test_a_run_goes_by_its_name_the_beginning_of_it_or_its_directory(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +239,8 @@ def test_a_run_goes_by_its_name_the_beginning_of_it_or_its_directory(
         ("wid", "2 runs begin so: wide-1, wide-2; give more of it"),
         ("wise-1", "there is no such run in .*; did you mean 'wide-1'?"),
         ("nothing like it", "there is no such run in .*; `orchestrate history` lists them"),
-        ("", "3 runs begin so"),
+        ("", "RUN: expected a run's name, received an empty one"),
+        ("@1", "RUN: expected a run's name, received an empty one"),
         ("wide-1@x", "expected a number after the @, received 'x'"),
         ("wide-1@", "expected a number after the @, received ''"),
         ("notes@1", "there is no such run"),
@@ -176,6 +252,42 @@ def test_a_name_that_stands_for_no_one_run_is_refused(text: str, message: str, r
         shutil.copytree(directory, runs / name)
     with pytest.raises(InvalidError, match=message):
         history.find_attempt(runs, text)
+
+
+def test_what_only_stands_beside_the_runs_makes_no_name_ambiguous(runs: Path) -> None:
+    directory = record(runs, story())
+    (runs / "case-notes").mkdir()
+    assert history.find(runs, "case") == directory
+    (runs / "zoo").mkdir()
+    assert history.find(runs, "zo") == runs / "zoo"  # to say what is wrong with it
+
+
+def test_a_folder_that_is_no_run_is_not_looked_for_among_the_runs(
+    runs: Path, tmp_path: Path
+) -> None:
+    record(runs, story())
+    with pytest.raises(InvalidError, match=f"^{tmp_path}: is no run: it has neither a run.json"):
+        history.find(runs, str(tmp_path))
+
+
+def test_a_name_may_have_an_at(runs: Path) -> None:
+    copy = shutil.copytree(record(runs, story()), runs / "at@home")
+    assert history.find_attempt(runs, "at@home") == (copy, None)
+    assert history.find_attempt(runs, "at@ho") == (copy, None)
+    assert history.find_attempt(runs, "at@home@2") == (copy, 2)
+    with pytest.raises(InvalidError, match="at@elsewhere: expected a number after the @"):
+        history.find_attempt(runs, "at@elsewhere")
+
+
+def test_a_whole_run_is_no_attempt(runs: Path) -> None:
+    directory = record(runs, story())
+    assert history.find_whole(runs, "case") == directory
+    with pytest.raises(InvalidError, match="case@1: expected a whole run.*; leave out the @1$"):
+        history.find_whole(runs, "case@1")
+    with pytest.raises(InvalidError, match="^zoo: there is no such run"):
+        history.find_whole(runs, "zoo@1")
+    with pytest.raises(InvalidError, match="^zoo@home: there is no such run"):
+        history.find_whole(runs, "zoo@home")
 
 
 def test_without_runs_the_folder_is_named(runs: Path) -> None:

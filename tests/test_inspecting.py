@@ -1,6 +1,7 @@
 """The commands that look at runs, as people use them."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -11,16 +12,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import filelock
 import pytest
 
-from orchestrator import history, store
+from orchestrator import history, logs, store
 from orchestrator.cli import _run as orchestrate
-from orchestrator.events import CausesFound, RunEnded, SeedsScreened
+from orchestrator.events import AttemptEnded, CausesFound, RunEnded, SeedsScreened
 from orchestrator.journal import replay
 from orchestrator.paths import Paths
-from orchestrator.records import Candidate, Finding
+from orchestrator.records import Candidate, Failure, Finding
 from tests.story import LAYERS, record, started, story
 
 Capture = pytest.CaptureFixture[str]
@@ -85,6 +87,18 @@ def test_history_takes_bounds_and_shows_the_numbers_they_are_about(
     assert "did you mean 'loss'?" in capsys.readouterr().err
 
 
+def test_a_check_that_failed_beside_another_is_found(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story(attempts=1, passes=False))
+    value = json.loads((directory / "run.json").read_text())
+    value["attempts"][0]["phases"][1]["checks"][2]["verdict"] = "fail"
+    (directory / "run.json").write_text(json.dumps(value))
+    for check in ("dead_neurons", "prediction_variance"):
+        (line,) = out(capsys, "history", "--check", check).splitlines()[1:]
+        assert " dead_neurons " in line
+        assert "prediction_variance" not in line
+    assert "none of 1 runs" in out(capsys, "history", "--check", "metric")
+
+
 def test_damaged_foreign_and_newer_directories_are_named_and_the_rest_is_listed(
     runs: Path, capsys: Capture
 ) -> None:
@@ -120,6 +134,13 @@ def test_a_run_in_progress_shows_what_it_is_doing(runs: Path, capsys: Capture) -
     assert " interrupted " in out(capsys, "history")
 
 
+def test_a_run_that_never_got_anywhere_shows_its_last_loss(runs: Path, capsys: Capture) -> None:
+    events = story(attempts=1, passes=False)
+    record(runs, [*events[:-1], dataclasses.replace(events[-1], best_attempt=None)])  # type: ignore[type-var]
+    (line,) = out(capsys, "history").splitlines()[1:]
+    assert line.split()[-3:-2] == ["nan"]
+
+
 def test_history_for_programs(runs: Path, capsys: Capture) -> None:
     directory = record(runs, story())
     written = json.loads((directory / "run.json").read_text())
@@ -130,12 +151,66 @@ def test_history_for_programs(runs: Path, capsys: Capture) -> None:
     assert '"layers"' not in json.dumps(listed)
     checks = listed["attempts"][1]["phases"][2]["checks"]
     assert checks[1]["measured"] == {"exact": True}
-    assert {**listed, "attempts": None} == {**written, "attempts": None}
+    assert {**listed, "attempts": None} == {
+        **written, "attempts": None, "directory": directory.name,
+    }  # fmt: skip
     (row,) = csv.DictReader(io.StringIO(out(capsys, "history", "--csv")))
     assert (row["run"], row["failures"], row["metrics.loss"]) == (
         directory.name, "dead_neurons", "17.25",
     )  # fmt: skip
     assert out(capsys, "history", "--md").count("|") == 30
+
+
+def test_names_cannot_write_lines_of_their_own(runs: Path, capsys: Capture) -> None:
+    record(runs, story())
+    (runs / "a\nb\x1b[31m").mkdir()
+    assert orchestrate(["history"]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("warning: runs/a?b?[31m is not listed: no run: ")
+    assert len(said.splitlines()) == 1
+    assert orchestrate(["show", "a\nb\x1b[31m"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: runs/a?b?[31m: no run: ")
+    assert len(said.splitlines()) == 1
+
+
+def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "orchestrator", *arguments]
+    given: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root, **given.pop("env", {})}
+    return subprocess.run(command, env=environment, check=False, **given)
+
+
+@pytest.mark.parametrize("arguments", [["history"], ["history", "--json"], ["show", "latest"]])
+def test_a_full_disk_behind_stdout_is_said_once(arguments: list[str], runs: Path) -> None:
+    record(runs, story())
+    with open("/dev/full", "wb") as full:
+        done = process(*arguments, stdout=full)
+    assert done.returncode == 75
+    assert done.stderr == b"error: No space left on device: free some, and do it again\n"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+def test_a_reader_who_has_seen_enough_may_leave(form: list[str], runs: Path) -> None:
+    record(runs, story())
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = process("history", *form, stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["history"], ["compare", "latest@1", "latest@2"], ["logs", "latest"],
+                  ["show", "latest"]],
+)  # fmt: skip
+def test_a_terminal_of_ascii_gets_ascii(arguments: list[str], runs: Path) -> None:
+    record(runs, story(loss=1e3))
+    done = process(*arguments, env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    assert done.stdout.isascii()
+    assert b"?" not in done.stdout
 
 
 # show
@@ -183,6 +258,32 @@ def test_show_for_programs(runs: Path, capsys: Capture) -> None:
     assert "| 2 | passed | lower_learning_rate |" in out(capsys, "show", "latest@2", "--md")
 
 
+def test_show_of_a_run_in_progress_says_what_it_is_doing(runs: Path, capsys: Capture) -> None:
+    events = [event for event in story(loss=1e3) if not isinstance(event, RunEnded)][:-4]
+    directory = record(runs, events)
+    with filelock.FileLock(Paths(directory).lock):
+        assert "  running: attempt 2, main 7/8 · 2 attempts · " in out(capsys, "show", "latest")
+    assert "  interrupted · 2 attempts · " in out(capsys, "show", "latest")
+
+
+@pytest.mark.parametrize("name", ["copy", "."])
+def test_a_copy_goes_by_its_directory(
+    name: str, runs: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copytree(record(runs, story()), runs / "copy")
+    if name == ".":
+        monkeypatch.chdir(copy)
+    assert out(capsys, "show", name).startswith("copy  passed · ")
+
+
+def test_a_rate_of_single_precision_is_shown_as_it_was_written(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story())
+    text = (directory / "run.json").read_text()
+    (directory / "run.json").write_text(text.replace("0.05", "0.0005000000237487257"))
+    assert "| 0.0005 |" in out(capsys, "show", "latest", "--md")
+    assert ",0.0005000000237487257," in out(capsys, "show", "latest", "--csv")
+
+
 def test_show_survives_what_is_missing(runs: Path, capsys: Capture) -> None:
     directory = record(runs, story(loss=math.inf))
     for name in ("journal.jsonl", "environment.json", "resolved.yaml"):
@@ -197,7 +298,7 @@ def test_show_survives_what_is_missing(runs: Path, capsys: Capture) -> None:
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("command", ["show", "compare", "logs", "rm"])
+@pytest.mark.parametrize("command", ["show", "compare", "logs"])
 def test_an_unknown_run_is_refused_with_the_closest(
     command: str, runs: Path, capsys: Capture
 ) -> None:
@@ -260,6 +361,12 @@ def test_compare_finds_nothing_in_the_same_run(runs: Path, capsys: Capture) -> N
     assert "expected two runs or attempts at least" in capsys.readouterr().err
 
 
+def test_a_loss_of_nan_is_the_loss_of_nan(runs: Path, capsys: Capture) -> None:
+    record(runs, story(attempts=1, passes=False))
+    assert out(capsys, "compare", "latest", "latest") == "nothing differs\n"
+    assert json.loads(out(capsys, "compare", "latest", "latest", "--json"))["differences"] == []
+
+
 # logs
 
 
@@ -307,12 +414,38 @@ time.sleep(float(sys.argv[2]))
 """
 
 
+def test_logs_of_a_run_that_was_killed_end_with_that(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story()[:9])
+    last = "the run is interrupted: its process ended without a word"
+    assert out(capsys, "logs", "latest").splitlines()[-1] == last
+    with filelock.FileLock(Paths(directory).lock):
+        assert last not in out(capsys, "logs", "latest")
+
+
+def test_logs_keep_the_blanks_of_what_was_printed(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story(loss=1e3))
+    Paths(directory).attempt(1).log.write_bytes(b"Traceback:\n  File x\n\tcode   # \x1b[1mhere\n")
+    lines = out(capsys, "logs", "latest").splitlines()
+    start = lines.index("          | Traceback:")
+    assert lines[start + 1 : start + 3] == [
+        "          |   File x", "          |         code   # ?[1mhere",
+    ]  # fmt: skip
+
+
+def test_logs_say_once_that_an_attempt_crashed() -> None:
+    failure = Failure(check="crashed", phase=None, reason="killed")
+    event = AttemptEnded(attempt=1, status="crashed", failure=failure, seconds=1.1)
+    assert list(logs.lines(event)) == ["attempt 1 crashed after 1.1 s"]
+
+
 @pytest.mark.parametrize(
     ("until", "last"),
     [("RunEnded", "run passed: attempt 2 passed"),
      ("PhaseStarted", "the run is interrupted: its process ended without a word")],
 )  # fmt: skip
-def test_logs_follow_a_run_of_another_process_to_its_end(until: str, last: str) -> None:
+def test_logs_follow_a_run_of_another_process_to_its_end(
+    until: str, last: str, capsys: Capture
+) -> None:
     root = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     command = [sys.executable, "-c", FOLLOWED, until, "60"]
@@ -332,7 +465,8 @@ def test_logs_follow_a_run_of_another_process_to_its_end(until: str, last: str) 
     assert follower.returncode == 0
     assert lines[-1].endswith(last)
     assert lines[0].endswith(f"run {history.names(Path('runs'))[0]}")
-    assert len(lines) == len(set(lines))
+    if until == "RunEnded":
+        assert out(capsys, "logs", "latest").splitlines() == lines
 
 
 # rm, prune
@@ -384,6 +518,63 @@ def test_prune_keeps_the_newest(runs: Path, capsys: Capture) -> None:
     assert history.names(runs) == sorted([names[0], *names[2:]])
     out(capsys, "prune", "--keep", "1")
     assert history.names(runs) == names[3:]
+
+
+def test_a_run_that_is_named_twice_is_moved_once(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story())
+    shown = out(
+        capsys, "rm", directory.name, str(directory.resolve()), f"runs/../runs/{directory.name}"
+    )
+    assert shown.count("moved ") == 1
+    assert "1 run, " in shown
+    assert [path.name for path in (runs / ".trash").iterdir()] == [directory.name]
+
+
+def test_where_one_run_cannot_be_moved_none_is(runs: Path, capsys: Capture, tmp_path: Path) -> None:
+    first = record(runs, story())
+    blocked = record(tmp_path / "elsewhere", story())
+    (tmp_path / "elsewhere" / ".trash").write_text("not a folder")
+    assert orchestrate(["rm", first.name, str(blocked)]) == 2
+    said = capsys.readouterr().err
+    assert f"{blocked}: cannot be moved: {tmp_path}/elsewhere/.trash is no folder" in said
+    assert first.exists()
+    assert blocked.exists()
+    assert not list((runs / ".trash").iterdir())
+
+
+def test_a_link_is_moved_and_its_target_stays(runs: Path, capsys: Capture, tmp_path: Path) -> None:
+    target = record(tmp_path / "elsewhere", story())
+    record(runs, story())
+    (runs / "link").symlink_to(target)
+    shown = out(capsys, "rm", "link")
+    assert "moved link (0 bytes)" in shown
+    assert f"now in {runs}/.trash: " in shown
+    assert target.exists()
+    assert (runs / ".trash" / "link").is_symlink()
+
+
+def test_prune_takes_links_and_what_they_stand_for(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story())
+    (runs / "a-link").symlink_to(directory)
+    (runs / "z-link").symlink_to(directory)
+    assert "3 runs, " in out(capsys, "prune", "--keep", "0")
+    assert history.names(runs) == []
+    assert len(list((runs / ".trash").iterdir())) == 3
+
+
+def test_what_is_in_the_trash_is_not_moved_into_it(runs: Path, capsys: Capture) -> None:
+    directory = record(runs, story())
+    out(capsys, "rm", "latest")
+    assert orchestrate(["rm", f"runs/.trash/{directory.name}"]) == 2
+    assert "is in the trash already; delete it there" in capsys.readouterr().err
+
+
+def test_rm_suggests_no_other_run(runs: Path, capsys: Capture) -> None:
+    name = record(runs, story()).name
+    assert orchestrate(["rm", name.replace("case", "cast")]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean" not in said
+    assert "`orchestrate history` lists them" in said
 
 
 # all of them

@@ -282,7 +282,7 @@ def _forged(path: Path, **changes: Any) -> None:
     [
         ({"schema": 2}, r":3: its schema is 2, this version reads up to 1$"),
         ({"event": "danced"}, r":3: unknown event 'danced'$"),
-        ({"attempt": "one"}, r":3: attempt: Input should be a valid integer"),
+        ({"attempt": "one"}, r":3: attempt: expected a valid integer, received 'one'$"),
         ({"number": None}, r":3: 'number' is missing$"),
         ({"schema": "x"}, r":3: '>' not supported"),
     ],

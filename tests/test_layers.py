@@ -10,17 +10,17 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "orchestrator"
 
 LAYERS = (
-    {"errors", "records", "events", "given"},
+    {"errors", "records", "events", "given", "texts"},
     {"document", "schema", "messages", "config", "editors"},
-    {"journal", "paths", "store", "environment", "tasks"},
-    {"archive", "briefs", "index", "history", "query", "trash"},
+    {"files", "parsing", "journal", "paths", "store", "environment", "tasks"},
+    {"archive", "outlines", "briefs", "index", "history", "query", "trash"},
     {"remedies", "evidence", "policy", "measures", "verdicts", "health"},
     {"rows", "batches", "tables", "usercode", "data"},
     {"objects", "layers", "leaky", "initialization", "outputs", "models", "saving"},
     {"activations", "tracing", "probes", "scores", "diagnosis", "findings", "screening"},
     {"rates", "weights", "feeds", "preparation", "training", "checkup", "workers", "local"},
     {"loop", "interrupts"},
-    {"charts", "summary", "scene", "block", "live", "view"},
+    {"widths", "charts", "summary", "scene", "block", "live", "view"},
     {"listing", "overview", "portrait", "comparison", "logs", "fidelity"},
     {"launcher", "replay", "retraining", "inspecting", "cli", "__init__", "__main__"},
 )

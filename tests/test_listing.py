@@ -15,7 +15,7 @@ from tests.builders import LAW
 COLUMNS = (
     Column("run"),
     Column("started", optional=2),
-    Column("failures", flexible=True),
+    Column("failures", least=10),
     Column("skill", right=True),
     Column("time", right=True, optional=1),
 )
@@ -43,9 +43,21 @@ def test_a_narrow_table_gives_way_and_then_leaves_out_what_is_optional() -> None
         "a     dead_neurons, fi…    0.5       9",
     ]
     assert as_table(COLUMNS, ROWS, width=5, color=False).splitlines()[:2] == [
-        "run   failures    skill",
-        "a     dead_neur…    0.5",
+        "run   failu…  skill",
+        "a     dead_…    0.5",
     ]
+
+
+def test_the_first_column_gives_way_last_and_in_its_middle() -> None:
+    columns = (Column("run", least=10, middle=True), Column("why", least=10), Column("time"))
+    rows = [(Cell("airfoil-20261123-ab12"), Cell("a reason of some length"), Cell(12))]
+
+    def lines(width: int) -> list[str]:
+        return as_table(columns, rows, width=width, color=False).splitlines()[1:]
+
+    assert lines(44) == ["airfoil-20261123-ab12  a reason of so…  12"]
+    assert lines(38) == ["airfoi…20261123-ab12  a reason…   12"]
+    assert lines(24) == ["air…3-ab12  a rea…  12"]
 
 
 def test_colour_only_colours() -> None:
@@ -64,7 +76,7 @@ TEXTS = st.text(max_size=12)
 def test_no_line_is_wider_than_the_others_whatever_it_holds(
     texts: list[tuple[str, str]], width: int
 ) -> None:
-    columns = (Column("a", flexible=True), Column("b", flexible=True))
+    columns = (Column("a", least=10), Column("b", least=10))
     rows = [tuple(map(Cell, pair)) for pair in texts]
     lines = as_table(columns, rows, width=width, color=False).splitlines()
     assert len(lines) == len(rows) + 1
@@ -77,6 +89,14 @@ def test_csv_is_read_back_as_it_was(rows: list[tuple[str, float]]) -> None:
     text = as_csv((Column("a"), Column("b")), [tuple(map(Cell, row)) for row in rows])
     read = list(csv.reader(io.StringIO(text, newline="")))
     assert read == [["a", "b"], *([name, str(value)] for name, value in rows)]
+
+
+def test_a_heading_is_one_line_and_breaks_no_column() -> None:
+    columns = (Column("a|b\nc"), Column("d"))
+    rows = [(Cell("x"), Cell("y"))]
+    assert as_markdown(columns, rows).splitlines()[0] == "| a\\|b c | d |"
+    assert as_table(columns, rows, width=None, color=False) == "a|b c  d\nx      y\n"
+    assert as_csv(columns, rows) == '"a|b\nc",d\nx,y\n'
 
 
 def test_markdown_has_a_line_a_row_and_escapes_what_would_break_it() -> None:

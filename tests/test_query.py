@@ -23,7 +23,8 @@ def brief(name: str, **changes: Any) -> Brief:
         "started": "2026-11-23T10:10:10+00:00", "attempts": 1, "failures": (), "remedy": None,
         "skill": 0.5, "metrics": {"val_loss": 10.0}, "seconds": 5.0, "screened_seeds": 0,
     }  # fmt: skip
-    return Brief(**(facts | changes))
+    facts |= changes
+    return Brief(**{"failed": facts["failures"], **facts})
 
 
 DIED = brief(
@@ -38,6 +39,12 @@ LOST = brief("zoo", skill=math.nan, metrics={"val_loss": math.nan}, started=None
 ALL = (DIED, REPAIRED, HEALTHY, LOST)
 
 
+def test_a_bracket_is_a_letter_like_any_other() -> None:
+    found = brief("[red]x")
+    for name in ("[red]x", "[red]", "[r?d]x"):
+        assert query.select([found, DIED], Query(name=name)) == (found,)
+
+
 @pytest.mark.parametrize(
     ("asked", "found"),
     [
@@ -48,6 +55,7 @@ ALL = (DIED, REPAIRED, HEALTHY, LOST)
         (Query(name="airfoil-w?de"), (REPAIRED,)),
         (Query(name="*-abcd"), (HEALTHY, REPAIRED, DIED, LOST)),
         (Query(name="a*l"), (DIED,)),
+        (Query(name="[a]*"), ()),
         (Query(checks=("dead_neurons",)), (REPAIRED, DIED)),
         (Query(checks=("dead_neurons", "finite")), (DIED,)),
         (Query(since=datetime(2026, 11, 23, tzinfo=UTC)), (HEALTHY, REPAIRED)),

@@ -167,6 +167,10 @@ def test_what_differs_from_the_record_is_found(copy: Path, capsys: Capture) -> N
     out, err = capsys.readouterr()
     assert out.splitlines()[3].split() == ["main", "differ", "1", "differ", "same"]
     assert "attempt 1 differs in phase main: the weights are others; loss " in out
+    assert "perhaps because: run.json does not say what the journal says" in out
+    (copy / "journal.jsonl").unlink()
+    assert orchestrate(["replay", f"{copy}@1", "--quiet"]) == 3
+    out = capsys.readouterr().out
     assert "perhaps because: versions, machine, data and commit are as they were" in out
 
 

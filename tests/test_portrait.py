@@ -1,0 +1,77 @@
+"""One run for people, on terminals of any width."""
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from orchestrator.events import EpochEnded
+from orchestrator.portrait import portrait
+from orchestrator.records import Check, Phase, Run
+from tests.story import story, told
+
+LIMITED = (
+    Check(
+        check="dead_neurons",
+        verdict="pass",
+        reason="",
+        measured={
+            "dead_fraction": 0.25,
+            "worst_layer": "dense",
+            "layers": [{"layer": "dense", "units": 4, "dead": 1, "near_dead": 2}],
+        },
+        limits={"warn_above": 0.5, "fail_above": 0.9},
+    ),
+    Check(
+        check="prediction_variance",
+        verdict="pass",
+        reason="",
+        measured={"outputs": [{"output": 0, "kind": "regression", "variance_ratio": 0.07515}]},
+        limits={"min_ratio": 0.0001, "min_skill": -0.125},
+    ),
+)
+
+
+def shown(run: Run, width: int, **options: Any) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    facts: dict[str, Any] = {"epochs": {}, "sizes": {}, "environment": {}} | options
+    console.print(portrait(run, Path("runs/case-1"), **facts), highlight=False)
+    found: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return found.splitlines()
+
+
+@pytest.fixture
+def run() -> Run:
+    *_, (_, run) = told(story(attempts=1, loss=1e3))
+    phase = Phase(phase="main", epochs=1, seconds=1.0, metrics={}, checks=LIMITED)
+    attempt = dataclasses.replace(run.attempts[0], phases=(phase,))
+    return dataclasses.replace(run, attempts=(attempt,))
+
+
+@pytest.mark.parametrize("width", [36, 40, 50, 60, 71, 72, 80, 120, 1000])
+def test_no_width_takes_a_digit_of_a_limit(run: Run, width: int) -> None:
+    lines = shown(run, width)
+    words = " ".join(lines).replace("(", "").replace(")", "").replace(",", "").split()
+    for word in ("0.07515", "0.0001", "-0.125", "50%", "90%", "prediction_variance"):
+        assert any(each.rstrip(":") == word for each in words), word
+    assert all(len(line) <= width and line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize(("width", "length"), [(40, 8), (100, 24)])
+def test_bars_stay_on_one_line(run: Run, width: int, length: int) -> None:
+    (line,) = [line for line in shown(run, width) if "░" in line]
+    assert line.count("█") + line.count("░") == length
+    assert line.endswith("2")
+    assert "1/4" in line
+
+
+def test_one_epoch_is_a_number_and_not_a_curve(run: Run) -> None:
+    epochs = [
+        EpochEnded(attempt=1, phase="main", epoch=epoch, learning_rate=0.1, metrics={"loss": loss})
+        for epoch, loss in ((1, 4.5), (2, 3.5))
+    ]
+    assert "  loss  4.5" in shown(run, 80, epochs={1: epochs[:1]})
+    assert "  loss  █▁  4.5 → 3.5" in shown(run, 80, epochs={1: epochs})
