@@ -48,6 +48,8 @@ _DATA_AT_FAULT: dict[Cause, int] = {
 _OFTEN = 5
 """A network for which so many seeds had to be looked at until one was alive is too deep and narrow:
 of nine layers of two units that are alive at first, half die, and of those with leaky relu 5%."""
+_DECLINE = 0.2
+"""Skill that is lost between two phases without notice."""
 _LEAST_FACTOR = 1e-3
 _FACTOR = 0.1
 
@@ -161,6 +163,29 @@ def conclusion(attempts: Sequence[Attempt], reason: str) -> str:
         parts.append("what the evidence points to: " + "; ".join(told))
     return ". ".join(part[:1].upper() + part[1:] if index else part
                      for index, part in enumerate(parts))  # fmt: skip
+
+
+def decline(attempt: Attempt) -> str | None:
+    """Where a passed attempt was much better after an earlier phase than at its end.
+
+    Args:
+        attempt: an attempt that passed all checks.
+
+    Returns:
+        A clause on what was lost, and how to have such an attempt fail; None where nothing was.
+    """
+    skills = [(phase.phase, skill) for phase in attempt.phases[1:]
+              if (skill := phase.skill()) is not None]  # fmt: skip
+    if len(skills) < 2:
+        return None
+    (last, end), (best, skill) = skills[-1], max(skills[:-1], key=lambda pair: pair[1])
+    if not end < skill - _DECLINE:
+        return None
+    return (
+        f"attempt {attempt.attempt} has passed with skill {end:.3g} after phase {last}, which was "
+        f"{skill:.3g} after phase {best}: what came between has damaged the network; a gate on a "
+        "metric, such as {name: loss, max: …}, makes such an attempt fail"
+    )
 
 
 def _factor(attempt: Attempt) -> float:

@@ -26,6 +26,7 @@ from orchestrator.events import (
     PhaseStarted,
     RunEnded,
     Sign,
+    Warned,
     advance,
 )
 from orchestrator.policy import Policy, first_settings
@@ -124,6 +125,9 @@ class _Loop:
                 passed_over=step.passed_over,
                 new_seed=not step.rung.keep_seed,
             )
+        decline = evidence.decline(self._last)
+        if decline is not None:
+            self._record(Warned(message=decline))
         return self._end("passed", self._describe_success())
 
     def _exhaust(self, reason: str) -> Run:

@@ -145,6 +145,16 @@ class Phase:
                 return Failure(check=check.check, phase=self.phase, reason=check.reason)
         return None
 
+    def skill(self) -> float | None:
+        """Lowest skill over the outputs; None where there is none, or one that is not finite."""
+        skills = [
+            entry["skill"]
+            for check in self.checks
+            for entry in check.measured.get("outputs", ())
+            if "skill" in entry
+        ]
+        return min(skills) if skills and all(map(math.isfinite, skills)) else None
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
@@ -181,19 +191,10 @@ class Attempt:
     """Wall-clock time."""
 
     def skill(self) -> float | None:
-        """Lowest skill over the outputs after its last phase.
-
-        None where it never trained, or where any output's skill is not a finite number.
-        """
+        """Lowest skill over the outputs after its last phase; None where it never trained."""
         if not self.phases or self.phases[-1].phase == INIT:
             return None
-        skills = [
-            entry["skill"]
-            for check in self.phases[-1].checks
-            for entry in check.measured.get("outputs", ())
-            if "skill" in entry
-        ]
-        return min(skills) if skills and all(map(math.isfinite, skills)) else None
+        return self.phases[-1].skill()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,11 +29,12 @@ def phase(
     *,
     losses: tuple[float | None, float | None] = (1.0, 1.0),
     ratio: float = 0.5,
+    skill: float = 0.0,
     responding: int | None = None,
     **verdicts: Any,
 ) -> Phase:
     dead: dict[str, Any] = {} if responding is None else {"responding_rows": responding}
-    outputs = {"outputs": [{"output": 0, "variance_ratio": ratio, "skill": 0.0}]}
+    outputs = {"outputs": [{"output": 0, "variance_ratio": ratio, "skill": skill}]}
     checks = [
         Check(check="finite", verdict=verdicts.get("finite", "pass"), reason=""),
         Check(check="dead_neurons", verdict=verdicts.get("dead", "pass"), reason="", measured=dead),
@@ -271,3 +272,30 @@ def test_the_conclusion_has_the_last_figures_of_a_cause() -> None:
     told = evidence.conclusion(found, "all is tried")
     assert told.endswith("What the evidence points to: 93 away")
     assert "629" not in told
+
+
+@pytest.mark.parametrize(
+    ("skills", "best"),
+    [
+        ([0.9], None),
+        ([0.1, 0.9], None),
+        ([0.9, 0.75], None),
+        ([0.9, 0.1, 0.75], None),
+        ([0.9, 0.1, 0.69], "one"),
+        ([0.5, 0.99, 0.1], "two"),
+        ([0.9, float("nan")], None),
+    ],
+)
+def test_a_network_that_was_better_before_is_told_of(skills: list[float], best: str | None) -> None:
+    names = ("one", "two", "three")
+    phases = [phase(name, skill=skill) for name, skill in zip(names, skills, strict=False)]
+    passed = Attempt(
+        attempt=1,
+        status="passed",
+        settings=Settings(seed=7),
+        phases=(phase(INIT, skill=1), *phases),
+    )
+    told = evidence.decline(passed)
+    assert (told is None) == (best is None)
+    if told is not None:
+        assert f"which was {max(skills[:-1]):.3g} after phase {best}" in told

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import json
@@ -353,8 +354,7 @@ def test_the_end_says_what_the_evidence_points_to(play: Play) -> None:
     assert [attempt.findings[0].cause for attempt in done.run.attempts] == ["unscaled_inputs"] * 2
     assert done.run.conclusion is not None
     assert done.run.conclusion.endswith(
-        ". What the evidence points to: the inputs are not scaled, seen 1 times; "
-        "the inputs are not scaled, seen 2 times"
+        ". What the evidence points to: the inputs are not scaled, seen 2 times"
     )
     _assert_recorded(done)
 
@@ -577,3 +577,22 @@ def test_a_failing_check_is_data_whatever_it_measured(play: Play) -> None:
     done = play(train, restart={"policy": []})
     assert done.run.status == "exhausted"
     _assert_recorded(done)
+
+
+def test_a_passed_attempt_that_was_better_before_is_told_of(play: Play) -> None:
+    def damaged(task: Task) -> Iterator[Event | Sign]:
+        for event in _passing(task):
+            if isinstance(event, PhaseEnded) and event.phase.phase != INIT:
+                skill = 0.9 if event.phase.phase == "warmup" else 0.1
+                outputs = [{"output": 0, "kind": "regression", "skill": skill}]
+                check = Check(check="prediction_variance", verdict="pass", reason="",
+                              measured={"outputs": outputs})  # fmt: skip
+                event = dataclasses.replace(
+                    event, phase=dataclasses.replace(event.phase, checks=(check,))
+                )
+            yield event
+
+    done = play(damaged)
+    assert done.run.status == "passed"
+    (warning,) = done.run.warnings
+    assert "skill 0.1 after phase main, which was 0.9 after phase warmup" in warning

@@ -199,7 +199,8 @@ def test_a_model_with_leaky_relu_comes_back_from_its_file(tmp_path: Path) -> Non
 
 
 def hidden_relu(model: keras.Model) -> list[tuple[str, Any]]:
-    shape = model.input_shape[1:] if hasattr(model, "input_shape") else (2,)
+    inputs = getattr(model, "inputs", None)
+    shape = inputs[0].shape[1:] if inputs else (2,)
     x = np.zeros((2, *shape), np.float32)
     return Probe(model).hidden_relu(Rows(x=x, y=np.zeros(2)))
 
@@ -343,6 +344,29 @@ def test_relu_in_code_of_the_users_own_is_named(
         f"the relu of {places} is applied inside code of your own; let the factory take an "
         "`activation` argument, which gets leaky relu"
     )
+
+
+@keras.saving.register_keras_serializable("test_models")
+class Inner(keras.Layer):
+    """A layer of the user's own that holds a Dense of Keras."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.dense = layers.Dense(3, activation="relu")
+
+    def build(self, shape: Any) -> None:
+        self.dense.build(shape)
+
+    def call(self, inputs: Any) -> Any:
+        return self.dense(inputs)
+
+
+def test_relu_inside_the_users_own_layer_in_one_of_keras_is_named(make_config: MakeConfig) -> None:
+    wrapped = layers.TimeDistributed(Inner(name="inner"))
+    model = keras.Sequential([layers.Input((4, 2)), wrapped, layers.Flatten(), layers.Dense(1)])
+    found = obstacle_of(model, make_config())
+    assert found is not None
+    assert found.startswith("the relu of time_distributed/inner/dense")
 
 
 @pytest.mark.parametrize(

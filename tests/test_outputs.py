@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from orchestrator import outputs
 from orchestrator.errors import InvalidError, UserCodeError
@@ -265,3 +266,26 @@ def test_texts_are_no_targets_of_a_regression() -> None:
 def test_texts_as_targets_of_one_of_two_outputs_must_belong_to_a_classification() -> None:
     heads = outputs.heads(two(), builders.config(), Rows(x=X, y=BOTH))
     outputs.check_classes(heads, builders.config(), {"kind": ("blue", "green", "red")})
+
+
+class Absolute(keras.metrics.Metric):
+    """A metric of the user's own, which mixes no types."""
+
+    def __init__(self) -> None:
+        super().__init__(name="absolute")
+        self.total = self.add_weight(name="total", initializer="zeros")
+
+    def update_state(self, y: Any, p: Any, sample_weight: Any = None) -> None:
+        error = tf.abs(y - p) if sample_weight is None else tf.abs(y - p) * sample_weight
+        self.total.assign_add(tf.reduce_sum(error))
+
+    def result(self) -> Any:
+        return tf.convert_to_tensor(self.total)
+
+
+@pytest.mark.parametrize("weight", [None, np.ones(4)])
+def test_the_users_own_metric_gets_targets_as_in_training(weight: Any) -> None:
+    model = keras.Sequential([layers.Input((2,)), layers.Dense(1)])
+    model.compile(loss="mse", metrics=[Absolute()])
+    rows = Rows(x=X, y=np.arange(4.0)[:, None], weight=weight)
+    outputs.check_targets(model, builders.config(), rows)

@@ -42,11 +42,13 @@ REPAIRED: dict[str, Any] = {
             {"Dense": {"units": 1}},
         ]
     },
-    # The second hidden layer dies in a few epochs of the second phase; one rung caps the rate.
-    "compile": {"optimizer": {"Adam": {"learning_rate": 3.0}}, "loss": "mse"},
+    # A hidden layer dies in the first epochs of the second phase, however the processor rounds: at
+    # ten times the rate it did with each of six seeds. One rung caps the rate.
+    "seed": 3,
+    "compile": {"optimizer": {"Adam": {"learning_rate": 100.0}}, "loss": "mse"},
     "phases": [{"name": "warmup", "epochs": 1, "learning_rate": 1e-3}, {"name": "main",
                                                                         "epochs": 20}],
-    "restart": {"policy": [{"remedy": "lower_learning_rate", "factor": 0.01}]},
+    "restart": {"policy": [{"remedy": "lower_learning_rate", "factor": 1e-4}]},
 }  # fmt: skip
 SCREENED: dict[str, Any] = {
     "data": {"train": {"callable": "rows:shuffled"}},
