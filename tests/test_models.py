@@ -357,16 +357,20 @@ class Inner(keras.Layer):
     def build(self, shape: Any) -> None:
         self.dense.build(shape)
 
+    def compute_output_shape(self, shape: Any) -> Any:
+        return (*shape[:-1], 3)
+
     def call(self, inputs: Any) -> Any:
         return self.dense(inputs)
 
 
 def test_relu_inside_the_users_own_layer_in_one_of_keras_is_named(make_config: MakeConfig) -> None:
-    wrapped = layers.TimeDistributed(Inner(name="inner"))
-    model = keras.Sequential([layers.Input((4, 2)), wrapped, layers.Flatten(), layers.Dense(1)])
+    inputs = keras.Input((4, 2))
+    wrapped = layers.TimeDistributed(Inner(name="inner"), name="wrapped")(inputs)
+    model = keras.Model(inputs, layers.Dense(1)(layers.Flatten()(wrapped)))
     found = obstacle_of(model, make_config())
     assert found is not None
-    assert found.startswith("the relu of time_distributed/inner/dense")
+    assert found.startswith("the relu of wrapped/inner/dense")
 
 
 @pytest.mark.parametrize(
