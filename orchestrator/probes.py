@@ -15,9 +15,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from orchestrator import tracing
+from orchestrator.graphs import next_on_the_way
+from orchestrator.listener import Call
 from orchestrator.measures import Flow, Layer
 from orchestrator.rows import Readable, Tree, leaves, num_rows, transform
-from orchestrator.tracing import Call, Place
+from orchestrator.tracing import Place
 
 BATCH_SIZE = 1024
 """Rows of one forward pass."""
@@ -418,5 +420,5 @@ def _input_gradients(
                 without.append(tensor)
             else:
                 found.append(tf.convert_to_tensor(gradient))
-        sources = tracing.next_on_the_way(without, trace.outputs, trace.masks)
+        sources = next_on_the_way(without, trace.outputs, trace.masks)
     return found

@@ -17,7 +17,8 @@ LAYERS = (
     {"remedies", "evidence", "policy", "measures", "verdicts", "health"},
     {"rows", "batches", "tables", "usercode", "data"},
     {"objects", "layers", "leaky", "initialization", "outputs", "models", "saving"},
-    {"activations", "tracing", "probes", "scores", "diagnosis", "findings", "screening"},
+    {"activations", "graphs", "listener", "patterns", "tracing", "probes", "scores", "diagnosis"},
+    {"findings", "screening"},
     {"rates", "weights", "feeds", "preparation", "training", "checkup", "workers", "local"},
     {"loop", "interrupts"},
     {"widths", "charts", "summary", "scene", "block", "live", "view"},
@@ -28,7 +29,8 @@ LAYERS = (
 
 TENSORFLOW = {
     "batches", "objects", "layers", "leaky", "initialization", "outputs", "models", "saving",
-    "activations", "tracing", "probes", "diagnosis", "findings", "screening",
+    "activations", "graphs", "listener", "patterns", "tracing", "probes", "diagnosis", "findings",
+    "screening",
     "rates", "feeds", "preparation", "training", "retraining",
 }  # fmt: skip
 """The only modules that import tensorflow or keras."""

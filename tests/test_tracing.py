@@ -15,7 +15,7 @@ from keras.src import backend as keras_backend
 from tensorflow.nn import gelu as imported_gelu
 from tensorflow.nn import silu as imported_silu
 
-from orchestrator import diagnose, tracing
+from orchestrator import diagnose, listener
 from orchestrator.errors import UserCodeError
 from orchestrator.health import Health, LayerHealth
 
@@ -427,7 +427,7 @@ def test_the_gates_of_a_recurrent_layer_are_no_units(kind: str) -> None:
 def test_a_long_sequence_gives_a_partial_layer_in_which_nothing_is_dead(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracing, "UNROLLED", 2)
+    monkeypatch.setattr(listener, "UNROLLED", 2)
     layer = RECURRENT[kind][0](2, activation="relu", return_sequences=True, name="it")
     model = sequential((3, 2), layer)
     weights = layer.get_weights()

@@ -1,0 +1,381 @@
+"""Listening to Keras and TensorFlow while a model is called in a graph.
+
+Keras's own functions that make an activation are noted, and claim the operations inside; of all
+other operations it is noted which layers they belong to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src import activations as keras_activations
+from keras.src import backend as keras_backend
+
+from orchestrator import activations
+from orchestrator.activations import Activation
+
+UNROLLED = 256
+"""Time steps up to which a recurrent layer is traced step by step, so that its cell is seen."""
+
+_SATURATING = frozenset(
+    {
+        "celu", "elu", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh",
+        "log_sigmoid", "selu", "sigmoid", "silu", "soft_shrink", "softplus", "softsign",
+        "sparse_plus", "sparse_sigmoid", "squareplus", "tanh", "tanh_shrink", "threshold",
+    }
+)  # fmt: skip
+"""Functions of Keras's backend that are saturating activations."""
+COMPOSITES: dict[str, tuple[str, Callable[..., Any]]] = {
+    "gelu": ("gelu", tf.nn.gelu),
+    "silu": ("silu", tf.nn.silu),
+    "swish": ("silu", tf.nn.swish),
+}
+"""TensorFlow's own functions that make an activation of several operations, with Keras's names."""
+LOCK = threading.RLock()
+"""Listening replaces functions of Keras and TensorFlow for a while: for one thread at a time."""
+
+Stack = tuple[Any, ...]
+"""The layers and operations of Keras that are being called, outermost first."""
+
+
+@dataclasses.dataclass(slots=True)
+class Call:
+    """One application of an activation."""
+
+    activation: Activation
+    before: tf.Tensor
+    after: tf.Tensor
+    stack: Stack
+    repeated: tuple[int, ...] | None = None
+    """Same for the applications of one layer at every time step; None outside of such loops."""
+
+
+class Listener:
+    """Notes which layers an operation belongs to, and which activations are applied."""
+
+    def __init__(self, graph: tf.Graph) -> None:
+        self.calls: list[Call] = []
+        self.unclaimed: list[tuple[tf.Operation, Stack, tuple[int, ...] | None]] = []
+        self.returned: dict[int, list[tuple[tf.Tensor, Any]]] = {}
+        """What recurrent layers got and returned where their steps are hidden, by identity."""
+        self.masks: list[tf.Operation] = []
+        """What makes the masks that Keras hands from layer to layer."""
+        self._graph = graph
+        self._stack: list[Any] = []
+        self._repeats: list[_Repetition] = []
+        self._loops = itertools.count()
+        self._inside = 0
+        self._silent = 0
+        self._thread = threading.get_ident()
+
+    @contextlib.contextmanager
+    def listening(self, model: keras.Model, batch_statistics: bool) -> Iterator[None]:
+        """While inside, calls and operations are noted."""
+        patches = _Patches()
+        try:
+            self._listen_to_graph(patches)
+            self._listen_to_functions(patches)
+            self._listen_to_layers(patches, model, batch_statistics)
+            yield
+        finally:
+            patches.undo()
+
+    @property
+    def _here(self) -> bool:
+        return threading.get_ident() == self._thread
+
+    def _listen_to_graph(self, patches: _Patches) -> None:
+        create = self._graph._create_op_internal
+
+        def created(*args: Any, **kwargs: Any) -> Any:
+            operation = create(*args, **kwargs)
+            if not self._inside and not self._silent:
+                bare = operation.type in activations.BARE
+                repeated = self._repetition() if bare else None
+                self.unclaimed.append((operation, tuple(self._stack), repeated))
+            return operation
+
+        patches.set(self._graph, "_create_op_internal", created)
+
+    def _listen_to_functions(self, patches: _Patches) -> None:
+        """Keras's own functions: every activation of Keras ends in one of these."""
+        mish = keras_activations.activations.Mish
+        known: list[tuple[Any, str, Callable[..., Activation]]] = [
+            (keras_backend.nn, "relu", activations.relu),
+            (keras_backend.nn, "relu6", functools.partial(activations.relu, max_value=6)),
+            (keras_backend.nn, "leaky_relu", activations.leaky_relu),
+            (keras_activations.activations.ReLU, "static_call", activations.relu),
+            (mish, "static_call", smooth("mish", mish.static_call)),
+            (keras_backend.numpy, "tanh", smooth("tanh", tf.nn.tanh)),
+        ]
+        known += [(tf.nn, name, smooth(*each)) for name, each in COMPOSITES.items()]
+        for name in sorted(_SATURATING):
+            function = getattr(keras_backend.nn, name, None)
+            if function is not None:
+                known.append((keras_backend.nn, name, smooth(name, function)))
+        for owner, name, describe in known:
+            function = inspect.getattr_static(owner, name)
+            plain = function.__func__ if isinstance(function, staticmethod) else function
+            reporting = self._reporting(plain, describe)
+            wrapped = staticmethod(reporting) if isinstance(function, staticmethod) else reporting
+            patches.set(owner, name, wrapped)
+
+    def _listen_to_layers(
+        self, patches: _Patches, model: keras.Model, batch_statistics: bool
+    ) -> None:
+        patches.set(keras.Operation, "__call__", self._stacking(keras.Operation.__call__))
+        steps: dict[int, keras.Layer] = {}
+        for layer in model._flatten_layers():
+            own = vars(layer).get("activation")
+            if isinstance(layer, keras.layers.PReLU):
+                patches.set(layer, "call", self._reporting(layer.call, activations.prelu))
+            elif own is keras.activations.exponential:
+                describe = smooth("exponential", own)
+                patches.set(layer, "activation", self._reporting(own, describe))
+            for name, held in list(vars(layer).items()):
+                for composite in COMPOSITES.values():
+                    if held is composite[1]:
+                        patches.set(layer, name, self._reporting(held, smooth(*composite)))
+            if callable(vars(layer).get("recurrent_activation")):
+                gate = self._silenced(layer.recurrent_activation)
+                patches.set(layer, "recurrent_activation", gate)
+            if isinstance(layer, keras.layers.RNN):
+                self._open_loop(patches, layer)
+            elif isinstance(layer, keras.layers.TimeDistributed):
+                patches.set(layer, "call", self._repeating(layer.call))
+                steps[id(layer.layer)] = layer.layer
+            elif batch_statistics and isinstance(layer, keras.layers.BatchNormalization):
+                patches.set(layer, "call", _with_batch_statistics(layer.call))
+        for layer in steps.values():  # a TimeDistributed passes by the inner layer's __call__
+            step = functools.partial(self._stacking(_call), layer, layer.call)
+            patches.set(layer, "call", step)
+
+    def _open_loop(self, patches: _Patches, layer: keras.layers.RNN) -> None:
+        """Trace a recurrent layer's steps one by one where their number is known."""
+        plain = layer.call
+        run = self._repeating(plain)
+
+        def call(sequences: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._here:
+                return plain(sequences, *args, **kwargs)
+            steps = sequences.shape[1]
+            own = _Patches()
+            unrolled = steps is not None and steps <= UNROLLED
+            if unrolled:
+                own.set(layer, "unroll", True)
+            try:
+                result = run(sequences, *args, **kwargs)
+            finally:
+                own.undo()
+            if not unrolled:
+                self.returned.setdefault(id(layer), []).append((sequences, result))
+            return result
+
+        patches.set(layer, "call", call)
+
+    def _repeating(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A call that applies the same layers at every time step."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not self._here:
+                return function(*args, **kwargs)
+            number = self._repetition() or (next(self._loops),)
+            self._repeats.append(_Repetition(number, len(self._stack)))
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._repeats.pop()
+
+        return _like(function, call)
+
+    def _stacking(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._here or (self._stack and self._stack[-1] is operation):
+                return function(operation, *args, **kwargs)
+            self._note_masks(operation, kwargs)
+            self._stack.append(operation)
+            if self._repeats and len(self._stack) == self._repeats[-1].depth + 1:
+                self._repeats[-1].seen.clear()  # the next time step begins
+            try:
+                return function(operation, *args, **kwargs)
+            finally:
+                self._stack.pop()
+
+        return functools.wraps(function)(call)
+
+    def _note_masks(self, operation: Any, arguments: Mapping[str, Any]) -> None:
+        """Keras hands a layer the masks of its inputs by name.
+
+        A recurrent layer counts its steps by them, and what a layer of the user's own makes of
+        something called a mask, nobody knows.
+        """
+        if not _is_of_keras(operation) or isinstance(operation, _RECURRENT):
+            return
+        for name, value in arguments.items():
+            if name.endswith("mask"):
+                for mask in keras.tree.flatten(value):
+                    if isinstance(mask, tf.Tensor) and mask.dtype.is_bool and _is_symbolic(mask):
+                        self.masks.append(mask.op)
+
+    def _reporting(
+        self, function: Callable[..., Any], describe: Callable[..., Activation]
+    ) -> Callable[..., Any]:
+        """The function, which also notes that an activation was applied."""
+
+        def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._inside or not self._here:
+                return function(inputs, *args, **kwargs)
+            self._inside += 1
+            try:
+                result = function(inputs, *args, **kwargs)
+            finally:
+                self._inside -= 1
+            if not self._silent and isinstance(result, tf.Tensor) and _is_symbolic(result):
+                before = tf.convert_to_tensor(inputs)
+                activation = describe(*args, **kwargs)
+                self.calls.append(
+                    Call(activation, before, result, tuple(self._stack), self._repetition())
+                )
+            return result
+
+        return _like(function, call)
+
+    def _repetition(self) -> tuple[int, ...] | None:
+        """What tells this application from the others of one time step, and not of the next."""
+        if not self._repeats:
+            return None
+        loop, layer = self._repeats[-1], id(self._stack[-1])
+        loop.seen[layer] += 1
+        return (*loop.number, layer, loop.seen[layer])
+
+    def _silenced(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A gate, which is no unit: it multiplies what the units hand on."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not self._here:
+                return function(*args, **kwargs)
+            self._silent += 1
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._silent -= 1
+
+        return _like(function, call)
+
+
+@dataclasses.dataclass(slots=True)
+class _Repetition:
+    """A loop over time steps that is traced step by step."""
+
+    number: tuple[int, ...]
+    """Which loop it is."""
+    depth: int
+    """How many layers are around a step."""
+    seen: Counter[int] = dataclasses.field(default_factory=Counter)
+    """Applications in the present step, by layer."""
+
+
+class _Patches:
+    """Attributes that are replaced for a while."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+
+    def set(self, owner: Any, name: str, value: Any) -> None:
+        """Replace an attribute of a module or a class, or of a layer or a graph itself."""
+        if isinstance(owner, keras.Layer):
+            # Through __dict__, past Keras's tracking: a built layer refuses new state.
+            space = vars(owner)
+            if name in space:
+                self._undo.append(functools.partial(space.__setitem__, name, space[name]))
+            else:
+                self._undo.append(functools.partial(space.__delitem__, name))
+            space[name] = value
+        elif isinstance(owner, tf.Graph):  # what its class has shows again once it is taken away
+            self._undo.append(functools.partial(delattr, owner, name))
+            setattr(owner, name, value)
+        else:
+            before = inspect.getattr_static(owner, name)
+            self._undo.append(functools.partial(setattr, owner, name, before))
+            setattr(owner, name, value)
+
+    def undo(self) -> None:
+        """Put everything back, the last one first."""
+        while self._undo:
+            self._undo.pop()()
+
+
+_RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
+
+
+def _is_of_keras(operation: Any) -> bool:
+    return type(operation).__module__.startswith("keras.")
+
+
+def _is_symbolic(tensor: tf.Tensor) -> bool:
+    """Whether it is a value of a graph, and not one that is known already."""
+    return hasattr(tensor, "graph")
+
+
+def _call(layer: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+def _like(function: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
+    with contextlib.suppress(AttributeError, TypeError):
+        functools.update_wrapper(call, function)
+    return call
+
+
+def smooth(name: str, function: Callable[..., Any]) -> Callable[..., Activation]:
+    """What describes a saturating activation, given the arguments that it was called with."""
+    return lambda *args, **kwargs: activations.saturating(
+        name, lambda before: function(before, *args, **kwargs)
+    )
+
+
+def _with_batch_statistics(call: Callable[..., Any]) -> Callable[..., Any]:
+    def training_call(inputs: Any, training: Any = None, **kwargs: Any) -> Any:
+        return call(inputs, training=True, **kwargs)
+
+    return training_call
+
+
+@contextlib.contextmanager
+def as_written() -> Iterator[None]:
+    """Run inner `tf.function`s as plain Python, so that their operations are in this graph."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+@contextlib.contextmanager
+def converted() -> Iterator[None]:
+    """Run inner `tf.function`s as autograph writes them, for those with loops over tensors."""
+    kind, thread = type(tf.function(as_written)), threading.get_ident()
+    plain = kind.__call__
+
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != thread:
+            return plain(function, *args, **kwargs)
+        return tf.autograph.to_graph(function.python_function)(*args, **kwargs)
+
+    patches = _Patches()
+    patches.set(kind, "__call__", call)
+    try:
+        yield
+    finally:
+        patches.undo()
