@@ -5,15 +5,18 @@ Keras's own errors come back as problems of the config, with the key that caused
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
+from keras.src.utils import naming
 
 from orchestrator import initialization, leaky, objects, outputs, usercode
 from orchestrator.errors import InvalidError, Problem, UserCodeError
@@ -44,7 +47,7 @@ def build(
     """
     recorder = recorder or Recorder()
     keras.utils.set_random_seed(settings.seed)
-    with recorder.recording():
+    with recorder.recording(), _names_from_the_start():
         model = _make(config, settings, rows)
     if settings.initializer is not None:
         initialization.reinitialize(model, settings.initializer, rows.first(2)[0], recorder)
@@ -61,6 +64,26 @@ def build(
         # Keras refuses to load a model that was saved before its optimizer had any state.
         model.optimizer.build(model.trainable_variables)
     return model
+
+
+@contextlib.contextmanager
+def _names_from_the_start() -> Iterator[None]:
+    """Let a layer have the same name in every attempt, as in a program that builds it once.
+
+    What is made later gets none of the names that were given inside or before.
+    """
+    before = dict(global_state.get_global_attribute(_NAMES) or {})
+    naming.reset_uids()
+    try:
+        yield
+    finally:
+        counts = global_state.get_global_attribute(_NAMES)
+        for prefix, count in before.items():
+            counts[prefix] = max(counts[prefix], count)
+
+
+_NAMES = "object_name_uids"
+"""Where Keras counts the names that it has given."""
 
 
 def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:

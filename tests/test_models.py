@@ -26,6 +26,15 @@ def built(config: Config, settings: Settings = SEED) -> keras.Model:
     return models.build(config, settings, data.load(config).train)
 
 
+def test_a_layer_has_the_same_name_in_every_attempt(make_config: MakeConfig) -> None:
+    config = make_config(model={"layers": [{"Dense": {"units": 2}}, HEAD]})
+    before = layers.Dense(1).name
+    names = [[layer.name for layer in built(config).layers] for _ in range(2)]
+    assert names == [["dense", "dense_1"]] * 2
+    later = layers.Dense(1).name
+    assert later not in (before, "dense", "dense_1")
+
+
 def forms(model: keras.Model, rows: Rows) -> list[tuple[str, bool]]:
     found = outputs.heads(model, builders.config(), rows)
     return [(head.form, head.from_logits) for head in found]
