@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import click
 
-from orchestrator import inspecting, records
+from orchestrator import discarding, inspecting, records
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,
@@ -448,7 +448,7 @@ def schema(what: str, as_json: bool, debug: bool) -> int:
     return 0
 
 
-for _command in inspecting.COMMANDS:
+for _command in (*inspecting.COMMANDS, *discarding.COMMANDS):
     cli.add_command(_command)
-_LOOKING = tuple(command.name for command in inspecting.COMMANDS)
+_LOOKING = tuple(command.name for command in (*inspecting.COMMANDS, *discarding.COMMANDS))
 """Commands that end with 0 whatever they have shown."""

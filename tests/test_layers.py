@@ -23,7 +23,7 @@ LAYERS = (
     {"loop", "interrupts"},
     {"widths", "charts", "summary", "scene", "block", "live", "view"},
     {"listing", "overview", "portrait", "comparison", "logs", "fidelity"},
-    {"launcher", "replay", "retraining", "inspecting", "cli", "__init__", "__main__"},
+    {"launcher", "replay", "retraining", "inspecting", "discarding", "cli", "__init__", "__main__"},
 )
 """Design, section 8. A module imports from its own layer and from those above it in this list."""
 
