@@ -18,7 +18,7 @@ LAYERS = (
     {"rows", "batches", "tables", "usercode", "data"},
     {"objects", "layers", "leaky", "initialization", "outputs", "models", "saving"},
     {"activations", "graphs", "listener", "patterns", "tracing", "probes", "scores", "diagnosis"},
-    {"findings", "screening"},
+    {"faults", "findings", "screening"},
     {"rates", "weights", "feeds", "preparation", "training", "checkup", "workers", "local"},
     {"loop", "interrupts"},
     {"widths", "charts", "summary", "scene", "block", "live", "view"},
@@ -29,8 +29,8 @@ LAYERS = (
 
 TENSORFLOW = {
     "batches", "objects", "layers", "leaky", "initialization", "outputs", "models", "saving",
-    "activations", "graphs", "listener", "patterns", "tracing", "probes", "diagnosis", "findings",
-    "screening",
+    "activations", "graphs", "listener", "patterns", "tracing", "probes", "diagnosis", "faults",
+    "findings", "screening",
     "rates", "feeds", "preparation", "training", "retraining",
 }  # fmt: skip
 """The only modules that import tensorflow or keras."""

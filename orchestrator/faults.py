@@ -1,0 +1,240 @@
+"""What is wrong with the rows that a network failed on: wild scales, far or unrelated targets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.outputs import Head
+from orchestrator.records import Finding
+from orchestrator.rows import AnyRows, Tree, leaves, num_rows
+from orchestrator.verdicts import NO_SKILL
+
+_FEW_ROWS = 2000
+"""Rows that are enough for a rough look at inputs and targets."""
+_FEW_NUMBERS = 4_000_000
+"""Numbers in all that are looked at."""
+_MOST_COLUMNS = 10_000
+_ENOUGH_ROWS = 300
+"""With fewer, rows that are related can look unrelated."""
+_NORMALIZING = (
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.Normalization,
+    keras.layers.Rescaling,
+)
+_FEATURES = 200
+"""Random ReLU features, and columns of the inputs, that a ridge regression is given."""
+_MAGNITUDES = 1e3
+"""Inputs this far from 1, or columns this far from each other, hamper any training."""
+_FAR = 100.0
+"""Targets this large, or this many of their standard deviations from zero, are beyond what a fresh
+network puts out, and have to be trained towards."""
+_DISTANT = 2.0
+"""So many standard deviations of the targets are more than a luckier seed makes good."""
+_VARIED = 0.01
+"""Standard deviation of predictions, as a share of their size or of the targets' standard
+deviation, that a constant does not have."""
+
+
+def size(values: Any) -> float:
+    """Root of the mean square."""
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def of_rows(
+    model: keras.Model, heads: Sequence[Head], rows: AnyRows, *, scales_only: bool = False
+) -> Iterator[Finding]:
+    """Inputs of wild scales, and targets that have nothing to do with the inputs.
+
+    Args:
+        model: a layer of it may scale or look up the inputs.
+        heads: the outputs without skill.
+        rows: the training rows.
+        scales_only: leave the targets aside.
+    """
+    sample = _sample(rows)
+    kinds = tuple(type(layer) for layer in model._flatten_layers())
+    if sample is None or any(issubclass(kind, keras.layers.Embedding) for kind in kinds):
+        return
+    columns, y = sample
+    if not any(issubclass(kind, _NORMALIZING) for kind in kinds):
+        yield from _unscaled(columns, rows)
+    for head in heads if not scales_only else ():
+        targets = [found for each in y if (found := head.targets(each)) is not None]
+        if targets and math.prod(head.shape[:-1]) == 1:  # one position a row
+            yield from _unrelated(columns, np.concatenate(targets), head)
+
+
+def of_distance(
+    model: keras.Model, heads: Sequence[Head], rows: AnyRows, *, falling: bool, slowed: bool
+) -> Iterator[Finding]:
+    """Targets so far from zero that the predictions were still on their way to them at the end.
+
+    Final where they are far from zero for their spread, the predictions vary, the loss was falling
+    and the rate is the config's own: from another seed, or with smaller steps, the way is as far.
+
+    Args:
+        model: the model as it failed.
+        heads: its outputs.
+        rows: the training rows.
+        falling: whether the loss was falling at the end.
+        slowed: whether a remedy has lowered the learning rate.
+    """
+    for head, got, wanted in _predictions(model, heads, rows):
+        found = [
+            column for column in range(wanted.shape[1])
+            if _is_on_its_way(got[:, column], wanted[:, column])
+        ]  # fmt: skip
+        if not found:
+            continue
+        column = max(found, key=lambda index: size(wanted[:, index]))
+        predicted, targets = got[:, column], wanted[:, column]
+        spread, error = targets.std(), size(targets - predicted)
+        output = f"of output {head.name} " if head.name else ""
+        reason = (
+            f"the targets {output}are far from zero, {targets.mean():.5g} on average with a "
+            f"standard deviation of {spread:.3g}, and at the end of the training the predictions "
+            f"were still {error:.3g} away from them: subtract the mean and divide by the standard "
+            "deviation, or train for longer or at a higher rate"
+        )
+        varied = predicted.std() > _VARIED * min(size(predicted), spread)
+        far = size(targets) >= _FAR * spread and error > _DISTANT * spread
+        final = bool(far and falling and not slowed and varied)
+        yield Finding(cause="distant_targets", reason=reason, final=final)
+
+
+def _is_on_its_way(predicted: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
+    """Whether a column of predictions has come nearer to distant targets, and not near enough."""
+    far, spread, error = size(targets), targets.std(), size(targets - predicted)
+    if far < _FAR * min(spread, 1.0) or not spread < error < far:
+        return False
+    return bool(far >= _FAR * spread or size(predicted) <= far / 2)
+
+
+def _predictions(
+    model: keras.Model, heads: Sequence[Head], rows: AnyRows
+) -> Iterator[tuple[Head, npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Predictions and targets of the first rows, column by column, of each regression."""
+    pairs: list[list[tuple[Any, Any]]] = [[] for _ in heads]
+    seen = 0
+    for x, y, weight in rows.batches(256):
+        counted = slice(None) if weight is None else np.asarray(weight) > 0
+        for index, (_, values) in enumerate(leaves(model(x, training=False))):
+            targets = heads[index].targets(y)
+            if targets is not None and heads[index].form == "regression":
+                got = np.asarray(values, dtype=np.float64)[counted]
+                got = got.reshape(-1, got.shape[-1] if got.ndim > 1 else 1)
+                wanted = np.asarray(targets, dtype=np.float64)[counted].reshape(got.shape)
+                pairs[index].append((got, wanted))
+        seen += num_rows(x)
+        if seen >= _FEW_ROWS:
+            break
+    for head, found in zip(heads, pairs, strict=True):
+        if sum(len(got) for got, _ in found):
+            got, wanted = (np.concatenate(each) for each in zip(*found, strict=True))
+            yield head, got, wanted
+
+
+def _sample(rows: AnyRows) -> tuple[npt.NDArray[np.float64], list[Tree]] | None:
+    """The first rows' inputs as one matrix, and their targets, batch by batch.
+
+    None where there are indices or texts among the inputs, or very many numbers a row.
+    """
+    size = sum(np.asarray(array).size for _, array in leaves(rows.first(1)[0]))
+    if not 0 < size <= _MOST_COLUMNS:
+        return None
+    wanted = min(_FEW_ROWS, _FEW_NUMBERS // size)
+    parts, targets, seen = [], [], 0
+    for x, y, _ in rows.batches(min(wanted, 256)):
+        arrays = [np.asarray(array) for _, array in leaves(x)]
+        if any(array.dtype.kind != "f" for array in arrays):
+            return None
+        flat = [array.reshape(len(array), -1) for array in arrays]
+        parts.append(np.concatenate(flat, axis=1, dtype=np.float64))
+        targets.append(y)
+        seen += len(parts[-1])
+        if seen >= wanted:
+            break
+    return np.concatenate(parts), targets
+
+
+def _unscaled(columns: npt.NDArray[np.float64], rows: AnyRows) -> Iterator[Finding]:
+    scales = np.abs(columns).max(axis=0)
+    dense = np.count_nonzero(columns, axis=0) > len(columns) / 2
+    spreads = columns.std(axis=0)
+    spreads = spreads[dense & (spreads > 0)]
+    names = rows.columns if len(rows.columns) == len(scales) else ()
+    worst = int(scales.argmax())
+    name = f"column {names[worst] if names else worst}"
+    way_out = "data.standardize: true scales every column"
+    if scales[worst] >= _MAGNITUDES:
+        reason = f"the inputs are not scaled: {name} goes up to {scales[worst]:.3g}; {way_out}"
+    elif len(spreads) and spreads.max() >= _MAGNITUDES * spreads.min():
+        reason = (
+            f"the scales of the inputs are orders of magnitude apart, standard deviations from "
+            f"{spreads.min():.3g} to {spreads.max():.3g}; {way_out}"
+        )
+    else:
+        return
+    yield Finding(cause="unscaled_inputs", reason=reason, final=False)
+
+
+def _unrelated(
+    columns: npt.NDArray[np.float64], targets: npt.NDArray[Any], head: Head
+) -> Iterator[Finding]:
+    """Tell that simple models have no skill on held-back rows either."""
+    if len(columns) < max(_ENOUGH_ROWS, 4 * columns.shape[1]):
+        return
+    values = _as_numbers(targets, head)
+    generator = np.random.default_rng(0)
+    order = generator.permutation(len(columns))  # first rows are often sorted
+    if columns.shape[1] > 10 * _FEATURES:
+        columns = columns[:, generator.choice(columns.shape[1], 10 * _FEATURES, replace=False)]
+    spread = columns.std(axis=0)
+    x = ((columns - columns.mean(axis=0)) / np.where(spread > 0, spread, 1))[order]
+    if x.shape[1] > _FEATURES:
+        x = x @ generator.normal(size=(x.shape[1], _FEATURES)) / math.sqrt(x.shape[1])
+    directions = generator.normal(size=(x.shape[1], _FEATURES)) / math.sqrt(x.shape[1])
+    relu = np.maximum(x @ directions + generator.normal(size=_FEATURES), 0)
+    linear, curved = (_held_back_skill(each, values[order]) for each in (x, relu))
+    if linear is None or curved is None or max(linear, curved) > NO_SKILL:
+        return
+    output = f" of output {head.name}" if head.name else ""
+    reason = (
+        f"the targets{output} look unrelated to the inputs: on held-back rows neither a linear "
+        f"model (skill {linear:.2g}) nor one of {_FEATURES} random relu features ({curved:.2g}) "
+        "does better than their mean"
+    )
+    yield Finding(cause="unrelated_targets", reason=reason, final=False)
+
+
+def _as_numbers(targets: npt.NDArray[Any], head: Head) -> npt.NDArray[np.float64]:
+    """Targets as columns of numbers, classes as one column for each."""
+    if head.form == "sparse":
+        classes, index = np.unique(targets.reshape(len(targets), -1)[:, 0], return_inverse=True)
+        one_hot: npt.NDArray[np.float64] = np.eye(len(classes))[index]
+        return one_hot
+    return targets.reshape(len(targets), -1).astype(float)
+
+
+def _held_back_skill(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float | None:
+    """Skill on held-back rows of the best of three ridge regressions, by two-fold validation."""
+    half = len(x) // 2
+    folds = [(slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))]
+    total = sum(float(((y[test] - y[train].mean(axis=0)) ** 2).sum()) for train, test in folds)
+    if half < 10 or total == 0:
+        return None
+    errors = np.zeros(3)
+    for train, test in folds:
+        centre, mean = x[train].mean(axis=0), y[train].mean(axis=0)
+        a, b = x[train] - centre, y[train] - mean
+        for index, penalty in enumerate((1e-2, 1.0, 100.0)):
+            weights = np.linalg.solve(a.T @ a + penalty * half / 10 * np.eye(a.shape[1]), a.T @ b)
+            errors[index] += ((y[test] - mean - (x[test] - centre) @ weights) ** 2).sum()
+    return float(1 - errors.min() / total)

@@ -1,0 +1,152 @@
+"""What is wrong with rows: each fault where there is one, and not where there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from orchestrator import data, faults
+from orchestrator.outputs import Head
+from orchestrator.records import Finding
+from orchestrator.rows import Rows
+from tests.conftest import MakeConfig
+from tests.test_findings import HEAD, LINEAR, rows, stack
+
+layers = keras.layers
+
+
+# ----------------------------------------------------------------------------- distance
+
+
+def of_distance(
+    got: Any, wanted: Any, *, falling: bool = True, slowed: bool = False
+) -> list[Finding]:
+    """What is found where a network predicts `got` of targets `wanted`."""
+    model = stack()  # passes its first column on
+    model.set_weights([np.array([[1], [0], [0]], np.float32), np.zeros(1, np.float32)])
+    x = np.zeros((len(got), 3))
+    x[:, 0] = got
+    given = rows(wanted, x)
+    return [*faults.of_distance(model, [HEAD], given, falling=falling, slowed=slowed)]
+
+
+WAVE = np.sin(np.arange(100.0))
+
+
+def test_targets_that_training_had_not_come_to_are_named() -> None:
+    (found,) = of_distance(9_000 + 50 * WAVE, 10_000 + WAVE)
+    assert (found.cause, found.final) == ("distant_targets", True)
+    assert found.reason == (
+        "the targets are far from zero, 10000 on average with a standard deviation of 0.707, and "
+        "at the end of the training the predictions were still 1e+03 away from them: subtract the "
+        "mean and divide by the standard deviation, or train for longer or at a higher rate"
+    )
+
+
+@pytest.mark.parametrize(
+    ("got", "wanted", "final"),
+    [
+        (100 * WAVE + 50, 1e6 * (WAVE + 1), False),  # far too small; another seed may be faster
+        (1 + 0.01 * WAVE, 1 + 0.001 * WAVE, True),
+        (1 + 0.0021 * WAVE, 1 + 0.001 * WAVE[::-1], True),
+        (1 + 0.001 * WAVE, 1 + 0.001 * WAVE[::-1], False),  # another seed may do
+        (1 + 0.0 * WAVE, 1 + 0.1 * WAVE, None),  # not far from zero for its spread
+        (1 + 0.0009 * WAVE, 1 + 0.001 * WAVE, None),  # better than a constant
+        (-20_000 + WAVE, 10_000 + WAVE, None),  # went astray
+        (5 + 0.0 * WAVE, 10_000 + WAVE, False),  # a constant
+        (1e4 * (WAVE + 0.1), 1e4 * (WAVE + 1), None),  # large enough, and wrong
+    ],
+)
+def test_distance_is_judged_by_the_spread_of_the_targets(
+    got: Any, wanted: Any, final: bool | None
+) -> None:
+    assert [each.final for each in of_distance(got, wanted)] == ([] if final is None else [final])
+
+
+def test_smaller_steps_or_a_loss_that_stands_still_leave_hope() -> None:
+    got, wanted = 9_000 + 50 * WAVE, 10_000 + WAVE
+    assert [each.final for each in of_distance(got, wanted, slowed=True)] == [False]
+    assert [each.final for each in of_distance(got, wanted, falling=False)] == [False]
+
+
+# --------------------------------------------------------------------------------- rows
+
+
+def causes(y: Any, x: Any = None, head: Head = HEAD) -> list[str]:
+    return [found.cause for found in faults.of_rows(LINEAR, [head], rows(y, x))]
+
+
+def draw(count: int = 400) -> Any:
+    return np.random.default_rng(1).normal(size=(count, 3))
+
+
+def test_targets_drawn_without_the_inputs_look_unrelated() -> None:
+    assert causes(np.random.default_rng(2).normal(size=400)) == ["unrelated_targets"]
+
+
+@pytest.mark.parametrize("function", [lambda x: x[:, 0], lambda x: np.abs(x[:, 0]),
+                                      lambda x: np.abs(x).sum(axis=1)])  # fmt: skip
+def test_targets_that_follow_from_the_inputs_do_not(function: Any) -> None:
+    x = draw()
+    assert causes(function(x), x) == []
+
+
+def test_classes_are_looked_at_as_classes() -> None:
+    x = draw(600)
+    head = Head(name="", target="", shape=(3,), form="sparse", from_logits=False)
+    labels = np.digitize(x[:, 0], [-0.5, 0.5])
+    assert causes(labels, x, head) == []
+    assert causes(np.random.default_rng(2).permutation(labels), x, head) == ["unrelated_targets"]
+
+
+def test_a_constant_target_is_not_judged() -> None:
+    assert causes(np.ones(100)) == []
+
+
+def test_inputs_far_from_one_are_named() -> None:
+    x = draw() * [1, 1e5, 1]
+    (found,) = faults.of_rows(LINEAR, [HEAD], rows(np.abs(x[:, 0]), x))
+    assert found.cause == "unscaled_inputs"
+    assert "the inputs are not scaled: column 1 goes up to" in found.reason
+    assert found.reason.endswith("data.standardize: true scales every column")
+
+
+def test_a_layer_that_scales_takes_any_inputs() -> None:
+    x = draw() * [1, 1e5, 1]
+    model = stack(layers.BatchNormalization())
+    assert not [*faults.of_rows(model, [HEAD], rows(np.abs(x[:, 0]), x))]
+
+
+def test_few_rows_tell_nothing() -> None:
+    assert causes(np.random.default_rng(2).normal(size=100)) == []
+
+
+def test_what_is_looked_up_is_not_measured() -> None:
+    model = stack(layers.Embedding(9, 2), layers.Flatten())
+    assert not [*faults.of_rows(model, [HEAD], rows(np.random.default_rng(2).normal(size=400)))]
+
+
+def test_shuffled_batches_keep_rows_and_targets_together(make_config: MakeConfig) -> None:
+    code = """
+def shuffled():
+    import tensorflow as tf
+    x = np.random.default_rng(1).normal(size=(600, 3)).astype("float32")
+    return tf.data.Dataset.from_tensor_slices((x, x[:, 0])).shuffle(600).batch(32)
+"""
+    stream = data.load(make_config(code, data={"train": {"callable": "rows:shuffled"}})).train
+    assert not [*faults.of_rows(LINEAR, [HEAD], stream)]
+
+
+def test_columns_far_from_each_other_are_named() -> None:
+    x = draw() * [1, 1e-5, 1]
+    (found,) = faults.of_rows(LINEAR, [HEAD], rows(np.abs(x[:, 0]), x))
+    assert "orders of magnitude apart" in found.reason
+
+
+def test_indices_are_not_measured() -> None:
+    x = np.random.default_rng(0).integers(0, 10_000, (100, 3))
+    given = Rows(x=x, y=np.random.default_rng(1).normal(size=100))
+    assert not [*faults.of_rows(LINEAR, [HEAD], given)]
