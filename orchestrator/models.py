@@ -294,7 +294,8 @@ def _unreadable(error: Exception) -> tuple[str, str | None]:
         )
     if "lambda" in text.lower():
         return f"cannot be loaded safely: {text}", "replace the Lambda by a layer of your own"
-    if "File not found" in text:  # that there is one, the config has made sure of
+    # That there is a file, the config has made sure of.
+    if "File not found" in text or "File format not supported" in text:
         return "expected a .keras file, received another kind of file, or a part of one", (
             "save the model with model.save('NAME.keras')"
         )

@@ -51,6 +51,12 @@ def memory_path() -> Iterator[Path]:
 
 
 @pytest.fixture
+def runs(memory_path: Path) -> Path:
+    """A folder of runs, in memory."""
+    return memory_path / "runs"
+
+
+@pytest.fixture
 def config_file(tmp_path: Path) -> Callable[..., Path]:
     """Write `LINE`, with top-level keys changed, to a file beside the module `rows`."""
 

@@ -136,6 +136,7 @@ def test_a_table_without_its_target_has_one_input_too_many(check: Check) -> None
     ("model", "data", "options", "message"),
     [
         ("text.keras", "rows.npz", {}, "text.keras: expected a .keras file, received another kind"),
+        ("hole.csv", "rows.npz", {}, "hole.csv: expected a .keras file, received another kind"),
         ("well.keras", "wide.npz", {}, "wide.npz: the model does not take inputs of shape (3,)"),
         ("well.keras", "pairs.npz", {}, "pairs.npz: the output has shape (1,) a row, the targets"),
         ("well.keras", "rows.npz", {"target": "z"}, "rows.npz: z: there is no array 'z'"),

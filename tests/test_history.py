@@ -22,11 +22,6 @@ def tmp_path(memory_path: Path) -> Path:
     return memory_path
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    return tmp_path / "runs"
-
-
 def age(*directories: Path, seconds: float = 60.0) -> None:
     """What a cache keeps in mind has not changed for a while; only the clock tells, so patch it."""
     for directory in directories:

@@ -11,16 +11,6 @@ from orchestrator import history, index
 from tests.story import record, story
 
 
-@pytest.fixture
-def tmp_path(memory_path: Path) -> Path:
-    return memory_path
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    return tmp_path / "runs"
-
-
 @pytest.fixture(autouse=True)
 def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "_SETTLED", -1)

@@ -39,11 +39,6 @@ def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    return tmp_path / "runs"
-
-
 def out(capsys: Capture, *arguments: str, code: int = 0) -> str:
     """What a command prints, without what makes no difference at the ends of lines."""
     assert orchestrate(list(arguments)) == code

@@ -13,16 +13,6 @@ from orchestrator import briefs, history, listing, overview
 from tests.story import record, story
 
 
-@pytest.fixture
-def tmp_path(memory_path: Path) -> Path:
-    return memory_path
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    return tmp_path / "runs"
-
-
 def document(runs: Path) -> Any:
     found = history.read(runs, cached=False)
     return json.loads(b"".join(overview.documents(runs, found.runs, found.unreadable)))
