@@ -11,12 +11,11 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator import document, files, journal, parsing
-from orchestrator.errors import InvalidError, NewerError, RecordError
+from orchestrator import files, journal, parsing
+from orchestrator.errors import NewerError, RecordError
 from orchestrator.events import AttemptStarted, EpochEnded
 from orchestrator.paths import Paths
 from orchestrator.records import Run
@@ -110,16 +109,6 @@ def sizes(directory: Path) -> dict[str, int]:
                 top = path.relative_to(directory).parts[0]
                 found[top] = found.get(top, 0) + path.stat().st_size
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
-
-
-def config(directory: Path) -> dict[str, Any]:
-    """The config with every default filled in; empty where it cannot be read."""
-    try:
-        text = files.read(Paths(directory).resolved).decode()
-        value = document.parse(text, name="").value
-    except (OSError, ValueError, InvalidError):
-        return {}
-    return dict(value) if isinstance(value, Mapping) else {}
 
 
 def environment(directory: Path) -> dict[str, Any]:

@@ -13,10 +13,9 @@ import numpy as np
 
 from orchestrator import data, diagnosis, models, tables
 from orchestrator.errors import InvalidError, Problem
-from orchestrator.health import Health
+from orchestrator.health import Examinee, Health
 from orchestrator.rows import Rows
 from orchestrator.schema import Config, CsvSource, FileModel, NpySource, NpzSource, ParquetSource
-from orchestrator.tasks import Examinee
 
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 

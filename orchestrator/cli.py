@@ -275,9 +275,9 @@ def validate(
     from orchestrator import (  # noqa: PLC0415
         charts,
         launcher,
-        summary,
         view,
     )
+    from orchestrator.validate import validated  # noqa: PLC0415
 
     detail = _detail(as_json=as_json, quiet=quiet)
     with Interrupts() as interrupts, view.View(view.stderr(), detail=detail) as shown:
@@ -285,7 +285,7 @@ def validate(
     if as_json:
         _print_json({"schema": 1, "status": "valid", **records.jsonable(prepared)})
     else:
-        charts.stdout().print(summary.validated(loaded.name, prepared), highlight=False)
+        charts.stdout().print(validated(loaded.name, prepared), highlight=False)
     return 0
 
 
@@ -349,7 +349,7 @@ def check(
         summary,
         view,
     )
-    from orchestrator.tasks import Examinee  # noqa: PLC0415
+    from orchestrator.health import Examinee  # noqa: PLC0415
 
     examinee = Examinee(
         model=model,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import archive
+from orchestrator import config as configs
 from orchestrator.listing import Cell, Column, Row
 from orchestrator.records import Attempt, Run, jsonable
 
@@ -52,7 +53,7 @@ def side(directory: Path, run: Run, number: int | None) -> Side:
     wanted = number or run.accepted_attempt or run.best_attempt or len(run.attempts)
     attempt = next((each for each in run.attempts if each.attempt == wanted), None)
     environment = archive.environment(directory)
-    config = archive.config(directory)
+    config = configs.recorded(directory)
     data = {"fingerprint": environment.pop("data", None), **config.pop("data", {})}
     for key in ("schema", "argv", "cwd"):
         environment.pop(key, None)

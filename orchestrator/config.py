@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from orchestrator import document, messages
+from orchestrator import document, files, messages
 from orchestrator.document import Document, Key, dig
 from orchestrator.errors import InvalidError, Problem, short, suggestion
+from orchestrator.paths import Paths
 from orchestrator.records import INIT
 from orchestrator.schema import Config, resolve
 
@@ -140,3 +141,13 @@ def _file_keys(value: Any) -> Iterable[Key]:
         if dig(value, "data", part, "npy") is not None:
             yield "data", part, "y"
             yield "data", part, "sample_weight"
+
+
+def recorded(directory: Path) -> dict[str, Any]:
+    """The recorded config of a run, with every default filled in; empty where it cannot be read."""
+    try:
+        text = files.read(Paths(directory).resolved).decode()
+        value = document.parse(text, name="").value
+    except (OSError, ValueError, InvalidError):
+        return {}
+    return dict(value) if isinstance(value, Mapping) else {}

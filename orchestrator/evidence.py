@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from orchestrator.records import INIT, Attempt, Cause, Check, Phase
+from orchestrator.records import INIT, Attempt, Cause, Check, Phase, is_constant
 from orchestrator.schema import (
     AnyRemedy,
     ClipGradients,
@@ -216,16 +216,6 @@ def _shot_up(attempt: Attempt) -> bool:
     if first <= 0:  # a loss that goes below zero has no measure
         return not math.isfinite(highest)
     return not highest <= SHOT_UP * first
-
-
-def is_constant(check: Check) -> bool:
-    """Whether a check of the prediction variance has found a constant prediction."""
-    limits = {"variance_ratio": "min_ratio", "information": "min_information"}
-    return any(
-        key in entry and not entry[key] >= check.limits[limit]
-        for entry in check.measured.get("outputs", ())
-        for key, limit in limits.items()
-    )
 
 
 def _measured(phase: Phase | None, check: str, key: str) -> Any:

@@ -15,10 +15,9 @@ import numpy.typing as npt
 
 from orchestrator import faults, initialization, layers
 from orchestrator.diagnosis import Examination
-from orchestrator.evidence import is_constant
 from orchestrator.measures import Flow, Layer
 from orchestrator.outputs import Head
-from orchestrator.records import Finding
+from orchestrator.records import Finding, is_constant
 from orchestrator.rows import AnyRows, Tree
 from orchestrator.schema import PredictionVariance
 from orchestrator.verdicts import NO_SKILL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,28 @@ from orchestrator.measures import Layer, Output
 from orchestrator.records import Check
 
 _Indices = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Examinee:
+    """A model trained elsewhere, and the rows to look at it with."""
+
+    model: Path
+    """The `.keras` file."""
+    data: Path
+    """An .npz, .npy, .csv or .parquet file."""
+    target: str | None = None
+    """Column of a table, array of an archive, or .npy file; None for y of an archive, or none."""
+    features: tuple[str, ...] = ()
+    """Input columns of a table; empty for all others."""
+    delimiter: str = ","
+    """What separates the columns of a .csv file."""
+    modules: tuple[str, ...] = ()
+    """The user's modules that register what the model needs."""
+    exhaustive: bool = True
+    """Read every row even when no further one can change a verdict."""
+    gradients: bool = False
+    """Measure what needs gradients, too."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,13 +19,13 @@ from orchestrator.errors import (
     is_disk_full,
 )
 from orchestrator.events import Warned
-from orchestrator.health import Health
+from orchestrator.health import Examinee, Health
 from orchestrator.interrupts import Interrupts
 from orchestrator.local import Local
 from orchestrator.loop import Watcher
 from orchestrator.records import Inputs, Run
 from orchestrator.schema import Config
-from orchestrator.tasks import Examinee, Prepared
+from orchestrator.tasks import Prepared
 from orchestrator.view import View, stderr
 from orchestrator.workers import Workers
 

@@ -29,7 +29,7 @@ from orchestrator.events import (
     Warned,
     advance,
 )
-from orchestrator.policy import Policy, first_settings
+from orchestrator.policy import Policy
 from orchestrator.records import INIT, Attempt, AttemptStatus, Failure, Run, RunStatus, Settings
 from orchestrator.schema import Config
 from orchestrator.store import Store
@@ -110,7 +110,7 @@ class _Loop:
 
     def _train(self) -> Run:
         """Attempt after attempt, until one passes or none may follow."""
-        first = first_settings(self.config.seed)
+        first = Settings(seed=self.config.seed)
         self._attempt(first, remedy=None, passed_over=(), new_seed=True)
         while self._last.status != "passed":
             refusal = self._refusal()

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.records import Form, Kind
+
 _Array = npt.NDArray[np.float64]
-Kind = Literal["regression", "classification"]
-Form = Literal["regression", "binary", "categorical", "sparse"]
-"""How targets and predictions of an output are written: binary is one probability a column,
-categorical one column a class, sparse a class index."""
 
 INPUT = "input"
 """Name of the model's inputs as a source in `Flow`."""

@@ -41,11 +41,6 @@ class _Change:
     base: Settings
 
 
-def first_settings(seed: int) -> Settings:
-    """Settings of attempt 1, whose seed is exactly the config's."""
-    return Settings(seed=seed)
-
-
 def derive_seed(seed: int, count: int) -> int:
     """The seed drawn after `count` others.
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from orchestrator import data, initialization, models, objects, outputs, policy, saving, usercode
+from orchestrator import data, initialization, models, objects, outputs, saving, usercode
 from orchestrator.data import Dataset
 from orchestrator.errors import (
     InvalidError,
@@ -21,7 +21,7 @@ from orchestrator.errors import (
 )
 from orchestrator.outputs import Head
 from orchestrator.probes import Measurement, Probe
-from orchestrator.records import Inputs
+from orchestrator.records import Inputs, Settings
 from orchestrator.rows import AnyRows, leaves, trained_on, transform
 from orchestrator.schema import Config, Reinitialize
 from orchestrator.tasks import Prepared
@@ -47,7 +47,7 @@ def prepare(config: Config) -> Prepared:
 def _prepare(config: Config) -> Prepared:
     dataset = load(config)
     train, held = dataset.train, dataset.validation
-    model = models.build(config, policy.first_settings(config.seed), train)
+    model = models.build(config, Settings(seed=config.seed), train)
     if held is not None:
         outputs.check_targets(model, config, held)
     found = outputs.heads(model, config, train)

@@ -33,6 +33,11 @@ Cause = Literal[
     "distant_targets",
 ]
 
+Kind = Literal["regression", "classification"]
+Form = Literal["regression", "binary", "categorical", "sparse"]
+"""How targets and predictions of an output are written: binary is one probability a column,
+categorical one column a class, sparse a class index."""
+
 UNIT_KEYS = frozenset({"active_rows", "dead_units"})
 """Per-unit lists in what a check measured; they stand in `checks/*.json`, not in `run.json`."""
 
@@ -240,6 +245,16 @@ class Run:
     """Candidate seeds whose networks were looked at before training, over all attempts."""
     exit_code: int | None = None
     """The exit code of the command that ended it."""
+
+
+def is_constant(check: Check) -> bool:
+    """Whether a check of the prediction variance has found a constant prediction."""
+    limits = {"variance_ratio": "min_ratio", "information": "min_information"}
+    return any(
+        key in entry and not entry[key] >= check.limits[limit]
+        for entry in check.measured.get("outputs", ())
+        for key, limit in limits.items()
+    )
 
 
 def newer(schema: Any) -> NewerError:

@@ -98,7 +98,7 @@ def _journaled(directory: Path, number: int) -> Attempt | None:
 
 def _config(directory: Path, base: Path | None) -> Config:
     """The run's config, at its place of then or where that has moved."""
-    recorded = archive.config(directory).get("base")
+    recorded = configs.recorded(directory).get("base")
     if base is None and isinstance(recorded, str) and not Path(recorded).is_dir():
         message = f"the config's folder {recorded} is gone"
         raise _refused(directory, message, "--base DIR says where it is now")

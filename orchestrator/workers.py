@@ -37,9 +37,9 @@ from orchestrator.errors import (
     is_disk_full,
 )
 from orchestrator.events import Event, Sign
-from orchestrator.health import Health
+from orchestrator.health import Examinee, Health
 from orchestrator.schema import Config
-from orchestrator.tasks import Examinee, Prepared, Task
+from orchestrator.tasks import Prepared, Task
 
 _POLL_SECONDS = 0.2
 """How soon a request to stop is noticed."""

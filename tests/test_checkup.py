@@ -17,8 +17,7 @@ from rich.console import Console
 
 from orchestrator import checkup, cli, summary
 from orchestrator.errors import InvalidError
-from orchestrator.health import Health
-from orchestrator.tasks import Examinee
+from orchestrator.health import Examinee, Health
 
 layers = keras.layers
 X = np.linspace(-2, 2, 50, dtype=np.float32).reshape(25, 2)

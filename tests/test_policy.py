@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from orchestrator import evidence
-from orchestrator.policy import Policy, Step, derive_seed, first_settings
+from orchestrator.policy import Policy, Step, derive_seed
 from orchestrator.records import INIT, Attempt, Candidate, Settings
 from orchestrator.schema import AnyRemedy as Remedy
 from orchestrator.schema import (
@@ -38,7 +38,7 @@ def _walk(
     A failure is a check, after phase main, or a check and a phase.
     """
     policy = Policy(seed=SEED, rungs=rungs)
-    settings = first_settings(SEED)
+    settings = Settings(seed=SEED)
     steps: list[Step] = []
     attempts: list[Attempt] = []
     for number, failure in enumerate(failures, start=1):
@@ -61,10 +61,6 @@ def _names(steps: Sequence[Step]) -> list[str | None]:
 def _settings(step: Step) -> Settings:
     assert step.settings is not None
     return step.settings
-
-
-def test_the_first_attempt_uses_exactly_the_seed() -> None:
-    assert first_settings(3) == Settings(seed=3)
 
 
 def test_rungs_are_taken_in_order_as_often_as_they_say() -> None:

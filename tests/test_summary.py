@@ -9,7 +9,6 @@ from rich.console import Console
 
 from orchestrator import summary
 from orchestrator.records import Run
-from orchestrator.tasks import Prepared
 from tests.builders import failed
 from tests.story import started, story, told
 
@@ -81,16 +80,3 @@ def test_the_result_is_legible_everywhere() -> None:
         lines = shown(summary.result(finished(), Path("runs", "case")), encoding=encoding)
         assert any("failed at warmup:" in line for line in lines)
         assert max(map(len, lines)) <= 80
-
-
-def test_validated() -> None:
-    found = Prepared(
-        inputs=finished().inputs, fingerprint="", rows=8, validation_rows=2, input_shape=(3, 4),
-        parameters=17, layers=("dense",), warnings=("rows are few",),
-    )  # fmt: skip
-    assert shown(summary.validated("case", found), encoding="ascii") == [
-        "case is valid",
-        "Data: 8 training rows of 3 x 4, 2 held back for validation",
-        "Model: 17 weights; activations are watched in: dense",
-        "warning: rows are few",
-    ]
