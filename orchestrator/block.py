@@ -17,8 +17,8 @@ from orchestrator.charts import (
     is_logarithmic,
     sparkline,
 )
-from orchestrator.events import LayerShare
-from orchestrator.records import Attempt, Check
+from orchestrator.record.events import LayerShare
+from orchestrator.record.records import Attempt, Check
 from orchestrator.scene import Scene
 from orchestrator.texts import clean
 from orchestrator.widths import crop

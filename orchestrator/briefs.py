@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from orchestrator import files, outlines
 from orchestrator.errors import RecordError
-from orchestrator.events import EpochEnded, Event, PhaseStarted
-from orchestrator.paths import Paths
-from orchestrator.records import INIT, Run, jsonable, numbers
+from orchestrator.record import files, outlines
+from orchestrator.record.directory import Paths
+from orchestrator.record.events import EpochEnded, Event, PhaseStarted
+from orchestrator.record.records import INIT, Run, jsonable, numbers
 
 _SUFFIX = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}$")
 """What a run's name has after its config's."""
@@ -83,7 +83,7 @@ def derived(directory: Path) -> Brief:
         RecordError: it is no run directory, damaged, or of a newer schema.
     """
     # Pydantic takes longer to import than a thousand lines to read, and is seldom needed.
-    from orchestrator import archive  # noqa: PLC0415
+    from orchestrator.record import archive  # noqa: PLC0415
 
     run = archive.read(directory)
     brief = quick(directory.name, msgspec.json.encode(jsonable(run)))

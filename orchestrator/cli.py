@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import click
 
-from orchestrator import discarding, inspecting, records
+from orchestrator import discarding, inspecting
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,
@@ -24,6 +24,7 @@ from orchestrator.errors import (
     is_disk_full,
 )
 from orchestrator.interrupts import Interrupts
+from orchestrator.record import records
 
 _INTERNAL, _USAGE, _CHECK_FAILED, _USER_CODE, _INTERRUPTED = 1, 2, 3, 4, 75
 
@@ -238,13 +239,8 @@ def run(
 
     loaded = configs.load(config, overrides)
     # NumPy and rich are for those who got this far; help and config errors come without.
-    from orchestrator import (  # noqa: PLC0415
-        charts,
-        launcher,
-        store,
-        summary,
-        view,
-    )
+    from orchestrator import charts, launcher, summary, view  # noqa: PLC0415
+    from orchestrator.record import store  # noqa: PLC0415
 
     console = view.stderr()
     detail = _detail(as_json=as_json, quiet=quiet)

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator import archive
 from orchestrator import config as configs
 from orchestrator.listing import Cell, Column, Row
-from orchestrator.records import Attempt, Run, jsonable
+from orchestrator.record import archive
+from orchestrator.record.records import Attempt, Run, jsonable
 
 _NOTHING = "–"
 _LEAST = 12

@@ -11,11 +11,12 @@ from typing import Any
 
 import pydantic
 
-from orchestrator import document, files, messages
+from orchestrator import document, messages
 from orchestrator.document import Document, Key, dig
 from orchestrator.errors import InvalidError, Problem, short, suggestion
-from orchestrator.paths import Paths
-from orchestrator.records import INIT
+from orchestrator.record import files
+from orchestrator.record.directory import Paths
+from orchestrator.record.records import INIT
 from orchestrator.schema import Config, resolve
 
 

@@ -17,7 +17,7 @@ from orchestrator.health import Health, LayerHealth, Verdicts
 from orchestrator.measures import Flow, Layer, Output
 from orchestrator.outputs import Blame, Head
 from orchestrator.probes import BATCH_SIZE, Measurement, Probe
-from orchestrator.records import Check
+from orchestrator.record.records import Check
 from orchestrator.rows import Precision, Readable, Rows
 from orchestrator.schema import Checks
 from orchestrator.scores import Scores

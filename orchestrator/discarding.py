@@ -57,8 +57,12 @@ def prune(
 
 def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) -> int:
     """Move runs into the trash and say so."""
-    from orchestrator import archive, records, trash  # noqa: PLC0415 - help comes without these
+    from orchestrator import trash  # noqa: PLC0415
     from orchestrator.listing import Cell, Column  # noqa: PLC0415
+    from orchestrator.record import (
+        archive,
+        records,
+    )
 
     places = list(dict.fromkeys(map(trash.place, directories)))
     for place in places:

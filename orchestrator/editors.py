@@ -12,7 +12,7 @@ import pydantic
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
 
-from orchestrator import records
+from orchestrator.record import records
 from orchestrator.schema import Config
 
 RECORD_SCHEMA = Path(__file__).with_name("record.schema.json")

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from orchestrator.records import INIT, Attempt, Cause, Check, Phase, is_constant
+from orchestrator.record.records import INIT, Attempt, Cause, Check, Phase, is_constant
 from orchestrator.schema import (
     AnyRemedy,
     ClipGradients,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.outputs import Head
-from orchestrator.records import Finding
+from orchestrator.record.records import Finding
 from orchestrator.rows import AnyRows, Tree, leaves, num_rows
 from orchestrator.verdicts import NO_SKILL
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.listing import Cell, Column, Row
-from orchestrator.records import INIT, Attempt, Check, Phase, jsonable, without_units
+from orchestrator.record.records import INIT, Attempt, Check, Phase, jsonable, without_units
 
 _DIGEST = 19
 """Characters of a hash that people see."""

@@ -17,7 +17,7 @@ from orchestrator import faults, initialization, layers
 from orchestrator.diagnosis import Examination
 from orchestrator.measures import Flow, Layer
 from orchestrator.outputs import Head
-from orchestrator.records import Finding, is_constant
+from orchestrator.record.records import Finding, is_constant
 from orchestrator.rows import AnyRows, Tree
 from orchestrator.schema import PredictionVariance
 from orchestrator.verdicts import NO_SKILL

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.measures import Layer, Output
-from orchestrator.records import Check
+from orchestrator.record.records import Check
 
 _Indices = npt.NDArray[np.int64]
 

@@ -11,7 +11,7 @@ from orchestrator import briefs
 from orchestrator.briefs import Brief
 from orchestrator.errors import InvalidError, Problem, RecordError, closest
 from orchestrator.index import Index, stamp
-from orchestrator.paths import Paths
+from orchestrator.record.directory import Paths
 
 LATEST = "latest"
 """The name that stands for the run that began last."""

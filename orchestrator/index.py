@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from orchestrator import files
 from orchestrator.briefs import Brief
+from orchestrator.record import files
 
 NAME = ".history.index"
 """Its file in the folder of all runs."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from orchestrator.journal import Entry
     from orchestrator.listing import Column, Row
     from orchestrator.query import Query
-    from orchestrator.records import Run
+    from orchestrator.record.journal import Entry
+    from orchestrator.record.records import Run
 
 RUNS_DIR = click.option(
     "--runs-dir",
@@ -182,16 +182,13 @@ def show(run: str, runs_dir: Path, form: str | None, debug: bool) -> int:
     RUN is a run's name or the beginning of it, its directory, or `latest`; RUN@2 is its second
     attempt in full.
     """
-    from orchestrator import (  # noqa: PLC0415
+    from orchestrator import briefs, charts, overview, portrait  # noqa: PLC0415
+    from orchestrator import history as histories  # noqa: PLC0415
+    from orchestrator.record import (
         archive,
-        briefs,
-        charts,
-        overview,
-        portrait,
         records,
         store,
     )
-    from orchestrator import history as histories  # noqa: PLC0415
 
     directory, number = histories.find_attempt(runs_dir, run)
     record = read(directory)
@@ -234,8 +231,9 @@ def compare(runs: Sequence[str], runs_dir: Path, form: str | None, debug: bool) 
 
     A run stands for its accepted attempt, or else its best, or else its last.
     """
-    from orchestrator import comparison, records  # noqa: PLC0415 - help comes without these
+    from orchestrator import comparison  # noqa: PLC0415
     from orchestrator import history as histories  # noqa: PLC0415
+    from orchestrator.record import records  # noqa: PLC0415
 
     if len(runs) < 2:
         raise click.UsageError(
@@ -264,9 +262,12 @@ def compare(runs: Sequence[str], runs_dir: Path, form: str | None, debug: bool) 
 @looking
 def logs(run: str, follow: bool, runs_dir: Path, form: str | None, debug: bool) -> int:
     """Print what happened in a run, event by event, with what its attempts printed."""
-    from orchestrator import archive, records  # noqa: PLC0415 - help comes without these
     from orchestrator import history as histories  # noqa: PLC0415
     from orchestrator import logs as journals  # noqa: PLC0415
+    from orchestrator.record import (
+        archive,
+        records,
+    )
 
     if follow and form is not None:
         raise click.UsageError(f"--follow prints lines, not {form}", click.get_current_context())
@@ -288,7 +289,10 @@ def logs(run: str, follow: bool, runs_dir: Path, form: str | None, debug: bool) 
 
 
 def _event(entry: Entry) -> dict[str, Any]:
-    from orchestrator import journal, records  # noqa: PLC0415 - help comes without
+    from orchestrator.record import (
+        journal,
+        records,
+    )
 
     head = {"time": entry.time, "elapsed": entry.elapsed, "event": journal.name_of(entry.event)}
     return {**head, **records.jsonable(entry.event)}
@@ -311,7 +315,7 @@ def read(directory: Path) -> Run:
     Raises:
         InvalidError: it cannot be read.
     """
-    from orchestrator import archive  # noqa: PLC0415 - help comes without
+    from orchestrator.record import archive  # noqa: PLC0415
 
     with _named(directory):
         return archive.read(directory)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator import config as configs
-from orchestrator import data, environment, loop, store
+from orchestrator import data, loop
 from orchestrator.errors import (
     InvalidError,
     Problem,
@@ -18,12 +18,13 @@ from orchestrator.errors import (
     WorkerDiedError,
     is_disk_full,
 )
-from orchestrator.events import Warned
 from orchestrator.health import Examinee, Health
 from orchestrator.interrupts import Interrupts
 from orchestrator.local import Local
 from orchestrator.loop import Watcher
-from orchestrator.records import Inputs, Run
+from orchestrator.record import environment, store
+from orchestrator.record.events import Warned
+from orchestrator.record.records import Inputs, Run
 from orchestrator.schema import Config
 from orchestrator.tasks import Prepared
 from orchestrator.view import View, stderr

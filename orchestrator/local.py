@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.events import Event, Sign
+from orchestrator.record.events import Event, Sign
 from orchestrator.schema import Config
 from orchestrator.tasks import Prepared, Task
 

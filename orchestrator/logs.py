@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from orchestrator import archive, files, journal, summary
-from orchestrator.events import (
+from orchestrator import summary
+from orchestrator.listing import Cell, Column, Row
+from orchestrator.overview import duration
+from orchestrator.record import archive, files, journal
+from orchestrator.record.directory import Paths
+from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
     CausesFound,
@@ -22,9 +26,6 @@ from orchestrator.events import (
     SeedsScreened,
     Warned,
 )
-from orchestrator.listing import Cell, Column, Row
-from orchestrator.overview import duration
-from orchestrator.paths import Paths
 from orchestrator.texts import clean, plain
 
 _POLL = 0.2

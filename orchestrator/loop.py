@@ -18,7 +18,8 @@ from orchestrator.errors import (
     WorkerError,
     is_disk_full,
 )
-from orchestrator.events import (
+from orchestrator.policy import Policy
+from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
     Event,
@@ -29,10 +30,17 @@ from orchestrator.events import (
     Warned,
     advance,
 )
-from orchestrator.policy import Policy
-from orchestrator.records import INIT, Attempt, AttemptStatus, Failure, Run, RunStatus, Settings
+from orchestrator.record.records import (
+    INIT,
+    Attempt,
+    AttemptStatus,
+    Failure,
+    Run,
+    RunStatus,
+    Settings,
+)
+from orchestrator.record.store import Store
 from orchestrator.schema import Config
-from orchestrator.store import Store
 from orchestrator.tasks import Task
 
 EXIT_CODES: dict[RunStatus, int] = {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.records import Form, Kind
+from orchestrator.record.records import Form, Kind
 
 _Array = npt.NDArray[np.float64]
 

@@ -22,7 +22,7 @@ from orchestrator import initialization, leaky, objects, outputs, usercode
 from orchestrator.errors import InvalidError, Problem, UserCodeError
 from orchestrator.initialization import Recorder
 from orchestrator.outputs import Blame
-from orchestrator.records import Settings
+from orchestrator.record.records import Settings
 from orchestrator.rows import AnyRows, Readable, leaves
 from orchestrator.schema import Compile, Config, FactoryModel, FileModel, GivenModel, LayersModel
 

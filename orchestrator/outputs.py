@@ -15,7 +15,7 @@ import tensorflow as tf
 from orchestrator import objects, usercode
 from orchestrator.document import Key
 from orchestrator.errors import InvalidError, Problem, UserCodeError, suggestion
-from orchestrator.records import Form
+from orchestrator.record.records import Form
 from orchestrator.rows import (
     PIECE,
     AnyRows,

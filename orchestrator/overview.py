@@ -11,12 +11,13 @@ from typing import Any
 
 import msgspec
 
-from orchestrator import files, history, query, records
+from orchestrator import history, query
 from orchestrator.briefs import Brief
 from orchestrator.history import Unreadable
 from orchestrator.listing import Cell, Column, Row, Style
-from orchestrator.paths import Paths
-from orchestrator.records import Attempt, Settings
+from orchestrator.record import files, records
+from orchestrator.record.directory import Paths
+from orchestrator.record.records import Attempt, Settings
 
 _STYLES: dict[str, Style] = {
     "passed": "green", "running": "cyan", "interrupted": "yellow",
@@ -156,7 +157,10 @@ def _record(directory: Path, brief: Brief) -> dict[str, Any]:
             content = files.read(Paths(directory).record)
             found: dict[str, Any] = msgspec.json.decode(content)
             return found
-    from orchestrator import archive, store  # noqa: PLC0415 - pydantic, where it is needed
+    from orchestrator.record import (
+        archive,
+        store,
+    )
 
     record = store.run_record(archive.read(directory))
     return record if brief.state is None else {**record, "state": brief.state}

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator import evidence, remedies
-from orchestrator.records import Attempt, Settings
+from orchestrator.record.records import Attempt, Settings
 from orchestrator.schema import AnyRemedy, LowerLearningRate
 
 

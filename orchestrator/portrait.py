@@ -15,9 +15,9 @@ from rich.text import Text
 
 from orchestrator import summary
 from orchestrator.charts import Fitted, Indented, Legible, bar, is_logarithmic, sparkline
-from orchestrator.events import EpochEnded
 from orchestrator.overview import duration, when
-from orchestrator.records import Attempt, Check, Phase, Run
+from orchestrator.record.events import EpochEnded
+from orchestrator.record.records import Attempt, Check, Phase, Run
 from orchestrator.texts import clean
 
 _CURVE = 28

@@ -21,7 +21,7 @@ from orchestrator.errors import (
 )
 from orchestrator.outputs import Head
 from orchestrator.probes import Measurement, Probe
-from orchestrator.records import Inputs, Settings
+from orchestrator.record.records import Inputs, Settings
 from orchestrator.rows import AnyRows, leaves, trained_on, transform
 from orchestrator.schema import Config, Reinitialize
 from orchestrator.tasks import Prepared

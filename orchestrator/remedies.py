@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from orchestrator.records import Attempt, Settings
+from orchestrator.record.records import Attempt, Settings
 from orchestrator.schema import (
     AnyRemedy,
     ClipGradients,

@@ -7,16 +7,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestrator import archive, environment, fidelity, journal, launcher
 from orchestrator import config as configs
+from orchestrator import fidelity, launcher
 from orchestrator.errors import InvalidError, Problem, RecordError
-from orchestrator.events import AttemptStarted, Event, Sign, advance
 from orchestrator.fidelity import Fidelity
 from orchestrator.interrupts import Interrupts
 from orchestrator.launcher import Announcer
-from orchestrator.paths import Paths
 from orchestrator.policy import Policy
-from orchestrator.records import Attempt, Run
+from orchestrator.record import archive, environment, journal
+from orchestrator.record.directory import Paths
+from orchestrator.record.events import AttemptStarted, Event, Sign, advance
+from orchestrator.record.records import Attempt, Run
 from orchestrator.schema import Config
 from orchestrator.tasks import Task
 from orchestrator.workers import Workers

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from orchestrator import config as configs
-from orchestrator import data, document, launcher, store
+from orchestrator import data, document, launcher
 from orchestrator.document import Document
 from orchestrator.errors import InvalidError, NotSentError, Problem
 from orchestrator.given import Given, Values, send
-from orchestrator.paths import Paths
-from orchestrator.records import Run
+from orchestrator.record import store
+from orchestrator.record.directory import Paths
+from orchestrator.record.records import Run
 from orchestrator.rows import Scaling, leaves, name_of
 from orchestrator.schema import Config
 

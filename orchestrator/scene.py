@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping
 
-from orchestrator.events import (
+from orchestrator.record.events import (
     AttemptStarted,
     EpochEnded,
     Event,
@@ -19,7 +19,7 @@ from orchestrator.events import (
     Screened,
     Sign,
 )
-from orchestrator.records import Phase, Run
+from orchestrator.record.records import Phase, Run
 from orchestrator.schema import Config
 
 _RECENT = 8

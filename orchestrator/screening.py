@@ -9,7 +9,7 @@ import keras
 
 from orchestrator import initialization
 from orchestrator.initialization import Recorder, Replay
-from orchestrator.records import Candidate, Finding
+from orchestrator.record.records import Candidate, Finding
 
 AT_FAULT = 8
 """So many candidates that are dead by what their initializers are, and not for want of luck, are

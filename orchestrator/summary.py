@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.charts import Legible
-from orchestrator.events import AttemptStarted, SeedsScreened
-from orchestrator.records import Attempt, Failure, Run
+from orchestrator.record.events import AttemptStarted, SeedsScreened
+from orchestrator.record.records import Attempt, Failure, Run
 
 if TYPE_CHECKING:
     from orchestrator.health import Health

@@ -9,7 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from orchestrator.records import Inputs, Settings
+from orchestrator.record.records import Inputs, Settings
 from orchestrator.schema import Config
 
 

@@ -30,7 +30,11 @@ from orchestrator import (
     weights,
 )
 from orchestrator.errors import InvalidError
-from orchestrator.events import (
+from orchestrator.feeds import Feed, held_back
+from orchestrator.initialization import Recorder
+from orchestrator.probes import Measurement, Probe
+from orchestrator.rates import Rates
+from orchestrator.record.events import (
     CausesFound,
     EpochEnded,
     Event,
@@ -45,11 +49,7 @@ from orchestrator.events import (
     Sign,
     Warned,
 )
-from orchestrator.feeds import Feed, held_back
-from orchestrator.initialization import Recorder
-from orchestrator.probes import Measurement, Probe
-from orchestrator.rates import Rates
-from orchestrator.records import INIT, Check, Phase
+from orchestrator.record.records import INIT, Check, Phase
 from orchestrator.rows import AnyRows
 from orchestrator.schema import PhasePlan
 from orchestrator.scores import Scores

@@ -11,7 +11,7 @@ from pathlib import Path
 import filelock
 
 from orchestrator.errors import InvalidError, Problem
-from orchestrator.paths import Paths
+from orchestrator.record.directory import Paths
 
 FOLDER = ".trash"
 """Name of the folder in the folder of all runs."""
@@ -55,7 +55,7 @@ def expect_idle(directory: Path) -> None:
     Raises:
         InvalidError: it is such.
     """
-    from orchestrator import archive  # noqa: PLC0415 - pydantic, where it is needed
+    from orchestrator.record import archive  # noqa: PLC0415
 
     if directory.parent.name == FOLDER:
         raise _refused(directory, "is in the trash already", "delete it there to free its space")

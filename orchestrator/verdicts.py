@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.measures import Flow, Layer, Output
-from orchestrator.records import Check, Verdict
+from orchestrator.record.records import Check, Verdict
 from orchestrator.schema import DeadNeurons, Gate, PredictionVariance
 
 NO_SKILL = 0.01

@@ -19,7 +19,8 @@ from rich.text import Text
 
 from orchestrator import summary
 from orchestrator.charts import Legible
-from orchestrator.events import (
+from orchestrator.live import Moving, Screen
+from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
     CausesFound,
@@ -32,8 +33,7 @@ from orchestrator.events import (
     Sign,
     Warned,
 )
-from orchestrator.live import Moving, Screen
-from orchestrator.records import Phase, Run
+from orchestrator.record.records import Phase, Run
 from orchestrator.scene import Scene, advance
 from orchestrator.schema import Config
 

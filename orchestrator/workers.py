@@ -36,8 +36,8 @@ from orchestrator.errors import (
     WorkerError,
     is_disk_full,
 )
-from orchestrator.events import Event, Sign
 from orchestrator.health import Examinee, Health
+from orchestrator.record.events import Event, Sign
 from orchestrator.schema import Config
 from orchestrator.tasks import Prepared, Task
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import hypothesis
 
-from orchestrator.records import INIT, Attempt, Check, Failure, Phase, Settings, Verdict
+from orchestrator.record.records import INIT, Attempt, Check, Failure, Phase, Settings, Verdict
 from orchestrator.schema import Config
 
 LAW = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)

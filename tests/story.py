@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator import store
-from orchestrator.events import (
+from orchestrator.record import store
+from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
     EpochEnded,
@@ -24,7 +24,7 @@ from orchestrator.events import (
     Sign,
     advance,
 )
-from orchestrator.records import INIT, Check, Failure, Inputs, Phase, Run, Settings
+from orchestrator.record.records import INIT, Check, Failure, Inputs, Phase, Run, Settings
 from orchestrator.schema import Config
 from tests import builders
 

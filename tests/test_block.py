@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.block import block
-from orchestrator.events import (
+from orchestrator.record.events import (
     AttemptStarted,
     EpochEnded,
     Event,
@@ -17,7 +17,7 @@ from orchestrator.events import (
     Progress,
     Sign,
 )
-from orchestrator.records import Run
+from orchestrator.record.records import Run
 from orchestrator.scene import Scene, advance
 from tests.builders import LAW
 from tests.story import LAYERS, RUN, config, phase, story, told

@@ -14,8 +14,9 @@ import fastjsonschema
 import numpy as np
 import pytest
 
-from orchestrator import cli, editors, journal, store
+from orchestrator import cli, editors
 from orchestrator.cli import _run as orchestrate
+from orchestrator.record import journal, store
 
 Write = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]

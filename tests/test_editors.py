@@ -12,10 +12,11 @@ import fastjsonschema
 import pytest
 from hypothesis import given, settings
 
-from orchestrator import config, document, editors, records, schema, store
+from orchestrator import config, document, editors, schema
 from orchestrator.cli import _run as orchestrate
 from orchestrator.errors import InvalidError
-from orchestrator.events import EpochEnded
+from orchestrator.record import records, store
+from orchestrator.record.events import EpochEnded
 from tests import readme
 from tests.story import story, told
 from tests.test_config import mutated

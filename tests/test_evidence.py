@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator import evidence
-from orchestrator.records import (
+from orchestrator.record.records import (
     INIT,
     Attempt,
     Candidate,

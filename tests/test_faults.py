@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator import data, faults
 from orchestrator.outputs import Head
-from orchestrator.records import Finding
+from orchestrator.record.records import Finding
 from orchestrator.rows import Rows
 from tests.conftest import MakeConfig
 from tests.test_findings import HEAD, LINEAR, rows, stack

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator import fidelity, listing
 from orchestrator.fidelity import Fidelity, Pair
-from orchestrator.records import Attempt, Phase, Settings, jsonable
+from orchestrator.record.records import Attempt, Phase, Settings, jsonable
 from tests import builders
 
 ENVIRONMENT: dict[str, Any] = {

@@ -12,7 +12,7 @@ import pytest
 from orchestrator import findings
 from orchestrator.outputs import Head
 from orchestrator.probes import Probe
-from orchestrator.records import Finding
+from orchestrator.record.records import Finding
 from orchestrator.rows import Rows
 
 layers = keras.layers

@@ -17,12 +17,13 @@ from typing import Any
 import filelock
 import pytest
 
-from orchestrator import history, logs, store
+from orchestrator import history, logs
 from orchestrator.cli import _run as orchestrate
-from orchestrator.events import AttemptEnded, CausesFound, RunEnded, SeedsScreened
-from orchestrator.journal import replay
-from orchestrator.paths import Paths
-from orchestrator.records import Candidate, Failure, Finding
+from orchestrator.record import store
+from orchestrator.record.directory import Paths
+from orchestrator.record.events import AttemptEnded, CausesFound, RunEnded, SeedsScreened
+from orchestrator.record.journal import replay
+from orchestrator.record.records import Candidate, Failure, Finding
 from tests.story import LAYERS, record, started, story
 
 Capture = pytest.CaptureFixture[str]
@@ -391,9 +392,9 @@ def test_logs_for_programs(runs: Path, capsys: Capture) -> None:
 FOLLOWED = """
 import sys, time
 from pathlib import Path
-from orchestrator.events import RunStarted, Sign
+from orchestrator.record.events import RunStarted, Sign
 from orchestrator import store
-from orchestrator.records import Inputs
+from orchestrator.record.records import Inputs
 from tests.story import story
 
 made = store.create(Path("runs"), name="case", config=b"", resolved="", environment={},
@@ -590,7 +591,7 @@ def test_none_of_them_imports_tensorflow(runs: Path) -> None:
 
 def test_the_record_is_what_the_journal_says(runs: Path) -> None:
     directory = record(runs, story(layers=LAYERS))
-    from orchestrator import archive
+    from orchestrator.record import archive
 
     entries = archive.events(directory)
     assert store.run_record(archive.read(directory)) == store.run_record(replay(entries))

@@ -14,9 +14,9 @@ import pyarrow.parquet
 import pytest
 
 from orchestrator import preparation, training
-from orchestrator.events import EpochEnded, PhaseEnded
-from orchestrator.paths import AttemptPaths
-from orchestrator.records import Phase, Settings
+from orchestrator.record.directory import AttemptPaths
+from orchestrator.record.events import EpochEnded, PhaseEnded
+from orchestrator.record.records import Phase, Settings
 from orchestrator.tasks import Prepared, Task
 from tests.conftest import MakeConfig
 

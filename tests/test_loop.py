@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import loop, store
+from orchestrator import loop
 from orchestrator.errors import (
     InvalidError,
     Problem,
@@ -21,7 +21,9 @@ from orchestrator.errors import (
     WorkerDiedError,
     WorkerError,
 )
-from orchestrator.events import (
+from orchestrator.policy import derive_seed
+from orchestrator.record import store
+from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
     CausesFound,
@@ -36,9 +38,8 @@ from orchestrator.events import (
     Sign,
     Warned,
 )
-from orchestrator.journal import read, replay
-from orchestrator.policy import derive_seed
-from orchestrator.records import (
+from orchestrator.record.journal import read, replay
+from orchestrator.record.records import (
     INIT,
     Candidate,
     Check,
@@ -49,8 +50,8 @@ from orchestrator.records import (
     Settings,
     jsonable,
 )
+from orchestrator.record.store import Store, run_record
 from orchestrator.schema import Config
-from orchestrator.store import Store, run_record
 from orchestrator.tasks import Task
 from tests import builders
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from orchestrator import data, leaky, models, outputs, saving
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.probes import Probe
-from orchestrator.records import Settings
+from orchestrator.record.records import Settings
 from orchestrator.rows import Rows
 from orchestrator.schema import Config
 from tests import builders

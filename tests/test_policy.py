@@ -11,7 +11,7 @@ from hypothesis import given
 
 from orchestrator import evidence
 from orchestrator.policy import Policy, Step, derive_seed
-from orchestrator.records import INIT, Attempt, Candidate, Settings
+from orchestrator.record.records import INIT, Attempt, Candidate, Settings
 from orchestrator.schema import AnyRemedy as Remedy
 from orchestrator.schema import (
     ClipGradients,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.events import EpochEnded
 from orchestrator.portrait import portrait
-from orchestrator.records import Check, Phase, Run
+from orchestrator.record.events import EpochEnded
+from orchestrator.record.records import Check, Phase, Run
 from tests.story import story, told
 
 LIMITED = (

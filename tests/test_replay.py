@@ -13,10 +13,11 @@ import filelock
 import pytest
 import yaml
 
-from orchestrator import archive, document
+from orchestrator import document
 from orchestrator.cli import _run as orchestrate
 from orchestrator.policy import derive_seed
-from orchestrator.records import Candidate, Settings
+from orchestrator.record import archive
+from orchestrator.record.records import Candidate, Settings
 from orchestrator.replay import _task
 from tests import builders
 from tests.conftest import LINE, LINE_CODE, merged

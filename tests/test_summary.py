@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator import summary
-from orchestrator.records import Run
+from orchestrator.record.records import Run
 from tests.builders import failed
 from tests.story import started, story, told
 

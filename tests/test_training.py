@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator import data, models, preparation, training, weights
 from orchestrator.errors import InvalidError, UserCodeError
-from orchestrator.events import (
+from orchestrator.record.events import (
     CausesFound,
     EpochEnded,
     Event,
@@ -21,7 +21,7 @@ from orchestrator.events import (
     SeedsScreened,
     Sign,
 )
-from orchestrator.records import Phase, Settings
+from orchestrator.record.records import Phase, Settings
 from orchestrator.schema import Config
 from orchestrator.tasks import Task
 from tests.conftest import MakeConfig

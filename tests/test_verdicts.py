@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator import verdicts
 from orchestrator.measures import INPUT, Flow, Form, Layer, Output, measure
-from orchestrator.records import Check
+from orchestrator.record.records import Check
 from orchestrator.schema import DeadNeurons, Gate, PredictionVariance
 
 LIMITS = DeadNeurons()

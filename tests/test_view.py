@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.charts import SPINNER
-from orchestrator.events import (
+from orchestrator.record.events import (
     AttemptEnded,
     CausesFound,
     EpochEnded,
@@ -22,7 +22,7 @@ from orchestrator.events import (
     Sign,
     Warned,
 )
-from orchestrator.records import Candidate, Finding
+from orchestrator.record.records import Candidate, Finding
 from orchestrator.view import Detail, View, stderr
 from tests.story import RUN, config, story, told
 from tests.terminal import Terminal

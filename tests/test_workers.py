@@ -14,9 +14,9 @@ from orchestrator.errors import (
     UserCodeError,
     WorkerDiedError,
 )
-from orchestrator.events import EpochEnded, Event, PhaseEnded, Progress
 from orchestrator.interrupts import Interrupts
-from orchestrator.records import Settings
+from orchestrator.record.events import EpochEnded, Event, PhaseEnded, Progress
+from orchestrator.record.records import Settings
 from orchestrator.schema import Config
 from orchestrator.tasks import Task
 from orchestrator.workers import Workers

@@ -301,7 +301,7 @@ def plain(case: Case, seed: int, folder: Path, attempts: int, **changes: Any) ->
 
     from orchestrator import diagnosis, models, outputs, preparation
     from orchestrator.probes import Probe
-    from orchestrator.records import Settings
+    from orchestrator.record.records import Settings
 
     path = folder / "config.yaml"
     path.write_text(document.dump(case.document(seed, **changes)))

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator import archive, briefs
+from orchestrator import briefs
 from orchestrator.errors import NewerError, RecordError
-from orchestrator.parsing import parse
+from orchestrator.record import archive
+from orchestrator.record.decoding import parse
 from tests.story import record, story
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from orchestrator.events import (
+from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
     EpochEnded,
@@ -17,7 +17,7 @@ from orchestrator.events import (
     Warned,
     advance,
 )
-from orchestrator.records import Failure, Inputs, Run, Settings
+from orchestrator.record.records import Failure, Inputs, Run, Settings
 from tests import builders
 
 STARTED = AttemptStarted(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from orchestrator.records import (
+from orchestrator.record.records import (
     Attempt,
     AttemptStatus,
     Candidate,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from orchestrator.errors import RecordError
-from orchestrator.records import SCHEMA, AttemptStatus, Cause, RunStatus, Verdict, newer
+from orchestrator.record.records import SCHEMA, AttemptStatus, Cause, RunStatus, Verdict, newer
 
 _Length = Annotated[float, msgspec.Meta(ge=0)]
 _Float = float | Literal["NaN", "Infinity", "-Infinity"]

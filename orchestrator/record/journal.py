@@ -21,10 +21,10 @@ from typing import Any
 
 import pydantic
 
-from orchestrator import events, files, parsing
 from orchestrator.errors import RecordError
-from orchestrator.events import Event, advance
-from orchestrator.records import SCHEMA, Phase, Run, dump, jsonable, numbers
+from orchestrator.record import decoding, events, files
+from orchestrator.record.events import Event, advance
+from orchestrator.record.records import SCHEMA, Phase, Run, dump, jsonable, numbers
 
 _EVENTS: dict[str, type[Event]] = {
     "run_started": events.RunStarted,
@@ -192,7 +192,7 @@ def _verified(lines: list[bytes], path: Path, *, first: int = 1) -> Iterator[Ent
         try:
             entry = _decode(body)
         except pydantic.ValidationError as error:
-            raise RecordError(f"{place}: {parsing.sentence(error)}") from error
+            raise RecordError(f"{place}: {decoding.sentence(error)}") from error
         except KeyError as error:
             raise RecordError(f"{place}: {error} is missing") from error
         except (ValueError, TypeError, RecursionError) as error:

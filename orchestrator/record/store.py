@@ -20,7 +20,8 @@ from typing import Any
 
 import filelock
 
-from orchestrator.events import (
+from orchestrator.record.directory import Paths
+from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
     EpochEnded,
@@ -30,9 +31,8 @@ from orchestrator.events import (
     RunStarted,
     advance,
 )
-from orchestrator.journal import Journal
-from orchestrator.paths import Paths
-from orchestrator.records import Attempt, Inputs, Run, dump, jsonable, without_units
+from orchestrator.record.journal import Journal
+from orchestrator.record.records import Attempt, Inputs, Run, dump, jsonable, without_units
 
 
 class Store:

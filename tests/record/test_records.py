@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from orchestrator.records import (
+from orchestrator.record.records import (
     INIT,
     Attempt,
     Check,

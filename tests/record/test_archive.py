@@ -12,13 +12,14 @@ from pathlib import Path
 import filelock
 import pytest
 
-from orchestrator import archive, briefs, journal
+from orchestrator import briefs
 from orchestrator import config as configs
 from orchestrator.errors import NewerError, RecordError
-from orchestrator.events import AttemptStarted, EpochEnded, PhaseStarted, RunEnded, Sign
-from orchestrator.paths import Paths
-from orchestrator.records import Run
-from orchestrator.store import run_record
+from orchestrator.record import archive, journal
+from orchestrator.record.directory import Paths
+from orchestrator.record.events import AttemptStarted, EpochEnded, PhaseStarted, RunEnded, Sign
+from orchestrator.record.records import Run
+from orchestrator.record.store import run_record
 from tests.story import record, story, told
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 
 from orchestrator.errors import RecordError
-from orchestrator.events import (
+from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
     EpochEnded,
@@ -29,8 +29,8 @@ from orchestrator.events import (
     Warned,
     advance,
 )
-from orchestrator.journal import Entry, Journal, read, replay
-from orchestrator.records import Check, Failure, Inputs, Phase, Run, Settings
+from orchestrator.record.journal import Entry, Journal, read, replay
+from orchestrator.record.records import Check, Failure, Inputs, Phase, Run, Settings
 from tests import builders
 from tests.builders import LAW
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import files
+from orchestrator.record import files
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import environment
+from orchestrator.record import environment
 
 IDENTITY = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
 

@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from orchestrator import files, journal, parsing
 from orchestrator.errors import NewerError, RecordError
-from orchestrator.events import AttemptStarted, EpochEnded
-from orchestrator.paths import Paths
-from orchestrator.records import Run
+from orchestrator.record import decoding, files, journal
+from orchestrator.record.directory import Paths
+from orchestrator.record.events import AttemptStarted, EpochEnded
+from orchestrator.record.records import Run
 
 if sys.platform != "win32":
     import fcntl
@@ -56,7 +56,7 @@ def read(directory: Path) -> Run:
     paths = Paths(directory)
     owned = is_owned(directory)
     try:
-        run = parsing.parse(_content(paths.record), paths.record.name)
+        run = decoding.parse(_content(paths.record), paths.record.name)
     except RecordError as error:
         if isinstance(error, NewerError) or not os.path.isfile(paths.journal):
             raise

@@ -11,7 +11,7 @@ from typing import Any
 import pydantic
 
 from orchestrator.errors import RecordError, short
-from orchestrator.records import SCHEMA, Attempt, Check, Run, newer, numbers
+from orchestrator.record.records import SCHEMA, Attempt, Check, Run, newer, numbers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

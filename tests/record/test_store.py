@@ -15,8 +15,8 @@ from typing import Any
 import filelock
 import pytest
 
-from orchestrator import store
-from orchestrator.events import (
+from orchestrator.record import store
+from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
     EpochEnded,
@@ -27,9 +27,9 @@ from orchestrator.events import (
     RunEnded,
     Warned,
 )
-from orchestrator.journal import read, replay
-from orchestrator.records import Failure, Inputs, Settings
-from orchestrator.store import Store, run_record
+from orchestrator.record.journal import read, replay
+from orchestrator.record.records import Failure, Inputs, Settings
+from orchestrator.record.store import Store, run_record
 from tests import builders
 
 
