@@ -12,10 +12,17 @@ from typing import Any
 import numpy as np
 
 from orchestrator import data, diagnosis, models, tables
+from orchestrator.config.schema import (
+    Config,
+    CsvSource,
+    FileModel,
+    NpySource,
+    NpzSource,
+    ParquetSource,
+)
 from orchestrator.errors import InvalidError, Problem
 from orchestrator.health import Examinee, Health
 from orchestrator.rows import Rows
-from orchestrator.schema import Config, CsvSource, FileModel, NpySource, NpzSource, ParquetSource
 
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 

@@ -235,7 +235,7 @@ def run(
     debug: bool,
 ) -> int:
     """Take CONFIG to a healthy model; the main job."""
-    from orchestrator import config as configs  # noqa: PLC0415 - help comes without pydantic
+    from orchestrator.config import load as configs  # noqa: PLC0415
 
     loaded = configs.load(config, overrides)
     # NumPy and rich are for those who got this far; help and config errors come without.
@@ -265,7 +265,7 @@ def validate(
     config: Path, overrides: tuple[str, ...], as_json: bool, quiet: bool, debug: bool
 ) -> int:
     """Build data and model of CONFIG and fit their shapes together; train and write nothing."""
-    from orchestrator import config as configs  # noqa: PLC0415 - help comes without pydantic
+    from orchestrator.config import load as configs  # noqa: PLC0415
 
     loaded = configs.load(config, overrides)
     from orchestrator import (  # noqa: PLC0415
@@ -438,9 +438,9 @@ def schema(what: str, as_json: bool, debug: bool) -> int:
     \b
     # yaml-language-server: $schema=orchestrate.schema.json
     """
-    from orchestrator import editors  # noqa: PLC0415 - help comes without pydantic
+    from orchestrator.config import json_schema  # noqa: PLC0415
 
-    _print_json(editors.json_schema() if what == "config" else editors.record_schema())
+    _print_json(json_schema.json_schema() if what == "config" else json_schema.record_schema())
     return 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator import config as configs
+from orchestrator.config import load as configs
 from orchestrator.listing import Cell, Column, Row
 from orchestrator.record import archive
 from orchestrator.record.records import Attempt, Run, jsonable

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import optree
 
-from orchestrator import rows, tables, usercode
-from orchestrator.errors import InvalidError, Problem, suggestion
-from orchestrator.rows import AnyRows, Array, Batch, Rows, Scaling, Stream, Tree
-from orchestrator.schema import (
+from orchestrator import rows, tables
+from orchestrator.config import user_code
+from orchestrator.config.schema import (
     CallableSource,
     Config,
     CsvSource,
@@ -29,6 +28,8 @@ from orchestrator.schema import (
     ParquetSource,
     Split,
 )
+from orchestrator.errors import InvalidError, Problem, suggestion
+from orchestrator.rows import AnyRows, Array, Batch, Rows, Scaling, Stream, Tree
 from orchestrator.tables import Encoding, Table, invalid, open_file, summary
 
 _MAX_PROBLEMS = 10
@@ -392,11 +393,11 @@ def read_callable(source: CallableSource, config: Config, part: str) -> AnyRows:
         UserCodeError: it raised.
     """
     key = ("data", part)
-    function = usercode.find(source.callable, config, key=(*key, "callable"))
-    usercode.check_arguments(function, source.kwargs, config, key=(*key, "kwargs"))
+    function = user_code.find(source.callable, config, key=(*key, "callable"))
+    user_code.check_arguments(function, source.kwargs, config, key=(*key, "kwargs"))
 
     def call() -> Any:
-        with usercode.blamed(f"the data callable {source.callable}"):
+        with user_code.blamed(f"the data callable {source.callable}"):
             return function(**source.kwargs)
 
     result = call()
@@ -637,14 +638,14 @@ def _read_dataset(dataset: Any, name: str) -> Stream:
         raise invalid(name, message)
 
     def source() -> Iterator[Any]:
-        with usercode.blamed(f"the dataset of {name}"):
+        with user_code.blamed(f"the dataset of {name}"):
             yield from dataset.as_numpy_iterator()
 
     return dataclasses.replace(_read_stream(source, name), dataset=dataset)
 
 
 def _blamed_batches(generator: Any, name: str) -> Iterator[Any]:
-    with usercode.blamed(f"the generator {name}"):
+    with user_code.blamed(f"the generator {name}"):
         yield from generator
 
 

@@ -9,8 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from orchestrator.record.records import INIT, Attempt, Cause, Check, Phase, is_constant
-from orchestrator.schema import (
+from orchestrator.config.schema import (
     AnyRemedy,
     ClipGradients,
     LeakyRelu,
@@ -18,6 +17,7 @@ from orchestrator.schema import (
     NewSeed,
     Reinitialize,
 )
+from orchestrator.record.records import INIT, Attempt, Cause, Check, Phase, is_constant
 
 Kind = Literal[
     "non_finite", "born_dead", "shot_up", "died", "collapsed", "astray", "metric", "crashed"

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator import faults, initialization, layers
+from orchestrator.config.schema import PredictionVariance
 from orchestrator.diagnosis import Examination
 from orchestrator.measures import Flow, Layer
 from orchestrator.outputs import Head
 from orchestrator.record.records import Finding, is_constant
 from orchestrator.rows import AnyRows, Tree
-from orchestrator.schema import PredictionVariance
 from orchestrator.verdicts import NO_SKILL
 
 _RANGES = {

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from orchestrator import config as configs
 from orchestrator import data, loop
+from orchestrator.config import load as configs
+from orchestrator.config.schema import Config
 from orchestrator.errors import (
     InvalidError,
     Problem,
@@ -25,7 +26,6 @@ from orchestrator.loop import Watcher
 from orchestrator.record import environment, store
 from orchestrator.record.events import Warned
 from orchestrator.record.records import Inputs, Run
-from orchestrator.schema import Config
 from orchestrator.tasks import Prepared
 from orchestrator.view import View, stderr
 from orchestrator.workers import Workers

@@ -10,8 +10,9 @@ import keras
 import tensorflow as tf
 from keras.src.ops import nn as operations
 
-from orchestrator import layers, usercode
-from orchestrator.schema import Config, FileModel
+from orchestrator import layers
+from orchestrator.config import user_code
+from orchestrator.config.schema import Config, FileModel
 
 Place = tuple[str, Sequence[Any]]
 """Where relu is applied: its name, and the layers and operations around it, outermost first."""
@@ -152,7 +153,7 @@ def _compile_arguments(model: keras.Model) -> dict[str, Any]:
 
 def takes_activation(config: Config) -> bool:
     """Whether the user's function that builds the model has an `activation` that is relu now."""
-    found = usercode.factory(config)
+    found = user_code.factory(config)
     if found is None:
         return False
     try:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from orchestrator.config.schema import Config
 from orchestrator.record.events import Event, Sign
-from orchestrator.schema import Config
 from orchestrator.tasks import Prepared, Task
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from orchestrator import evidence
+from orchestrator.config.schema import Config
 from orchestrator.errors import (
     InvalidError,
     StoppedError,
@@ -40,7 +41,6 @@ from orchestrator.record.records import (
     Settings,
 )
 from orchestrator.record.store import Store
-from orchestrator.schema import Config
 from orchestrator.tasks import Task
 
 EXIT_CODES: dict[RunStatus, int] = {

@@ -18,13 +18,21 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.utils import naming
 
-from orchestrator import initialization, leaky, objects, outputs, usercode
+from orchestrator import initialization, leaky, objects, outputs
+from orchestrator.config import user_code
+from orchestrator.config.schema import (
+    Compile,
+    Config,
+    FactoryModel,
+    FileModel,
+    GivenModel,
+    LayersModel,
+)
 from orchestrator.errors import InvalidError, Problem, UserCodeError
 from orchestrator.initialization import Recorder
 from orchestrator.outputs import Blame
 from orchestrator.record.records import Settings
 from orchestrator.rows import AnyRows, Readable, leaves
-from orchestrator.schema import Compile, Config, FactoryModel, FileModel, GivenModel, LayersModel
 
 
 def build(
@@ -206,13 +214,13 @@ def _first_misfit(made: list[tuple[int, keras.Layer]], config: Config, error: Ex
 
 
 def _from_factory(config: Config, slope: float | None) -> keras.Model:
-    builder = usercode.factory(config)
+    builder = user_code.factory(config)
     if builder is None:
         raise TypeError(f"Expected a model that a function builds. Received: {config.model!r}")
     kwargs = dict(builder.kwargs)
     if slope is not None:
         kwargs["activation"] = leaky.activation(slope)
-    with usercode.blamed(builder.name):
+    with user_code.blamed(builder.name):
         model = builder.function(**kwargs)
     if not isinstance(model, keras.Model):
         message = f"expected {builder.name} to return a keras.Model"
@@ -224,7 +232,7 @@ def _from_factory(config: Config, slope: float | None) -> keras.Model:
 def _build_unbuilt(model: keras.Model, rows: AnyRows) -> None:
     if model.built:
         return
-    with usercode.blamed("the factory's model"):
+    with user_code.blamed("the factory's model"):
         model(rows.first(1)[0])
 
 
@@ -241,7 +249,7 @@ def load_file(plan: FileModel, config: Config, seed: int) -> keras.Model:
         UserCodeError: a class of the user's own raised.
     """
     for index, module in enumerate(plan.modules):
-        usercode.load_module(module, config, key=("model", "modules", index))
+        user_code.load_module(module, config, key=("model", "modules", index))
     key = ("model", "file")
     try:
         model = _load(config.path(plan.file))
@@ -250,9 +258,9 @@ def load_file(plan: FileModel, config: Config, seed: int) -> keras.Model:
             keras.utils.set_random_seed(seed)  # reading the file has drawn from the generators
             model = keras.saving.deserialize_keras_object(described, safe_mode=True)
     except Exception as error:
-        if usercode.raised_in_user_code(error):
+        if user_code.raised_in_user_code(error):
             raise UserCodeError(
-                f"the model's own code raised {usercode.describe(error)}"
+                f"the model's own code raised {user_code.describe(error)}"
             ) from error
         raise InvalidError([config.problem(key, *_unreadable(error))]) from error
     if not isinstance(model, keras.Model):
@@ -319,8 +327,8 @@ def try_call(model: keras.Model, blame: Blame, rows: Readable, kind: str) -> Non
     try:
         model(x, training=False)
     except Exception as error:
-        if usercode.raised_in_user_code(error):
-            raise UserCodeError(f"the model raised {usercode.describe(error)}") from error
+        if user_code.raised_in_user_code(error):
+            raise UserCodeError(f"the model raised {user_code.describe(error)}") from error
         shapes = [(path, array.shape[1:]) for path, array in leaves(x)]
         shown = ", ".join(f"{path} {shape}" if path else str(shape) for path, shape in shapes)
         reason = objects.describe_error(error)

@@ -10,9 +10,9 @@ from typing import Any
 
 import keras
 
-from orchestrator.document import Key
+from orchestrator.config.document import Key
+from orchestrator.config.schema import Config, Named
 from orchestrator.errors import InvalidError, Problem, suggestion
-from orchestrator.schema import Config, Named
 
 _NESTED = (
     ("initializer", keras.initializers),

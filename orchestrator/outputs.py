@@ -12,8 +12,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from orchestrator import objects, usercode
-from orchestrator.document import Key
+from orchestrator import objects
+from orchestrator.config import user_code
+from orchestrator.config.document import Key
+from orchestrator.config.schema import Config, FileModel
 from orchestrator.errors import InvalidError, Problem, UserCodeError, suggestion
 from orchestrator.record.records import Form
 from orchestrator.rows import (
@@ -26,7 +28,6 @@ from orchestrator.rows import (
     trained_on,
     transform,
 )
-from orchestrator.schema import Config, FileModel
 
 _FORMS: Mapping[str, Form] = {
     "binary_crossentropy": "binary",
@@ -260,8 +261,8 @@ def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
     try:
         model.test_on_batch(x, y, sample_weight=weight)
     except Exception as error:
-        if usercode.raised_in_user_code(error):
-            raise UserCodeError(f"the model raised {usercode.describe(error)}") from error
+        if user_code.raised_in_user_code(error):
+            raise UserCodeError(f"the model raised {user_code.describe(error)}") from error
         message = f"loss and metrics do not take these targets: {objects.describe_error(error)}"
         raise InvalidError([config.problem(key, message)]) from error
     model.reset_metrics()

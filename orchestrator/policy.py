@@ -15,8 +15,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator import evidence, remedies
+from orchestrator.config.schema import AnyRemedy, LowerLearningRate
 from orchestrator.record.records import Attempt, Settings
-from orchestrator.schema import AnyRemedy, LowerLearningRate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

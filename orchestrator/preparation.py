@@ -10,7 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from orchestrator import data, initialization, models, objects, outputs, saving, usercode
+from orchestrator import data, initialization, models, objects, outputs, saving
+from orchestrator.config import user_code
+from orchestrator.config.schema import Config, Reinitialize
 from orchestrator.data import Dataset
 from orchestrator.errors import (
     InvalidError,
@@ -23,7 +25,6 @@ from orchestrator.outputs import Head
 from orchestrator.probes import Measurement, Probe
 from orchestrator.record.records import Inputs, Settings
 from orchestrator.rows import AnyRows, leaves, trained_on, transform
-from orchestrator.schema import Config, Reinitialize
 from orchestrator.tasks import Prepared
 
 
@@ -114,8 +115,8 @@ def blamed() -> Iterator[None]:
     except OrchestratorError:
         raise
     except (Exception, SystemExit) as error:
-        if usercode.raised_in_user_code(error):
-            raise UserCodeError(f"your code raised {usercode.describe(error)}") from error
+        if user_code.raised_in_user_code(error):
+            raise UserCodeError(f"your code raised {user_code.describe(error)}") from error
         raise
 
 
@@ -172,9 +173,9 @@ def user_callbacks(config: Config) -> list[keras.callbacks.Callback]:
     callbacks = []
     for index, reference in enumerate(config.fit.callbacks):
         key = ("fit", "callbacks", index)
-        function = usercode.find(reference, config, key=key)
-        usercode.check_arguments(function, {}, config, key=key)
-        with usercode.blamed(f"the callback function {reference}"):
+        function = user_code.find(reference, config, key=key)
+        user_code.check_arguments(function, {}, config, key=key)
+        with user_code.blamed(f"the callback function {reference}"):
             callback = function()
         if not isinstance(callback, keras.callbacks.Callback):
             message = f"expected a keras callback, received {type(callback).__name__}"

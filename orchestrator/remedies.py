@@ -10,8 +10,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from orchestrator.record.records import Attempt, Settings
-from orchestrator.schema import (
+from orchestrator.config.schema import (
     AnyRemedy,
     ClipGradients,
     LeakyRelu,
@@ -19,6 +18,7 @@ from orchestrator.schema import (
     NewSeed,
     Reinitialize,
 )
+from orchestrator.record.records import Attempt, Settings
 
 
 def apply(

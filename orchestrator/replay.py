@@ -7,8 +7,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestrator import config as configs
 from orchestrator import fidelity, launcher
+from orchestrator.config import load as configs
+from orchestrator.config.schema import Config
 from orchestrator.errors import InvalidError, Problem, RecordError
 from orchestrator.fidelity import Fidelity
 from orchestrator.interrupts import Interrupts
@@ -18,7 +19,6 @@ from orchestrator.record import archive, environment, journal
 from orchestrator.record.directory import Paths
 from orchestrator.record.events import AttemptStarted, Event, Sign, advance
 from orchestrator.record.records import Attempt, Run
-from orchestrator.schema import Config
 from orchestrator.tasks import Task
 from orchestrator.workers import Workers
 

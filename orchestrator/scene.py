@@ -6,6 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping
 
+from orchestrator.config.schema import Config
 from orchestrator.record.events import (
     AttemptStarted,
     EpochEnded,
@@ -20,7 +21,6 @@ from orchestrator.record.events import (
     Sign,
 )
 from orchestrator.record.records import Phase, Run
-from orchestrator.schema import Config
 
 _RECENT = 8
 """Epochs whose median duration says how long the next ones take."""

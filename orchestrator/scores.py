@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator import measures
+from orchestrator.config.schema import PredictionVariance
 from orchestrator.measures import Output, Score
 from orchestrator.outputs import Head
 from orchestrator.rows import Readable, Rows, Tree
-from orchestrator.schema import PredictionVariance
 
 
 class Scores:

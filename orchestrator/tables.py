@@ -18,9 +18,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.config.schema import CsvSource, ParquetSource, TableSource
 from orchestrator.errors import InvalidError, Problem, suggestion
 from orchestrator.rows import Array, Rows, Tree
-from orchestrator.schema import CsvSource, ParquetSource, TableSource
 
 MAX_PROBLEMS = 10
 """Problems named per file; the rest are counted."""

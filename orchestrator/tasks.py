@@ -9,8 +9,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from orchestrator.config.schema import Config
 from orchestrator.record.records import Inputs, Settings
-from orchestrator.schema import Config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,6 +29,7 @@ from orchestrator import (
     verdicts,
     weights,
 )
+from orchestrator.config.schema import PhasePlan
 from orchestrator.errors import InvalidError
 from orchestrator.feeds import Feed, held_back
 from orchestrator.initialization import Recorder
@@ -51,7 +52,6 @@ from orchestrator.record.events import (
 )
 from orchestrator.record.records import INIT, Check, Phase
 from orchestrator.rows import AnyRows
-from orchestrator.schema import PhasePlan
 from orchestrator.scores import Scores
 from orchestrator.screening import Screening, screen
 from orchestrator.tasks import Task

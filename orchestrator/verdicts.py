@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.config.schema import DeadNeurons, Gate, PredictionVariance
 from orchestrator.measures import Flow, Layer, Output
 from orchestrator.record.records import Check, Verdict
-from orchestrator.schema import DeadNeurons, Gate, PredictionVariance
 
 NO_SKILL = 0.01
 """Skill at or below which a prediction counts as no better than the best constant."""

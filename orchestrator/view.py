@@ -19,6 +19,7 @@ from rich.text import Text
 
 from orchestrator import summary
 from orchestrator.charts import Legible
+from orchestrator.config.schema import Config
 from orchestrator.live import Moving, Screen
 from orchestrator.record.events import (
     AttemptEnded,
@@ -35,7 +36,6 @@ from orchestrator.record.events import (
 )
 from orchestrator.record.records import Phase, Run
 from orchestrator.scene import Scene, advance
-from orchestrator.schema import Config
 
 SPARSE_SECONDS = 15.0
 """Where nothing can move, a line at most this often between two phases."""

@@ -26,6 +26,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
+from orchestrator.config.schema import Config
 from orchestrator.errors import (
     InvalidError,
     NotSentError,
@@ -38,7 +39,6 @@ from orchestrator.errors import (
 )
 from orchestrator.health import Examinee, Health
 from orchestrator.record.events import Event, Sign
-from orchestrator.schema import Config
 from orchestrator.tasks import Prepared, Task
 
 _POLL_SECONDS = 0.2

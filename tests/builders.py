@@ -7,8 +7,8 @@ from typing import Any
 
 import hypothesis
 
+from orchestrator.config.schema import Config
 from orchestrator.record.records import INIT, Attempt, Check, Failure, Phase, Settings, Verdict
-from orchestrator.schema import Config
 
 LAW = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 """How laws are tried here: quickly, on a machine that may be busy, the same way every time."""

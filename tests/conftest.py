@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator import config as configs
-from orchestrator import document
-from orchestrator.schema import Config
+from orchestrator.config import document
+from orchestrator.config import load as configs
+from orchestrator.config.schema import Config
 from tests import builders
 
 LINE_CODE = """

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.config.schema import Config
 from orchestrator.record import store
 from orchestrator.record.events import (
     AttemptEnded,
@@ -25,7 +26,6 @@ from orchestrator.record.events import (
     advance,
 )
 from orchestrator.record.records import INIT, Check, Failure, Inputs, Phase, Run, Settings
-from orchestrator.schema import Config
 from tests import builders
 
 RUN = "case-20261123-101010-abcd"

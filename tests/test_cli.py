@@ -14,8 +14,9 @@ import fastjsonschema
 import numpy as np
 import pytest
 
-from orchestrator import cli, editors
+from orchestrator import cli
 from orchestrator.cli import _run as orchestrate
+from orchestrator.config import json_schema
 from orchestrator.record import journal, store
 
 Write = Callable[..., Path]
@@ -36,7 +37,7 @@ def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
-IS_A_RECORD = fastjsonschema.compile(json.loads(editors.RECORD_SCHEMA.read_text()))
+IS_A_RECORD = fastjsonschema.compile(json.loads(json_schema.RECORD_SCHEMA.read_text()))
 
 
 def run_directory(tmp_path: Path) -> Path:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator import config as configs
 from orchestrator import launcher
 from orchestrator.cli import _run as orchestrate
+from orchestrator.config import load as configs
 from orchestrator.local import Local
 
 ROOT = Path(__file__).parents[1]

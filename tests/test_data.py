@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from orchestrator import config, data, rows, schema
+from orchestrator import data, rows
+from orchestrator.config import load as config
+from orchestrator.config import schema
 from orchestrator.errors import InvalidError, UserCodeError
 
 BASE = """\

@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import diagnose, outputs
+from orchestrator.config.schema import Checks
 from orchestrator.diagnosis import _Blame, examine
 from orchestrator.errors import InvalidError
 from orchestrator.health import Health, LayerHealth
 from orchestrator.probes import Measurement, Probe
 from orchestrator.rows import Rows
-from orchestrator.schema import Checks
 from tests import builders
 
 layers = keras.layers

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator import evidence
+from orchestrator.config.schema import LowerLearningRate
 from orchestrator.record.records import (
     INIT,
     Attempt,
@@ -19,7 +20,6 @@ from orchestrator.record.records import (
     Phase,
     Settings,
 )
-from orchestrator.schema import LowerLearningRate
 
 LIMITS = {"min_ratio": 1e-4, "min_information": 1e-4, "min_skill": -0.1}
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator import loop
+from orchestrator.config.schema import Config
 from orchestrator.errors import (
     InvalidError,
     Problem,
@@ -51,7 +52,6 @@ from orchestrator.record.records import (
     jsonable,
 )
 from orchestrator.record.store import Store, run_record
-from orchestrator.schema import Config
 from orchestrator.tasks import Task
 from tests import builders
 

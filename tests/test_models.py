@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 
 from orchestrator import data, leaky, models, outputs, saving
+from orchestrator.config.schema import Config
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.probes import Probe
 from orchestrator.record.records import Settings
 from orchestrator.rows import Rows
-from orchestrator.schema import Config
 from tests import builders
 from tests.conftest import MakeConfig
 

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 
 from orchestrator import evidence
-from orchestrator.policy import Policy, Step, derive_seed
-from orchestrator.record.records import INIT, Attempt, Candidate, Settings
-from orchestrator.schema import AnyRemedy as Remedy
-from orchestrator.schema import (
+from orchestrator.config.schema import AnyRemedy as Remedy
+from orchestrator.config.schema import (
     ClipGradients,
     LeakyRelu,
     LowerLearningRate,
     NewSeed,
     Reinitialize,
 )
+from orchestrator.policy import Policy, Step, derive_seed
+from orchestrator.record.records import INIT, Attempt, Candidate, Settings
 from tests import builders
 from tests.builders import LAW
 

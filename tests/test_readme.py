@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import config as configs
 from orchestrator.cli import _run as orchestrate
+from orchestrator.config import load as configs
 from tests import readme
 from tests.story import record, story
 

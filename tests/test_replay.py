@@ -13,8 +13,8 @@ import filelock
 import pytest
 import yaml
 
-from orchestrator import document
 from orchestrator.cli import _run as orchestrate
+from orchestrator.config import document
 from orchestrator.policy import derive_seed
 from orchestrator.record import archive
 from orchestrator.record.records import Candidate, Settings

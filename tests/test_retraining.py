@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import orchestrator
-from orchestrator import config as configs
-from orchestrator import given, retraining
+from orchestrator import retraining
+from orchestrator.config import given
+from orchestrator.config import load as configs
 from orchestrator.errors import InvalidError, NotSentError
 
 X = np.random.default_rng(0).normal(size=(96, 2))

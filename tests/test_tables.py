@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from orchestrator import config, data, schema, tables
+from orchestrator import data, tables
+from orchestrator.config import load as config
+from orchestrator.config import schema
 from orchestrator.errors import InvalidError
 from tests.builders import LAW
 

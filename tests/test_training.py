@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from orchestrator import data, models, preparation, training, weights
+from orchestrator.config.schema import Config
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.record.events import (
     CausesFound,
@@ -22,7 +23,6 @@ from orchestrator.record.events import (
     Sign,
 )
 from orchestrator.record.records import Phase, Settings
-from orchestrator.schema import Config
 from orchestrator.tasks import Task
 from tests.conftest import MakeConfig
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from orchestrator import verdicts
+from orchestrator.config.schema import DeadNeurons, Gate, PredictionVariance
 from orchestrator.measures import INPUT, Flow, Form, Layer, Output, measure
 from orchestrator.record.records import Check
-from orchestrator.schema import DeadNeurons, Gate, PredictionVariance
 
 LIMITS = DeadNeurons()
 VARIANCE = PredictionVariance()

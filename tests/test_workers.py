@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.config.schema import Config
 from orchestrator.errors import (
     InvalidError,
     StoppedError,
@@ -17,7 +18,6 @@ from orchestrator.errors import (
 from orchestrator.interrupts import Interrupts
 from orchestrator.record.events import EpochEnded, Event, PhaseEnded, Progress
 from orchestrator.record.records import Settings
-from orchestrator.schema import Config
 from orchestrator.tasks import Task
 from orchestrator.workers import Workers
 from tests.conftest import MakeConfig

@@ -24,10 +24,10 @@ import keras
 import numpy as np
 
 from orchestrator import diagnosis, outputs
+from orchestrator.config.schema import Checks
 from orchestrator.diagnosis import diagnose
 from orchestrator.probes import Probe
 from orchestrator.rows import Rows
-from orchestrator.schema import Checks
 
 BATCH_SIZE = 1024
 

@@ -33,10 +33,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import click
 import numpy as np
 
-from orchestrator import config as configs
-from orchestrator import document, launcher
+from orchestrator import launcher
+from orchestrator.config import document
+from orchestrator.config import load as configs
+from orchestrator.config.schema import Config
 from orchestrator.policy import derive_seed
-from orchestrator.schema import Config
 
 ROWS = 1000
 MAX_ATTEMPTS = 8
@@ -396,9 +397,9 @@ def shares_of_an_epoch(
     import keras
 
     from orchestrator import diagnosis
+    from orchestrator.config.schema import Checks
     from orchestrator.probes import Probe
     from orchestrator.rows import Rows
-    from orchestrator.schema import Checks
 
     keras.utils.set_random_seed(0)
     options = {"activation": "relu", "kernel_initializer": "he_normal"}

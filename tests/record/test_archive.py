@@ -13,7 +13,7 @@ import filelock
 import pytest
 
 from orchestrator import briefs
-from orchestrator import config as configs
+from orchestrator.config import load as configs
 from orchestrator.errors import NewerError, RecordError
 from orchestrator.record import archive, journal
 from orchestrator.record.directory import Paths

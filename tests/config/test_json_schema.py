@@ -12,17 +12,18 @@ import fastjsonschema
 import pytest
 from hypothesis import given, settings
 
-from orchestrator import config, document, editors, schema
 from orchestrator.cli import _run as orchestrate
+from orchestrator.config import document, json_schema, schema
+from orchestrator.config import load as config
 from orchestrator.errors import InvalidError
 from orchestrator.record import records, store
 from orchestrator.record.events import EpochEnded
 from tests import readme
+from tests.config.test_load import mutated
 from tests.story import story, told
-from tests.test_config import mutated
 
-FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
-SCHEMA = editors.json_schema()
+FILES = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+SCHEMA = json_schema.json_schema()
 VALIDATE = fastjsonschema.compile(SCHEMA)
 
 BEYOND = (
@@ -315,10 +316,10 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_package_carries_the_schema_of_the_record(capsys: pytest.CaptureFixture[str]) -> None:
     assert orchestrate(["schema", "record"]) == 0
-    assert capsys.readouterr().out == editors.RECORD_SCHEMA.read_text()
+    assert capsys.readouterr().out == json_schema.RECORD_SCHEMA.read_text()
 
 
-IS_A_RECORD = fastjsonschema.compile(editors.record_schema())
+IS_A_RECORD = fastjsonschema.compile(json_schema.record_schema())
 
 
 def test_every_record_of_a_run_matches_its_schema() -> None:
@@ -348,7 +349,7 @@ def test_what_is_no_record_does_not_match_it(key: str, value: Any) -> None:
 
 
 def test_every_field_of_the_record_is_explained() -> None:
-    found = editors.record_schema()
+    found = json_schema.record_schema()
     places = {"": found, **found["$defs"]}
     for name, definition in places.items():
         for field, described in definition["properties"].items():

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from orchestrator import config, usercode
+from orchestrator.config import load as config
+from orchestrator.config import user_code
 from orchestrator.errors import InvalidError, UserCodeError
 
 BASE = """\
@@ -37,13 +38,13 @@ def project(tmp_path, monkeypatch, request):
 
 def test_a_function_is_found_beside_the_config(project):
     loaded, module = project("def make(): return 3")
-    assert usercode.find(f"{module}:make", loaded, key=KEY)() == 3
+    assert user_code.find(f"{module}:make", loaded, key=KEY)() == 3
     assert sys.path[0] == loaded.base
 
 
 def test_packages_and_methods_are_found(project):
     loaded, module = project("class A:\n  @staticmethod\n  def make(): return 4", name="pack.inner")
-    assert usercode.find(f"{module}:A.make", loaded, key=KEY)() == 4
+    assert user_code.find(f"{module}:A.make", loaded, key=KEY)() == 4
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_packages_and_methods_are_found(project):
 def test_what_is_not_there_is_the_configs_problem(project, source, reference, message):
     loaded, module = project(source)
     with pytest.raises(InvalidError, match=message.replace("MODULE", module)):
-        usercode.find(reference.replace("MODULE", module), loaded, key=KEY)
+        user_code.find(reference.replace("MODULE", module), loaded, key=KEY)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_a_module_that_raises_while_imported_is_blamed(project, source, message)
     loaded, module = project(source)
     expected = f"the module MODULE raised {message}".replace("MODULE", module)
     with pytest.raises(UserCodeError, match=expected):
-        usercode.find(f"{module}:make", loaded, key=KEY)
+        user_code.find(f"{module}:make", loaded, key=KEY)
 
 
 @pytest.mark.parametrize(
@@ -100,44 +101,44 @@ def test_a_module_that_raises_while_imported_is_blamed(project, source, message)
 )
 def test_arguments_that_do_not_fit_are_the_configs_problem(project, signature, kwargs, message):
     loaded, module = project(f"def make({signature}): pass")
-    function = usercode.find(f"{module}:make", loaded, key=KEY)
+    function = user_code.find(f"{module}:make", loaded, key=KEY)
     with pytest.raises(InvalidError, match=message):
-        usercode.check_arguments(function, kwargs, loaded, key=("data", "train", "kwargs"))
+        user_code.check_arguments(function, kwargs, loaded, key=("data", "train", "kwargs"))
 
 
 @pytest.mark.parametrize("signature", ["width", "width=2, height=3", "**any"])
 def test_arguments_that_fit_are_left_alone(project, signature):
     loaded, module = project(f"def make({signature}): pass")
-    function = usercode.find(f"{module}:make", loaded, key=KEY)
-    usercode.check_arguments(function, {"width": 1}, loaded, key=KEY)
-    usercode.check_arguments(dict, {"width": 1}, loaded, key=KEY)  # no signature to go by
+    function = user_code.find(f"{module}:make", loaded, key=KEY)
+    user_code.check_arguments(function, {"width": 1}, loaded, key=KEY)
+    user_code.check_arguments(dict, {"width": 1}, loaded, key=KEY)  # no signature to go by
 
 
 def test_the_blame_names_the_innermost_line_of_the_users(project):
     loaded, module = project(
         "import json\ndef make():\n  inner()\ndef inner():\n  json.loads('{')\n"
     )
-    function = usercode.find(f"{module}:make", loaded, key=KEY)
+    function = user_code.find(f"{module}:make", loaded, key=KEY)
     with (
         pytest.raises(UserCodeError, match=rf"f raised JSONDecodeError: .*{module}.py:5, in inner"),
-        usercode.blamed("f"),
+        user_code.blamed("f"),
     ):
         function()
 
 
 def test_expected_errors_and_interrupts_pass_through_unblamed():
-    with pytest.raises(InvalidError, match="^$"), usercode.blamed("f"):
+    with pytest.raises(InvalidError, match="^$"), user_code.blamed("f"):
         raise InvalidError([])
-    with pytest.raises(KeyboardInterrupt, match="now"), usercode.blamed("f"):
+    with pytest.raises(KeyboardInterrupt, match="now"), user_code.blamed("f"):
         raise KeyboardInterrupt("now")
 
 
 def test_only_errors_with_a_frame_of_the_users_are_theirs(project):
     loaded, module = project("def make(): raise ValueError")
-    function = usercode.find(f"{module}:make", loaded, key=KEY)
+    function = user_code.find(f"{module}:make", loaded, key=KEY)
     with pytest.raises(ValueError, match="^$") as caught:
         function()
-    assert usercode.raised_in_user_code(caught.value)
-    assert usercode.describe(caught.value).startswith("ValueError (")
-    assert not usercode.raised_in_user_code(ValueError("never raised"))
-    assert usercode.describe(ValueError("one\ntwo")) == "ValueError: one"
+    assert user_code.raised_in_user_code(caught.value)
+    assert user_code.describe(caught.value).startswith("ValueError (")
+    assert not user_code.raised_in_user_code(ValueError("never raised"))
+    assert user_code.describe(ValueError("one\ntwo")) == "ValueError: one"

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from orchestrator.document import Key
+from orchestrator.config.document import Key
+from orchestrator.config.schema import Config, FactoryModel, GivenModel
 from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError, suggestion
-from orchestrator.schema import Config, FactoryModel, GivenModel
 
 _LIBRARIES = (Path(__file__).parent, *(Path(path) for path in sys.path if "-packages" in path))
 _STANDARD_LIBRARY = Path(contextlib.__file__).parent

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import document
+from orchestrator.config import document
 from orchestrator.errors import InvalidError
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import pydantic
 
-from orchestrator.document import Document, Key, dig
-from orchestrator.errors import Problem, closest, short, suggestion
-from orchestrator.schema import (
+from orchestrator.config.document import Document, Key, dig
+from orchestrator.config.schema import (
     DELIMITER,
     FILE_NAME,
     MODULE,
@@ -31,6 +30,7 @@ from orchestrator.schema import (
     Section,
     Split,
 )
+from orchestrator.errors import Problem, closest, short, suggestion
 
 
 def explain(error: pydantic.ValidationError, written: Document) -> Iterable[Problem]:

@@ -12,8 +12,8 @@ import pydantic
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
 
+from orchestrator.config.schema import Config
 from orchestrator.record import records
-from orchestrator.schema import Config
 
 RECORD_SCHEMA = Path(__file__).with_name("record.schema.json")
 """The record's schema as the package carries it, for programs without ours."""

@@ -11,13 +11,14 @@ from typing import Any
 
 import pydantic
 
-from orchestrator import document, messages
-from orchestrator.document import Document, Key, dig
+from orchestrator.config import document
+from orchestrator.config import problems as messages
+from orchestrator.config.document import Document, Key, dig
+from orchestrator.config.schema import Config, resolve
 from orchestrator.errors import InvalidError, Problem, short, suggestion
 from orchestrator.record import files
 from orchestrator.record.directory import Paths
 from orchestrator.record.records import INIT
-from orchestrator.schema import Config, resolve
 
 
 def load(path: Path | str, overrides: Iterable[str] = (), *, base: Path | None = None) -> Config:

@@ -17,12 +17,12 @@ import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from orchestrator import document
-from orchestrator.document import Document, Key
+from orchestrator.config import document
+from orchestrator.config.document import Document, Key
 from orchestrator.errors import Problem, short, suggestion
 
 if TYPE_CHECKING:
-    from orchestrator.given import Given, Sent
+    from orchestrator.config.given import Given, Sent
 
 FailureName = Literal["finite", "dead_neurons", "prediction_variance", "metric", "crashed"]
 """What a rung may answer: the checks, in the order in which they are taken, and a crash."""

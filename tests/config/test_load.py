@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import config, document, schema
+from orchestrator.config import document, schema
+from orchestrator.config import load as config
 from orchestrator.errors import InvalidError
 
 BASE = """\
