@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import data, diagnosis, models, tables
+from orchestrator import diagnosis, models
 from orchestrator.config.schema import (
     Config,
     CsvSource,
@@ -20,9 +20,11 @@ from orchestrator.config.schema import (
     NpzSource,
     ParquetSource,
 )
+from orchestrator.data import load as data
+from orchestrator.data import tables
+from orchestrator.data.rows import Rows
 from orchestrator.errors import InvalidError, Problem
 from orchestrator.health import Examinee, Health
-from orchestrator.rows import Rows
 
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 

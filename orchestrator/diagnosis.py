@@ -10,16 +10,16 @@ import keras
 import numpy as np
 
 from orchestrator import models, outputs, verdicts
-from orchestrator.batches import Batches
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Checks
+from orchestrator.data.batches import Batches
+from orchestrator.data.rows import Precision, Readable, Rows
 from orchestrator.errors import InvalidError, Problem
 from orchestrator.health import Health, LayerHealth, Verdicts
 from orchestrator.measures import Flow, Layer, Output
 from orchestrator.outputs import Blame, Head
 from orchestrator.probes import BATCH_SIZE, Measurement, Probe
 from orchestrator.record.records import Check
-from orchestrator.rows import Precision, Readable, Rows
 from orchestrator.scores import Scores
 
 _FIRST_ROWS = 256

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.data.rows import AnyRows, Tree, leaves, num_rows
 from orchestrator.outputs import Head
 from orchestrator.record.records import Finding
-from orchestrator.rows import AnyRows, Tree, leaves, num_rows
 from orchestrator.verdicts import NO_SKILL
 
 _FEW_ROWS = 2000

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from orchestrator import faults, initialization, layers
 from orchestrator.config.schema import PredictionVariance
+from orchestrator.data.rows import AnyRows, Tree
 from orchestrator.diagnosis import Examination
 from orchestrator.measures import Flow, Layer
 from orchestrator.outputs import Head
 from orchestrator.record.records import Finding, is_constant
-from orchestrator.rows import AnyRows, Tree
 from orchestrator.verdicts import NO_SKILL
 
 _RANGES = {

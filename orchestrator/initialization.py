@@ -18,7 +18,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from orchestrator import layers
-from orchestrator.rows import Tree
+from orchestrator.data.rows import Tree
 
 Weights = list[npt.NDArray[Any]]
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from orchestrator import data, loop
+from orchestrator import loop
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
+from orchestrator.data import load as data
 from orchestrator.errors import (
     InvalidError,
     Problem,

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from orchestrator.rows import Tree
+from orchestrator.data.rows import Tree
 
 
 def output_layers(model: keras.Model) -> list[keras.Operation]:

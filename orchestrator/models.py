@@ -28,11 +28,11 @@ from orchestrator.config.schema import (
     GivenModel,
     LayersModel,
 )
+from orchestrator.data.rows import AnyRows, Readable, leaves
 from orchestrator.errors import InvalidError, Problem, UserCodeError
 from orchestrator.initialization import Recorder
 from orchestrator.outputs import Blame
 from orchestrator.record.records import Settings
-from orchestrator.rows import AnyRows, Readable, leaves
 
 
 def build(

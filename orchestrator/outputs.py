@@ -16,9 +16,7 @@ from orchestrator import objects
 from orchestrator.config import user_code
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config, FileModel
-from orchestrator.errors import InvalidError, Problem, UserCodeError, suggestion
-from orchestrator.record.records import Form
-from orchestrator.rows import (
+from orchestrator.data.rows import (
     PIECE,
     AnyRows,
     Array,
@@ -28,6 +26,8 @@ from orchestrator.rows import (
     trained_on,
     transform,
 )
+from orchestrator.errors import InvalidError, Problem, UserCodeError, suggestion
+from orchestrator.record.records import Form
 
 _FORMS: Mapping[str, Form] = {
     "binary_crossentropy": "binary",

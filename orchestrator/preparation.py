@@ -10,10 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from orchestrator import data, initialization, models, objects, outputs, saving
+from orchestrator import initialization, models, objects, outputs, saving
 from orchestrator.config import user_code
 from orchestrator.config.schema import Config, Reinitialize
-from orchestrator.data import Dataset
+from orchestrator.data import load as data
+from orchestrator.data.load import Dataset
+from orchestrator.data.rows import AnyRows, leaves, trained_on, transform
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,
@@ -24,7 +26,6 @@ from orchestrator.errors import (
 from orchestrator.outputs import Head
 from orchestrator.probes import Measurement, Probe
 from orchestrator.record.records import Inputs, Settings
-from orchestrator.rows import AnyRows, leaves, trained_on, transform
 from orchestrator.tasks import Prepared
 
 

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from orchestrator import tracing
+from orchestrator.data.rows import Readable, Tree, leaves, num_rows, transform
 from orchestrator.graphs import next_on_the_way
 from orchestrator.listener import Call
 from orchestrator.measures import Flow, Layer
-from orchestrator.rows import Readable, Tree, leaves, num_rows, transform
 from orchestrator.tracing import Place
 
 BATCH_SIZE = 1024

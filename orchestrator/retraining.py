@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import data, launcher
+from orchestrator import launcher
 from orchestrator.config import document
 from orchestrator.config import load as configs
 from orchestrator.config.document import Document
 from orchestrator.config.given import Given, Values, send
 from orchestrator.config.schema import Config
+from orchestrator.data import load as data
+from orchestrator.data.rows import Scaling, leaves, name_of
 from orchestrator.errors import InvalidError, NotSentError, Problem
 from orchestrator.record import store
 from orchestrator.record.directory import Paths
 from orchestrator.record.records import Run
-from orchestrator.rows import Scaling, leaves, name_of
 
 _NAME = "retrain(…)"
 """How the call is named where a config's file would be."""

@@ -13,7 +13,7 @@ import numpy as np
 import optree
 
 from orchestrator import layers, objects
-from orchestrator.rows import AnyRows, Scaling, leaves
+from orchestrator.data.rows import AnyRows, Scaling, leaves
 
 
 def deployable(model: keras.Model, scalings: Mapping[str, Scaling], rows: AnyRows) -> keras.Model:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from orchestrator import measures
 from orchestrator.config.schema import PredictionVariance
+from orchestrator.data.rows import Readable, Rows, Tree
 from orchestrator.measures import Output, Score
 from orchestrator.outputs import Head
-from orchestrator.rows import Readable, Rows, Tree
 
 
 class Scores:

@@ -19,11 +19,11 @@ import tensorflow as tf
 
 from orchestrator import patterns
 from orchestrator.activations import Activation
+from orchestrator.data.rows import Tree, leaves
 from orchestrator.graphs import ancestors, descendants
 from orchestrator.listener import LOCK, Call, Listener, Stack, as_written, converted
 from orchestrator.measures import INPUT, Flow
 from orchestrator.outputs import PASSED_ON
-from orchestrator.rows import Tree, leaves
 
 
 @dataclasses.dataclass(slots=True)

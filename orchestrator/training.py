@@ -30,8 +30,9 @@ from orchestrator import (
     weights,
 )
 from orchestrator.config.schema import PhasePlan
+from orchestrator.data.pipeline import Feed, held_back
+from orchestrator.data.rows import AnyRows
 from orchestrator.errors import InvalidError
-from orchestrator.feeds import Feed, held_back
 from orchestrator.initialization import Recorder
 from orchestrator.probes import Measurement, Probe
 from orchestrator.rates import Rates
@@ -51,7 +52,6 @@ from orchestrator.record.events import (
     Warned,
 )
 from orchestrator.record.records import INIT, Check, Phase
-from orchestrator.rows import AnyRows
 from orchestrator.scores import Scores
 from orchestrator.screening import Screening, screen
 from orchestrator.tasks import Task

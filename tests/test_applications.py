@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import pytest
 
+from orchestrator.data.rows import Rows
 from orchestrator.probes import Measurement, Probe
-from orchestrator.rows import Rows
 
 SMALLEST: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     # 42 Relu and Relu6 operations, 28 of them inside gates.

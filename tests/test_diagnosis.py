@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from orchestrator import diagnose, outputs
 from orchestrator.config.schema import Checks
+from orchestrator.data.rows import Rows
 from orchestrator.diagnosis import _Blame, examine
 from orchestrator.errors import InvalidError
 from orchestrator.health import Health, LayerHealth
 from orchestrator.probes import Measurement, Probe
-from orchestrator.rows import Rows
 from tests import builders
 
 layers = keras.layers

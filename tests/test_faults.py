@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator import data, faults
+from orchestrator import faults
+from orchestrator.data import load as data
+from orchestrator.data.rows import Rows
 from orchestrator.outputs import Head
 from orchestrator.record.records import Finding
-from orchestrator.rows import Rows
 from tests.conftest import MakeConfig
 from tests.test_findings import HEAD, LINEAR, rows, stack
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from orchestrator import findings
+from orchestrator.data.rows import Rows
 from orchestrator.outputs import Head
 from orchestrator.probes import Probe
 from orchestrator.record.records import Finding
-from orchestrator.rows import Rows
 
 layers = keras.layers
 HEAD = Head(name="", target="", shape=(1,), form="regression", from_logits=False)

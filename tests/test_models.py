@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from orchestrator import data, leaky, models, outputs, saving
+from orchestrator import leaky, models, outputs, saving
 from orchestrator.config.schema import Config
+from orchestrator.data import load as data
+from orchestrator.data.rows import Rows
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.probes import Probe
 from orchestrator.record.records import Settings
-from orchestrator.rows import Rows
 from tests import builders
 from tests.conftest import MakeConfig
 

@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 from orchestrator import outputs
+from orchestrator.data.rows import Rows
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.outputs import Head
-from orchestrator.rows import Rows
 from tests import builders
 
 layers = keras.layers

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.data.rows import Rows
 from orchestrator.measures import INPUT
 from orchestrator.probes import Probe
-from orchestrator.rows import Rows
 
 layers = keras.layers
 

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator import data, models, preparation, training, weights
+from orchestrator import models, preparation, training, weights
 from orchestrator.config.schema import Config
+from orchestrator.data import load as data
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.record.events import (
     CausesFound,

@@ -25,9 +25,9 @@ import numpy as np
 
 from orchestrator import diagnosis, outputs
 from orchestrator.config.schema import Checks
+from orchestrator.data.rows import Rows
 from orchestrator.diagnosis import diagnose
 from orchestrator.probes import Probe
-from orchestrator.rows import Rows
 
 BATCH_SIZE = 1024
 

@@ -398,8 +398,8 @@ def shares_of_an_epoch(
 
     from orchestrator import diagnosis
     from orchestrator.config.schema import Checks
+    from orchestrator.data.rows import Rows
     from orchestrator.probes import Probe
-    from orchestrator.rows import Rows
 
     keras.utils.set_random_seed(0)
     options = {"activation": "relu", "kernel_initializer": "he_normal"}

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.config.schema import CsvSource, ParquetSource, TableSource
+from orchestrator.data.rows import Array, Rows, Tree
 from orchestrator.errors import InvalidError, Problem, suggestion
-from orchestrator.rows import Array, Rows, Tree
 
 MAX_PROBLEMS = 10
 """Problems named per file; the rest are counted."""

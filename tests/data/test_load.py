@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from orchestrator import data, rows
 from orchestrator.config import load as config
 from orchestrator.config import schema
+from orchestrator.data import load as data
+from orchestrator.data import rows
 from orchestrator.errors import InvalidError, UserCodeError
 
 BASE = """\

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from orchestrator import data, tables
 from orchestrator.config import load as config
 from orchestrator.config import schema
+from orchestrator.data import load as data
+from orchestrator.data import tables
 from orchestrator.errors import InvalidError
 from tests.builders import LAW
 

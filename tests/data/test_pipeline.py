@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
-from orchestrator import rows
-from orchestrator.feeds import Feed, held_back
-from orchestrator.rows import Batch, Rows, Scaling, Stream
+from orchestrator.data import rows
+from orchestrator.data.pipeline import Feed, held_back
+from orchestrator.data.rows import Batch, Rows, Scaling, Stream
 
 COUNT = 11
 Y = np.arange(COUNT)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from orchestrator import rows
-from orchestrator.rows import Batch, Rows, Scaling, Stream
+from orchestrator.data import rows
+from orchestrator.data.rows import Batch, Rows, Scaling, Stream
 from tests.builders import LAW
 
 X = np.arange(24.0).reshape(12, 2)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import optree
 
-from orchestrator import rows, tables
 from orchestrator.config import user_code
 from orchestrator.config.schema import (
     CallableSource,
@@ -28,9 +27,10 @@ from orchestrator.config.schema import (
     ParquetSource,
     Split,
 )
+from orchestrator.data import rows, tables
+from orchestrator.data.rows import AnyRows, Array, Batch, Rows, Scaling, Stream, Tree
+from orchestrator.data.tables import Encoding, Table, invalid, open_file, summary
 from orchestrator.errors import InvalidError, Problem, suggestion
-from orchestrator.rows import AnyRows, Array, Batch, Rows, Scaling, Stream, Tree
-from orchestrator.tables import Encoding, Table, invalid, open_file, summary
 
 _MAX_PROBLEMS = 10
 """Columns named that cannot be standardised."""

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from orchestrator.errors import InvalidError, Problem
-from orchestrator.rows import (
+from orchestrator.data.rows import (
     Array,
     Batch,
     Precision,
@@ -22,6 +21,7 @@ from orchestrator.rows import (
     ready,
     transform,
 )
+from orchestrator.errors import InvalidError, Problem
 
 
 class Batches:

@@ -9,7 +9,7 @@ import numpy as np
 import optree
 import tensorflow as tf
 
-from orchestrator.rows import (
+from orchestrator.data.rows import (
     AnyRows,
     Batch,
     Rows,
