@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from orchestrator import evidence
 from orchestrator.config.schema import Config
 from orchestrator.errors import (
     InvalidError,
@@ -19,7 +18,8 @@ from orchestrator.errors import (
     WorkerError,
     is_disk_full,
 )
-from orchestrator.policy import Policy
+from orchestrator.policy import evidence
+from orchestrator.policy.rule import Policy
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,

@@ -14,7 +14,7 @@ from orchestrator.errors import InvalidError, Problem, RecordError
 from orchestrator.fidelity import Fidelity
 from orchestrator.interrupts import Interrupts
 from orchestrator.launcher import Announcer
-from orchestrator.policy import Policy
+from orchestrator.policy.rule import Policy
 from orchestrator.record import archive, environment, journal
 from orchestrator.record.directory import Paths
 from orchestrator.record.events import AttemptStarted, Event, Sign, advance

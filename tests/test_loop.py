@@ -22,7 +22,7 @@ from orchestrator.errors import (
     WorkerDiedError,
     WorkerError,
 )
-from orchestrator.policy import derive_seed
+from orchestrator.policy.rule import derive_seed
 from orchestrator.record import store
 from orchestrator.record.events import (
     AttemptEnded,

@@ -15,7 +15,7 @@ import yaml
 
 from orchestrator.cli import _run as orchestrate
 from orchestrator.config import document
-from orchestrator.policy import derive_seed
+from orchestrator.policy.rule import derive_seed
 from orchestrator.record import archive
 from orchestrator.record.records import Candidate, Settings
 from orchestrator.replay import _task

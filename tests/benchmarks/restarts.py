@@ -37,7 +37,7 @@ from orchestrator import launcher
 from orchestrator.config import document
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
-from orchestrator.policy import derive_seed
+from orchestrator.policy.rule import derive_seed
 
 ROWS = 1000
 MAX_ATTEMPTS = 8

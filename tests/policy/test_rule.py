@@ -9,7 +9,6 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from orchestrator import evidence
 from orchestrator.config.schema import AnyRemedy as Remedy
 from orchestrator.config.schema import (
     ClipGradients,
@@ -18,7 +17,8 @@ from orchestrator.config.schema import (
     NewSeed,
     Reinitialize,
 )
-from orchestrator.policy import Policy, Step, derive_seed
+from orchestrator.policy import evidence
+from orchestrator.policy.rule import Policy, Step, derive_seed
 from orchestrator.record.records import INIT, Attempt, Candidate, Settings
 from tests import builders
 from tests.builders import LAW

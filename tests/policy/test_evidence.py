@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import evidence
 from orchestrator.config.schema import LowerLearningRate
+from orchestrator.policy import evidence
 from orchestrator.record.records import (
     INIT,
     Attempt,

@@ -14,8 +14,8 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from orchestrator import evidence, remedies
 from orchestrator.config.schema import AnyRemedy, LowerLearningRate
+from orchestrator.policy import evidence, remedies
 from orchestrator.record.records import Attempt, Settings
 
 
