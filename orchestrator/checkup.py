@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import diagnosis, models
+from orchestrator import diagnosis
 from orchestrator.config.schema import (
     Config,
     CsvSource,
@@ -25,6 +25,7 @@ from orchestrator.data import tables
 from orchestrator.data.rows import Rows
 from orchestrator.errors import InvalidError, Problem
 from orchestrator.health import Examinee, Health
+from orchestrator.model import build as models
 
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 

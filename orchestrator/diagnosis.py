@@ -9,7 +9,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from orchestrator import models, outputs, verdicts
+from orchestrator import verdicts
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Checks
 from orchestrator.data.batches import Batches
@@ -17,7 +17,9 @@ from orchestrator.data.rows import Precision, Readable, Rows
 from orchestrator.errors import InvalidError, Problem
 from orchestrator.health import Health, LayerHealth, Verdicts
 from orchestrator.measures import Flow, Layer, Output
-from orchestrator.outputs import Blame, Head
+from orchestrator.model import build as models
+from orchestrator.model import outputs
+from orchestrator.model.outputs import Blame, Head
 from orchestrator.probes import BATCH_SIZE, Measurement, Probe
 from orchestrator.record.records import Check
 from orchestrator.scores import Scores

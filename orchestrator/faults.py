@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.data.rows import AnyRows, Tree, leaves, num_rows
-from orchestrator.outputs import Head
+from orchestrator.model.outputs import Head
 from orchestrator.record.records import Finding
 from orchestrator.verdicts import NO_SKILL
 

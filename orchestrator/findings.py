@@ -13,12 +13,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator import faults, initialization, layers
+from orchestrator import faults
 from orchestrator.config.schema import PredictionVariance
 from orchestrator.data.rows import AnyRows, Tree
 from orchestrator.diagnosis import Examination
 from orchestrator.measures import Flow, Layer
-from orchestrator.outputs import Head
+from orchestrator.model import initialization, layers
+from orchestrator.model.outputs import Head
 from orchestrator.record.records import Finding, is_constant
 from orchestrator.verdicts import NO_SKILL
 

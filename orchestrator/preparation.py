@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from orchestrator import initialization, models, objects, outputs, saving
 from orchestrator.config import user_code
 from orchestrator.config.schema import Config, Reinitialize
 from orchestrator.data import load as data
@@ -23,7 +22,9 @@ from orchestrator.errors import (
     UserCodeError,
     suggestion,
 )
-from orchestrator.outputs import Head
+from orchestrator.model import build as models
+from orchestrator.model import initialization, objects, outputs, saving
+from orchestrator.model.outputs import Head
 from orchestrator.probes import Measurement, Probe
 from orchestrator.record.records import Inputs, Settings
 from orchestrator.tasks import Prepared

@@ -225,7 +225,7 @@ def _model(run: Run, directory: Path, given: Given) -> Any:
     paths = Paths(directory)
     if paths.model.exists():
         return keras.saving.load_model(paths.model)
-    from orchestrator import saving  # noqa: PLC0415
+    from orchestrator.model import saving  # noqa: PLC0415
 
     model = given.build()
     rows = data.from_values(*given.train, name=_NAME)

@@ -13,7 +13,7 @@ from orchestrator import measures
 from orchestrator.config.schema import PredictionVariance
 from orchestrator.data.rows import Readable, Rows, Tree
 from orchestrator.measures import Output, Score
-from orchestrator.outputs import Head
+from orchestrator.model.outputs import Head
 
 
 class Scores:

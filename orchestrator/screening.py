@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from orchestrator import initialization
-from orchestrator.initialization import Recorder, Replay
+from orchestrator.model import initialization
+from orchestrator.model.initialization import Recorder, Replay
 from orchestrator.record.records import Candidate, Finding
 
 AT_FAULT = 8

@@ -23,7 +23,7 @@ from orchestrator.data.rows import Tree, leaves
 from orchestrator.graphs import ancestors, descendants
 from orchestrator.listener import LOCK, Call, Listener, Stack, as_written, converted
 from orchestrator.measures import INPUT, Flow
-from orchestrator.outputs import PASSED_ON
+from orchestrator.model.outputs import PASSED_ON
 
 
 @dataclasses.dataclass(slots=True)

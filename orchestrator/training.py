@@ -18,22 +18,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from orchestrator import (
-    diagnosis,
-    findings,
-    leaky,
-    models,
-    outputs,
-    preparation,
-    saving,
-    verdicts,
-    weights,
-)
+from orchestrator import diagnosis, findings, preparation, verdicts
 from orchestrator.config.schema import PhasePlan
 from orchestrator.data.pipeline import Feed, held_back
 from orchestrator.data.rows import AnyRows
 from orchestrator.errors import InvalidError
-from orchestrator.initialization import Recorder
+from orchestrator.model import build as models
+from orchestrator.model import leaky_relu, outputs, saving, weights
+from orchestrator.model.initialization import Recorder
 from orchestrator.probes import Measurement, Probe
 from orchestrator.rates import Rates
 from orchestrator.record.events import (
@@ -230,7 +222,7 @@ class _Training:
                 self.examined,
                 untrained=name == INIT,
                 limits=self.limits.prediction_variance,
-                changeable=leaky.takes_activation(self.config),
+                changeable=leaky_relu.takes_activation(self.config),
                 falling=_is_falling([loss for _, loss in self.losses]),
                 slowed=self.settings.learning_rate_cap is not None,
             )

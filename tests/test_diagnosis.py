@@ -16,12 +16,13 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import diagnose, outputs
+from orchestrator import diagnose
 from orchestrator.config.schema import Checks
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis import _Blame, examine
 from orchestrator.errors import InvalidError
 from orchestrator.health import Health, LayerHealth
+from orchestrator.model import outputs
 from orchestrator.probes import Measurement, Probe
 from tests import builders
 

@@ -11,7 +11,7 @@ import pytest
 from orchestrator import faults
 from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
-from orchestrator.outputs import Head
+from orchestrator.model.outputs import Head
 from orchestrator.record.records import Finding
 from tests.conftest import MakeConfig
 from tests.test_findings import HEAD, LINEAR, rows, stack

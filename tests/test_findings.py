@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator import findings
 from orchestrator.data.rows import Rows
-from orchestrator.outputs import Head
+from orchestrator.model.outputs import Head
 from orchestrator.probes import Probe
 from orchestrator.record.records import Finding
 

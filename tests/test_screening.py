@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator import initialization
-from orchestrator.initialization import Recorder, Replay
+from orchestrator.model import initialization
+from orchestrator.model.initialization import Recorder, Replay
 from orchestrator.screening import AT_FAULT, Screening, screen
 
 layers = keras.layers

@@ -8,10 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator import models, preparation, training, weights
+from orchestrator import preparation, training
 from orchestrator.config.schema import Config
 from orchestrator.data import load as data
 from orchestrator.errors import InvalidError, UserCodeError
+from orchestrator.model import build as models
+from orchestrator.model import weights
 from orchestrator.record.events import (
     CausesFound,
     EpochEnded,

@@ -23,10 +23,11 @@ import click
 import keras
 import numpy as np
 
-from orchestrator import diagnosis, outputs
+from orchestrator import diagnosis
 from orchestrator.config.schema import Checks
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis import diagnose
+from orchestrator.model import outputs
 from orchestrator.probes import Probe
 
 BATCH_SIZE = 1024

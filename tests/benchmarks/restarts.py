@@ -300,7 +300,9 @@ def plain(case: Case, seed: int, folder: Path, attempts: int, **changes: Any) ->
     """Training to the end, then reseeding, up to so many times; judged by the same checks."""
     import keras
 
-    from orchestrator import diagnosis, models, outputs, preparation
+    from orchestrator import diagnosis, preparation
+    from orchestrator.model import build as models
+    from orchestrator.model import outputs
     from orchestrator.probes import Probe
     from orchestrator.record.records import Settings
 

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator import saving
 from orchestrator.data import rows
 from orchestrator.data.rows import Rows, Scaling, leaves
+from orchestrator.model import saving
 
 layers = keras.layers
 X = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)

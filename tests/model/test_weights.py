@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from orchestrator.weights import digest
+from orchestrator.model.weights import digest
 
 ONE = np.arange(6, dtype=np.float32).reshape(2, 3)
 TWO = np.ones(3, np.float32)

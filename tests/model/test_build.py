@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from orchestrator import leaky, models, outputs, saving
 from orchestrator.config.schema import Config
 from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
 from orchestrator.errors import InvalidError, UserCodeError
+from orchestrator.model import build as models
+from orchestrator.model import leaky_relu, outputs, saving
 from orchestrator.probes import Probe
 from orchestrator.record.records import Settings
 from tests import builders
@@ -190,7 +191,7 @@ def nested() -> keras.Model:
 
 @pytest.mark.parametrize("slope", [0.2, 0.05])
 def test_leaky_relu_takes_every_hidden_place_and_not_the_output(slope: float) -> None:
-    changed = leaky.replace_relu(nested(), slope)
+    changed = leaky_relu.replace_relu(nested(), slope)
     hidden = changed.get_layer("hidden").activation
     wrapped = changed.get_layer("inner").layers[0].layer.activation
     z = np.array([-1.0, 7.0], np.float32)
@@ -201,7 +202,7 @@ def test_leaky_relu_takes_every_hidden_place_and_not_the_output(slope: float) ->
 
 
 def test_a_model_with_leaky_relu_comes_back_from_its_file(tmp_path: Path) -> None:
-    changed = leaky.replace_relu(nested(), 0.05)
+    changed = leaky_relu.replace_relu(nested(), 0.05)
     changed.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     x = np.random.default_rng(0).normal(size=(5, 3, 2)).astype(np.float32)
@@ -216,7 +217,7 @@ def hidden_relu(model: keras.Model) -> list[tuple[str, Any]]:
 
 
 def obstacle_of(model: keras.Model, config: Config) -> str | None:
-    return leaky.obstacle(model, config, hidden_relu(model))
+    return leaky_relu.obstacle(model, config, hidden_relu(model))
 
 
 def test_leaky_relu_is_an_option_for_layers(make_config: MakeConfig) -> None:
@@ -324,7 +325,7 @@ def test_relu_inside_keras_layers_can_be_replaced(
 ) -> None:
     model = keras.Sequential([layers.Input((4, 2)), layer, layers.Flatten(), layers.Dense(1)])
     assert obstacle_of(model, make_config()) is None
-    changed = leaky.replace_relu(model, 0.2)
+    changed = leaky_relu.replace_relu(model, 0.2)
     left = obstacle_of(changed, make_config())
     assert left == "no hidden layer of the model applies relu"
 
@@ -397,7 +398,7 @@ def test_functions_that_are_relu_are_replaced(
         value = function(value)
     model = keras.Model(inputs, layers.Dense(1)(value))
     assert obstacle_of(model, make_config()) is None
-    changed = leaky.replace_relu(model, 0.5)
+    changed = leaky_relu.replace_relu(model, 0.5)
     assert obstacle_of(changed, make_config()) == "no hidden layer of the model applies relu"
     for layer in changed.layers[2:-1]:
         np.testing.assert_allclose(layer(z), [[-0.5, top]])
@@ -410,7 +411,7 @@ def test_a_function_that_makes_the_output_stays(make_config: MakeConfig) -> None
     inputs = keras.Input((2,))
     hidden = layers.Dense(2, activation="relu")(inputs)
     model = keras.Model(inputs, keras.ops.relu(layers.Dense(1)(hidden)))
-    changed = leaky.replace_relu(model, 0.2)
+    changed = leaky_relu.replace_relu(model, 0.2)
     assert not hidden_relu(changed)
     assert (changed(np.random.default_rng(0).normal(size=(50, 2))).numpy() == 0).any()
 

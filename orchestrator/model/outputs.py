@@ -12,7 +12,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from orchestrator import objects
 from orchestrator.config import user_code
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config, FileModel
@@ -27,6 +26,7 @@ from orchestrator.data.rows import (
     transform,
 )
 from orchestrator.errors import InvalidError, Problem, UserCodeError, suggestion
+from orchestrator.model import objects
 from orchestrator.record.records import Form
 
 _FORMS: Mapping[str, Form] = {

@@ -18,7 +18,6 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.utils import naming
 
-from orchestrator import initialization, leaky, objects, outputs
 from orchestrator.config import user_code
 from orchestrator.config.schema import (
     Compile,
@@ -30,8 +29,9 @@ from orchestrator.config.schema import (
 )
 from orchestrator.data.rows import AnyRows, Readable, leaves
 from orchestrator.errors import InvalidError, Problem, UserCodeError
-from orchestrator.initialization import Recorder
-from orchestrator.outputs import Blame
+from orchestrator.model import initialization, leaky_relu, objects, outputs
+from orchestrator.model.initialization import Recorder
+from orchestrator.model.outputs import Blame
 from orchestrator.record.records import Settings
 
 
@@ -101,7 +101,7 @@ def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
         case LayersModel() as plan:
             model = _from_layers(plan, config, rows)
         case FactoryModel() | GivenModel():
-            changed = slope is not None and leaky.takes_activation(config)
+            changed = slope is not None and leaky_relu.takes_activation(config)
             model = _from_factory(config, slope if changed else None)
             slope = None if changed else slope
             _build_unbuilt(model, rows)
@@ -110,7 +110,7 @@ def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
     try_call(model, config, rows, next(iter(type(config.model).model_fields)))
     if slope is not None:
         weights = model.get_weights() if keeps_weights(config) else None
-        model = leaky.replace_relu(model, slope)
+        model = leaky_relu.replace_relu(model, slope)
         if weights is not None:
             model.set_weights(weights)
     return model
@@ -121,7 +121,7 @@ def obstacles(
     config: Config,
     settings: Settings,
     rows: AnyRows,
-    hidden: Sequence[leaky.Place],
+    hidden: Sequence[leaky_relu.Place],
 ) -> dict[str, str]:
     """The remedies that the model cannot carry, each with the reason and the way out.
 
@@ -134,7 +134,7 @@ def obstacles(
     """
     found: dict[str, str | None] = {}
     if settings.negative_slope is None:
-        found["leaky_relu"] = leaky.obstacle(model, config, hidden)
+        found["leaky_relu"] = leaky_relu.obstacle(model, config, hidden)
     if settings.clip_norm is None:
         found["clip_gradients"] = _clips_already(_plain_optimizer(model))
     variables = initialization.hidden_variables(model, rows.first(2)[0])
@@ -219,7 +219,7 @@ def _from_factory(config: Config, slope: float | None) -> keras.Model:
         raise TypeError(f"Expected a model that a function builds. Received: {config.model!r}")
     kwargs = dict(builder.kwargs)
     if slope is not None:
-        kwargs["activation"] = leaky.activation(slope)
+        kwargs["activation"] = leaky_relu.activation(slope)
     with user_code.blamed(builder.name):
         model = builder.function(**kwargs)
     if not isinstance(model, keras.Model):

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import optree
 
-from orchestrator import layers, objects
 from orchestrator.data.rows import AnyRows, Scaling, leaves
+from orchestrator.model import layers, objects
 
 
 def deployable(model: keras.Model, scalings: Mapping[str, Scaling], rows: AnyRows) -> keras.Model:

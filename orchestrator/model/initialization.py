@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from orchestrator import layers
 from orchestrator.data.rows import Tree
+from orchestrator.model import layers
 
 Weights = list[npt.NDArray[Any]]
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from orchestrator import outputs
 from orchestrator.data.rows import Rows
 from orchestrator.errors import InvalidError, UserCodeError
-from orchestrator.outputs import Head
+from orchestrator.model import outputs
+from orchestrator.model.outputs import Head
 from tests import builders
 
 layers = keras.layers

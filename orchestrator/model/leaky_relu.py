@@ -10,9 +10,9 @@ import keras
 import tensorflow as tf
 from keras.src.ops import nn as operations
 
-from orchestrator import layers
 from orchestrator.config import user_code
 from orchestrator.config.schema import Config, FileModel
+from orchestrator.model import layers
 
 Place = tuple[str, Sequence[Any]]
 """Where relu is applied: its name, and the layers and operations around it, outermost first."""
