@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError
 
 if TYPE_CHECKING:
-    from orchestrator.diagnosis import diagnose
+    from orchestrator.diagnosis.diagnose import diagnose
     from orchestrator.launcher import run
     from orchestrator.retraining import retrain
 
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
 
         return run
     if name == "diagnose":
-        from orchestrator.diagnosis import diagnose  # noqa: PLC0415
+        from orchestrator.diagnosis.diagnose import diagnose  # noqa: PLC0415
 
         return diagnose
     if name == "retrain":

@@ -345,7 +345,7 @@ def check(
         summary,
         view,
     )
-    from orchestrator.health import Examinee  # noqa: PLC0415
+    from orchestrator.diagnosis.health import Examinee  # noqa: PLC0415
 
     examinee = Examinee(
         model=model,

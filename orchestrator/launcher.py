@@ -12,6 +12,7 @@ from orchestrator import loop
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.data import load as data
+from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.errors import (
     InvalidError,
     Problem,
@@ -20,7 +21,6 @@ from orchestrator.errors import (
     WorkerDiedError,
     is_disk_full,
 )
-from orchestrator.health import Examinee, Health
 from orchestrator.interrupts import Interrupts
 from orchestrator.local import Local
 from orchestrator.loop import Watcher

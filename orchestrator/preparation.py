@@ -15,6 +15,7 @@ from orchestrator.config.schema import Config, Reinitialize
 from orchestrator.data import load as data
 from orchestrator.data.load import Dataset
 from orchestrator.data.rows import AnyRows, leaves, trained_on, transform
+from orchestrator.diagnosis.tracing.probe import Measurement, Probe
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,
@@ -25,7 +26,6 @@ from orchestrator.errors import (
 from orchestrator.model import build as models
 from orchestrator.model import initialization, objects, outputs, saving
 from orchestrator.model.outputs import Head
-from orchestrator.probes import Measurement, Probe
 from orchestrator.record.records import Inputs, Settings
 from orchestrator.tasks import Prepared
 

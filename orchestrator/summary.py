@@ -18,7 +18,7 @@ from orchestrator.record.events import AttemptStarted, SeedsScreened
 from orchestrator.record.records import Attempt, Failure, Run
 
 if TYPE_CHECKING:
-    from orchestrator.health import Health
+    from orchestrator.diagnosis.health import Health
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not_applicable": "dim"}
 """Styles of the verdicts."""

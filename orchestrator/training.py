@@ -18,15 +18,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from orchestrator import diagnosis, findings, preparation, verdicts
+from orchestrator import preparation
 from orchestrator.config.schema import PhasePlan
 from orchestrator.data.pipeline import Feed, held_back
 from orchestrator.data.rows import AnyRows
+from orchestrator.diagnosis import checks as verdicts
+from orchestrator.diagnosis import diagnose as diagnosis
+from orchestrator.diagnosis.causes import network
+from orchestrator.diagnosis.scores import Scores
+from orchestrator.diagnosis.tracing.probe import Measurement, Probe
 from orchestrator.errors import InvalidError
 from orchestrator.model import build as models
 from orchestrator.model import leaky_relu, outputs, saving, weights
 from orchestrator.model.initialization import Recorder
-from orchestrator.probes import Measurement, Probe
 from orchestrator.rates import Rates
 from orchestrator.record.events import (
     CausesFound,
@@ -44,7 +48,6 @@ from orchestrator.record.events import (
     Warned,
 )
 from orchestrator.record.records import INIT, Check, Phase
-from orchestrator.scores import Scores
 from orchestrator.screening import Screening, screen
 from orchestrator.tasks import Task
 
@@ -159,7 +162,7 @@ class _Training:
             seeds,
             build,
             judge,
-            lambda model: any(findings.of_initialization(model, x)),
+            lambda model: any(network.of_initialization(model, x)),
             lambda done: self.emit(Screened(seeds=done, limit=len(seeds))),
         )
         if found.candidates:
@@ -215,7 +218,7 @@ class _Training:
         if phase.failure() is None:
             return False
         try:
-            self.findings += findings.of_failure(
+            self.findings += network.of_failure(
                 self.model,
                 self.heads,
                 self.rows,

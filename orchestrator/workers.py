@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.schema import Config
+from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.errors import (
     InvalidError,
     NotSentError,
@@ -37,7 +38,6 @@ from orchestrator.errors import (
     WorkerError,
     is_disk_full,
 )
-from orchestrator.health import Examinee, Health
 from orchestrator.record.events import Event, Sign
 from orchestrator.tasks import Prepared, Task
 
@@ -302,7 +302,7 @@ def _prepare(config: Config, send: Callable[[Any], None]) -> Prepared:
 
 
 def _check(examinee: Examinee, send: Callable[[Any], None]) -> Health:
-    from orchestrator import checkup  # noqa: PLC0415 - imports TensorFlow
+    from orchestrator.diagnosis import checkup  # noqa: PLC0415
 
     return checkup.check(examinee)
 

@@ -23,12 +23,12 @@ import click
 import keras
 import numpy as np
 
-from orchestrator import diagnosis
 from orchestrator.config.schema import Checks
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis import diagnose
+from orchestrator.diagnosis import diagnose as diagnosis
+from orchestrator.diagnosis.diagnose import diagnose
+from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model import outputs
-from orchestrator.probes import Probe
 
 BATCH_SIZE = 1024
 

@@ -300,10 +300,11 @@ def plain(case: Case, seed: int, folder: Path, attempts: int, **changes: Any) ->
     """Training to the end, then reseeding, up to so many times; judged by the same checks."""
     import keras
 
-    from orchestrator import diagnosis, preparation
+    from orchestrator import preparation
+    from orchestrator.diagnosis import diagnose as diagnosis
+    from orchestrator.diagnosis.tracing.probe import Probe
     from orchestrator.model import build as models
     from orchestrator.model import outputs
-    from orchestrator.probes import Probe
     from orchestrator.record.records import Settings
 
     path = folder / "config.yaml"
@@ -398,10 +399,10 @@ def shares_of_an_epoch(
     """Seconds of a look for a cut over those of an epoch, pair by pair."""
     import keras
 
-    from orchestrator import diagnosis
     from orchestrator.config.schema import Checks
     from orchestrator.data.rows import Rows
-    from orchestrator.probes import Probe
+    from orchestrator.diagnosis import diagnose as diagnosis
+    from orchestrator.diagnosis.tracing.probe import Probe
 
     keras.utils.set_random_seed(0)
     options = {"activation": "relu", "kernel_initializer": "he_normal"}

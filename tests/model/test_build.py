@@ -11,10 +11,10 @@ import tensorflow as tf
 from orchestrator.config.schema import Config
 from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
+from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.model import build as models
 from orchestrator.model import leaky_relu, outputs, saving
-from orchestrator.probes import Probe
 from orchestrator.record.records import Settings
 from tests import builders
 from tests.conftest import MakeConfig

@@ -21,8 +21,8 @@ import tensorflow as tf
 from keras.src import activations as keras_activations
 from keras.src import backend as keras_backend
 
-from orchestrator import activations
-from orchestrator.activations import Activation
+from orchestrator.diagnosis.tracing import activations
+from orchestrator.diagnosis.tracing.activations import Activation
 
 UNROLLED = 256
 """Time steps up to which a recurrent layer is traced step by step, so that its cell is seen."""

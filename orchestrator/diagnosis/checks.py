@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.config.schema import DeadNeurons, Gate, PredictionVariance
-from orchestrator.measures import Flow, Layer, Output
+from orchestrator.diagnosis.skill import Flow, Layer, Output
 from orchestrator.record.records import Check, Verdict
 
 NO_SKILL = 0.01

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.data.rows import Rows
-from orchestrator.measures import INPUT
-from orchestrator.probes import Probe
+from orchestrator.diagnosis.skill import INPUT
+from orchestrator.diagnosis.tracing.probe import Probe
 
 layers = keras.layers
 

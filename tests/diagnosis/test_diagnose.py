@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from orchestrator import diagnose
 from orchestrator.config.schema import Checks
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis import _Blame, examine
+from orchestrator.diagnosis.diagnose import _Blame, examine
+from orchestrator.diagnosis.health import Health, LayerHealth
+from orchestrator.diagnosis.tracing.probe import Measurement, Probe
 from orchestrator.errors import InvalidError
-from orchestrator.health import Health, LayerHealth
 from orchestrator.model import outputs
-from orchestrator.probes import Measurement, Probe
 from tests import builders
 
 layers = keras.layers

@@ -15,9 +15,10 @@ import pyarrow.parquet
 import pytest
 from rich.console import Console
 
-from orchestrator import checkup, cli, summary
+from orchestrator import cli, summary
+from orchestrator.diagnosis import checkup
+from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.errors import InvalidError
-from orchestrator.health import Examinee, Health
 
 layers = keras.layers
 X = np.linspace(-2, 2, 50, dtype=np.float32).reshape(25, 2)

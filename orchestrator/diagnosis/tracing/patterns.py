@@ -7,9 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from orchestrator import activations
-from orchestrator.activations import Activation
-from orchestrator.listener import COMPOSITES, Call, Stack, smooth
+from orchestrator.diagnosis.tracing import activations
+from orchestrator.diagnosis.tracing.activations import Activation
+from orchestrator.diagnosis.tracing.listener import COMPOSITES, Call, Stack, smooth
 
 _GATE_SHIFT = 3.0
 """relu6(x + 3) / 6 is the hard sigmoid of MobileNetV3 and its kin."""

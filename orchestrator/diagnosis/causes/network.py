@@ -13,15 +13,15 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator import faults
 from orchestrator.config.schema import PredictionVariance
 from orchestrator.data.rows import AnyRows, Tree
-from orchestrator.diagnosis import Examination
-from orchestrator.measures import Flow, Layer
+from orchestrator.diagnosis.causes import rows as faults
+from orchestrator.diagnosis.checks import NO_SKILL
+from orchestrator.diagnosis.diagnose import Examination
+from orchestrator.diagnosis.skill import Flow, Layer
 from orchestrator.model import initialization, layers
 from orchestrator.model.outputs import Head
 from orchestrator.record.records import Finding, is_constant
-from orchestrator.verdicts import NO_SKILL
 
 _RANGES = {
     "relu": (0.0, math.inf),

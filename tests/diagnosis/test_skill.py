@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given
 
-from orchestrator.measures import INPUT, Flow, Form, Layer, Output, measure
+from orchestrator.diagnosis.skill import INPUT, Flow, Form, Layer, Output, measure
 from tests.builders import LAW
 
 

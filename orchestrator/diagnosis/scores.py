@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator import measures
 from orchestrator.config.schema import PredictionVariance
 from orchestrator.data.rows import Readable, Rows, Tree
-from orchestrator.measures import Output, Score
+from orchestrator.diagnosis import skill
+from orchestrator.diagnosis.skill import Output, Score
 from orchestrator.model.outputs import Head
 
 
@@ -99,7 +99,7 @@ class Scores:
                 return None
             columns = head.shape[-1] if head.shape else 1
             count = len(rows) * int(np.prod(head.shape[:-1]))
-            spreads.append((count, measures.spread(y, head.form, columns)))
+            spreads.append((count, skill.spread(y, head.form, columns)))
         bounds = (limits.min_ratio, limits.min_information)
         return lambda: all(
             score.is_certain(count, spread, bounds)

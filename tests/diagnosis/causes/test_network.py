@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator import findings
 from orchestrator.data.rows import Rows
+from orchestrator.diagnosis.causes import network
+from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model.outputs import Head
-from orchestrator.probes import Probe
 from orchestrator.record.records import Finding
 
 layers = keras.layers
@@ -52,7 +52,7 @@ def rows(y: Any, x: Any = None) -> Rows:
 )
 def test_initialisers_that_kill_are_named(options: dict[str, Any], what: str) -> None:
     model = stack(layers.Dense(16, name="sick", **options))
-    (found,) = findings.of_initialization(model, np.zeros((1, 3)))
+    (found,) = network.of_initialization(model, np.zeros((1, 3)))
     assert found.reason == f"layer sick is dead by its initialisation: {what}"
     assert (found.cause, found.final) == ("initialization", False)
 
@@ -66,7 +66,7 @@ def test_initialisers_that_kill_are_named(options: dict[str, Any], what: str) ->
     ],
 )
 def test_initialisers_that_do_not_kill_are_left_in_peace(model: keras.Model) -> None:
-    assert not [*findings.of_initialization(model, np.zeros((1, 3)))]
+    assert not [*network.of_initialization(model, np.zeros((1, 3)))]
 
 
 # ------------------------------------------------------------------------------ targets
@@ -82,7 +82,7 @@ def of_targets(
 ) -> list[Finding]:
     given = dataclasses.replace(rows(y), weight=weight)
     measured = Probe(model).measure(given)
-    found = findings.of_targets(
+    found = network.of_targets(
         [HEAD], measured.flow, measured.layers, given, changeable=changeable, min_skill=min_skill
     )
     return [*found]
@@ -185,16 +185,16 @@ def held(*, kernel: float, **options: Any) -> keras.Model:
 def test_what_holds_a_kernel_at_zero_is_named(
     options: dict[str, Any], by: str, final: bool
 ) -> None:
-    (found,) = findings.of_collapse(held(kernel=0.0, **options), ONE, 0.25)
+    (found,) = network.of_collapse(held(kernel=0.0, **options), ONE, 0.25)
     assert (found.cause, found.final) == ("held_at_zero", final)
     assert f"the kernel of layer last is held at zero by its {by}" in found.reason
-    assert not [*findings.of_collapse(held(kernel=0.5, **options), ONE, 0.25)]
+    assert not [*network.of_collapse(held(kernel=0.5, **options), ONE, 0.25)]
 
 
 def test_a_small_kernel_that_nothing_holds_is_free_to_grow() -> None:
-    assert not [*findings.of_collapse(held(kernel=0.0), ONE, 0.25)]
+    assert not [*network.of_collapse(held(kernel=0.0), ONE, 0.25)]
 
 
 def test_a_hidden_layer_held_at_zero_says_nothing_of_the_output() -> None:
     frozen = layers.Dense(4, kernel_initializer="zeros", trainable=False)
-    assert not [*findings.of_collapse(stack(frozen), ONE, 0.25)]
+    assert not [*network.of_collapse(stack(frozen), ONE, 0.25)]

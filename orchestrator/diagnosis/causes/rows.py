@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.data.rows import AnyRows, Tree, leaves, num_rows
+from orchestrator.diagnosis.checks import NO_SKILL
 from orchestrator.model.outputs import Head
 from orchestrator.record.records import Finding
-from orchestrator.verdicts import NO_SKILL
 
 _FEW_ROWS = 2000
 """Rows that are enough for a rough look at inputs and targets."""

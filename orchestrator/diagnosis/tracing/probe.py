@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from orchestrator import tracing
 from orchestrator.data.rows import Readable, Tree, leaves, num_rows, transform
-from orchestrator.graphs import next_on_the_way
-from orchestrator.listener import Call
-from orchestrator.measures import Flow, Layer
-from orchestrator.tracing import Place
+from orchestrator.diagnosis.skill import Flow, Layer
+from orchestrator.diagnosis.tracing import sites
+from orchestrator.diagnosis.tracing.dependence import next_on_the_way
+from orchestrator.diagnosis.tracing.listener import Call
+from orchestrator.diagnosis.tracing.sites import Place
 
 BATCH_SIZE = 1024
 """Rows of one forward pass."""
@@ -294,7 +294,7 @@ class _Graph:
         self.notes: list[str] = []
 
         def step(inputs: Tree, look: tf.Tensor) -> tuple[Any, ...]:
-            found = tracing.trace(model, inputs, batch_statistics=batch_statistics)
+            found = sites.trace(model, inputs, batch_statistics=batch_statistics)
             self.places, self.flow, self.notes = found.places, found.flow, found.notes
             active = [_count(place, batch_size) for place in found.places]
             extremes = tf.cond(
@@ -367,7 +367,7 @@ def _extremes(place: Place) -> tf.Tensor:
     return tf.stack([tf.reduce_min(every, axis=0), tf.reduce_max(every, axis=0)])
 
 
-def _reach(found: tracing.Trace, sources: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+def _reach(found: sites.Trace, sources: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
     """On how many rows a gradient gets from an output through each unit, and to an input.
 
     All output columns are taken at once, each times a number of its own, so that gradients that are
@@ -407,7 +407,7 @@ def _reach(found: tracing.Trace, sources: list[tf.Tensor]) -> tuple[list[tf.Tens
 
 
 def _input_gradients(
-    total: tf.Tensor, sources: list[tf.Tensor], trace: tracing.Trace
+    total: tf.Tensor, sources: list[tf.Tensor], trace: sites.Trace
 ) -> list[tf.Tensor]:
     """Gradients of the inputs; where one has none, such as an index, of what it turns into."""
     found: list[tf.Tensor] = []

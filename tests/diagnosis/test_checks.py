@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator import verdicts
 from orchestrator.config.schema import DeadNeurons, Gate, PredictionVariance
-from orchestrator.measures import INPUT, Flow, Form, Layer, Output, measure
+from orchestrator.diagnosis import checks
+from orchestrator.diagnosis.skill import INPUT, Flow, Form, Layer, Output, measure
 from orchestrator.record.records import Check
 
 LIMITS = DeadNeurons()
@@ -41,7 +41,7 @@ def _dead(
     """The verdict on a chain of two layers, of which the first may be left out."""
     counts = dead if len(dead) == 2 else (0, *dead)
     in_batch = batch if batch is None or len(batch) == 2 else (0, *batch)
-    return verdicts.dead_neurons(
+    return checks.dead_neurons(
         [_layer(name, units, count) for name, count in zip("ab", counts, strict=True)],
         CHAIN,
         limits,
@@ -57,14 +57,14 @@ def _dead(
 
 
 def test_nothing_found_is_finite() -> None:
-    assert verdicts.finite([]).verdict == "pass"
+    assert checks.finite([]).verdict == "pass"
 
 
 def test_the_first_place_that_is_not_finite_is_named() -> None:
-    check = verdicts.finite(["weight a has NaN", "the loss is NaN"])
+    check = checks.finite(["weight a has NaN", "the loss is NaN"])
     assert (check.verdict, check.reason) == ("fail", "weight a has NaN (and 1 more)")
     assert check.measured == {"non_finite": ["weight a has NaN", "the loss is NaN"]}
-    assert verdicts.finite(["weight a has NaN"]).reason == "weight a has NaN"
+    assert checks.finite(["weight a has NaN"]).reason == "weight a has NaN"
 
 
 # ------------------------------------------------------------------------------- dead neurons
@@ -88,9 +88,7 @@ def test_all_dead_layers_are_counted() -> None:
 
 def test_a_dead_layer_with_a_way_around_it_does_not_fail() -> None:
     around = Flow(layers=(frozenset({INPUT}),), outputs=(frozenset({0, INPUT}),))
-    check = verdicts.dead_neurons(
-        [_layer("a", 4, 4)], around, LIMITS, skills=[0.5], untrained=False
-    )
+    check = checks.dead_neurons([_layer("a", 4, 4)], around, LIMITS, skills=[0.5], untrained=False)
     assert (check.verdict, check.reason) == (
         "warn",
         "4 of 4 units of a are dead on 100 rows (limit 50%)",
@@ -101,29 +99,25 @@ def test_the_layer_that_cuts_is_named_and_not_another_dead_one() -> None:
     # Layer a has a way around it, layer b has none.
     flow = Flow(layers=(frozenset({INPUT}), frozenset({0, INPUT})), outputs=(frozenset({1}),))
     layers = [_layer("a", 4, 4), _layer("b", 4, 4)]
-    check = verdicts.dead_neurons(layers, flow, LIMITS, skills=[0.5], untrained=False)
+    check = checks.dead_neurons(layers, flow, LIMITS, skills=[0.5], untrained=False)
     assert check.reason.startswith("layer b is entirely dead (4 of 4 units)")
 
 
 def test_branches_that_only_together_cut_fail_together() -> None:
     flow = Flow(layers=(frozenset({INPUT}), frozenset({INPUT})), outputs=(frozenset({0, 1}),))
     layers = [_layer("a", 4, 4), _layer("b", 4, 4)]
-    assert (
-        verdicts.dead_neurons(layers, flow, LIMITS, skills=[0.5], untrained=True).verdict == "fail"
-    )
+    assert checks.dead_neurons(layers, flow, LIMITS, skills=[0.5], untrained=True).verdict == "fail"
     layers[1] = _layer("b", 4, 3)
-    assert (
-        verdicts.dead_neurons(layers, flow, LIMITS, skills=[0.5], untrained=True).verdict == "warn"
-    )
+    assert checks.dead_neurons(layers, flow, LIMITS, skills=[0.5], untrained=True).verdict == "warn"
 
 
 def test_one_cut_output_of_two_fails_and_is_named() -> None:
     layers = [_layer("a", 4, 0), _layer("b", 4, 0), _layer("c", 4, 4)]
-    check = verdicts.dead_neurons(layers, TWO_HEADS, LIMITS, skills=[0.9, 0.9], untrained=False)
+    check = checks.dead_neurons(layers, TWO_HEADS, LIMITS, skills=[0.9, 0.9], untrained=False)
     assert check.verdict == "fail"
     assert check.reason.endswith("nothing gets through to output 1")
     layers[0] = _layer("a", 4, 4)
-    check = verdicts.dead_neurons(layers, TWO_HEADS, LIMITS, skills=[0.9, 0.9], untrained=False)
+    check = checks.dead_neurons(layers, TWO_HEADS, LIMITS, skills=[0.9, 0.9], untrained=False)
     assert check.reason.endswith("nothing gets through to outputs 0, 1")
 
 
@@ -160,11 +154,11 @@ def test_no_share_fails_before_training() -> None:
 
 def test_only_an_output_that_the_layer_feeds_counts() -> None:
     layers = [_layer("a", 20, 0), _layer("b", 20, 0), _layer("c", 20, 19)]
-    unskilled_elsewhere = verdicts.dead_neurons(
+    unskilled_elsewhere = checks.dead_neurons(
         layers, TWO_HEADS, LIMITS, skills=[0.0, 0.9], untrained=False
     )
     assert unskilled_elsewhere.verdict == "warn"
-    check = verdicts.dead_neurons(layers, TWO_HEADS, LIMITS, skills=[0.9, 0.0], untrained=False)
+    check = checks.dead_neurons(layers, TWO_HEADS, LIMITS, skills=[0.9, 0.0], untrained=False)
     assert (check.verdict, "output 1 has no skill (0)" in check.reason) == ("fail", True)
 
 
@@ -178,7 +172,7 @@ def test_limits_of_the_config_are_used_and_recorded() -> None:
 def test_saturation_warns_and_never_fails() -> None:
     layers = [_layer("a", 4, 4, saturating=True)]
     flow = Flow(layers=(frozenset({INPUT}),), outputs=(frozenset({0}),))
-    check = verdicts.dead_neurons(layers, flow, LIMITS, skills=[-1.0], untrained=False)
+    check = checks.dead_neurons(layers, flow, LIMITS, skills=[-1.0], untrained=False)
     assert check.verdict == "warn"
     assert check.reason == "4 of 4 relu units of a are saturated on every row"
     assert check.measured["layers"][0]["saturated"] == 4
@@ -212,18 +206,18 @@ def test_a_layer_that_lives_with_the_batch_statistics_lags(
 def test_batch_statistics_are_asked_for_where_a_layer_is_above_warn(
     dead: int, needed: bool
 ) -> None:
-    assert verdicts.needs_batch_statistics([_layer("a", 20, dead)], LIMITS) is needed
+    assert checks.needs_batch_statistics([_layer("a", 20, dead)], LIMITS) is needed
 
 
 def test_no_layer_is_not_applicable() -> None:
-    check = verdicts.dead_neurons(
+    check = checks.dead_neurons(
         [], Flow(layers=(), outputs=(frozenset({INPUT}),)), LIMITS, skills=[0.0], untrained=False
     )
     assert check.verdict == "not_applicable"
 
 
 def test_a_sample_is_marked_as_not_exact() -> None:
-    check = verdicts.dead_neurons(
+    check = checks.dead_neurons(
         [_layer("a", 4, 0), _layer("b", 4, 0)],
         CHAIN,
         LIMITS,
@@ -252,7 +246,7 @@ def test_the_evidence_names_every_unit() -> None:
 
 def test_cut_names_the_dead_layers_and_the_outputs() -> None:
     layers = [_layer("a", 4, 0), _layer("b", 4, 4), _layer("c", 4, 3)]
-    assert verdicts.cut(layers, TWO_HEADS) == ([1], [0])
+    assert checks.cut(layers, TWO_HEADS) == ([1], [0])
 
 
 # ------------------------------------------------------------------------------- predictions
@@ -275,7 +269,7 @@ CLASSES = dataclasses.replace(
 def _variance(
     *outputs: Output, untrained: bool = False, last: bool = True, batch: Any = None
 ) -> Check:
-    return verdicts.prediction_variance(
+    return checks.prediction_variance(
         outputs, VARIANCE, untrained=untrained, last=last, batch_outputs=batch
     )
 
@@ -439,7 +433,7 @@ def test_neither_offset_nor_scale_hides_a_constant_or_makes_one(
 
 
 def _metric(logged: dict[str, float], *gates: Gate) -> Check:
-    return verdicts.metric(gates, logged)
+    return checks.metric(gates, logged)
 
 
 @pytest.mark.parametrize(

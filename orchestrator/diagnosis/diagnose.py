@@ -9,20 +9,20 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from orchestrator import verdicts
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Checks
 from orchestrator.data.batches import Batches
 from orchestrator.data.rows import Precision, Readable, Rows
+from orchestrator.diagnosis import checks as verdicts
+from orchestrator.diagnosis.health import Health, LayerHealth, Verdicts
+from orchestrator.diagnosis.scores import Scores
+from orchestrator.diagnosis.skill import Flow, Layer, Output
+from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe
 from orchestrator.errors import InvalidError, Problem
-from orchestrator.health import Health, LayerHealth, Verdicts
-from orchestrator.measures import Flow, Layer, Output
 from orchestrator.model import build as models
 from orchestrator.model import outputs
 from orchestrator.model.outputs import Blame, Head
-from orchestrator.probes import BATCH_SIZE, Measurement, Probe
 from orchestrator.record.records import Check
-from orchestrator.scores import Scores
 
 _FIRST_ROWS = 256
 """A live unit mostly shows in so many rows."""

@@ -15,9 +15,10 @@ from keras.src import backend as keras_backend
 from tensorflow.nn import gelu as imported_gelu
 from tensorflow.nn import silu as imported_silu
 
-from orchestrator import diagnose, listener
+from orchestrator import diagnose
+from orchestrator.diagnosis.health import Health, LayerHealth
+from orchestrator.diagnosis.tracing import listener
 from orchestrator.errors import UserCodeError
-from orchestrator.health import Health, LayerHealth
 
 layers = keras.layers
 

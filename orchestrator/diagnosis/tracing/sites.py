@@ -17,12 +17,19 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from orchestrator import patterns
-from orchestrator.activations import Activation
 from orchestrator.data.rows import Tree, leaves
-from orchestrator.graphs import ancestors, descendants
-from orchestrator.listener import LOCK, Call, Listener, Stack, as_written, converted
-from orchestrator.measures import INPUT, Flow
+from orchestrator.diagnosis.skill import INPUT, Flow
+from orchestrator.diagnosis.tracing import patterns
+from orchestrator.diagnosis.tracing.activations import Activation
+from orchestrator.diagnosis.tracing.dependence import ancestors, descendants
+from orchestrator.diagnosis.tracing.listener import (
+    LOCK,
+    Call,
+    Listener,
+    Stack,
+    as_written,
+    converted,
+)
 from orchestrator.model.outputs import PASSED_ON
 
 

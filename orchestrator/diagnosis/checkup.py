@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import diagnosis
 from orchestrator.config.schema import (
     Config,
     CsvSource,
@@ -23,8 +22,9 @@ from orchestrator.config.schema import (
 from orchestrator.data import load as data
 from orchestrator.data import tables
 from orchestrator.data.rows import Rows
+from orchestrator.diagnosis import diagnose as diagnosis
+from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.errors import InvalidError, Problem
-from orchestrator.health import Examinee, Health
 from orchestrator.model import build as models
 
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.measures import Layer, Output
+from orchestrator.diagnosis.skill import Layer, Output
 from orchestrator.record.records import Check
 
 _Indices = npt.NDArray[np.int64]

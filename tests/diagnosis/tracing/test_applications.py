@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from orchestrator.data.rows import Rows
-from orchestrator.probes import Measurement, Probe
+from orchestrator.diagnosis.tracing.probe import Measurement, Probe
 
 SMALLEST: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     # 42 Relu and Relu6 operations, 28 of them inside gates.

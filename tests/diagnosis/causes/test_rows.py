@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator import faults
 from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
+from orchestrator.diagnosis.causes import rows as faults
 from orchestrator.model.outputs import Head
 from orchestrator.record.records import Finding
 from tests.conftest import MakeConfig
-from tests.test_findings import HEAD, LINEAR, rows, stack
+from tests.diagnosis.causes.test_network import HEAD, LINEAR, rows, stack
 
 layers = keras.layers
 
