@@ -111,7 +111,7 @@ class _Report:
 
 
 def _complain(lines: Iterable[str]) -> None:
-    from orchestrator.texts import plain  # noqa: PLC0415 - help comes without
+    from orchestrator.display.text import plain  # noqa: PLC0415 - help comes without
 
     click.secho("error", fg="red", bold=True, nl=False, err=True, color=_color())
     text = "\n".join(map(plain, lines))
@@ -239,7 +239,12 @@ def run(
 
     loaded = configs.load(config, overrides)
     # NumPy and rich are for those who got this far; help and config errors come without.
-    from orchestrator import charts, launcher, summary, view  # noqa: PLC0415
+    from orchestrator import launcher  # noqa: PLC0415
+    from orchestrator.display import (
+        charts,
+        words,
+    )
+    from orchestrator.display.live import view  # noqa: PLC0415
     from orchestrator.record import store  # noqa: PLC0415
 
     console = view.stderr()
@@ -253,7 +258,7 @@ def run(
     # With --json stdout is the record's alone.
     if not (as_json and quiet):
         (console if as_json else charts.stdout()).print(
-            summary.result(record, directory), highlight=False
+            words.result(record, directory), highlight=False
         )
     return record.exit_code or 0
 
@@ -268,11 +273,9 @@ def validate(
     from orchestrator.config import load as configs  # noqa: PLC0415
 
     loaded = configs.load(config, overrides)
-    from orchestrator import (  # noqa: PLC0415
-        charts,
-        launcher,
-        view,
-    )
+    from orchestrator import launcher  # noqa: PLC0415
+    from orchestrator.display import charts  # noqa: PLC0415
+    from orchestrator.display.live import view  # noqa: PLC0415
     from orchestrator.validate import validated  # noqa: PLC0415
 
     detail = _detail(as_json=as_json, quiet=quiet)
@@ -339,13 +342,13 @@ def check(
     Tells which units of which layers are dead and what the predictions are worth. Ends with exit
     code 3 when a check fails.
     """
-    from orchestrator import (  # noqa: PLC0415
-        charts,
-        launcher,
-        summary,
-        view,
-    )
+    from orchestrator import launcher  # noqa: PLC0415
     from orchestrator.diagnosis.health import Examinee  # noqa: PLC0415
+    from orchestrator.display import (
+        charts,
+        words,
+    )
+    from orchestrator.display.live import view  # noqa: PLC0415
 
     examinee = Examinee(
         model=model,
@@ -366,7 +369,7 @@ def check(
         head = {"schema": 1, "status": status, "model": str(model), "data": str(data)}
         _print_json({**head, **health.record(), "summary": health.summary()})
     else:
-        charts.stdout().print(summary.health(health), highlight=False)
+        charts.stdout().print(words.health(health), highlight=False)
     return _CHECK_FAILED if failed else 0
 
 
@@ -396,9 +399,10 @@ def replay(
     weights, the logged values or the checks of any phase differ from what was recorded.
     """
     # Help comes without these.
-    from orchestrator import fidelity, view  # noqa: PLC0415
+    from orchestrator import fidelity  # noqa: PLC0415
     from orchestrator import history as histories  # noqa: PLC0415
     from orchestrator import replay as replays  # noqa: PLC0415
+    from orchestrator.display.live import view  # noqa: PLC0415
 
     directory, number = histories.find_attempt(runs_dir, run)
     record = inspecting.read(directory)

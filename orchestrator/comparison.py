@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import load as configs
-from orchestrator.listing import Cell, Column, Row
+from orchestrator.display.tables import Cell, Column, Row
 from orchestrator.record import archive
 from orchestrator.record.records import Attempt, Run, jsonable
 

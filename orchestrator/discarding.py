@@ -58,7 +58,7 @@ def prune(
 def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) -> int:
     """Move runs into the trash and say so."""
     from orchestrator import trash  # noqa: PLC0415
-    from orchestrator.listing import Cell, Column  # noqa: PLC0415
+    from orchestrator.display.tables import Cell, Column  # noqa: PLC0415
     from orchestrator.record import (
         archive,
         records,

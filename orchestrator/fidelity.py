@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.listing import Cell, Column, Row
+from orchestrator.display.tables import Cell, Column, Row
 from orchestrator.record.records import INIT, Attempt, Check, Phase, jsonable, without_units
 
 _DIGEST = 19

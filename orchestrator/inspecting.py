@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from orchestrator.listing import Column, Row
+    from orchestrator.display.tables import Column, Row
     from orchestrator.query import Query
     from orchestrator.record.journal import Entry
     from orchestrator.record.records import Run
@@ -128,18 +128,18 @@ def _uncollected() -> Iterator[None]:
 
 def write(form: str | None, columns: Sequence[Column], rows: Sequence[Row]) -> None:
     """Print rows as CSV, as Markdown or as a table; a long one on a terminal goes to a pager."""
-    from orchestrator import listing  # noqa: PLC0415 - help comes without
+    from orchestrator.display import tables  # noqa: PLC0415
 
     if form == "csv":
-        click.echo(listing.as_csv(columns, rows), nl=False)
+        click.echo(tables.as_csv(columns, rows), nl=False)
         return
     if form == "md":
-        click.echo(listing.as_markdown(columns, rows), nl=False)
+        click.echo(tables.as_markdown(columns, rows), nl=False)
         return
     terminal = sys.stdout.isatty()
     size = shutil.get_terminal_size()
     color = colored()
-    text = listing.as_table(columns, rows, width=size.columns if terminal else None, color=color)
+    text = tables.as_table(columns, rows, width=size.columns if terminal else None, color=color)
     if terminal and len(rows) >= size.lines:
         click.echo_via_pager(text, color=color)
     else:
@@ -152,7 +152,7 @@ def say(text: str, *, color: bool | None = None) -> None:
     if encoding.lower().startswith("utf"):
         click.echo(text, nl=False, color=color)
     else:  # where click would write UTF-8 all the same
-        from orchestrator import charts  # noqa: PLC0415 - rich's consoles, where they are needed
+        from orchestrator.display import charts  # noqa: PLC0415
 
         click.echo(charts.in_ascii(text).encode(encoding, "replace"), nl=False)
 
@@ -166,7 +166,7 @@ def colored() -> bool:
 
 def warn(text: str) -> None:
     """Say on stderr what should be known although nothing failed."""
-    from orchestrator.texts import plain  # noqa: PLC0415 - help comes without
+    from orchestrator.display.text import plain  # noqa: PLC0415 - help comes without
 
     color = False if os.environ.get("NO_COLOR") else None
     click.secho("warning", fg="yellow", nl=False, err=True, color=color)
@@ -182,8 +182,9 @@ def show(run: str, runs_dir: Path, form: str | None, debug: bool) -> int:
     RUN is a run's name or the beginning of it, its directory, or `latest`; RUN@2 is its second
     attempt in full.
     """
-    from orchestrator import briefs, charts, overview, portrait  # noqa: PLC0415
+    from orchestrator import briefs, overview, portrait  # noqa: PLC0415
     from orchestrator import history as histories  # noqa: PLC0415
+    from orchestrator.display import charts  # noqa: PLC0415
     from orchestrator.record import (
         archive,
         records,

@@ -13,6 +13,7 @@ from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.data import load as data
 from orchestrator.diagnosis.health import Examinee, Health
+from orchestrator.display.live.view import View, stderr
 from orchestrator.errors import (
     InvalidError,
     Problem,
@@ -28,7 +29,6 @@ from orchestrator.record import environment, store
 from orchestrator.record.events import Warned
 from orchestrator.record.records import Inputs, Run
 from orchestrator.tasks import Prepared
-from orchestrator.view import View, stderr
 from orchestrator.workers import Workers
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from orchestrator import summary
-from orchestrator.listing import Cell, Column, Row
+from orchestrator.display import words
+from orchestrator.display.tables import Cell, Column, Row
+from orchestrator.display.text import clean, plain
 from orchestrator.overview import duration
 from orchestrator.record import archive, files, journal
 from orchestrator.record.directory import Paths
@@ -26,7 +27,6 @@ from orchestrator.record.events import (
     SeedsScreened,
     Warned,
 )
-from orchestrator.texts import clean, plain
 
 _POLL = 0.2
 """Seconds between two looks at a run in progress."""
@@ -73,10 +73,10 @@ def lines(event: Event) -> Iterator[str]:
             yield f"run {event.run}"
         case AttemptStarted():
             if event.cause is not None:
-                yield summary.restart_sentence(event, reason=False)
+                yield words.restart_sentence(event, reason=False)
             yield f"attempt {event.attempt} starts with seed {event.settings.seed}"
         case SeedsScreened() if len(event.candidates) > 1:
-            yield summary.screened(event)
+            yield words.screened(event)
         case ModelBuilt():
             yield f"model of {event.parameters} weights is built"
         case PhaseStarted():
@@ -114,7 +114,7 @@ def table(entries: Sequence[journal.Entry]) -> tuple[tuple[Column, ...], tuple[R
 
 
 def _values(metrics: dict[str, float]) -> str:
-    return " · ".join(f"{name} {summary.number(value)}" for name, value in metrics.items())
+    return " · ".join(f"{name} {words.number(value)}" for name, value in metrics.items())
 
 
 def _clock(entry: journal.Entry) -> str:

@@ -13,8 +13,8 @@ import msgspec
 
 from orchestrator import history, query
 from orchestrator.briefs import Brief
+from orchestrator.display.tables import Cell, Column, Row, Style
 from orchestrator.history import Unreadable
-from orchestrator.listing import Cell, Column, Row, Style
 from orchestrator.record import files, records
 from orchestrator.record.directory import Paths
 from orchestrator.record.records import Attempt, Settings

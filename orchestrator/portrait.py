@@ -13,12 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator import summary
-from orchestrator.charts import Fitted, Indented, Legible, bar, is_logarithmic, sparkline
+from orchestrator.display import words
+from orchestrator.display.charts import Fitted, Indented, Legible, bar, is_logarithmic, sparkline
+from orchestrator.display.text import clean
 from orchestrator.overview import duration, when
 from orchestrator.record.events import EpochEnded
 from orchestrator.record.records import Attempt, Check, Phase, Run
-from orchestrator.texts import clean
 
 _CURVE = 28
 _SHORT_CURVE = 12
@@ -93,12 +93,12 @@ def _attempt(
     yield Text("")
     if attempt.cause is not None and attempt.remedy is not None:
         cause = f"for {attempt.cause.check}"
-        yield Text(f"  ↓ {cause}, {summary.change(attempt)}", style="cyan")
+        yield Text(f"  ↓ {cause}, {words.change(attempt)}", style="cyan")
     for reason in attempt.passed_over:
         yield Text(f"    passed over {reason}", style="dim")
     head = Text(f"Attempt {attempt.attempt}", style="bold")
     if attempt.remedy is None:
-        head.append(f" · {summary.change(attempt)}", "not bold")
+        head.append(f" · {words.change(attempt)}", "not bold")
     yield head.append(" · ").append_text(_result(attempt, run))
     if attempt.screened[1:] or (attempt.screened and attempt.screened[0].reason):
         yield from _indented(_screened(attempt))
@@ -116,7 +116,7 @@ def _attempt(
 def _result(attempt: Attempt, run: Run) -> Text:
     """How it ended, and whether the change was of use."""
     style = {"passed": "green", "failed": "red", "crashed": "red"}.get(attempt.status, "yellow")
-    text = Text(summary.ending(attempt), style=f"bold {style}")
+    text = Text(words.ending(attempt), style=f"bold {style}")
     skill = attempt.skill()
     if skill is not None:
         text.append(f" · skill {skill:.3g}", "not bold default")
@@ -162,12 +162,12 @@ def _curves_table(curves: Mapping[str, Sequence[float]], width: int) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     for name, values in curves.items():
         if len(values) == 1:
-            grid.add_row(Text(name), Text(summary.number(values[0])))
+            grid.add_row(Text(name), Text(words.number(values[0])))
             continue
         finite = [value for value in values if math.isfinite(value)]
-        note = f"{summary.number(values[0])} → {summary.number(values[-1])}"
+        note = f"{words.number(values[0])} → {words.number(values[-1])}"
         if finite and min(finite) < values[-1]:
-            note += f", lowest {summary.number(min(finite))}"
+            note += f", lowest {words.number(min(finite))}"
         if is_logarithmic(values):
             note += ", log scale"
         curve = sparkline(values, _CURVE if width >= _NARROW else _SHORT_CURVE)
@@ -177,7 +177,7 @@ def _curves_table(curves: Mapping[str, Sequence[float]], width: int) -> Table:
 
 def _checks(phase: Phase, *, header: bool) -> Iterator[RenderableType]:
     epochs = f" · {phase.epochs} epoch{'s' * (phase.epochs != 1)}" if phase.epochs else ""
-    values = "".join(f" · {name} {summary.number(value)}" for name, value in phase.metrics.items())
+    values = "".join(f" · {name} {words.number(value)}" for name, value in phase.metrics.items())
     yield from _indented(Text(f"{phase.phase}{epochs} · {duration(phase.seconds)}{values}", "bold"))
     yield from _indented(Fitted(lambda width: _checks_table(phase, width, header=header)), 4)
 
@@ -194,7 +194,7 @@ def _checks_table(phase: Phase, width: int, *, header: bool) -> Table:
         least = _CHECK if name == "check" and not narrow else None
         table.add_column(name, overflow="fold", min_width=least)
     for check in phase.checks:
-        verdict = Text(summary.WORDS[check.verdict], style=summary.STYLES[check.verdict])
+        verdict = Text(words.WORDS[check.verdict], style=words.STYLES[check.verdict])
         measured, limit = map(escape, readings(check))
         if narrow:
             allowed = f" ({limit})" if limit else ""
@@ -304,7 +304,7 @@ def _foot(run: Run, directory: Path, sizes: Mapping[str, int]) -> Iterator[Rende
     yield Text("")
     total = sum(sizes.values())
     largest = ", ".join(f"{name} {decimal(size)}" for name, size in list(sizes.items())[:4])
-    yield Text(f"{decimal(total)} in {summary.near(directory)}: {largest}", style="dim")
+    yield Text(f"{decimal(total)} in {words.near(directory)}: {largest}", style="dim")
 
 
 def _indented(renderable: RenderableType, columns: int = 2) -> Iterator[RenderableType]:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from orchestrator.charts import Legible
+from orchestrator.display.charts import Legible
 from orchestrator.tasks import Prepared
 
 

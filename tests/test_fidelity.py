@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import fidelity, listing
+from orchestrator import fidelity
+from orchestrator.display import tables
 from orchestrator.fidelity import Fidelity, Pair
 from orchestrator.record.records import Attempt, Phase, Settings, jsonable
 from tests import builders
@@ -48,7 +49,7 @@ def test_what_came_again_is_the_same() -> None:
     assert found.reason is None
     sentence = "attempt 2 arrived at the same bits after each of its 3 phases"
     assert fidelity.sentence(found) == sentence
-    text = listing.as_table(*fidelity.table(found), width=None, color=False)
+    text = tables.as_table(*fidelity.table(found), width=None, color=False)
     assert text.splitlines()[1].split() == ["init", "same", "same", "same"]
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import briefs, history, listing, overview
+from orchestrator import briefs, history, overview
+from orchestrator.display import tables
 from tests.story import record, story
 
 
@@ -84,7 +85,7 @@ def test_a_narrow_terminal_gets_what_matters_most(width: int, headings: str, run
     record(runs, story(loss=1e3), name="a-rather-long-name")
     record(runs, story(attempts=4, loss=1e3, passes=False)[:-1], name="other")
     found = history.read(runs, cached=False).runs
-    shown = listing.as_table(*overview.table(found, ["loss"]), width=width, color=False)
+    shown = tables.as_table(*overview.table(found, ["loss"]), width=width, color=False)
     heading, *lines = shown.splitlines()
     assert heading.split() == headings.split()
     assert all(len(line) <= width for line in (heading, *lines))

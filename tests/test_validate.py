@@ -2,7 +2,7 @@
 
 from orchestrator.tasks import Prepared
 from orchestrator.validate import validated
-from tests.test_summary import finished, shown
+from tests.display.test_words import finished, shown
 
 
 def test_validated() -> None:

@@ -15,9 +15,10 @@ import pyarrow.parquet
 import pytest
 from rich.console import Console
 
-from orchestrator import cli, summary
+from orchestrator import cli
 from orchestrator.diagnosis import checkup
 from orchestrator.diagnosis.health import Examinee, Health
+from orchestrator.display import words
 from orchestrator.errors import InvalidError
 
 layers = keras.layers
@@ -122,7 +123,7 @@ def test_a_dead_model_is_explained(check: Check) -> None:
     (sentence,) = health.summary()
     assert sentence.startswith("Every unit of second is dead: its gradient is zero for every row")
     printed = io.StringIO()
-    Console(file=printed, width=80).print(summary.health(health))
+    Console(file=printed, width=80).print(words.health(health))
     assert "on 0 an output responds to the inputs" in printed.getvalue()
     assert max(map(len, printed.getvalue().splitlines())) <= 80
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator import summary
+from orchestrator.display import words as summary
 from orchestrator.record.records import Run
 from tests.builders import failed
 from tests.story import started, story, told

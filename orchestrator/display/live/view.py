@@ -17,10 +17,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator import summary
-from orchestrator.charts import Legible
 from orchestrator.config.schema import Config
-from orchestrator.live import Moving, Screen
+from orchestrator.display import words
+from orchestrator.display.charts import Legible
+from orchestrator.display.live.scene import Scene, advance
+from orchestrator.display.live.screen import Moving, Screen
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
@@ -35,7 +36,6 @@ from orchestrator.record.events import (
     Warned,
 )
 from orchestrator.record.records import Phase, Run
-from orchestrator.scene import Scene, advance
 
 SPARSE_SECONDS = 15.0
 """Where nothing can move, a line at most this often between two phases."""
@@ -96,7 +96,7 @@ class View:
             replayed: the attempt of it that is trained again; None for a run of one's own.
         """
         if self._detail == "all":
-            where = f"{summary.near(directory.parent)}{os.sep}"
+            where = f"{words.near(directory.parent)}{os.sep}"
             what = "Run" if replayed is None else f"Replay of attempt {replayed} of run"
             self._print(Text(f"{what} {directory.name} in {where}"))
         if self._moving:
@@ -121,12 +121,12 @@ class View:
             case AttemptStarted():
                 if event.cause is not None and event.remedy is not None:
                     # On a terminal the reason stands in the lines above.
-                    sentence = summary.restart_sentence(event, reason=self._moving is None)
+                    sentence = words.restart_sentence(event, reason=self._moving is None)
                     self._print(Text(sentence, style="bold"))
                 head = f"\nAttempt {event.attempt} (seed {event.settings.seed})"
                 self._print(Text(head, style="bold"))
             case SeedsScreened() if len(event.candidates) > 1:
-                self._print(Text(f"  {summary.screened(event)}"))
+                self._print(Text(f"  {words.screened(event)}"))
             case PhaseStarted():
                 self._epoch, self._planned = 0, event.epochs
             case EpochEnded():
@@ -144,15 +144,15 @@ class View:
     def _tell_ending(self, event: Event | Sign, run: Run) -> None:
         """A line an attempt, once it is known what comes next."""
         if isinstance(event, AttemptStarted) and event.cause is not None:
-            self._print(Text(summary.restart_sentence(event)))
+            self._print(Text(words.restart_sentence(event)))
         elif isinstance(event, RunEnded) and run.attempts:
-            self._print(Text(summary.last_sentence(run)))
+            self._print(Text(words.last_sentence(run)))
 
     def _phase(self, phase: Phase) -> None:
         head = f"  {phase.phase}"
         if phase.epochs:
             epochs = f"{phase.epochs} epoch{'s' * (phase.epochs != 1)}"
-            head += f" · {epochs} · {summary.losses(phase.metrics)}"
+            head += f" · {epochs} · {words.losses(phase.metrics)}"
         self._print(Text(f"{head} · {phase.seconds:.1f} s"))
         if self._moving:
             self._verdicts(phase)
@@ -177,7 +177,7 @@ class View:
     def _say_now_and_then(self, event: EpochEnded) -> None:
         if not self._moving and time.monotonic() - self._spoke >= SPARSE_SECONDS:
             epoch = f"epoch {self._epoch}/{self._planned}"
-            self._print(Text(f"  {event.phase} · {epoch} · {summary.losses(event.metrics)}"))
+            self._print(Text(f"  {event.phase} · {epoch} · {words.losses(event.metrics)}"))
 
     def _print(self, renderable: RenderableType) -> None:
         self._spoke = time.monotonic()
@@ -190,4 +190,4 @@ class View:
 
 
 def _verdict(verdict: str) -> Text:
-    return Text.assemble("    ", (f"{summary.WORDS[verdict]:<4}", summary.STYLES[verdict]))
+    return Text.assemble("    ", (f"{words.WORDS[verdict]:<4}", words.STYLES[verdict]))

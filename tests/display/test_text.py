@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.texts import clean, plain
+from orchestrator.display.text import clean, plain
 
 
 def test_text_cannot_move_the_cursor() -> None:

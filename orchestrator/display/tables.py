@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 from rich.cells import cell_len
 
-from orchestrator.texts import clean
-from orchestrator.widths import crop, squeeze
+from orchestrator.display.text import clean
+from orchestrator.display.widths import crop, squeeze
 
 Format = Literal["table", "json", "csv", "md"]
 """How results are written."""

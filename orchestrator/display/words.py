@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.charts import Legible
+from orchestrator.display.charts import Legible
 from orchestrator.record.events import AttemptStarted, SeedsScreened
 from orchestrator.record.records import Attempt, Failure, Run
 

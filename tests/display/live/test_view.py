@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.charts import SPINNER
+from orchestrator.display.charts import SPINNER
+from orchestrator.display.live.view import Detail, View, stderr
 from orchestrator.record.events import (
     AttemptEnded,
     CausesFound,
@@ -23,7 +24,6 @@ from orchestrator.record.events import (
     Warned,
 )
 from orchestrator.record.records import Candidate, Finding
-from orchestrator.view import Detail, View, stderr
 from tests.story import RUN, config, story, told
 from tests.terminal import Terminal
 
@@ -171,7 +171,7 @@ def test_an_exception_leaves_no_block_behind() -> None:
 
 
 def test_printing_and_drawing_leave_no_lines_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.live.FRAMES_PER_SECOND", 1000)
+    monkeypatch.setattr("orchestrator.display.live.screen.FRAMES_PER_SECOND", 1000)
     terminal = Terminal()
     with View(screen(terminal)) as view:
         show(view, story(attempts=7, loss=1e3))
@@ -216,7 +216,7 @@ def test_a_file_gets_whole_lines(tmp_path: Path) -> None:
 
 
 def test_what_cannot_move_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.view.SPARSE_SECONDS", 0.0)
+    monkeypatch.setattr("orchestrator.display.live.view.SPARSE_SECONDS", 0.0)
     lines = plain(story(loss=1e3))
     assert "  main · epoch 3/8 · loss 40 · val_loss 44" in lines
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from orchestrator.listing import Cell, Column, as_csv, as_markdown, as_table
+from orchestrator.display.tables import Cell, Column, as_csv, as_markdown, as_table
 from tests.builders import LAW
 
 COLUMNS = (

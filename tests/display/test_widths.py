@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from orchestrator.texts import clean
-from orchestrator.widths import crop, squeeze
+from orchestrator.display.text import clean
+from orchestrator.display.widths import crop, squeeze
 from tests.builders import LAW
 
 

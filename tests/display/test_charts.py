@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.charts import (
+from orchestrator.display.charts import (
     SPINNER,
     Fitted,
     Indented,
@@ -21,7 +21,7 @@ from orchestrator.charts import (
     is_logarithmic,
     sparkline,
 )
-from orchestrator.texts import clean
+from orchestrator.display.text import clean
 from tests.builders import LAW
 
 

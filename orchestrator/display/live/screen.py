@@ -10,9 +10,9 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.live import Live
 from rich.text import Text
 
-from orchestrator.block import block, waiting
-from orchestrator.charts import Legible
-from orchestrator.scene import Scene
+from orchestrator.display.charts import Legible
+from orchestrator.display.live.block import block, waiting
+from orchestrator.display.live.scene import Scene
 
 FRAMES_PER_SECOND = 4
 """How often the screen is drawn."""

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.block import block
+from orchestrator.display.live.block import block
+from orchestrator.display.live.scene import Scene, advance
 from orchestrator.record.events import (
     AttemptStarted,
     EpochEnded,
@@ -18,7 +19,6 @@ from orchestrator.record.events import (
     Sign,
 )
 from orchestrator.record.records import Run
-from orchestrator.scene import Scene, advance
 from tests.builders import LAW
 from tests.story import LAYERS, RUN, config, phase, story, told
 

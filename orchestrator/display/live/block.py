@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
-from orchestrator import summary
-from orchestrator.charts import (
+from orchestrator.display import words
+from orchestrator.display.charts import (
     SPINNER,
     aligned,
     bar,
     is_logarithmic,
     sparkline,
 )
+from orchestrator.display.live.scene import Scene
+from orchestrator.display.text import clean
+from orchestrator.display.widths import crop
 from orchestrator.record.events import LayerShare
 from orchestrator.record.records import Attempt, Check
-from orchestrator.scene import Scene
-from orchestrator.texts import clean
-from orchestrator.widths import crop
 
 _SEVERITY = ("pass", "not_applicable", "warn", "fail")
 _BAR = 24
@@ -112,9 +112,9 @@ def _title(scene: Scene, now: float, width: int) -> Text:
 def _attempt(scene: Scene, width: int) -> Text:
     attempt = scene.run.attempts[-1]
     number = f"Attempt {attempt.attempt} of {scene.config.restart.max_attempts}"
-    line = f"{number} · {clean(summary.change(attempt))}"
+    line = f"{number} · {clean(words.change(attempt))}"
     if cell_len(line) > width:
-        line = f"{number} · {clean(summary.brief_change(attempt, seed=True))}"
+        line = f"{number} · {clean(words.brief_change(attempt, seed=True))}"
     return Text(crop(line, width), style="bold")
 
 
@@ -159,10 +159,10 @@ def _curves(scene: Scene, width: int) -> _Section:
 
 def _curve_row(name: str, values: Sequence[float], columns: int, scene: Scene) -> list[Text]:
     """Name, latest value and curve; each as wide as it will ever be, so that nothing moves."""
-    latest = summary.number(values[-1]) if values else "–"
+    latest = words.number(values[-1]) if values else "–"
     curve = sparkline(values, columns, scene.planned)
     lowest = min(filter(math.isfinite, values), default=None)
-    notes = [] if lowest is None else [f"lowest {summary.number(lowest)}"]
+    notes = [] if lowest is None else [f"lowest {words.number(lowest)}"]
     if is_logarithmic(values):
         notes.append("log scale")
     return [
@@ -223,7 +223,7 @@ def _checks(scene: Scene) -> _Section:
 
 
 def _check_row(check: Check) -> list[Text]:
-    word = Text(summary.WORDS[check.verdict], style=summary.STYLES[check.verdict])
+    word = Text(words.WORDS[check.verdict], style=words.STYLES[check.verdict])
     return [word, Text(check.check), Text(clean(check.reason))]
 
 
@@ -242,8 +242,8 @@ def _earlier_row(attempt: Attempt) -> list[Text]:
     skill = attempt.skill()
     return [
         Text(str(attempt.attempt)),
-        Text(clean(summary.brief_change(attempt))),
-        Text(crop(clean(summary.ending(attempt)), 36), style="red" if attempt.failure else ""),
+        Text(clean(words.brief_change(attempt))),
+        Text(crop(clean(words.ending(attempt)), 36), style="red" if attempt.failure else ""),
         Text("" if skill is None else f"skill {skill:.3g}"),
     ]
 
