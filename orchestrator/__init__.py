@@ -13,8 +13,8 @@ from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError
 
 if TYPE_CHECKING:
     from orchestrator.diagnosis.diagnose import diagnose
-    from orchestrator.launcher import run
-    from orchestrator.retraining import retrain
+    from orchestrator.training.launch import run
+    from orchestrator.training.retrain import retrain
 
 __all__ = ["InvalidError", "OrchestratorError", "UserCodeError", "diagnose", "retrain", "run"]
 
@@ -22,7 +22,7 @@ __all__ = ["InvalidError", "OrchestratorError", "UserCodeError", "diagnose", "re
 def __getattr__(name: str) -> Any:
     """Load a function when it is first used: `orchestrate --help` can do without what it needs."""
     if name == "run":
-        from orchestrator.launcher import run  # noqa: PLC0415
+        from orchestrator.training.launch import run  # noqa: PLC0415
 
         return run
     if name == "diagnose":
@@ -30,7 +30,7 @@ def __getattr__(name: str) -> Any:
 
         return diagnose
     if name == "retrain":
-        from orchestrator.retraining import retrain  # noqa: PLC0415
+        from orchestrator.training.retrain import retrain  # noqa: PLC0415
 
         return retrain
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,8 +23,8 @@ from orchestrator.errors import (
     closest,
     is_disk_full,
 )
-from orchestrator.interrupts import Interrupts
 from orchestrator.record import records
+from orchestrator.training.interrupts import Interrupts
 
 _INTERNAL, _USAGE, _CHECK_FAILED, _USER_CODE, _INTERRUPTED = 1, 2, 3, 4, 75
 
@@ -239,13 +239,13 @@ def run(
 
     loaded = configs.load(config, overrides)
     # NumPy and rich are for those who got this far; help and config errors come without.
-    from orchestrator import launcher  # noqa: PLC0415
     from orchestrator.display import (
         charts,
         words,
     )
     from orchestrator.display.live import view  # noqa: PLC0415
     from orchestrator.record import store  # noqa: PLC0415
+    from orchestrator.training import launch as launcher  # noqa: PLC0415
 
     console = view.stderr()
     detail = _detail(as_json=as_json, quiet=quiet)
@@ -273,9 +273,9 @@ def validate(
     from orchestrator.config import load as configs  # noqa: PLC0415
 
     loaded = configs.load(config, overrides)
-    from orchestrator import launcher  # noqa: PLC0415
     from orchestrator.display import charts  # noqa: PLC0415
     from orchestrator.display.live import view  # noqa: PLC0415
+    from orchestrator.training import launch as launcher  # noqa: PLC0415
     from orchestrator.validate import validated  # noqa: PLC0415
 
     detail = _detail(as_json=as_json, quiet=quiet)
@@ -342,13 +342,13 @@ def check(
     Tells which units of which layers are dead and what the predictions are worth. Ends with exit
     code 3 when a check fails.
     """
-    from orchestrator import launcher  # noqa: PLC0415
     from orchestrator.diagnosis.health import Examinee  # noqa: PLC0415
     from orchestrator.display import (
         charts,
         words,
     )
     from orchestrator.display.live import view  # noqa: PLC0415
+    from orchestrator.training import launch as launcher  # noqa: PLC0415
 
     examinee = Examinee(
         model=model,
@@ -399,10 +399,10 @@ def replay(
     weights, the logged values or the checks of any phase differ from what was recorded.
     """
     # Help comes without these.
-    from orchestrator import fidelity  # noqa: PLC0415
     from orchestrator import history as histories  # noqa: PLC0415
-    from orchestrator import replay as replays  # noqa: PLC0415
     from orchestrator.display.live import view  # noqa: PLC0415
+    from orchestrator.training.replay import fidelity  # noqa: PLC0415
+    from orchestrator.training.replay import replay as replays  # noqa: PLC0415
 
     directory, number = histories.find_attempt(runs_dir, run)
     record = inspecting.read(directory)

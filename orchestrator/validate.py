@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from orchestrator.display.charts import Legible
-from orchestrator.tasks import Prepared
+from orchestrator.training.attempt.task import Prepared
 
 
 def _shape(shape: Any) -> str:

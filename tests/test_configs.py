@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator import launcher
 from orchestrator.cli import _run as orchestrate
 from orchestrator.config import load as configs
-from orchestrator.local import Local
+from orchestrator.training import launch as launcher
+from orchestrator.training.executors.in_process import Local
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").glob("*.yaml"))

@@ -91,7 +91,7 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_supervisor_never_loads_tensorflow() -> None:
-    assert not modules_after("import orchestrator.launcher") & {"tensorflow", "keras"}
+    assert not modules_after("import orchestrator.training.launch") & {"tensorflow", "keras"}
 
 
 def test_help_schema_and_config_errors_load_neither_tensorflow_nor_numpy(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What `validate` prints."""
 
-from orchestrator.tasks import Prepared
+from orchestrator.training.attempt.task import Prepared
 from orchestrator.validate import validated
 from tests.display.test_words import finished, shown
 

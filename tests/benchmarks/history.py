@@ -24,7 +24,8 @@ from pathlib import Path
 import click
 import yaml
 
-from orchestrator import index, launcher
+from orchestrator import index
+from orchestrator.training import launch as launcher
 
 CODE = """
 import numpy as np

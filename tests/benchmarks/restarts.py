@@ -33,11 +33,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import click
 import numpy as np
 
-from orchestrator import launcher
 from orchestrator.config import document
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.policy.rule import derive_seed
+from orchestrator.training import launch as launcher
 
 ROWS = 1000
 MAX_ATTEMPTS = 8
@@ -300,12 +300,12 @@ def plain(case: Case, seed: int, folder: Path, attempts: int, **changes: Any) ->
     """Training to the end, then reseeding, up to so many times; judged by the same checks."""
     import keras
 
-    from orchestrator import preparation
     from orchestrator.diagnosis import diagnose as diagnosis
     from orchestrator.diagnosis.tracing.probe import Probe
     from orchestrator.model import build as models
     from orchestrator.model import outputs
     from orchestrator.record.records import Settings
+    from orchestrator.training.attempt import preparation
 
     path = folder / "config.yaml"
     path.write_text(document.dump(case.document(seed, **changes)))

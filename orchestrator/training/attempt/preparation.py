@@ -27,7 +27,7 @@ from orchestrator.model import build as models
 from orchestrator.model import initialization, objects, outputs, saving
 from orchestrator.model.outputs import Head
 from orchestrator.record.records import Inputs, Settings
-from orchestrator.tasks import Prepared
+from orchestrator.training.attempt.task import Prepared
 
 
 def prepare(config: Config) -> Prepared:

@@ -13,11 +13,12 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from orchestrator import preparation, training
 from orchestrator.record.directory import AttemptPaths
 from orchestrator.record.events import EpochEnded, PhaseEnded
 from orchestrator.record.records import Phase, Settings
-from orchestrator.tasks import Prepared, Task
+from orchestrator.training.attempt import attempt as training
+from orchestrator.training.attempt import preparation
+from orchestrator.training.attempt.task import Prepared, Task
 from tests.conftest import MakeConfig
 
 CODE = '''

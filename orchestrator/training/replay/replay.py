@@ -7,20 +7,21 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestrator import fidelity, launcher
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.errors import InvalidError, Problem, RecordError
-from orchestrator.fidelity import Fidelity
-from orchestrator.interrupts import Interrupts
-from orchestrator.launcher import Announcer
 from orchestrator.policy.rule import Policy
 from orchestrator.record import archive, environment, journal
 from orchestrator.record.directory import Paths
 from orchestrator.record.events import AttemptStarted, Event, Sign, advance
 from orchestrator.record.records import Attempt, Run
-from orchestrator.tasks import Task
-from orchestrator.workers import Workers
+from orchestrator.training import launch as launcher
+from orchestrator.training.attempt.task import Task
+from orchestrator.training.executors.fork_server import Workers
+from orchestrator.training.interrupts import Interrupts
+from orchestrator.training.launch import Announcer
+from orchestrator.training.replay import fidelity
+from orchestrator.training.replay.fidelity import Fidelity
 
 
 def replay(

@@ -41,7 +41,7 @@ from orchestrator.record.records import (
     Settings,
 )
 from orchestrator.record.store import Store
-from orchestrator.tasks import Task
+from orchestrator.training.attempt.task import Task
 
 EXIT_CODES: dict[RunStatus, int] = {
     "passed": 0,

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator import fidelity
 from orchestrator.display import tables
-from orchestrator.fidelity import Fidelity, Pair
 from orchestrator.record.records import Attempt, Phase, Settings, jsonable
+from orchestrator.training.replay import fidelity
+from orchestrator.training.replay.fidelity import Fidelity, Pair
 from tests import builders
 
 ENVIRONMENT: dict[str, Any] = {

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator.rates import Rates
+from orchestrator.training.attempt.learning_rate import Rates
 
 ROWS = np.ones((4, 1), np.float32), np.ones(4, np.float32)
 

@@ -15,11 +15,11 @@ from orchestrator.errors import (
     UserCodeError,
     WorkerDiedError,
 )
-from orchestrator.interrupts import Interrupts
 from orchestrator.record.events import EpochEnded, Event, PhaseEnded, Progress
 from orchestrator.record.records import Settings
-from orchestrator.tasks import Task
-from orchestrator.workers import Workers
+from orchestrator.training.attempt.task import Task
+from orchestrator.training.executors.fork_server import Workers
+from orchestrator.training.interrupts import Interrupts
 from tests.conftest import MakeConfig
 
 SLEEPY = """

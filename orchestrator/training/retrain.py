@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import launcher
 from orchestrator.config import document
 from orchestrator.config import load as configs
 from orchestrator.config.document import Document
@@ -23,6 +22,7 @@ from orchestrator.errors import InvalidError, NotSentError, Problem
 from orchestrator.record import store
 from orchestrator.record.directory import Paths
 from orchestrator.record.records import Run
+from orchestrator.training import launch as launcher
 
 _NAME = "retrain(…)"
 """How the call is named where a config's file would be."""

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from orchestrator import loop
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.data import load as data
@@ -22,14 +21,15 @@ from orchestrator.errors import (
     WorkerDiedError,
     is_disk_full,
 )
-from orchestrator.interrupts import Interrupts
-from orchestrator.local import Local
-from orchestrator.loop import Watcher
 from orchestrator.record import environment, store
 from orchestrator.record.events import Warned
 from orchestrator.record.records import Inputs, Run
-from orchestrator.tasks import Prepared
-from orchestrator.workers import Workers
+from orchestrator.training import loop
+from orchestrator.training.attempt.task import Prepared
+from orchestrator.training.executors.fork_server import Workers
+from orchestrator.training.executors.in_process import Local
+from orchestrator.training.interrupts import Interrupts
+from orchestrator.training.loop import Watcher
 
 
 def run(

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator import preparation, training
 from orchestrator.config.schema import Config
 from orchestrator.data import load as data
 from orchestrator.errors import InvalidError, UserCodeError
@@ -26,7 +25,9 @@ from orchestrator.record.events import (
     Sign,
 )
 from orchestrator.record.records import Phase, Settings
-from orchestrator.tasks import Task
+from orchestrator.training.attempt import attempt as training
+from orchestrator.training.attempt import preparation
+from orchestrator.training.attempt.task import Task
 from tests.conftest import MakeConfig
 
 Train = Callable[..., list[Event]]

@@ -18,7 +18,7 @@ from orchestrator.config import document
 from orchestrator.policy.rule import derive_seed
 from orchestrator.record import archive
 from orchestrator.record.records import Candidate, Settings
-from orchestrator.replay import _task
+from orchestrator.training.replay.replay import _task
 from tests import builders
 from tests.conftest import LINE, LINE_CODE, merged
 

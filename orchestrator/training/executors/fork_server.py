@@ -39,7 +39,7 @@ from orchestrator.errors import (
     is_disk_full,
 )
 from orchestrator.record.events import Event, Sign
-from orchestrator.tasks import Prepared, Task
+from orchestrator.training.attempt.task import Prepared, Task
 
 _POLL_SECONDS = 0.2
 """How soon a request to stop is noticed."""
@@ -296,7 +296,7 @@ def _exit_with_owner(connection: Connection) -> None:
 
 
 def _prepare(config: Config, send: Callable[[Any], None]) -> Prepared:
-    from orchestrator import preparation  # noqa: PLC0415 - imports TensorFlow
+    from orchestrator.training.attempt import preparation  # noqa: PLC0415
 
     return preparation.prepare(config)
 
@@ -308,6 +308,6 @@ def _check(examinee: Examinee, send: Callable[[Any], None]) -> Health:
 
 
 def _train(task: Task, send: Callable[[Any], None]) -> None:
-    from orchestrator import training  # noqa: PLC0415 - imports TensorFlow
+    from orchestrator.training.attempt import attempt as training  # noqa: PLC0415
 
     training.train(task, send)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import orchestrator
-from orchestrator import retraining
 from orchestrator.config import given
 from orchestrator.config import load as configs
 from orchestrator.errors import InvalidError, NotSentError
+from orchestrator.training import retrain as retraining
 
 X = np.random.default_rng(0).normal(size=(96, 2))
 Y = 3.0 * X.sum(axis=1)

@@ -18,7 +18,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from orchestrator import preparation
 from orchestrator.config.schema import PhasePlan
 from orchestrator.data.pipeline import Feed, held_back
 from orchestrator.data.rows import AnyRows
@@ -31,7 +30,6 @@ from orchestrator.errors import InvalidError
 from orchestrator.model import build as models
 from orchestrator.model import leaky_relu, outputs, saving, weights
 from orchestrator.model.initialization import Recorder
-from orchestrator.rates import Rates
 from orchestrator.record.events import (
     CausesFound,
     EpochEnded,
@@ -48,8 +46,10 @@ from orchestrator.record.events import (
     Warned,
 )
 from orchestrator.record.records import INIT, Check, Phase
-from orchestrator.screening import Screening, screen
-from orchestrator.tasks import Task
+from orchestrator.training.attempt import preparation
+from orchestrator.training.attempt.learning_rate import Rates
+from orchestrator.training.attempt.screening import Screening, screen
+from orchestrator.training.attempt.task import Task
 
 Emit = Callable[[Event | Sign], None]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.config.schema import Config
 from orchestrator.record.events import Event, Sign
-from orchestrator.tasks import Prepared, Task
+from orchestrator.training.attempt.task import Prepared, Task
 
 
 class Local:
@@ -26,14 +26,14 @@ class Local:
 
     def prepare(self, config: Config, log: Path) -> Prepared:
         """Run `preparation.prepare`; it raises what `Workers.prepare` raises."""
-        from orchestrator import preparation  # noqa: PLC0415 - imports TensorFlow
+        from orchestrator.training.attempt import preparation  # noqa: PLC0415
 
         self._interrupted()
         return preparation.prepare(config)
 
     def train(self, task: Task, take: Callable[[Event | Sign], None]) -> None:
         """Run `training.train`; it raises what `Workers.train` raises."""
-        from orchestrator import training  # noqa: PLC0415 - imports TensorFlow
+        from orchestrator.training.attempt import attempt as training  # noqa: PLC0415
 
         def emit(event: Event | Sign) -> None:
             self._interrupted()

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator import loop
 from orchestrator.config.schema import Config
 from orchestrator.errors import (
     InvalidError,
@@ -52,7 +51,8 @@ from orchestrator.record.records import (
     jsonable,
 )
 from orchestrator.record.store import Store, run_record
-from orchestrator.tasks import Task
+from orchestrator.training import loop
+from orchestrator.training.attempt.task import Task
 from tests import builders
 
 Script = Callable[[Task], Iterator[Event | Sign]]
