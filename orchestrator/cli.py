@@ -399,8 +399,8 @@ def replay(
     weights, the logged values or the checks of any phase differ from what was recorded.
     """
     # Help comes without these.
-    from orchestrator import history as histories  # noqa: PLC0415
     from orchestrator.display.live import view  # noqa: PLC0415
+    from orchestrator.history import find as histories  # noqa: PLC0415
     from orchestrator.training.replay import fidelity  # noqa: PLC0415
     from orchestrator.training.replay import replay as replays  # noqa: PLC0415
 

@@ -21,7 +21,7 @@ def rm(runs: Sequence[str], dry_run: bool, runs_dir: Path, form: str | None, deb
 
     Move one back to have it again; delete the folder to free the space.
     """
-    from orchestrator import history as histories  # noqa: PLC0415 - help comes without
+    from orchestrator.history import find as histories  # noqa: PLC0415
 
     # Whoever misspells a name here is not told another that they might take without a look.
     directories = [histories.find_whole(runs_dir, text, suggest=False) for text in runs]
@@ -46,8 +46,8 @@ def prune(
     debug: bool,
 ) -> int:
     """Move all but the newest runs into the trash; never one in progress or unreadable."""
-    from orchestrator import history as histories  # noqa: PLC0415 - help comes without these
-    from orchestrator import query  # noqa: PLC0415
+    from orchestrator.history import find as histories  # noqa: PLC0415
+    from orchestrator.history import query  # noqa: PLC0415
 
     asked = query.Query(name=name, statuses=statuses)
     found = query.select(histories.read(runs_dir).runs, asked)
@@ -57,8 +57,8 @@ def prune(
 
 def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) -> int:
     """Move runs into the trash and say so."""
-    from orchestrator import trash  # noqa: PLC0415
     from orchestrator.display.tables import Cell, Column  # noqa: PLC0415
+    from orchestrator.history import trash  # noqa: PLC0415
     from orchestrator.record import (
         archive,
         records,

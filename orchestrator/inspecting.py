@@ -15,7 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from orchestrator.display.tables import Column, Row
-    from orchestrator.query import Query
+    from orchestrator.history.query import Query
     from orchestrator.record.journal import Entry
     from orchestrator.record.records import Run
 
@@ -73,7 +73,7 @@ def history(
     debug: bool,
 ) -> int:
     """List the runs: when, how they ended, what failed, what helped, how good they are."""
-    from orchestrator import query  # noqa: PLC0415 - help comes without
+    from orchestrator.history import query  # noqa: PLC0415
 
     asked = query.Query(
         statuses=statuses,
@@ -89,8 +89,9 @@ def history(
 
 
 def _list(asked: Query, runs_dir: Path, form: str | None, *, cached: bool) -> int:
-    from orchestrator import history as histories  # noqa: PLC0415 - help comes without these
-    from orchestrator import overview, query  # noqa: PLC0415
+    from orchestrator.history import find as histories  # noqa: PLC0415
+    from orchestrator.history import listing as overview  # noqa: PLC0415
+    from orchestrator.history import query  # noqa: PLC0415
 
     found = histories.read(runs_dir, cached=cached)
     briefs = query.select(found.runs, asked)
@@ -182,9 +183,11 @@ def show(run: str, runs_dir: Path, form: str | None, debug: bool) -> int:
     RUN is a run's name or the beginning of it, its directory, or `latest`; RUN@2 is its second
     attempt in full.
     """
-    from orchestrator import briefs, overview, portrait  # noqa: PLC0415
-    from orchestrator import history as histories  # noqa: PLC0415
     from orchestrator.display import charts  # noqa: PLC0415
+    from orchestrator.history import briefs  # noqa: PLC0415
+    from orchestrator.history import find as histories  # noqa: PLC0415
+    from orchestrator.history import listing as overview  # noqa: PLC0415
+    from orchestrator.history import show as portrait  # noqa: PLC0415
     from orchestrator.record import (
         archive,
         records,
@@ -232,8 +235,8 @@ def compare(runs: Sequence[str], runs_dir: Path, form: str | None, debug: bool) 
 
     A run stands for its accepted attempt, or else its best, or else its last.
     """
-    from orchestrator import comparison  # noqa: PLC0415
-    from orchestrator import history as histories  # noqa: PLC0415
+    from orchestrator.history import compare as comparison  # noqa: PLC0415
+    from orchestrator.history import find as histories  # noqa: PLC0415
     from orchestrator.record import records  # noqa: PLC0415
 
     if len(runs) < 2:
@@ -263,8 +266,8 @@ def compare(runs: Sequence[str], runs_dir: Path, form: str | None, debug: bool) 
 @looking
 def logs(run: str, follow: bool, runs_dir: Path, form: str | None, debug: bool) -> int:
     """Print what happened in a run, event by event, with what its attempts printed."""
-    from orchestrator import history as histories  # noqa: PLC0415
-    from orchestrator import logs as journals  # noqa: PLC0415
+    from orchestrator.history import find as histories  # noqa: PLC0415
+    from orchestrator.history import logs as journals  # noqa: PLC0415
     from orchestrator.record import (
         archive,
         records,

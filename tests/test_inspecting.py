@@ -17,8 +17,9 @@ from typing import Any
 import filelock
 import pytest
 
-from orchestrator import history, logs
 from orchestrator.cli import _run as orchestrate
+from orchestrator.history import find as history
+from orchestrator.history import logs
 from orchestrator.record import store
 from orchestrator.record.directory import Paths
 from orchestrator.record.events import AttemptEnded, CausesFound, RunEnded, SeedsScreened

@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 import yaml
 
-from orchestrator import index
+from orchestrator.history import index
 from orchestrator.training import launch as launcher
 
 CODE = """

@@ -12,9 +12,9 @@ from pathlib import Path
 import filelock
 import pytest
 
-from orchestrator import briefs
 from orchestrator.config import load as configs
 from orchestrator.errors import NewerError, RecordError
+from orchestrator.history import briefs
 from orchestrator.record import archive, journal
 from orchestrator.record.directory import Paths
 from orchestrator.record.events import AttemptStarted, EpochEnded, PhaseStarted, RunEnded, Sign

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import briefs
 from orchestrator.errors import NewerError, RecordError
+from orchestrator.history import briefs
 from orchestrator.record import archive
 from orchestrator.record.decoding import parse
 from tests.story import record, story

@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
-from orchestrator import history, query
-from orchestrator.briefs import Brief
 from orchestrator.display.tables import Cell, Column, Row, Style
-from orchestrator.history import Unreadable
+from orchestrator.history import find as history
+from orchestrator.history import query
+from orchestrator.history.briefs import Brief
+from orchestrator.history.find import Unreadable
 from orchestrator.record import files, records
 from orchestrator.record.directory import Paths
 from orchestrator.record.records import Attempt, Settings

@@ -7,10 +7,10 @@ import dataclasses
 import os
 from pathlib import Path
 
-from orchestrator import briefs
-from orchestrator.briefs import Brief
 from orchestrator.errors import InvalidError, Problem, RecordError, closest
-from orchestrator.index import Index, stamp
+from orchestrator.history import briefs
+from orchestrator.history.briefs import Brief
+from orchestrator.history.index import Index, stamp
 from orchestrator.record.directory import Paths
 
 LATEST = "latest"

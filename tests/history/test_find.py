@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import briefs, history, index, query
 from orchestrator.errors import InvalidError
+from orchestrator.history import briefs, index, query
+from orchestrator.history import find as history
 from tests.story import record, story
 
 

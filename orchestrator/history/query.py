@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from orchestrator.briefs import Brief
 from orchestrator.errors import InvalidError, Problem, suggestion
+from orchestrator.history.briefs import Brief
 
 NUMBERS = ("skill", "attempts", "seconds", "screened_seeds")
 """What a run can be compared by, beside its metrics."""

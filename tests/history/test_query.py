@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import query
-from orchestrator.briefs import Brief
 from orchestrator.errors import InvalidError
-from orchestrator.query import Condition, Query
+from orchestrator.history import query
+from orchestrator.history.briefs import Brief
+from orchestrator.history.query import Condition, Query
 from tests.builders import LAW
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator.display import words
 from orchestrator.display.tables import Cell, Column, Row
 from orchestrator.display.text import clean, plain
-from orchestrator.overview import duration
+from orchestrator.history.listing import duration
 from orchestrator.record import archive, files, journal
 from orchestrator.record.directory import Paths
 from orchestrator.record.events import (

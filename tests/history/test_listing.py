@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator import briefs, history, overview
 from orchestrator.display import tables
+from orchestrator.history import briefs
+from orchestrator.history import find as history
+from orchestrator.history import listing as overview
 from tests.story import record, story
 
 

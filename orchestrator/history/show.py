@@ -16,7 +16,7 @@ from rich.text import Text
 from orchestrator.display import words
 from orchestrator.display.charts import Fitted, Indented, Legible, bar, is_logarithmic, sparkline
 from orchestrator.display.text import clean
-from orchestrator.overview import duration, when
+from orchestrator.history.listing import duration, when
 from orchestrator.record.events import EpochEnded
 from orchestrator.record.records import Attempt, Check, Phase, Run
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.portrait import portrait
+from orchestrator.history.show import portrait
 from orchestrator.record.events import EpochEnded
 from orchestrator.record.records import Check, Phase, Run
 from tests.story import story, told

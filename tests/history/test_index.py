@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import history, index
+from orchestrator.history import find as history
+from orchestrator.history import index
 from tests.story import record, story
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from orchestrator.briefs import Brief
+from orchestrator.history.briefs import Brief
 from orchestrator.record import files
 
 NAME = ".history.index"
