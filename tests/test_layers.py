@@ -98,5 +98,5 @@ def test_help_schema_and_config_errors_load_neither_tensorflow_nor_numpy(tmp_pat
     bad = tmp_path / "bad.yaml"
     bad.write_text("phases: 3\n")
     for arguments in (["--help"], ["schema"], [str(bad)], ["validate", str(bad)]):
-        loaded = modules_after(f"import orchestrator.cli as c; c._run({arguments!r})")
+        loaded = modules_after(f"import orchestrator.cli.app as c; c._run({arguments!r})")
         assert not loaded & {"tensorflow", "keras", "numpy", "rich"}

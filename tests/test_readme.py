@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import _run as orchestrate
+from orchestrator.cli.app import _run as orchestrate
 from orchestrator.config import load as configs
 from tests import readme
 from tests.story import record, story

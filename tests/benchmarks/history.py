@@ -124,7 +124,7 @@ def main(runs: int, attempts: int, repeat: int, keep: Path | None) -> None:
 PEAK = """
 import os, sys
 sys.stdout = open(os.devnull, "w")
-from orchestrator.cli import main
+from orchestrator.cli.app import main
 main(["history", *sys.argv[1:]])
 """
 

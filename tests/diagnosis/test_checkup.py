@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 from rich.console import Console
 
-from orchestrator import cli
+from orchestrator.cli import app
 from orchestrator.diagnosis import checkup
 from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.display import words
@@ -173,7 +173,7 @@ def test_the_command_prints_a_document_and_ends_with_3(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    assert cli._run(["check", "sick.keras", "--data", "rows.npz", "--json", "--quiet"]) == 3
+    assert app._run(["check", "sick.keras", "--data", "rows.npz", "--json", "--quiet"]) == 3
     found = json.loads(capsys.readouterr().out)
     assert (found["status"], found["schema"], found["rows"]) == ("failed", 1, 25)
     assert found["layers"][1]["dead"] == [0, 1, 2, 3]
@@ -183,7 +183,7 @@ def test_the_command_prints_a_document_and_ends_with_3(
 def test_files_that_are_not_there_are_a_mistake_of_usage(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert cli._run(["check", "none.keras", "--data", "none.npz"]) == 2
+    assert app._run(["check", "none.keras", "--data", "none.npz"]) == 2
     assert "'none.npz' does not exist" in capsys.readouterr().err
 
 

@@ -13,7 +13,7 @@ import filelock
 import pytest
 import yaml
 
-from orchestrator.cli import _run as orchestrate
+from orchestrator.cli.app import _run as orchestrate
 from orchestrator.config import document
 from orchestrator.policy.rule import derive_seed
 from orchestrator.record import archive

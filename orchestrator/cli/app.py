@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import click
 
-from orchestrator import discarding, inspecting
+from orchestrator.cli import history, trash
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,
@@ -273,10 +273,10 @@ def validate(
     from orchestrator.config import load as configs  # noqa: PLC0415
 
     loaded = configs.load(config, overrides)
+    from orchestrator.cli.validate import validated  # noqa: PLC0415
     from orchestrator.display import charts  # noqa: PLC0415
     from orchestrator.display.live import view  # noqa: PLC0415
     from orchestrator.training import launch as launcher  # noqa: PLC0415
-    from orchestrator.validate import validated  # noqa: PLC0415
 
     detail = _detail(as_json=as_json, quiet=quiet)
     with Interrupts() as interrupts, view.View(view.stderr(), detail=detail) as shown:
@@ -382,7 +382,7 @@ def check(
 )
 @click.option("--force", is_flag=True, help="Train on data that is not what it was, too.")
 @click.option("--quiet", is_flag=True, help="Say nothing on the way but warnings.")
-@inspecting.looking
+@history.looking
 def replay(
     run: str,
     base: Path | None,
@@ -405,9 +405,9 @@ def replay(
     from orchestrator.training.replay import replay as replays  # noqa: PLC0415
 
     directory, number = histories.find_attempt(runs_dir, run)
-    record = inspecting.read(directory)
+    record = history.read(directory)
     if number is not None:
-        inspecting.expect_attempt(record, number, run)
+        history.expect_attempt(record, number, run)
     detail = _detail(as_json=True, quiet=quiet)
     with Interrupts() as interrupts, view.View(view.stderr(), detail=detail) as shown:
         found = replays.replay(
@@ -422,7 +422,7 @@ def replay(
     if form == "json":
         _print_json(records.jsonable(found))
         return 0 if found.same else _CHECK_FAILED
-    inspecting.write(form, *fidelity.table(found))
+    history.write(form, *fidelity.table(found))
     if form is None:
         click.echo(f"\n{fidelity.sentence(found)}")
         if found.reason is not None:
@@ -448,7 +448,7 @@ def schema(what: str, as_json: bool, debug: bool) -> int:
     return 0
 
 
-for _command in (*inspecting.COMMANDS, *discarding.COMMANDS):
+for _command in (*history.COMMANDS, *trash.COMMANDS):
     cli.add_command(_command)
-_LOOKING = tuple(command.name for command in (*inspecting.COMMANDS, *discarding.COMMANDS))
+_LOOKING = tuple(command.name for command in (*history.COMMANDS, *trash.COMMANDS))
 """Commands that end with 0 whatever they have shown."""

@@ -17,7 +17,7 @@ from typing import Any
 import filelock
 import pytest
 
-from orchestrator.cli import _run as orchestrate
+from orchestrator.cli.app import _run as orchestrate
 from orchestrator.history import find as history
 from orchestrator.history import logs
 from orchestrator.record import store
@@ -174,7 +174,7 @@ def test_names_cannot_write_lines_of_their_own(runs: Path, capsys: Capture) -> N
 def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "orchestrator", *arguments]
     given: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": root, **given.pop("env", {})}
     return subprocess.run(command, env=environment, check=False, **given)
 
@@ -443,7 +443,7 @@ def test_logs_say_once_that_an_attempt_crashed() -> None:
 def test_logs_follow_a_run_of_another_process_to_its_end(
     until: str, last: str, capsys: Capture
 ) -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     command = [sys.executable, "-c", FOLLOWED, until, "60"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as runner:
@@ -580,7 +580,7 @@ def test_rm_suggests_no_other_run(runs: Path, capsys: Capture) -> None:
 def test_none_of_them_imports_tensorflow(runs: Path) -> None:
     record(runs, story())
     code = (
-        "import sys\nfrom orchestrator.cli import _run\n"
+        "import sys\nfrom orchestrator.cli.app import _run\n"
         "for given in (['history'], ['history', '--json'], ['show', 'latest'], "
         "['compare', 'latest', 'latest'], ['logs', 'latest'], ['prune', '--keep', '1']):\n"
         "    assert _run(given) == 0, given\n"

@@ -14,8 +14,8 @@ import fastjsonschema
 import numpy as np
 import pytest
 
-from orchestrator import cli
-from orchestrator.cli import _run as orchestrate
+from orchestrator.cli import app
+from orchestrator.cli.app import _run as orchestrate
 from orchestrator.config import json_schema
 from orchestrator.record import journal, store
 
@@ -240,7 +240,7 @@ def test_all_problems_of_a_config_come_at_once(tmp_path: Path, capsys: Capture) 
     assert "--set batch_size=0" in err
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in cli.cli.commands)])
+@pytest.mark.parametrize("command", [[], *([name] for name in app.cli.commands)])
 def test_every_command_has_help(command: list[str], capsys: Capture) -> None:
     assert orchestrate([*command, "--help"]) == 0
     assert "Usage: orchestrate" in capsys.readouterr().out

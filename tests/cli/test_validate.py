@@ -1,7 +1,7 @@
 """What `validate` prints."""
 
+from orchestrator.cli.validate import validated
 from orchestrator.training.attempt.task import Prepared
-from orchestrator.validate import validated
 from tests.display.test_words import finished, shown
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from orchestrator.inspecting import STATUSES, looking, write
+from orchestrator.cli.history import STATUSES, looking, write
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be moved; move nothing.")
 
