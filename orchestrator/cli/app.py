@@ -239,10 +239,7 @@ def run(
 
     loaded = configs.load(config, overrides)
     # NumPy and rich are for those who got this far; help and config errors come without.
-    from orchestrator.display import (
-        charts,
-        words,
-    )
+    from orchestrator.display import charts, words  # noqa: PLC0415
     from orchestrator.display.live import view  # noqa: PLC0415
     from orchestrator.record import store  # noqa: PLC0415
     from orchestrator.training import launch as launcher  # noqa: PLC0415
@@ -343,10 +340,7 @@ def check(
     code 3 when a check fails.
     """
     from orchestrator.diagnosis.health import Examinee  # noqa: PLC0415
-    from orchestrator.display import (
-        charts,
-        words,
-    )
+    from orchestrator.display import charts, words  # noqa: PLC0415
     from orchestrator.display.live import view  # noqa: PLC0415
     from orchestrator.training import launch as launcher  # noqa: PLC0415
 

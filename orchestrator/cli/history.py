@@ -188,11 +188,7 @@ def show(run: str, runs_dir: Path, form: str | None, debug: bool) -> int:
     from orchestrator.history import find as histories  # noqa: PLC0415
     from orchestrator.history import listing as overview  # noqa: PLC0415
     from orchestrator.history import show as portrait  # noqa: PLC0415
-    from orchestrator.record import (
-        archive,
-        records,
-        store,
-    )
+    from orchestrator.record import archive, records, store  # noqa: PLC0415
 
     directory, number = histories.find_attempt(runs_dir, run)
     record = read(directory)
@@ -268,10 +264,7 @@ def logs(run: str, follow: bool, runs_dir: Path, form: str | None, debug: bool) 
     """Print what happened in a run, event by event, with what its attempts printed."""
     from orchestrator.history import find as histories  # noqa: PLC0415
     from orchestrator.history import logs as journals  # noqa: PLC0415
-    from orchestrator.record import (
-        archive,
-        records,
-    )
+    from orchestrator.record import archive, records  # noqa: PLC0415
 
     if follow and form is not None:
         raise click.UsageError(f"--follow prints lines, not {form}", click.get_current_context())
@@ -293,10 +286,7 @@ def logs(run: str, follow: bool, runs_dir: Path, form: str | None, debug: bool) 
 
 
 def _event(entry: Entry) -> dict[str, Any]:
-    from orchestrator.record import (
-        journal,
-        records,
-    )
+    from orchestrator.record import journal, records  # noqa: PLC0415
 
     head = {"time": entry.time, "elapsed": entry.elapsed, "event": journal.name_of(entry.event)}
     return {**head, **records.jsonable(entry.event)}

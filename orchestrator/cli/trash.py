@@ -59,10 +59,7 @@ def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) ->
     """Move runs into the trash and say so."""
     from orchestrator.display.tables import Cell, Column  # noqa: PLC0415
     from orchestrator.history import trash  # noqa: PLC0415
-    from orchestrator.record import (
-        archive,
-        records,
-    )
+    from orchestrator.record import archive, records  # noqa: PLC0415
 
     places = list(dict.fromkeys(map(trash.place, directories)))
     for place in places:

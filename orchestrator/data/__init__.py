@@ -1,0 +1,1 @@
+"""Rows, in every shape that people have them in."""

@@ -1,0 +1,1 @@
+"""Which units are dead, what the predictions are worth, and why."""

@@ -158,10 +158,7 @@ def _record(directory: Path, brief: Brief) -> dict[str, Any]:
             content = files.read(Paths(directory).record)
             found: dict[str, Any] = msgspec.json.decode(content)
             return found
-    from orchestrator.record import (
-        archive,
-        store,
-    )
+    from orchestrator.record import archive, store  # noqa: PLC0415
 
     record = store.run_record(archive.read(directory))
     return record if brief.state is None else {**record, "state": brief.state}

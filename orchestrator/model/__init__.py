@@ -1,0 +1,1 @@
+"""Settings to a Keras model, and back to a file."""

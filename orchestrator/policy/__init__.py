@@ -1,0 +1,1 @@
+"""How an attempt failed, and what is tried next."""

@@ -1,0 +1,1 @@
+"""The activations of a model, found in its graph."""

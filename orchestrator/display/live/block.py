@@ -10,13 +10,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from orchestrator.display import words
-from orchestrator.display.charts import (
-    SPINNER,
-    aligned,
-    bar,
-    is_logarithmic,
-    sparkline,
-)
+from orchestrator.display.charts import SPINNER, aligned, bar, is_logarithmic, sparkline
 from orchestrator.display.live.scene import Scene
 from orchestrator.display.text import clean
 from orchestrator.display.widths import crop

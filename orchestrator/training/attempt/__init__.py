@@ -1,0 +1,1 @@
+"""One attempt: a function of its task."""

@@ -16,13 +16,7 @@ from orchestrator.data import load as data
 from orchestrator.data.load import Dataset
 from orchestrator.data.rows import AnyRows, leaves, trained_on, transform
 from orchestrator.diagnosis.tracing.probe import Measurement, Probe
-from orchestrator.errors import (
-    InvalidError,
-    OrchestratorError,
-    Problem,
-    UserCodeError,
-    suggestion,
-)
+from orchestrator.errors import InvalidError, OrchestratorError, Problem, UserCodeError, suggestion
 from orchestrator.model import build as models
 from orchestrator.model import initialization, objects, outputs, saving
 from orchestrator.model.outputs import Head

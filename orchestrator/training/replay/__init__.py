@@ -1,0 +1,1 @@
+"""An attempt trained again from its record."""

@@ -9,12 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config.schema import Config
-from orchestrator.errors import (
-    InvalidError,
-    StoppedError,
-    UserCodeError,
-    WorkerDiedError,
-)
+from orchestrator.errors import InvalidError, StoppedError, UserCodeError, WorkerDiedError
 from orchestrator.record.events import EpochEnded, Event, PhaseEnded, Progress
 from orchestrator.record.records import Settings
 from orchestrator.training.attempt.task import Task
