@@ -17,7 +17,7 @@ from orchestrator.config.document import Key
 from orchestrator.config.schema import Config, FactoryModel, GivenModel
 from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError, suggestion
 
-_LIBRARIES = (Path(__file__).parent, *(Path(path) for path in sys.path if "-packages" in path))
+_LIBRARIES = (Path(__file__).parents[1], *(Path(path) for path in sys.path if "-packages" in path))
 _STANDARD_LIBRARY = Path(contextlib.__file__).parent
 
 

@@ -394,7 +394,7 @@ FOLLOWED = """
 import sys, time
 from pathlib import Path
 from orchestrator.record.events import RunStarted, Sign
-from orchestrator import store
+from orchestrator.record import store
 from orchestrator.record.records import Inputs
 from tests.story import story
 

@@ -104,7 +104,7 @@ def test_what_has_changed_just_now_may_change_again_and_is_not_kept_in_mind(runs
 READ = """
 import sys
 from pathlib import Path
-from orchestrator import history, index
+from orchestrator.history import find as history, index
 index._SETTLED = -1
 for _ in range(30):
     assert len(history.read(Path(sys.argv[1])).runs) == 3
