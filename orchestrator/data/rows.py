@@ -333,68 +333,8 @@ def digest_rows(batch: Batch) -> int:
     return int(np.sum(total ^ (total >> np.uint64(31)), dtype=np.uint64))
 
 
-def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """Hold back a share of the rows, drawn once from the run's seed.
-
-    Args:
-        rows: all rows.
-        fraction: share to hold back, between 0 and 1.
-        seed: the run's seed.
-
-    Returns:
-        Training rows and validation rows, at least one of each where there are two.
-    """
-    kept, held = split_positions(len(rows), fraction, seed)
-    return rows.take(kept), rows.take(held)
-
-
 def split_positions(count: int, fraction: float, seed: int) -> tuple[Array, Array]:
     """Positions of the training rows and of the validation rows, each in order."""
     held = min(max(round(count * fraction), 1), count - 1)
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[held:]), np.sort(order[:held])
-
-
-def standardization(rows: AnyRows) -> dict[str, Scaling]:
-    """Mean and variance of each column over all rows and positions, in two passes.
-
-    Args:
-        rows: the training rows.
-
-    Returns:
-        The scaling of every input; where there are several, of those that are not whole numbers,
-        which are indices as a rule. A column is constant, and keeps variance 1, when its variance
-        is below the rounding error of its mean (the bound of scikit-learn's
-        `_is_constant_feature`).
-    """
-    x, _, _ = next(iter(rows.raw(1)))
-    several = len(leaves(x)) > 1
-    paths = [path for path, array in leaves(x) if array.dtype.kind == "f" or not several]
-    means = _means(rows, paths, lambda path, values: values)
-    variances = _means(rows, paths, lambda path, values: (values - means[path][0]) ** 2)
-    scalings = {}
-    for path in paths:
-        (mean, count), (variance, _) = means[path], variances[path]
-        epsilon = np.finfo(np.float64).eps
-        bound = count * epsilon * variance + (count * mean * epsilon) ** 2
-        with np.errstate(over="ignore", under="ignore"):  # the caller looks at what came out
-            varying = np.where(variance <= bound, 1.0, variance).astype(np.float32)
-            scalings[path] = Scaling(mean=mean.astype(np.float32), variance=varying)
-    return scalings
-
-
-def _means(
-    rows: AnyRows, paths: Sequence[str], function: Callable[[str, Array], Array]
-) -> dict[str, tuple[npt.NDArray[np.float64], int]]:
-    """Mean of a function of the values of each column, and over how many values."""
-    sums: dict[str, tuple[Any, int]] = dict.fromkeys(paths, (0.0, 0))
-    for x, _, _ in rows.raw():
-        for path, array in leaves(x):
-            if path in sums:
-                # The saved model takes float32, so the statistics are those of float32 values.
-                values = array.astype(np.float32, copy=False).astype(np.float64)
-                values = values.reshape(-1, array.shape[-1])
-                total, count = sums[path]
-                total = total + function(path, values).sum(axis=0)
-                sums[path] = (total, count + len(values))
-    return {path: (total / count, count) for path, (total, count) in sums.items()}

@@ -19,8 +19,7 @@ from orchestrator.config.schema import (
     NpzSource,
     ParquetSource,
 )
-from orchestrator.data import load as data
-from orchestrator.data import tables
+from orchestrator.data.files import csv, numpy, parquet, tables
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis import diagnose as diagnosis
 from orchestrator.diagnosis.health import Examinee, Health
@@ -102,16 +101,16 @@ def _read(examinee: Examinee, config: Config, inputs: Sequence[str]) -> Rows:
         known = _arrays_of(path)
         if inputs and set(inputs) <= set(known):
             given = examinee.target is not None or source.y in set(known) - set(inputs)
-            return data.read_npz_inputs(path, inputs, source.y if given else None, name=name)
+            return numpy.read_npz_inputs(path, inputs, source.y if given else None, name=name)
         if examinee.target is None and "y" not in known:
             return dataclasses.replace(
-                data.read_npz(path, NpzSource(npz=name, y=source.x), name=name), y=None
+                numpy.read_npz(path, NpzSource(npz=name, y=source.x), name=name), y=None
             )
-        return data.read_npz(path, source, name=name)
+        return numpy.read_npz(path, source, name=name)
     if suffix == ".npy":
         if examinee.target is not None:
-            return data.read_npy(NpySource(npy=name, y=examinee.target), config)
-        return data.read_inputs(path, name)
+            return numpy.read_npy(NpySource(npy=name, y=examinee.target), config)
+        return numpy.read_inputs(path, name)
     message = f"expected a file .npz, .npy, .csv or .parquet, received {examinee.data.name}"
     raise InvalidError([Problem(file=name, message=message)])
 
@@ -124,12 +123,13 @@ def _read_table(examinee: Examinee, config: Config, suffix: str) -> Rows:
         "features": list(examinee.features) or None,
     }
     if suffix in (".parquet", ".pq"):
-        parquet = ParquetSource.model_construct(parquet=name, **columns)
-        table = tables.read_parquet(path, parquet, name=name)
+        table = parquet.read(
+            path, ParquetSource.model_construct(parquet=name, **columns), name=name
+        )
     else:
         separator = "\t" if suffix == ".tsv" else examinee.delimiter
-        csv = CsvSource.model_construct(csv=name, delimiter=separator, **columns)
-        table = tables.read_csv(path, csv, name=name)
+        text = CsvSource.model_construct(csv=name, delimiter=separator, **columns)
+        table = csv.read(path, text, name=name)
     rows = tables.encode(table, tables.learn(table))
     return rows if examinee.target is not None else dataclasses.replace(rows, y=None)
 

@@ -16,8 +16,9 @@ from orchestrator.config import load as configs
 from orchestrator.config.document import Document
 from orchestrator.config.given import Given, Values, send
 from orchestrator.config.schema import Config
-from orchestrator.data import load as data
+from orchestrator.data import arrays
 from orchestrator.data.rows import Scaling, leaves, name_of
+from orchestrator.data.streams import is_dataset
 from orchestrator.errors import InvalidError, NotSentError, Problem
 from orchestrator.record import store
 from orchestrator.record.directory import Paths
@@ -103,12 +104,12 @@ def retrain(
 
 
 def _values(role: str, x: Any, y: Any = None, weight: Any = None) -> Values:
-    if data.is_dataset(x):
+    if is_dataset(x):
         return x, None, None
     if y is None:
         message = "expected targets y, received None"
         raise InvalidError([Problem(file=_NAME, key=role, message=message)])
-    return data.converted(x, y, weight, name=f"{_NAME}: {role}")
+    return arrays.converted(x, y, weight, name=f"{_NAME}: {role}")
 
 
 def _describe_data(given: Given, validation: Any, standardize: bool) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def _describe_data(given: Given, validation: Any, standardize: bool) -> dict[str
 
 def _describe(values: Values) -> str:
     """Types and shapes of rows."""
-    if data.is_dataset(values[0]):
+    if is_dataset(values[0]):
         return "a tf.data.Dataset"
     return ", ".join(
         f"{name_of(role, path)} {array.dtype} {array.shape}"
@@ -200,7 +201,7 @@ def _launch(config: Config, given: Given, runs_dir: Path, quiet: bool) -> tuple[
     """Run in processes of their own where that is possible, else in this one."""
     with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
         try:
-            if data.is_dataset(given.train[0]):
+            if is_dataset(given.train[0]):
                 raise NotSentError("a tf.data.Dataset cannot be sent to another one")
             sent = send(given, Path(folder))
             return launcher.launch_from_python(
@@ -228,7 +229,7 @@ def _model(run: Run, directory: Path, given: Given) -> Any:
     from orchestrator.model import saving  # noqa: PLC0415
 
     model = given.build()
-    rows = data.from_values(*given.train, name=_NAME)
+    rows = arrays.from_values(*given.train, name=_NAME)
     x, _, _ = rows.first(1)
     model(x, training=False)
     model.load_weights(paths.model_weights)

@@ -20,7 +20,8 @@ from hypothesis.extra import numpy as hnp
 from orchestrator.config import load as config
 from orchestrator.config import schema
 from orchestrator.data import load as data
-from orchestrator.data import rows
+from orchestrator.data import rows, standardize
+from orchestrator.data.files import numpy as numpy_files
 from orchestrator.errors import InvalidError, UserCodeError
 
 BASE = """\
@@ -52,7 +53,7 @@ def archive(tmp_path, arrays, **names):
         path.write_bytes(arrays)
     else:
         np.savez(path, **arrays)
-    return data.read_npz(path, schema.NpzSource(npz="t.npz", **names), name="t.npz")
+    return numpy_files.read_npz(path, schema.NpzSource(npz="t.npz", **names), name="t.npz")
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "i1", "u8"])
@@ -111,7 +112,7 @@ def test_the_first_bad_row_is_found_beyond_the_first_piece(tmp_path):
 
 def test_a_missing_archive_is_named(tmp_path):
     with pytest.raises(InvalidError, match=r"t\.npz: cannot be read: No such file"):
-        data.read_npz(tmp_path / "t.npz", schema.NpzSource(npz="t.npz"), name="t.npz")
+        numpy_files.read_npz(tmp_path / "t.npz", schema.NpzSource(npz="t.npz"), name="t.npz")
 
 
 @settings(deadline=None, max_examples=100)
@@ -201,22 +202,27 @@ def test_arguments_that_a_callable_does_not_take_are_the_configs_problem(call):
         call("def f(count=3): pass", "data.train.kwargs.cuont=4")
 
 
+def split(found, fraction, seed):
+    """The rows that are trained on, and those that are held back."""
+    return [found.take(each) for each in rows.split_positions(len(found), fraction, seed)]
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(2, 60), st.floats(0.001, 0.999), st.integers(0, 2**32 - 1))
 def test_a_split_is_a_partition_that_depends_on_the_seed_alone(count, fraction, seed):
     x = np.arange(count)[:, None]
-    train, held = rows.split(rows.Rows(x=x, y=10 * x[:, 0]), fraction, seed)
+    train, held = split(rows.Rows(x=x, y=10 * x[:, 0]), fraction, seed)
     assert sorted([*train.x[:, 0], *held.x[:, 0]]) == list(range(count))
     assert len(held) == min(max(round(count * fraction), 1), count - 1)
     for part in (train, held):
         np.testing.assert_array_equal(part.y, 10 * part.x[:, 0])
-    again = rows.split(rows.Rows(x=-x, y=x[:, 0]), fraction, seed)
+    again = split(rows.Rows(x=-x, y=x[:, 0]), fraction, seed)
     np.testing.assert_array_equal(again[1].x, -held.x)
 
 
 def test_another_seed_holds_back_other_rows():
     found = rows.Rows(x=np.arange(100)[:, None], y=np.arange(100))
-    assert rows.split(found, 0.2, 0)[1].y.tolist() != rows.split(found, 0.2, 1)[1].y.tolist()
+    assert split(found, 0.2, 0)[1].y.tolist() != split(found, 0.2, 1)[1].y.tolist()
 
 
 def test_statistics_come_from_the_training_rows_and_leave_targets_alone(load, tmp_path):
@@ -261,21 +267,21 @@ def test_validation_rows_must_look_like_training_rows(load, tmp_path, text, mess
 
 def test_a_constant_column_is_shifted_and_not_scaled():
     x = np.stack([np.full(1000, 0.1), np.full(1000, 1e4 + 0.3), np.arange(1000.0)], axis=1)
-    scaling = rows.standardization(rows.Rows(x=x, y=x))[""]
+    scaling = standardize.statistics(rows.Rows(x=x, y=x))[""]
     assert scaling.variance[:2].tolist() == [1.0, 1.0]
     assert (scaling.apply(x)[:, :2] == 0).all()
 
 
 def test_a_large_offset_does_not_spoil_a_tiny_variance():
     x = np.float32(1e4) + np.float32(2**-10) * np.array([[0], [1], [2], [3]], dtype=np.float32)
-    scaling = rows.standardization(rows.Rows(x=x, y=x))[""]
+    scaling = standardize.statistics(rows.Rows(x=x, y=x))[""]
     assert scaling.variance[0] == pytest.approx(1.25 * 2.0**-20, rel=1e-6)
     assert scaling.apply(x).std() == pytest.approx(1.0, rel=1e-6)
 
 
 def test_statistics_are_taken_over_rows_and_positions():
     x = np.array([[[1.0, 0.0], [3.0, 4.0]], [[5.0, 0.0], [7.0, 4.0]]])
-    scaling = rows.standardization(rows.Rows(x=x, y=x))[""]
+    scaling = standardize.statistics(rows.Rows(x=x, y=x))[""]
     assert scaling.mean.tolist() == [4.0, 2.0]
     assert scaling.variance.tolist() == [5.0, 4.0]
 
@@ -295,7 +301,7 @@ finite = hnp.arrays(
 @settings(deadline=None, max_examples=40)
 @given(finite)
 def test_standardising_is_one_float32_subtraction_and_one_division(x):
-    scaling = rows.standardization(rows.Rows(x=x, y=x))[""]
+    scaling = standardize.statistics(rows.Rows(x=x, y=x))[""]
     scaled = scaling.apply(x)
     deviation = np.maximum(np.sqrt(scaling.variance), np.float32(1e-7))
     expected = np.divide(np.subtract(x, scaling.mean), deviation)
@@ -345,7 +351,7 @@ def test_only_callables_are_code_of_the_users(tmp_path):
 
 def test_truth_values_become_numbers(tmp_path: pathlib.Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.eye(2, dtype=bool), y=np.array([True, False]))
-    found = data.read_npz(tmp_path / "a.npz", schema.NpzSource(npz="a.npz"), name="a.npz")
+    found = numpy_files.read_npz(tmp_path / "a.npz", schema.NpzSource(npz="a.npz"), name="a.npz")
     assert (found.x.dtype, found.y.dtype) == (np.float32, np.float32)
     assert found.y.tolist() == [1.0, 0.0]
 
@@ -530,7 +536,7 @@ def mapped(tmp_path, **arrays):
         np.save(tmp_path / f"{name}.npy", array)
     names = {"y": "y.npy"} | ({"sample_weight": "w.npy"} if "w" in arrays else {})
     folder = config.Config.model_construct(base=str(tmp_path))
-    return data.read_npy(schema.NpySource(npy="x.npy", **names), folder)
+    return numpy_files.read_npy(schema.NpySource(npy="x.npy", **names), folder)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f2", ">f8", "u1", "?", ">i4"])
@@ -564,7 +570,7 @@ def test_what_is_no_npy_file_is_refused(tmp_path, name, content, message):
     mapped(tmp_path, x=X, y=Y)
     (tmp_path / f"{name}.npy").write_bytes(content)
     with pytest.raises(InvalidError, match=message.replace(".", r"\.")):
-        data.read_npy(
+        numpy_files.read_npy(
             schema.NpySource(npy="x.npy", y="y.npy"),
             config.Config.model_construct(base=str(tmp_path)),
         )
@@ -575,7 +581,7 @@ def test_an_archive_where_an_npy_file_is_expected_is_refused(tmp_path):
     with (tmp_path / "x.npy").open("wb") as file:
         np.savez(file, x=X)
     with pytest.raises(InvalidError, match=r"x\.npy: expected an \.npy file, received an archive; use npz: for archives"):  # fmt: skip
-        data.read_npy(
+        numpy_files.read_npy(
             schema.NpySource(npy="x.npy", y="y.npy"),
             config.Config.model_construct(base=str(tmp_path)),
         )

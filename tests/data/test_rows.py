@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from orchestrator.data import rows
+from orchestrator.data import rows, standardize
 from orchestrator.data.rows import Batch, Rows, Scaling, Stream
 from tests.builders import LAW
 
@@ -158,7 +158,8 @@ def test_taking_of_what_was_taken_is_the_same_mapped_and_in_memory(
 
 
 def test_a_split_of_a_mapped_file_is_that_of_the_array(mapped: Rows) -> None:
-    splits = (rows.split(found, 0.25, 3) for found in (mapped, Rows(x=X, y=Y)))
+    positions = rows.split_positions(len(Y), 0.25, 3)
+    splits = (map(found.take, positions) for found in (mapped, Rows(x=X, y=Y)))
     for one, other in zip(*splits, strict=True):
         assert values(one.raw()) == values(other.raw())
 
@@ -286,7 +287,7 @@ def test_statistics_in_pieces_are_those_of_numpy_in_two_passes(
 ) -> None:
     ends = np.unique(np.minimum(np.cumsum(sizes), len(x)))
     batches = cut(x, x[:, 0], [*np.diff([0, *ends, len(x)])])
-    found = rows.standardization(stream([batch for batch in batches if len(batch[0])]))[""]
+    found = standardize.statistics(stream([batch for batch in batches if len(batch[0])]))[""]
     mean = x.mean(axis=0, dtype=np.float64)
     variance = ((x - mean) ** 2).mean(axis=0)
     np.testing.assert_allclose(found.mean, mean, rtol=1e-6, atol=1e-6)
@@ -297,8 +298,8 @@ def test_statistics_in_pieces_are_those_of_numpy_in_two_passes(
 
 def test_statistics_of_a_mapped_file_are_those_of_the_rows_that_were_taken(mapped: Rows) -> None:
     chosen = np.array([0, 2, 3])
-    one = rows.standardization(mapped.take(chosen))[""]
-    other = rows.standardization(Rows(x=X[chosen], y=Y[chosen]))[""]
+    one = standardize.statistics(mapped.take(chosen))[""]
+    other = standardize.statistics(Rows(x=X[chosen], y=Y[chosen]))[""]
     assert (
         one.mean.tolist() == other.mean.tolist() == [pytest.approx(10 / 3), pytest.approx(13 / 3)]
     )
@@ -306,16 +307,16 @@ def test_statistics_of_a_mapped_file_are_those_of_the_rows_that_were_taken(mappe
 
 
 def test_whole_numbers_among_several_inputs_are_left_alone() -> None:
-    assert rows.standardization(tree()).keys() == {"a/0", "b"}
+    assert standardize.statistics(tree()).keys() == {"a/0", "b"}
 
 
 def test_a_single_input_of_whole_numbers_is_standardised() -> None:
-    found = rows.standardization(Rows(x=X.astype(np.int64), y=Y))[""]
+    found = standardize.statistics(Rows(x=X.astype(np.int64), y=Y))[""]
     assert found.mean.tolist() == [11.0, 12.0]
 
 
 def test_statistics_of_each_input_are_its_own() -> None:
-    found = rows.standardization(Rows(x=(X[:, :1], 10 * X[:, 1:]), y=Y))
+    found = standardize.statistics(Rows(x=(X[:, :1], 10 * X[:, 1:]), y=Y))
     assert [found[path].mean.tolist() for path in ("0", "1")] == [[11.0], [120.0]]
 
 

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from orchestrator.config import load as config
 from orchestrator.config import schema
 from orchestrator.data import load as data
-from orchestrator.data import tables
+from orchestrator.data.files import csv, parquet, tables
 from orchestrator.errors import InvalidError
 from tests.builders import LAW
 
@@ -24,7 +24,7 @@ def table(tmp_path, text, *, target="y", delimiter=","):
     path = tmp_path / "t.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     source = schema.CsvSource(csv="t.csv", target=target, delimiter=delimiter)
-    found = tables.read_csv(path, source, name="t.csv")
+    found = csv.read(path, source, name="t.csv")
     return tables.encode(found, tables.learn(found))
 
 
@@ -124,9 +124,9 @@ def test_a_tab_separated_row_of_nothing_is_missing_values_not_a_blank_line(tmp_p
 def test_a_table_that_is_gone_or_a_folder_is_named(tmp_path):
     source = schema.CsvSource(csv="t.csv", target="y")
     with pytest.raises(InvalidError, match=r"t\.csv: cannot be read: No such file or directory"):
-        tables.read_csv(tmp_path / "t.csv", source, name="t.csv")
+        csv.read(tmp_path / "t.csv", source, name="t.csv")
     with pytest.raises(InvalidError, match=r"t\.csv: cannot be read: Is a directory"):
-        tables.read_csv(tmp_path, source, name="t.csv")
+        csv.read(tmp_path, source, name="t.csv")
 
 
 float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -154,11 +154,11 @@ def test_every_table_of_finite_floats_reads_back_the_same(
 @settings(deadline=None, max_examples=100)
 @given(st.text(st.sampled_from('01.e-+,\n\r \t"_naif\x0b'), max_size=40))
 def test_the_fast_parser_agrees_with_the_slow_one_wherever_it_answers(text):
-    fast = tables._parse_fast(text, 0, ",", ["a", "b"])
+    fast = csv._parse_fast(text, 0, ",", ["a", "b"])
     if fast is not None:
-        lines = list(tables._lines(text, ","))
+        lines = list(csv._lines(text, ","))
         source = schema.CsvSource(csv="t.csv", target="b")
-        slow = tables._parse_slowly(lines, ["a", "b"], {"a": 0, "b": 1}, source, "t")
+        slow = csv._parse_slowly(lines, ["a", "b"], {"a": 0, "b": 1}, source, "t")
         np.testing.assert_array_equal(fast, np.stack(list(slow.columns.values()), axis=1))
 
 
@@ -181,7 +181,7 @@ MIXED = "size,color,w,y,kind\n1,red,1,10,cat\n2,blue,2,20,dog\n3,red,0,30,cat\n"
 def rows_of(tmp_path, text, /, **roles):
     """The rows of a text file whose columns have the given roles."""
     (tmp_path / "t.csv").write_text(text)
-    found = tables.read_csv(
+    found = csv.read(
         tmp_path / "t.csv", schema.CsvSource(csv="t.csv", **{"target": "y", **roles}), name="t.csv"
     )
     return tables.encode(found, tables.learn(found))
@@ -295,7 +295,7 @@ def test_encoding_and_decoding_gives_the_texts_back(tmp_path_factory, words):
     path = tmp_path_factory.getbasetemp() / "words.csv"
     path.write_text(text, newline="")
     source = schema.CsvSource(csv="t", target="b", text=["a", "b"])
-    found = tables.read_csv(path, source, name="t")
+    found = csv.read(path, source, name="t")
     encoding = tables.learn(found)
     rows = tables.encode(found, encoding)
     assert (rows.x.sum(axis=1) == 1).all()
@@ -389,7 +389,7 @@ def test_a_category_that_only_held_back_rows_have_is_named(tmp_path):
 # ------------------------------------------------------------------------------- parquet
 
 
-def parquet(tmp_path, columns, **roles):
+def parquet_table(tmp_path, columns, **roles):
     """The table of a parquet file with the given columns."""
     pyarrow = pytest.importorskip("pyarrow")
     path = tmp_path / "t.parquet"
@@ -399,7 +399,7 @@ def parquet(tmp_path, columns, **roles):
         table = columns if isinstance(columns, pyarrow.Table) else pyarrow.table(columns)
         pyarrow.parquet.write_table(table, path)
     source = schema.ParquetSource(parquet="t.parquet", **{"target": "y", **roles})
-    return tables.read_parquet(path, source, name="t.parquet")
+    return parquet.read(path, source, name="t.parquet")
 
 
 def arrow(values, kind, **arguments):
@@ -415,11 +415,11 @@ def encoded(table):
 
 def test_a_parquet_file_reads_like_the_text_file_of_the_same_rows(tmp_path):
     arrow([1], "int8")
-    csv = pytest.importorskip("pyarrow.csv")
+    arrow_csv = pytest.importorskip("pyarrow.csv")
     (tmp_path / "t.csv").write_text(MIXED)
-    columns = csv.read_csv(tmp_path / "t.csv")
+    columns = arrow_csv.read_csv(tmp_path / "t.csv")
     for roles in ({}, {"features": ["kind", "size"]}, {"target": "kind", "text": ["w"]}):
-        one, other = parquet(tmp_path, columns, **roles), rows_of(tmp_path, MIXED, **roles)
+        one, other = parquet_table(tmp_path, columns, **roles), rows_of(tmp_path, MIXED, **roles)
         assert encoded(one) == (other.x.tolist(), other.y.tolist(), other.columns)
 
 
@@ -432,7 +432,7 @@ NUMBERS = [
 @pytest.mark.parametrize("kind", NUMBERS)
 def test_every_type_of_number_is_a_number(tmp_path, kind):
     values = np.array([1, 2, 3], "f2").tolist() if "f" not in kind else np.array([1, 2, 3], "f2")
-    found = parquet(tmp_path, {"x": arrow(values, kind), "y": arrow([1, 2, 3], "int64")})
+    found = parquet_table(tmp_path, {"x": arrow(values, kind), "y": arrow([1, 2, 3], "int64")})
     assert (found.columns["x"].tolist(), found.columns["x"].dtype) == ([1, 2, 3], np.float64)
 
 
@@ -445,14 +445,14 @@ def test_truth_values_decimals_and_dictionaries_are_what_they_stand_for(tmp_path
         "codes": arrow([7, 5], "int64").dictionary_encode(),
         "y": arrow([1, 2], "int64"),
     }  # fmt: skip
-    x, y, _ = encoded(parquet(tmp_path, columns))
+    x, y, _ = encoded(parquet_table(tmp_path, columns))
     assert x == [[1, 1.25, 0, 1, 0, 1, 7], [0, -3.5, 1, 0, 1, 0, 5]]
     assert y == [1, 2]
 
 
 def test_whole_numbers_beyond_53_bits_are_rounded_as_a_text_file_rounds_them(tmp_path):
     large = 2**53 + 1
-    found = parquet(tmp_path, {"x": arrow([large], "int64"), "y": arrow([1], "int64")})
+    found = parquet_table(tmp_path, {"x": arrow([large], "int64"), "y": arrow([1], "int64")})
     assert found.columns["x"].tolist() == [float(large)]
     assert rows_of(tmp_path, f"x,y\n{large},1\n").x.tolist() == [[float(large)]]
 
@@ -463,7 +463,7 @@ def test_missing_values_of_a_parquet_file_are_named_with_row_and_column(tmp_path
         "x": arrow([None, 2.0], "float64"),
         "y": arrow([float("nan"), 1e39], "float64"),
     }
-    found = refused(parquet, tmp_path, columns)
+    found = refused(parquet_table, tmp_path, columns)
     assert found == [
         "t.parquet: x: row 1: expected a number, the value is missing; fill it in or drop the row",
         "t.parquet: y: row 1: expected a finite float32 number, received nan; fill it in or drop the row",
@@ -475,12 +475,12 @@ def test_missing_values_of_a_parquet_file_are_named_with_row_and_column(tmp_path
 def test_texts_of_a_parquet_file_are_categories_whatever_they_say(tmp_path):
     """What is missing is null there, so that an empty text and NA are the user's own."""
     columns = {"c": arrow(["red", "", "NA"], "string"), "y": arrow([1, 2, 3], "int64")}
-    assert encoded(parquet(tmp_path, columns))[0] == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    assert encoded(parquet_table(tmp_path, columns))[0] == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
 
 
 def test_many_missing_values_are_counted(tmp_path):
     columns = {"x": arrow([None] * 30, "float64"), "y": arrow(range(30), "int64")}
-    found = refused(parquet, tmp_path, columns)
+    found = refused(parquet_table, tmp_path, columns)
     assert (len(found), found[-1]) == (11, "t.parquet: and 20 more like these")
 
 
@@ -495,31 +495,31 @@ def test_many_missing_values_are_counted(tmp_path):
 )
 def test_what_is_neither_number_nor_text_is_refused(tmp_path, values, kind, arguments, name):
     columns = {"x": arrow(values, kind, **arguments), "y": arrow([1], "int64")}
-    assert refused(parquet, tmp_path, columns) == [
+    assert refused(parquet_table, tmp_path, columns) == [
         f"t.parquet: x: expected numbers or texts, received the type {name}; "
         "convert the column, or leave it out with features:"
     ]
-    found = parquet(tmp_path, {**columns, "z": arrow([3], "int64")}, features=["z"])
+    found = parquet_table(tmp_path, {**columns, "z": arrow([3], "int64")}, features=["z"])
     assert encoded(found)[0] == [[3]]
 
 
 def test_the_header_of_a_parquet_file_is_checked_like_that_of_a_text_file(tmp_path):
     columns = {"x": arrow([1], "int64"), "Y": arrow([1], "int64")}
-    assert refused(parquet, tmp_path, columns) == [
+    assert refused(parquet_table, tmp_path, columns) == [
         "t.parquet: there is no target column 'y'; did you mean 'Y'?"
     ]
     columns = {"x": arrow([], "int64"), "y": arrow([], "int64")}
-    assert refused(parquet, tmp_path, columns) == ["t.parquet: expected rows, received none"]
+    assert refused(parquet_table, tmp_path, columns) == ["t.parquet: expected rows, received none"]
 
 
 def test_an_index_that_pandas_has_saved_is_no_input(tmp_path):
     columns = {name: arrow([5], "int64") for name in ("x", "y", "__index_level_0__")}
-    assert encoded(parquet(tmp_path, columns)) == ([[5]], [5], ("x",))
+    assert encoded(parquet_table(tmp_path, columns)) == ([[5]], [5], ("x",))
 
 
 def test_rows_of_a_parquet_file_are_numbered_where_lines_are_missing(tmp_path):
     columns = {"x": arrow([1, 2, 3], "int64"), "y": arrow(["a", "b", "c"], "string")}
-    found = parquet(tmp_path, columns)
+    found = parquet_table(tmp_path, columns)
     with pytest.raises(InvalidError, match=r"t\.parquet: y: row 2: 'b' is not in .* 'a', 'c'"):
         tables.encode(found, tables.learn(found.take(np.array([0, 2]))))
 
@@ -529,10 +529,10 @@ def test_rows_of_a_parquet_file_are_numbered_where_lines_are_missing(tmp_path):
 def test_a_damaged_parquet_file_is_refused_or_read(tmp_path_factory, noise, cut):
     folder = tmp_path_factory.getbasetemp()
     columns = {"x": arrow([1, 2, 3], "int64"), "y": arrow([1, 2, 3], "int64")}
-    parquet(folder, columns)
+    parquet_table(folder, columns)
     content = (folder / "t.parquet").read_bytes()
     try:
-        found = parquet(folder, content[:cut] + noise + content[cut + len(noise) :])
+        found = parquet_table(folder, content[:cut] + noise + content[cut + len(noise) :])
     except InvalidError as error:
         assert all(problem.file == "t.parquet" for problem in error.problems)
     else:
@@ -540,7 +540,7 @@ def test_a_damaged_parquet_file_is_refused_or_read(tmp_path_factory, noise, cut)
 
 
 def test_what_is_no_parquet_file_is_refused(tmp_path):
-    (problem,) = refused(parquet, tmp_path, b"x,y\n1,2\n")
+    (problem,) = refused(parquet_table, tmp_path, b"x,y\n1,2\n")
     assert problem.startswith("t.parquet: cannot be read as a parquet file: ")
 
 
@@ -555,4 +555,4 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", fail)
     source = schema.ParquetSource(parquet="t.parquet", target="y")
     with pytest.raises(InvalidError, match=r"t\.parquet: reading parquet files needs pyarrow; install it with: pip install 'orchestrator\[parquet\]'"):  # fmt: skip
-        tables.read_parquet(tmp_path / "t.parquet", source, name="t.parquet")
+        parquet.read(tmp_path / "t.parquet", source, name="t.parquet")

@@ -1,0 +1,230 @@
+"""Arrays as people hand them in: what becomes one, and whether its values can be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.data import rows
+from orchestrator.data.rows import Array, Batch, Rows, Tree
+from orchestrator.errors import InvalidError, Problem
+
+
+def from_values(x: Any, y: Any, weight: Any = None, *, name: str, whole: bool = True) -> Rows:
+    """Rows from arrays, or what becomes one, and trees of them.
+
+    Args:
+        x: inputs.
+        y: targets.
+        weight: weight of each row, or None.
+        name: how to call them in messages.
+        whole: whether these are all rows, and not a batch of them.
+
+    Returns:
+        The rows.
+
+    Raises:
+        InvalidError: they are not arrays of numbers, do not fit or are not finite.
+    """
+    names = {"x": "x", "y": "y", "weight": "sample_weight"}
+    return checked(*converted(x, y, weight, name=name), name, names, whole=whole)
+
+
+def converted(x: Any, y: Any, weight: Any = None, *, name: str) -> Batch:
+    """What the user's code gives, as trees of arrays.
+
+    Args:
+        x: inputs.
+        y: targets.
+        weight: weight of each row, or None.
+        name: how to call them in messages.
+
+    Raises:
+        InvalidError: NumPy makes no array of them.
+    """
+    count = max(_counts(x) & _counts(y), default=0)
+    given = None if weight is None else _array(weight, "sample_weight", name)
+    return _arrays(_several(x, count), "x", name), _arrays(_several(y, count), "y", name), given
+
+
+def _counts(value: Any) -> set[int]:
+    """How many rows a value can be taken to have: a list of arrays in one of two ways."""
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, tuple) and value and not np.isscalar(value[0]):
+        return _counts(value[0])
+    if isinstance(value, list | tuple):
+        firsts = {tuple(getattr(each, "shape", ())[:1]) for each in value}
+        return {len(value), *(map(int, firsts.pop()) if len(firsts) == 1 else ())}
+    return {int(length) for length in getattr(value, "shape", ())[:1]}
+
+
+def _several(value: Any, count: int) -> Any:
+    """A list of arrays, which is rows to NumPy, as Keras's several inputs or outputs if it is."""
+    if isinstance(value, list) and value and len(value) != count:
+        if all(tuple(getattr(each, "shape", ())[:1]) == (count,) for each in value):
+            return tuple(value)
+    return value
+
+
+def _arrays(value: Any, role: str, name: str) -> Tree:
+    """A dict or tuple of arrays, or else what NumPy makes an array of."""
+    if isinstance(value, Mapping) and value:
+        return {str(key): _arrays(each, f"{role}.{key}", name) for key, each in value.items()}
+    if isinstance(value, tuple) and value and not any(np.isscalar(each) for each in value):
+        return tuple(_arrays(each, f"{role}.{index}", name) for index, each in enumerate(value))
+    return _array(value, role, name)
+
+
+def _array(value: Any, role: str, name: str) -> Array:
+    try:
+        return np.asanyarray(value)
+    except Exception as error:
+        message = f"{role}: expected an array of numbers, received {type(value).__name__}"
+        raise invalid(name, f"{message}: {summary(error)}") from error
+
+
+def checked(
+    x: Tree,
+    y: Tree,
+    weight: Array | None,
+    name: str,
+    names: dict[str, str],
+    *,
+    whole: bool = True,
+) -> Rows:
+    """Rows of arrays that fit each other and hold nothing but finite numbers.
+
+    Args:
+        x: inputs.
+        y: targets; texts are classes.
+        weight: weight of each row, or None.
+        name: how to call the file or function in messages.
+        names: how to call x, y and weight.
+        whole: whether these are all rows, of which one at least must count.
+
+    Returns:
+        The rows, arranged as `_arranged` does.
+
+    Raises:
+        InvalidError: with every problem.
+    """
+    batch = arranged((x, y, weight))
+    problems = []
+    lengths: dict[str, int] = {}
+    for role, tree in zip(("x", "y", "weight"), batch, strict=True):
+        for path, array in rows.leaves(tree):
+            key = rows.name_of(names[role], path)
+            message = _wrong(array, texts=role == "y")
+            if message:
+                problems.append(Problem(file=name, key=key, message=message))
+            if array.ndim:
+                lengths[key] = array.shape[0]
+    if weight is not None and not problems:
+        problems += wrong_weights(weight, name, names["weight"], whole=whole)
+    if len(set(lengths.values())) > 1:
+        first, count = next(iter(lengths.items()))
+        other = next(key for key, length in lengths.items() if length != count)
+        received = f"received {count} rows of {first} and {lengths[other]} of {other}"
+        message = f"expected as many targets as inputs, {received}"
+        problems.append(Problem(file=name, message=message))
+    if problems:
+        raise InvalidError(problems)
+    x, y, weight = batch
+    return Rows(x=x, y=y, weight=weight)
+
+
+def arranged(batch: Batch) -> Batch:
+    """Truth values as numbers, texts as NumPy's own, a vector of inputs as one column."""
+    x, y, weight = batch
+
+    def column(array: Array) -> Array:
+        return array[:, np.newaxis] if array.ndim == 1 else array
+
+    return (
+        rows.transform(lambda array: column(_without_truth(array)), x),
+        rows.transform(lambda array: _texts(_without_truth(array)), y),
+        weight,
+    )
+
+
+def _without_truth(array: Array) -> Array:
+    """Keras and NumPy calculate with numbers, not with truth values; mapped ones stay mapped."""
+    mapped = isinstance(array, np.memmap)
+    return array.astype(np.float32) if array.dtype.kind == "b" and not mapped else array
+
+
+def _texts(array: Array) -> Array:
+    """Python's own texts in an array of objects as NumPy's."""
+    if array.dtype == object and array.size and all(isinstance(each, str) for each in array.flat):
+        return array.astype(str)
+    return array
+
+
+def _wrong(array: Array, *, texts: bool) -> str:
+    """A clause on what is wrong with an array, or an empty text."""
+    if texts and array.dtype.kind in "US" and array.ndim == 1 and array.size:
+        return ""
+    if array.dtype.kind not in "fiub":
+        return f"expected an array of numbers, received dtype {array.dtype}"
+    if array.ndim == 0:
+        return "expected one row per sample, received a single number"
+    if array.shape[0] == 0 or array.size == 0:
+        return f"expected at least one row, received shape {array.shape}"
+    return _non_finite(array)
+
+
+def wrong_weights(weight: Array, name: str, key: str, *, whole: bool) -> Iterator[Problem]:
+    """What is wrong with weights: of all rows, of which one at least must count, or of a batch."""
+    if weight.ndim != 1:
+        message = f"expected one weight a row, received shape {weight.shape}"
+        yield Problem(file=name, key=key, message=message)
+    elif (weight < 0).any():
+        row = int(np.flatnonzero(weight < 0)[0])
+        message = f"row {row} (from 0): expected a weight of at least 0, received {weight[row]:g}"
+        yield Problem(file=name, key=key, message=message)
+    elif whole and not weight.any():
+        yield Problem(file=name, key=key, message="expected weights above 0, received only zeros")
+
+
+def _non_finite(array: Array) -> str:
+    """A clause on the first value that float32 cannot hold, or an empty text."""
+    if array.dtype.kind != "f":
+        return ""
+    size = rows.piece(array)
+    for begin in range(0, array.shape[0], size):
+        part = np.asarray(array[begin : begin + size])
+        bad = np.argwhere(beyond_float32(part))
+        if len(bad):
+            row, *column = (int(index) for index in bad[0])
+            place = f", column {', '.join(map(str, column))}" if column else ""
+            value = part[tuple(bad[0])]
+            where = f"row {begin + row}{place} (from 0)"
+            return f"{where}: expected a finite float32 number, received {value}"
+    return ""
+
+
+def beyond_float32(array: Array) -> npt.NDArray[np.bool_]:
+    """Where an array is NaN, infinite or larger than float32, which the model computes in."""
+    return ~(np.isfinite(array) & (np.abs(array) <= np.finfo(np.float32).max))
+
+
+def invalid(
+    file: str, message: str, hint: str | None = None, line: int | None = None
+) -> InvalidError:
+    """One problem with a file."""
+    return InvalidError([Problem(file=file, line=line, message=message, hint=hint)])
+
+
+def summary(error: Exception) -> str:
+    """The first line of what a library says."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def has_texts(tree: Tree) -> bool:
+    """Whether an array of the tree holds texts."""
+    return any(array.dtype.kind in "US" for _, array in rows.leaves(tree))
