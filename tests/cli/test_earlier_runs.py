@@ -1,0 +1,83 @@
+"""Run directories that the version before the ten folders has written stay readable.
+
+`tests/record/fixtures/runs` are such directories, `project` is what they were trained from, and
+`golden` is what that version printed of them.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FIXTURES = Path(__file__).parents[1] / "record" / "fixtures"
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """A copy of the fixtures, since reading makes a cache."""
+    return Path(shutil.copytree(FIXTURES, tmp_path / "earlier"))
+
+
+def printed(folder: Path, *arguments: str, code: int = 0) -> str:
+    """What a command of its own process prints on stdout."""
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TZ": "UTC"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    command = [sys.executable, "-m", "orchestrator", *arguments, "--runs-dir", "."]
+    done = subprocess.run(
+        command, cwd=folder / "runs", env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def holds(found: Any, known: Any) -> bool:
+    """Whether all that was known is there; later versions may add keys."""
+    if isinstance(known, dict):
+        return isinstance(found, dict) and all(
+            key in found and holds(found[key], value) for key, value in known.items()
+        )
+    if isinstance(known, list):
+        return len(found) == len(known) and all(map(holds, found, known))
+    return bool(found == known)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("show-passed.txt", ("show", "passed")),
+        ("show-exhausted.txt", ("show", "exhausted")),
+        ("show-interrupted.txt", ("show", "interrupted")),
+        ("history.csv", ("history", "--csv")),
+        ("compare.txt", ("compare", "passed", "exhausted")),
+        ("compare-attempts.txt", ("compare", "passed@1", "passed@3")),
+        ("logs-passed.txt", ("logs", "passed")),
+    ],
+)
+def test_what_is_printed_is_what_that_version_printed(
+    earlier: Path, name: str, arguments: tuple[str, ...]
+) -> None:
+    known = (earlier / "golden" / name).read_text()
+    lines = [line.rstrip() for line in printed(earlier, *arguments).splitlines()]
+    assert lines == [line.rstrip() for line in known.splitlines()]
+
+
+@pytest.mark.parametrize("run", ["passed", "exhausted", "interrupted"])
+def test_the_record_is_what_that_version_wrote(earlier: Path, run: str) -> None:
+    (directory,) = (earlier / "runs").glob(f"{run}-*")
+    known = json.loads((directory / "run.json").read_text())
+    assert holds(json.loads(printed(earlier, "show", run, "--json")), known)
+    (directory / "run.json").unlink()  # the journal, which is the truth, says the same
+    assert holds(json.loads(printed(earlier, "show", run, "--json")), known)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", ["passed@3", "exhausted@2", "exhausted@3"])
+def test_an_attempt_is_replayed_to_what_it_was(earlier: Path, attempt: str) -> None:
+    arguments = ("replay", attempt, "--base", "../project", "--json")
+    found = json.loads(printed(earlier, *arguments))
+    assert found["same"] and found["phases"] and all(each["same"] for each in found["phases"])
