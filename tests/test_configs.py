@@ -10,7 +10,7 @@ import pytest
 from orchestrator.cli.app import _run as orchestrate
 from orchestrator.config import load as configs
 from orchestrator.training import launch as launcher
-from orchestrator.training.executors.in_process import Local
+from orchestrator.training.executors.in_process import InProcess
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").glob("*.yaml"))
@@ -51,8 +51,8 @@ def passes(
 ) -> Run:
     """Run a config to the record of a run that passed."""
     # TensorFlow warms up once, which is most of what such a run takes; the README's commands and
-    # tests/test_workers.py run in processes of their own.
-    monkeypatch.setattr(launcher, "Workers", Local)
+    # the tests of executors run in processes of their own.
+    monkeypatch.setattr(launcher, "ForkServer", InProcess)
 
     def run(name: str) -> dict[str, Any]:
         path = ROOT / "configs" / f"{name}.yaml"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,16 +17,22 @@ from orchestrator.errors import (
     Problem,
     StoppedError,
     UserCodeError,
-    WorkerDiedError,
     is_disk_full,
 )
 from orchestrator.record import environment, store
-from orchestrator.record.events import Warned
+from orchestrator.record.events import Event, Sign, Warned
 from orchestrator.record.records import Inputs, Run
 from orchestrator.training import loop
-from orchestrator.training.attempt.task import Prepared
-from orchestrator.training.executors.fork_server import Workers
-from orchestrator.training.executors.in_process import Local
+from orchestrator.training.attempt.task import CheckTask, Prepared, PrepareTask
+from orchestrator.training.executors.executor import (
+    Died,
+    Executor,
+    Finished,
+    Raised,
+    result_of,
+)
+from orchestrator.training.executors.fork_server import ForkServer
+from orchestrator.training.executors.in_process import InProcess
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.loop import Watcher
 
@@ -119,7 +124,8 @@ def validate(config: Config, *, announcer: Announcer, interrupts: Interrupts) ->
         UserCodeError: the user's own code raised.
         StoppedError: Ctrl-C or its like.
     """
-    return _prepare(config, _workers(config, interrupts, announcer))
+    executor = _fork_server(config, interrupts, announcer)
+    return result_of(executor.run(PrepareTask(config=config), _ignore))
 
 
 def check(examinee: Examinee, *, announcer: Announcer, interrupts: Interrupts) -> Health:
@@ -140,9 +146,8 @@ def check(examinee: Examinee, *, announcer: Announcer, interrupts: Interrupts) -
         WorkerDiedError: the worker was killed, perhaps for want of memory.
     """
     announcer.say("importing TensorFlow")
-    workers = Workers(interrupts.check)
-    with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
-        return workers.check(examinee, Path(folder, "log.txt"))
+    executor = ForkServer(interrupts.check)
+    return result_of(executor.run(CheckTask(examinee=examinee), _ignore))
 
 
 def launch(
@@ -171,17 +176,19 @@ def launch(
         NotSentError: what `retrain` was given cannot be made in a worker; nothing was written.
         WorkerError: our own code raised before the run began.
     """
-    workers: Workers | Local
+    executor: Executor
     if local is None:
-        workers = _workers(config, interrupts, announcer)
+        executor = _fork_server(config, interrupts, announcer)
     else:
-        workers = Local(interrupts.check)
+        executor = InProcess(interrupts.check)
     prepared: Prepared | None = None
-    try:
-        prepared = _prepare(config, workers)
-    except (UserCodeError, WorkerDiedError):
-        # The first attempt meets the same, and records it.
-        prepared = None
+    match executor.run(PrepareTask(config=config), _ignore):
+        case Finished(found):
+            prepared = found
+        case Died() | Raised(UserCodeError()):
+            pass  # the first attempt meets the same, and records it
+        case Raised(error):
+            raise error
     # From here on a signal is answered by the loop, which records it.
     interrupts.patient = True
     interrupts.check()
@@ -191,7 +198,7 @@ def launch(
         for warning in (*notes, *(() if prepared is None else prepared.warnings)):
             event = Warned(message=warning)
             announcer.show(event, made.record(event))
-        run = loop.execute(config, made, workers.train, announcer)
+        run = loop.execute(config, made, executor, announcer)
     return run, made.paths.root
 
 
@@ -215,14 +222,13 @@ def _create_store(config: Config, runs_dir: Path, prepared: Prepared | None) -> 
         raise InvalidError([problem]) from error
 
 
-def _workers(config: Config, interrupts: Interrupts, announcer: Announcer) -> Workers:
-    """The workers; what is wrong with a file of data is said before TensorFlow is imported."""
+def _fork_server(config: Config, interrupts: Interrupts, announcer: Announcer) -> ForkServer:
+    """What is wrong with a file of data is said before TensorFlow is imported."""
     if not data.has_user_code(config):
         data.load(config)
     announcer.say("importing TensorFlow")
-    return Workers(interrupts.check)
+    return ForkServer(interrupts.check)
 
 
-def _prepare(config: Config, workers: Workers | Local) -> Prepared:
-    with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
-        return workers.prepare(config, Path(folder, "log.txt"))
+def _ignore(report: Event | Sign) -> None:
+    """Take a report of work that makes none."""

@@ -1,12 +1,11 @@
 """The loop: attempts, each trained phase by phase and checked, until one passes or none is left.
 
-It decides and records; training happens behind `Trainer`, wherever that runs.
+It decides and records; training happens in an executor, wherever that runs it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 from orchestrator.config.schema import Config
@@ -14,7 +13,6 @@ from orchestrator.errors import (
     InvalidError,
     StoppedError,
     UserCodeError,
-    WorkerDiedError,
     WorkerError,
     is_disk_full,
 )
@@ -42,6 +40,7 @@ from orchestrator.record.records import (
 )
 from orchestrator.record.store import Store
 from orchestrator.training.attempt.task import Task
+from orchestrator.training.executors.executor import Died, Executor, Raised
 
 EXIT_CODES: dict[RunStatus, int] = {
     "passed": 0,
@@ -53,9 +52,6 @@ EXIT_CODES: dict[RunStatus, int] = {
 """Exit code of a run by its status; 4 instead of 1 where the user's own code raised."""
 USER_CODE_EXIT = 4
 
-Trainer = Callable[[Task, Callable[[Event | Sign], None]], None]
-"""Trains one attempt and hands over what happens; raises what `workers.Workers.train` raises."""
-
 
 class Watcher(Protocol):
     """Shows what happens."""
@@ -64,28 +60,28 @@ class Watcher(Protocol):
         """Show one event; `run` is the run after it."""
 
 
-def execute(config: Config, store: Store, train: Trainer, watcher: Watcher) -> Run:
+def execute(config: Config, store: Store, executor: Executor, watcher: Watcher) -> Run:
     """Take a run to its end.
 
     Args:
         config: the config.
         store: the run's directory, with no attempt yet.
-        train: trains one attempt.
+        executor: trains the attempts.
         watcher: shows what happens.
 
     Returns:
         The finished run; also on an interrupt, and when the user's code raised.
     """
-    return _Loop(config, store, train, watcher).run()
+    return _Loop(config, store, executor, watcher).run()
 
 
 class _Loop:
     """The state of a run while it is executed."""
 
-    def __init__(self, config: Config, store: Store, train: Trainer, watcher: Watcher) -> None:
+    def __init__(self, config: Config, store: Store, executor: Executor, watcher: Watcher) -> None:
         self.config = config
         self.store = store
-        self.train = train
+        self.executor = executor
         self.watcher = watcher
         self.policy = Policy(seed=config.seed, rungs=config.restart.policy)
         self.obstacles: dict[str, str] = {}
@@ -198,11 +194,12 @@ class _Loop:
             directory=self.store.attempt_directory(number),
             fingerprint=self.store.fingerprint,
         )
-        try:
-            self.train(task, self._take)
-        except WorkerDiedError as error:
-            self._close_attempt("crashed", str(error))
-            return
+        match self.executor.run(task, self._take):
+            case Died(reason=reason):
+                self._close_attempt("crashed", reason)
+                return
+            case Raised(error):
+                raise error
         phases = self._last.phases
         failure = phases[-1].failure() if phases else None
         planned = 1 + len(self.config.phases)

@@ -15,6 +15,7 @@ import pytest
 from orchestrator.config.schema import Config
 from orchestrator.errors import (
     InvalidError,
+    OrchestratorError,
     Problem,
     StoppedError,
     UserCodeError,
@@ -53,6 +54,8 @@ from orchestrator.record.records import (
 from orchestrator.record.store import Store, run_record
 from orchestrator.training import loop
 from orchestrator.training.attempt.task import Task
+from orchestrator.training.executors import executor
+from orchestrator.training.executors.executor import Died, Emit, Ending, Raised
 from tests import builders
 
 Script = Callable[[Task], Iterator[Event | Sign]]
@@ -139,17 +142,23 @@ def _raising(error: Exception, *, after: int = 4) -> Script:
     return train
 
 
-class Trainer:
-    """Trains attempt after attempt by its script; the last script goes on for ever."""
+class Scripted:
+    """An executor of attempts by their scripts; the last script goes on for ever."""
 
     def __init__(self, *scripts: Script) -> None:
         self.scripts = scripts
         self.tasks: list[Task] = []
 
-    def __call__(self, task: Task, take: Callable[[Event | Sign], None]) -> None:
-        self.tasks.append(task)
-        for event in self.scripts[min(len(self.tasks), len(self.scripts)) - 1](task):
-            take(event)
+    def run(self, work: Any, take: Emit) -> Ending[Any]:
+        self.tasks.append(work)
+        try:
+            for event in self.scripts[min(len(self.tasks), len(self.scripts)) - 1](work):
+                take(event)
+        except WorkerDiedError as error:
+            return Died("killed", str(error))
+        except OrchestratorError as error:
+            return Raised(error)
+        return executor.Finished(None)
 
 
 class Finished:
@@ -171,9 +180,9 @@ class Finished:
             created.paths, created.run, created._journal, created._lock, created.fingerprint
         )
         self.watcher = Watcher(self.store)
-        self.trainer = Trainer(*scripts)
+        self.executor = Scripted(*scripts)
         with self.store:
-            self.run = loop.execute(config, self.store, self.trainer, self.watcher)
+            self.run = loop.execute(config, self.store, self.executor, self.watcher)
         self.root = self.store.paths.root
 
     @property
@@ -230,7 +239,7 @@ def test_a_first_attempt_that_passes_is_accepted(play: Play) -> None:
 
 
 def test_the_first_task_is_the_config_with_its_seed(play: Play) -> None:
-    (task,) = play(_passing).trainer.tasks
+    (task,) = play(_passing).executor.tasks
     assert (task.attempt, task.settings, task.fingerprint) == (1, Settings(seed=7), "f00d")
     assert task.directory.name == "001"
     assert task.directory.is_dir()
@@ -250,7 +259,7 @@ def test_a_failed_attempt_is_followed_by_another_until_one_passes(play: Play) ->
     assert (second.cause, third.cause) == (first.failure, second.failure)
     assert second.changed == {"seed": {"from": 7, "to": derive_seed(7, 1)}}
     assert third.settings.learning_rate_cap == pytest.approx(0.01)
-    assert [task.settings for task in done.trainer.tasks] == [a.settings for a in run.attempts]
+    assert [task.settings for task in done.executor.tasks] == [a.settings for a in run.attempts]
     assert (done.root / "model.keras").read_text() == "model 3"
     assert done.files("checkpoint.keras") == ["attempts/003/checkpoint.keras"]
     _assert_recorded(done)

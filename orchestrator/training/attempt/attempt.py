@@ -33,7 +33,6 @@ from orchestrator.model.initialization import Recorder
 from orchestrator.record.events import (
     CausesFound,
     EpochEnded,
-    Event,
     Glimpse,
     LayerShare,
     ModelBuilt,
@@ -42,7 +41,6 @@ from orchestrator.record.events import (
     Progress,
     Screened,
     SeedsScreened,
-    Sign,
     Warned,
 )
 from orchestrator.record.records import INIT, Check, Phase
@@ -50,8 +48,7 @@ from orchestrator.training.attempt import preparation
 from orchestrator.training.attempt.learning_rate import Rates
 from orchestrator.training.attempt.screening import Screening, screen
 from orchestrator.training.attempt.task import Task
-
-Emit = Callable[[Event | Sign], None]
+from orchestrator.training.executors.executor import Emit
 
 _HEARTBEAT_SECONDS = 1.0
 

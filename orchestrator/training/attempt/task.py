@@ -1,16 +1,20 @@
-"""What crosses to a worker and back: the seam at which an attempt can run somewhere else.
+"""The work that executors do, as data: an attempt is a function of its `Task` and nothing else.
 
-An attempt is a function of its `Task` and nothing else.
+Each kind of work imports what does it, and TensorFlow with that, where it is done.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config.schema import Config
+from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.record.records import Inputs, Settings
+from orchestrator.training.executors.executor import Emit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +35,22 @@ class Task:
     """What the data must hash to; None when it is not known yet."""
     until: str | None = None
     """Name of the phase after whose checks it ends, with no model saved; None for all phases."""
+
+    @property
+    def log(self) -> Path:
+        """File that gets what the attempt prints."""
+        return self.directory / "log.txt"
+
+    @property
+    def patience(self) -> float:
+        """Seconds without a report after which the attempt counts as hung."""
+        return self.config.stall_timeout
+
+    def do(self, emit: Emit) -> None:
+        """Train the attempt; see `attempt.train`."""
+        from orchestrator.training.attempt import attempt  # noqa: PLC0415
+
+        attempt.train(self, emit)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,3 +73,42 @@ class Prepared:
     """Places where an activation with a derivative to watch is applied."""
     warnings: tuple[str, ...]
     """What the user should know."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareTask:
+    """Building data and model of a config and fitting them together, with nothing trained."""
+
+    config: Config
+    """The config."""
+    log: Path = Path(os.devnull)
+    """File that gets what the building prints."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which the building counts as hung."""
+        return self.config.stall_timeout
+
+    def do(self, emit: Emit) -> Prepared:
+        """Build both; see `preparation.prepare`."""
+        from orchestrator.training.attempt import preparation  # noqa: PLC0415
+
+        return preparation.prepare(self.config)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class CheckTask:
+    """The diagnosis of a model that was trained elsewhere."""
+
+    examinee: Examinee
+    """The model and the rows."""
+    log: Path = Path(os.devnull)
+    """File that gets what the diagnosis prints."""
+    patience: float = math.inf
+    """Seconds after which the diagnosis counts as hung; it reports nothing on the way."""
+
+    def do(self, emit: Emit) -> Health:
+        """Diagnose the model; see `checkup.check`."""
+        from orchestrator.diagnosis import checkup  # noqa: PLC0415
+
+        return checkup.check(self.examinee)

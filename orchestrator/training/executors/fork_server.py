@@ -1,18 +1,18 @@
-"""Processes that run TensorFlow, forked from a server that has imported it once.
+"""Work in processes of its own, forked from a server that has imported TensorFlow once.
 
-A fresh attempt starts in milliseconds instead of the seconds of an import, and this process
-outlives one that is killed, runs out of memory or hangs. TensorFlow is never imported here: the
-code below the line "in the worker" runs on the other side.
+A fresh process starts in milliseconds instead of the seconds of an import, and this one outlives a
+worker that is killed, runs out of memory or hangs. TensorFlow is never imported here: the code
+below the line "in the worker" runs on the other side.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import math
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -26,167 +26,96 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config.schema import Config
-from orchestrator.diagnosis.health import Examinee, Health
-from orchestrator.errors import (
-    InvalidError,
-    NotSentError,
-    OrchestratorError,
-    StoppedError,
-    UserCodeError,
-    WorkerDiedError,
-    WorkerError,
-    is_disk_full,
+from orchestrator.errors import NotSentError, WorkerError
+from orchestrator.training.executors.executor import (
+    Died,
+    Emit,
+    Ending,
+    Finished,
+    Raised,
+    Result,
+    Work,
+    perform,
 )
-from orchestrator.record.events import Event, Sign
-from orchestrator.training.attempt.task import Prepared, Task
 
 _POLL_SECONDS = 0.2
 """How soon a request to stop is noticed."""
 _GRACE_SECONDS = 5.0
-"""How long a worker that has said its last word may take to exit."""
+"""How long the exit code of a worker that is gone may take to arrive."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Done:
-    """The worker's last word: what it returned."""
-
-    result: Any
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Raised:
-    """The worker's last word: what it raised."""
-
-    error: OrchestratorError
-
-
-class Workers:
-    """Starts workers and passes on what they report.
+class ForkServer:
+    """The executor that forks a process for each piece of work.
 
     Args:
         interrupted: called several times a second; raises `StoppedError` when this process was
-            asked to stop, and the worker is killed.
+            asked to stop.
     """
 
     def __init__(self, interrupted: Callable[[], None]) -> None:
         self._interrupted = interrupted
-        self._context = _start_server()
 
-    def prepare(self, config: Config, log: Path) -> Prepared:
-        """Run `preparation.prepare` in a worker.
-
-        Args:
-            config: the config.
-            log: file that gets what the worker prints.
-
-        Returns:
-            What is known once data and model were built.
-
-        Raises:
-            InvalidError: the config or the data is at fault.
-            UserCodeError: the user's own code raised.
-            WorkerDiedError: the worker was killed or hangs.
-            WorkerError: our own code raised.
-            StoppedError: this process was asked to stop.
-        """
-        *_, last = self._messages(_prepare, config, log, config.stall_timeout)
-        result: Prepared = last.result
-        return result
-
-    def check(self, examinee: Examinee, log: Path) -> Health:
-        """Run `checkup.check` in a worker.
-
-        Args:
-            examinee: the model and the rows.
-            log: file that gets what the worker prints.
-
-        Returns:
-            What was found.
-
-        Raises:
-            InvalidError: a file is at fault, or they do not fit.
-            UserCodeError: the model's own code raised.
-            WorkerDiedError: the worker was killed.
-            WorkerError: our own code raised.
-            StoppedError: this process was asked to stop.
-        """
-        *_, last = self._messages(_check, examinee, log, math.inf)
-        result: Health = last.result
-        return result
-
-    def train(self, task: Task, take: Callable[[Event | Sign], None]) -> None:
-        """Run `training.train` in a worker.
-
-        Args:
-            task: the attempt.
-            take: gets the events, as they come.
-
-        Raises:
-            InvalidError: the data changed since the run began.
-            UserCodeError: the user's own code raised.
-            WorkerDiedError: the worker was killed or hangs.
-            WorkerError: our own code raised.
-            StoppedError: this process was asked to stop.
-        """
-        log = task.directory / "log.txt"
-        for message in self._messages(_train, task, log, task.config.stall_timeout):
-            if not isinstance(message, _Done):
-                take(message)
-
-    def _messages(
-        self, work: Callable[..., Any], argument: Any, log: Path, patience: float
-    ) -> Iterator[Any]:
-        """What a worker sends; the last is `_Done`."""
-        ours, theirs = self._context.Pipe()
+    def run(self, work: Work[Result], take: Emit) -> Ending[Result]:
+        """Do a piece of work; see `Executor.run`."""
+        try:
+            sent = pickle.dumps(work)
+        except Exception as error:  # noqa: BLE001 - a class of the user's may raise anything
+            return Raised(NotSentError(f"{type(error).__name__}: {error}"))
+        ours, theirs = multiprocessing.Pipe()
         process = self._context.Process(  # type: ignore[attr-defined]
-            target=_work, args=(theirs, log, work, argument), daemon=True
+            target=_serve, args=(theirs, work.log, sent), daemon=True
         )
         with _without_main():
             process.start()
         theirs.close()
-        said_last_word = False
         try:
-            for message in self._listen(process, ours, patience):
-                said_last_word = isinstance(message, _Done | _Raised)
-                if isinstance(message, _Raised):
-                    raise message.error
-                yield message
+            while True:
+                message = self._receive(process, ours, work.patience)
+                if isinstance(message, Finished | Raised | Died):
+                    return message
+                take(message)
         finally:
-            process.join(_GRACE_SECONDS if said_last_word else 0)
-            process.kill()
-            process.join()
-            process.close()
+            _end(process)
             ours.close()
 
-    def _listen(self, process: Any, ours: Connection, patience: float) -> Iterator[Any]:
-        heard = time.monotonic()
+    @functools.cached_property
+    def _context(self) -> BaseContext:
+        return _start_server()
+
+    def _receive(self, process: Any, ours: Connection, patience: float) -> Any:
+        """The next report, or how the work ended."""
+        start = time.monotonic()
         while True:
             ready = multiprocessing.connection.wait([ours, process.sentinel], _POLL_SECONDS)
             self._interrupted()
             if ours in ready:
                 try:
-                    message = ours.recv()
+                    return ours.recv()
                 except (EOFError, OSError):  # killed between two messages, or in the midst of one
-                    raise _death(process) from None
-                heard = time.monotonic()
-                yield message
-                if isinstance(message, _Done | _Raised):
-                    return
-            elif ready:
-                raise _death(process)
-            elif time.monotonic() - heard > patience:
-                raise WorkerDiedError(f"the worker made no progress for {patience:g} seconds")
+                    return _death(process)
+            if ready:
+                return _death(process)
+            if time.monotonic() - start > patience:
+                return Died("hung", f"the worker made no progress for {patience:g} seconds")
 
 
-def _death(process: Any) -> WorkerDiedError:
+def _death(process: Any) -> Died:
     process.join(_GRACE_SECONDS)
     code = process.exitcode
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         hint = ", perhaps for want of memory" if name == "SIGKILL" else ""
-        return WorkerDiedError(f"the worker was killed by {name}{hint}")
-    return WorkerDiedError(f"the worker ended with exit code {code} and no result")
+        return Died("killed", f"the worker was killed by {name}{hint}")
+    return Died("exited", f"the worker ended with exit code {code} and no result")
+
+
+def _end(process: Any) -> None:
+    """Kill a worker together with the processes that it has started."""
+    with contextlib.suppress(ProcessLookupError, AttributeError):  # not yet a group, or no POSIX
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+    process.close()
 
 
 def _start_server() -> BaseContext:
@@ -243,11 +172,12 @@ def _without_main() -> Iterator[None]:
 # ---------------------------------------------------------------------------- in the worker
 
 
-def _work(connection: Connection, log: Path, work: Callable[..., Any], argument: Any) -> None:
-    """Run the work, reporting over the connection; everything printed goes to the log."""
+def _serve(connection: Connection, log: Path, sent: bytes) -> None:
+    """Do the work and report over the connection; everything printed goes to the log."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):
-        os.setsid()  # Ctrl-C in the terminal is for the supervisor alone
+        # Ctrl-C in the terminal is for the supervisor alone, and what the work starts is a group.
+        os.setsid()
     _redirect(log)
     lock = threading.Lock()
 
@@ -255,30 +185,30 @@ def _work(connection: Connection, log: Path, work: Callable[..., Any], argument:
         with lock:
             connection.send(message)
 
-    threading.Thread(target=_exit_with_owner, args=(connection,), daemon=True).start()
-    try:
-        last: _Done | _Raised = _Done(work(argument, send))
-    except (InvalidError, UserCodeError, NotSentError) as error:
-        traceback.print_exc()
-        last = _Raised(error)
-    except BaseException as error:  # noqa: BLE001 - everything must reach the supervisor
-        last = _Raised(_translated(error))
+    owner_gone = threading.Thread(target=_await_end, args=(connection,), daemon=True)
+    owner_gone.start()
+    ending = _perform(sent, send)
+    if isinstance(ending, Raised):
         with contextlib.suppress(OSError):  # the log may be on the disk that is full
-            traceback.print_exc()
+            traceback.print_exception(ending.error)
     sys.stdout.flush()
     sys.stderr.flush()
-    with contextlib.suppress(BrokenPipeError):
-        send(last)
-    os._exit(0)  # TensorFlow's threads may take long to end
+    try:
+        send(ending)
+    except BrokenPipeError:
+        pass
+    except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises
+        reason = f"the result cannot be sent: {type(error).__name__}: {error}"
+        send(Raised(WorkerError(reason)))
+    owner_gone.join()  # the supervisor kills this process and those that it has started
 
 
-def _translated(error: BaseException) -> OrchestratorError:
-    if isinstance(error, OSError) and is_disk_full(error):
-        return StoppedError(f"the disk is full: {error}")
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    if lines[1:] and lines[0].startswith("Graph execution error"):
-        del lines[0]
-    return WorkerError(": ".join([type(error).__name__, *lines[:1]]))
+def _perform(sent: bytes, send: Callable[[Any], None]) -> Finished[Any] | Raised:
+    try:
+        work: Work[Any] = pickle.loads(sent)
+    except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises
+        return Raised(NotSentError(f"{type(error).__name__}: {error}"))
+    return perform(work, send)
 
 
 def _redirect(log: Path) -> None:
@@ -288,26 +218,10 @@ def _redirect(log: Path) -> None:
     os.close(descriptor)
 
 
-def _exit_with_owner(connection: Connection) -> None:
-    """End this process when its supervisor is gone, however that ended."""
+def _await_end(connection: Connection) -> None:
+    """End this process and those that it has started when its supervisor is gone."""
     with contextlib.suppress(EOFError, OSError):
         connection.recv()
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)
     os._exit(75)
-
-
-def _prepare(config: Config, send: Callable[[Any], None]) -> Prepared:
-    from orchestrator.training.attempt import preparation  # noqa: PLC0415
-
-    return preparation.prepare(config)
-
-
-def _check(examinee: Examinee, send: Callable[[Any], None]) -> Health:
-    from orchestrator.diagnosis import checkup  # noqa: PLC0415
-
-    return checkup.check(examinee)
-
-
-def _train(task: Task, send: Callable[[Any], None]) -> None:
-    from orchestrator.training.attempt import attempt as training  # noqa: PLC0415
-
-    training.train(task, send)

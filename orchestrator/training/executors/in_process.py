@@ -1,44 +1,45 @@
-"""Attempts in the caller's own process, for what cannot be sent to another.
+"""Work in the caller's own process, for what cannot be sent to another.
 
-A crash, a hang or a lack of memory then ends the run, which a worker would have survived.
+A crash, a hang or a lack of memory then ends the run, which a process of its own would have kept
+from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-from orchestrator.config.schema import Config
 from orchestrator.record.events import Event, Sign
-from orchestrator.training.attempt.task import Prepared, Task
+from orchestrator.training.executors.executor import Emit, Ending, Result, Work, perform
+
+_NOTE = "This ran in the caller's own process, which has what it printed.\n"
 
 
-class Local:
-    """Does what `workers.Workers` does, here and now.
+class InProcess:
+    """The executor that does the work here and now.
 
     Args:
-        interrupted: called with every event; raises `StoppedError` when this process was asked to
+        interrupted: called with every report; raises `StoppedError` when this process was asked to
             stop.
     """
 
     def __init__(self, interrupted: Callable[[], None]) -> None:
         self._interrupted = interrupted
 
-    def prepare(self, config: Config, log: Path) -> Prepared:
-        """Run `preparation.prepare`; it raises what `Workers.prepare` raises."""
-        from orchestrator.training.attempt import preparation  # noqa: PLC0415
+    def run(self, work: Work[Result], take: Emit) -> Ending[Result]:
+        """Do a piece of work; see `Executor.run`. Nobody notices when it hangs."""
+        raised: list[BaseException] = []
+
+        def emit(report: Event | Sign) -> None:
+            try:
+                self._interrupted()
+                take(report)
+            except BaseException as error:
+                raised.append(error)
+                raise
 
         self._interrupted()
-        return preparation.prepare(config)
-
-    def train(self, task: Task, take: Callable[[Event | Sign], None]) -> None:
-        """Run `training.train`; it raises what `Workers.train` raises."""
-        from orchestrator.training.attempt import attempt as training  # noqa: PLC0415
-
-        def emit(event: Event | Sign) -> None:
-            self._interrupted()
-            take(event)
-
-        log = task.directory / "log.txt"
-        log.write_text("This attempt ran in the caller's own process, which has what it printed.\n")
-        training.train(task, emit)
+        work.log.write_text(_NOTE)
+        ending = perform(work, emit)
+        if raised:  # by the caller, not by the work through which it passed
+            raise raised[0]
+        return ending

@@ -17,7 +17,8 @@ from orchestrator.record.events import AttemptStarted, Event, Sign, advance
 from orchestrator.record.records import Attempt, Run
 from orchestrator.training import launch as launcher
 from orchestrator.training.attempt.task import Task
-from orchestrator.training.executors.fork_server import Workers
+from orchestrator.training.executors.executor import Executor, result_of
+from orchestrator.training.executors.fork_server import ForkServer
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.launch import Announcer
 from orchestrator.training.replay import fidelity
@@ -69,7 +70,7 @@ def replay(
     task = _task(config, before, attempt, fingerprint)
     announcer.begin(directory, config, replayed=attempt.attempt)
     begun = Run(run=f"{run.run}@{attempt.attempt}", attempts=before)
-    again = _train(task, attempt, begun, announcer, Workers(interrupts.check))
+    again = _train(task, attempt, begun, announcer, ForkServer(interrupts.check))
     now = environment.describe(Path(config.base), fingerprint)
     journaled = _journaled(directory, attempt.attempt)
     return fidelity.compare(run.run, attempt, again, then=then, now=now, journaled=journaled)
@@ -134,7 +135,7 @@ def _task(
 
 
 def _train(
-    task: Task, attempt: Attempt, run: Run, announcer: Announcer, workers: Workers
+    task: Task, attempt: Attempt, run: Run, announcer: Announcer, executor: Executor
 ) -> Attempt:
     """The attempt as it comes out now, after those that the run has already."""
     start = time.monotonic()
@@ -156,7 +157,7 @@ def _train(
         )
     )
     with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
-        workers.train(dataclasses.replace(task, directory=Path(folder)), take)
+        result_of(executor.run(dataclasses.replace(task, directory=Path(folder)), take))
     return run.attempts[-1]
 
 

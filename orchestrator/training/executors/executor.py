@@ -1,0 +1,138 @@
+"""Where work is done: the one seam between the loop and the place that trains.
+
+An executor starts a piece of work, hands over what it reports and says how it ended. Who uses one
+knows this page only; another place for work, such as a cluster, is one more class of that shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, Literal, Protocol, TypeVar
+
+from orchestrator.errors import (
+    InvalidError,
+    NotSentError,
+    OrchestratorError,
+    StoppedError,
+    UserCodeError,
+    WorkerDiedError,
+    WorkerError,
+    is_disk_full,
+)
+from orchestrator.record.events import Event, Sign
+
+Emit = Callable[[Event | Sign], None]
+"""Takes what happens, as it happens."""
+
+Result = TypeVar("Result", covariant=True)
+
+
+class Work(Protocol[Result]):
+    """A piece of work: data that can be pickled, and what is to be done with it."""
+
+    @property
+    def log(self) -> Path:
+        """File that gets what the work prints."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds without a report after which the work counts as hung; may be infinite."""
+
+    def do(self, emit: Emit) -> Result:
+        """Do the work; what only it needs, such as TensorFlow, is imported in here.
+
+        Args:
+            emit: gets the reports.
+        """
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finished(Generic[Result]):
+    """The work was done."""
+
+    result: Result
+    """What it returned."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Raised:
+    """The work raised."""
+
+    error: OrchestratorError
+    """`UserCodeError` for the user's own code, `InvalidError` for the config or the data,
+    `NotSentError` for what cannot reach the executor, `StoppedError` for a full disk, and
+    `WorkerError` for everything else, which is our own fault."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Died:
+    """The process that did the work is gone, and there is no result."""
+
+    how: Literal["killed", "exited", "hung"]
+    """By a signal, by an exit of its own, or by the executor when its patience was over."""
+    reason: str
+    """A sentence with the signal, the exit code or the seconds."""
+
+
+Ending = Finished[Result] | Raised | Died
+"""How a piece of work ended."""
+
+
+class Executor(Protocol):
+    """A place where work is done, one piece at a time."""
+
+    def run(self, work: Work[Result], take: Emit) -> Ending[Result]:
+        """Do a piece of work; nothing of it is left when this returns or raises.
+
+        Args:
+            work: what to do.
+            take: gets the reports in this process, in order. What it raises ends the work and
+                comes out here.
+
+        Returns:
+            How it ended.
+
+        Raises:
+            StoppedError: this process was asked to stop.
+        """
+
+
+def perform(work: Work[Result], emit: Emit) -> Finished[Result] | Raised:
+    """Do a piece of work in this very process, and say how it ended."""
+    try:
+        return Finished(work.do(emit))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is told
+        return Raised(_explain(error))
+
+
+def result_of(ending: Ending[Result]) -> Result:
+    """The result of work with which nothing else will do.
+
+    Raises:
+        OrchestratorError: the error that the work raised, or `WorkerDiedError`.
+    """
+    match ending:
+        case Finished(result):
+            return result
+        case Raised(error):
+            raise error
+        case Died(reason=reason):
+            raise WorkerDiedError(reason)
+
+
+def _explain(error: BaseException) -> OrchestratorError:
+    """The error as one of ours, with what was raised as its cause."""
+    if isinstance(error, InvalidError | UserCodeError | NotSentError):
+        return error
+    explained: OrchestratorError
+    if isinstance(error, OSError) and is_disk_full(error):
+        explained = StoppedError(f"the disk is full: {error}")
+    else:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        if lines[1:] and lines[0].startswith("Graph execution error"):
+            del lines[0]
+        explained = WorkerError(": ".join([type(error).__name__, *lines[:1]]))
+    explained.__cause__ = error
+    return explained
