@@ -7,6 +7,7 @@ of a model are dead, and what its predictions are worth.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError
@@ -19,18 +20,16 @@ if TYPE_CHECKING:
 __all__ = ["InvalidError", "OrchestratorError", "UserCodeError", "diagnose", "retrain", "run"]
 
 
+_MODULES = {
+    "diagnose": "orchestrator.diagnosis.diagnose",
+    "retrain": "orchestrator.training.retrain",
+    "run": "orchestrator.training.launch",
+}
+"""Where the functions are: imported when one is first used, for `orchestrate --help` needs none."""
+
+
 def __getattr__(name: str) -> Any:
-    """Load a function when it is first used: `orchestrate --help` can do without what it needs."""
-    if name == "run":
-        from orchestrator.training.launch import run  # noqa: PLC0415
-
-        return run
-    if name == "diagnose":
-        from orchestrator.diagnosis.diagnose import diagnose  # noqa: PLC0415
-
-        return diagnose
-    if name == "retrain":
-        from orchestrator.training.retrain import retrain  # noqa: PLC0415
-
-        return retrain
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import a function when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.arrows import FLOORS, imports, modules, upward
 
 TENSORFLOW = (
@@ -55,3 +57,24 @@ def test_help_schema_and_config_errors_load_neither_tensorflow_nor_numpy(tmp_pat
     for arguments in (["--help"], ["schema"], [str(bad)], ["validate", str(bad)]):
         loaded = modules_after(f"import orchestrator.cli.app as c; c._run({arguments!r})")
         assert not loaded & {"tensorflow", "keras", "numpy", "rich"}
+
+
+def test_help_loads_no_command() -> None:
+    code = "import orchestrator.cli.app as c; c._run(['--help']); import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert {name for name in loaded if name.startswith("orchestrator.cli.")} == {
+        "orchestrator.cli.app",
+        "orchestrator.cli.options",
+    }
+    assert not loaded & {"pydantic", "yaml"}
+
+
+def test_the_package_lists_what_it_has() -> None:
+    import orchestrator
+
+    assert orchestrator.__all__ == sorted(orchestrator.__all__)
+    for name in orchestrator.__all__:
+        assert getattr(orchestrator, name).__name__ == name
+    with pytest.raises(AttributeError, match="module 'orchestrator' has no attribute 'runs'"):
+        _ = orchestrator.runs

@@ -1,19 +1,21 @@
-"""The command line: the only place that catches the error tree and turns it into exit codes."""
+"""The command line: its commands, and the only place that turns errors into exit codes."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import NamedTuple
 
 import click
 
-from orchestrator.cli import history, trash
+from orchestrator.cli.options import print_json
+from orchestrator.display.text import plain
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,
@@ -23,10 +25,60 @@ from orchestrator.errors import (
     closest,
     is_disk_full,
 )
-from orchestrator.record import records
-from orchestrator.training.interrupts import Interrupts
 
-_INTERNAL, _USAGE, _CHECK_FAILED, _USER_CODE, _INTERRUPTED = 1, 2, 3, 4, 75
+_INTERNAL, _USAGE, _USER_CODE, _INTERRUPTED = 1, 2, 4, 75
+
+
+class Entry(NamedTuple):
+    """A command in the list of commands."""
+
+    module: str
+    """The module of `orchestrator.cli` that has it."""
+    help: str
+    """The first sentence of its help."""
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "run": Entry("run", "Take CONFIG to a healthy model; the main job."),
+    "validate": Entry(
+        "run",
+        "Build data and model of CONFIG and fit their shapes together; train and write nothing.",
+    ),
+    "check": Entry("check", "Diagnose MODEL, a .keras file trained elsewhere, on rows of data."),
+    "replay": Entry(
+        "replay",
+        "Train one attempt again from its record, and say whether it arrives at the same bits.",
+    ),
+    "schema": Entry(
+        "schema",
+        "Print the JSON schema of configs, with which editors complete them, or of records.",
+    ),
+    "history": Entry(
+        "history",
+        "List the runs: when, how they ended, what failed, what helped, how good they are.",
+    ),
+    "show": Entry(
+        "show",
+        "Show one run: every attempt, why it failed, what was changed, and whether that helped.",
+    ),
+    "compare": Entry(
+        "compare",
+        "Put runs, or attempts such as RUN@2, side by side and show only what differs.",
+    ),
+    "logs": Entry(
+        "logs",
+        "Print what happened in a run, event by event, with what its attempts printed.",
+    ),
+    "rm": Entry("trash", "Move runs into the trash, the folder .trash beside them."),
+    "prune": Entry(
+        "trash",
+        "Move all but the newest runs into the trash; never one in progress or unreadable.",
+    ),
+}
+"""All commands. Each module imports what its commands need; it is imported when one is called."""
+
+_LOOKING = ("history", "show", "compare", "logs", "rm", "prune")
+"""Commands that end with 0 whatever they have shown."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -111,8 +163,6 @@ class _Report:
 
 
 def _complain(lines: Iterable[str]) -> None:
-    from orchestrator.display.text import plain  # noqa: PLC0415 - help comes without
-
     click.secho("error", fg="red", bold=True, nl=False, err=True, color=_color())
     text = "\n".join(map(plain, lines))
     click.echo(f": {text}", err=True)
@@ -127,7 +177,7 @@ def _print_failure(status: str, problems: Sequence[Problem]) -> None:
     fields = ("file", "line", "key", "message", "hint")
     found = [{name: getattr(problem, name) for name in fields} for problem in problems]
     try:
-        _print_json({"schema": 1, "status": status, "attempts": [], "problems": found})
+        print_json({"schema": 1, "status": status, "attempts": [], "problems": found})
     except OSError:  # which may be the very failure
         _abandon_stdout()
 
@@ -138,13 +188,9 @@ def _abandon_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _print_json(value: Any) -> None:
-    click.echo(records.dump(value, indent=1))
-
-
 def _with_command(given: list[str]) -> list[str]:
     """`orchestrate CONFIG` is `orchestrate run CONFIG`."""
-    if not given or given[0] in cli.commands or given[0] in ("--help", "-h", "--version"):
+    if not given or given[0] in COMMANDS or given[0] in ("--help", "-h", "--version"):
         return given
     return ["run", *given]
 
@@ -161,13 +207,35 @@ def _hinted(problems: Sequence[Problem], given: list[str]) -> Sequence[Problem]:
 
 def _command_hint(given: list[str]) -> str | None:
     """What to say when the first word looks like a misspelt command."""
-    if not given or given[0] in cli.commands or Path(given[0]).exists():
+    if not given or given[0] in COMMANDS or Path(given[0]).exists():
         return None
-    match = closest(given[0], list(cli.commands))
+    match = closest(given[0], list(COMMANDS))
     return f"did you mean the command {match!r}?" if match else None
 
 
+class _Group(click.Group):
+    """A group that imports a command when it is called, and lists the commands without that."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands, sorted."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name; None where there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"orchestrator.cli.{COMMANDS[cmd_name].module}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of the commands as click does, with stand-ins that have only a help."""
+        listed = [click.Command(name, help=entry.help) for name, entry in COMMANDS.items()]
+        click.Group(commands=listed).format_commands(ctx, formatter)
+
+
 @click.group(
+    cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 passed, 1 internal error, 2 usage, config or data at fault, "
     "3 no attempt passed, `check` found a failure or `replay` a difference, 4 your own code "
@@ -181,268 +249,3 @@ def cli() -> None:
     units and a constant prediction, and starts again with what the restart policy says when a check
     fails. It is short for `orchestrate run CONFIG`.
     """
-
-
-_CONFIG_OPTIONS = (
-    click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Lay a value over the config, as in compile.optimizer.Adam.learning_rate=1e-3. "
-        "List indices count from 0. May be given more than once.",
-    ),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
-    click.option(
-        "--quiet",
-        is_flag=True,
-        help="One line an attempt instead of the live view; with --json only warnings.",
-    ),
-    click.option("--debug", is_flag=True, help="Show where in the code an error came up."),
-)
-
-
-def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that reads a config."""
-    for option in reversed(_CONFIG_OPTIONS):
-        command = option(command)
-    return command
-
-
-def _detail(*, as_json: bool, quiet: bool) -> Literal["all", "attempts", "warnings"]:
-    """How much to show on the way; a program that reads JSON needs no line an attempt."""
-    if not quiet:
-        return "all"
-    return "warnings" if as_json else "attempts"
-
-
-@cli.command()
-@click.argument("config", type=click.Path(path_type=Path))
-@click.option(
-    "--runs-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder of all runs.",
-)
-@_options
-def run(
-    config: Path,
-    runs_dir: Path,
-    overrides: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-    debug: bool,
-) -> int:
-    """Take CONFIG to a healthy model; the main job."""
-    from orchestrator.config import load as configs  # noqa: PLC0415
-
-    loaded = configs.load(config, overrides)
-    # NumPy and rich are for those who got this far; help and config errors come without.
-    from orchestrator.display import charts, words  # noqa: PLC0415
-    from orchestrator.display.live import view  # noqa: PLC0415
-    from orchestrator.record import store  # noqa: PLC0415
-    from orchestrator.training import launch as launcher  # noqa: PLC0415
-
-    console = view.stderr()
-    detail = _detail(as_json=as_json, quiet=quiet)
-    with Interrupts() as interrupts, view.View(console, detail=detail) as shown:
-        record, directory = launcher.launch(
-            loaded, runs_dir=runs_dir, announcer=shown, interrupts=interrupts
-        )
-    if as_json:
-        _print_json(store.run_record(record))
-    # With --json stdout is the record's alone.
-    if not (as_json and quiet):
-        (console if as_json else charts.stdout()).print(
-            words.result(record, directory), highlight=False
-        )
-    return record.exit_code or 0
-
-
-@cli.command()
-@click.argument("config", type=click.Path(path_type=Path))
-@_options
-def validate(
-    config: Path, overrides: tuple[str, ...], as_json: bool, quiet: bool, debug: bool
-) -> int:
-    """Build data and model of CONFIG and fit their shapes together; train and write nothing."""
-    from orchestrator.config import load as configs  # noqa: PLC0415
-
-    loaded = configs.load(config, overrides)
-    from orchestrator.cli.validate import validated  # noqa: PLC0415
-    from orchestrator.display import charts  # noqa: PLC0415
-    from orchestrator.display.live import view  # noqa: PLC0415
-    from orchestrator.training import launch as launcher  # noqa: PLC0415
-
-    detail = _detail(as_json=as_json, quiet=quiet)
-    with Interrupts() as interrupts, view.View(view.stderr(), detail=detail) as shown:
-        prepared = launcher.validate(loaded, announcer=shown, interrupts=interrupts)
-    if as_json:
-        _print_json({"schema": 1, "status": "valid", **records.jsonable(prepared)})
-    else:
-        charts.stdout().print(validated(loaded.name, prepared), highlight=False)
-    return 0
-
-
-@cli.command()
-@click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    required=True,
-    help="Rows to look at: .npz with arrays x and y, .npy with inputs, .csv or .parquet.",
-)
-@click.option(
-    "--target",
-    help="What is to be predicted: a column of a table, an array of an .npz (default y), or an "
-    ".npy file. Without it only the units are judged.",
-)
-@click.option(
-    "--features", metavar="A,B,…", help="Input columns of a table, in order; default all others."
-)
-@click.option(
-    "--delimiter", default=",", help="What separates the columns of a .csv; default a comma."
-)
-@click.option(
-    "--module",
-    "modules",
-    multiple=True,
-    help="A module of yours that registers the classes that the model needs. May be given more "
-    "than once.",
-)
-@click.option(
-    "--gradients",
-    is_flag=True,
-    help="Find units from which no gradient reaches an output even where no check warns or fails; "
-    "about three times the cost.",
-)
-@click.option("--fast", is_flag=True, help="Stop reading early, and leave the skill aside.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-@click.option("--quiet", is_flag=True, help="Say nothing on the way.")
-@click.option("--debug", is_flag=True, help="Show where in the code an error came up.")
-def check(
-    model: Path,
-    data: Path,
-    target: str | None,
-    features: str | None,
-    delimiter: str,
-    modules: tuple[str, ...],
-    gradients: bool,
-    fast: bool,
-    as_json: bool,
-    quiet: bool,
-    debug: bool,
-) -> int:
-    """Diagnose MODEL, a .keras file trained elsewhere, on rows of data.
-
-    Tells which units of which layers are dead and what the predictions are worth. Ends with exit
-    code 3 when a check fails.
-    """
-    from orchestrator.diagnosis.health import Examinee  # noqa: PLC0415
-    from orchestrator.display import charts, words  # noqa: PLC0415
-    from orchestrator.display.live import view  # noqa: PLC0415
-    from orchestrator.training import launch as launcher  # noqa: PLC0415
-
-    examinee = Examinee(
-        model=model,
-        data=data,
-        target=target,
-        features=() if features is None else tuple(features.split(",")),
-        delimiter=delimiter,
-        modules=modules,
-        exhaustive=not fast,
-        gradients=gradients,
-    )
-    detail = _detail(as_json=True, quiet=quiet)
-    with Interrupts() as interrupts, view.View(view.stderr(), detail=detail) as shown:
-        health = launcher.check(examinee, announcer=shown, interrupts=interrupts)
-    failed = health.failure is not None
-    if as_json:
-        status = "failed" if failed else "passed"
-        head = {"schema": 1, "status": status, "model": str(model), "data": str(data)}
-        _print_json({**head, **health.record(), "summary": health.summary()})
-    else:
-        charts.stdout().print(words.health(health), highlight=False)
-    return _CHECK_FAILED if failed else 0
-
-
-@cli.command()
-@click.argument("run", metavar="RUN[@ATTEMPT]")
-@click.option(
-    "--base",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Where the config's folder is now, from which its paths and callables start.",
-)
-@click.option("--force", is_flag=True, help="Train on data that is not what it was, too.")
-@click.option("--quiet", is_flag=True, help="Say nothing on the way but warnings.")
-@history.looking
-def replay(
-    run: str,
-    base: Path | None,
-    force: bool,
-    quiet: bool,
-    runs_dir: Path,
-    form: str | None,
-    debug: bool,
-) -> int:
-    """Train one attempt again from its record, and say whether it arrives at the same bits.
-
-    RUN@2 is the second attempt of a run; RUN alone stands for its accepted attempt, or else its
-    best, or else its last. Nothing in the run's directory changes. Ends with exit code 3 when the
-    weights, the logged values or the checks of any phase differ from what was recorded.
-    """
-    # Help comes without these.
-    from orchestrator.display.live import view  # noqa: PLC0415
-    from orchestrator.history import find as histories  # noqa: PLC0415
-    from orchestrator.training.replay import fidelity  # noqa: PLC0415
-    from orchestrator.training.replay import replay as replays  # noqa: PLC0415
-
-    directory, number = histories.find_attempt(runs_dir, run)
-    record = history.read(directory)
-    if number is not None:
-        history.expect_attempt(record, number, run)
-    detail = _detail(as_json=True, quiet=quiet)
-    with Interrupts() as interrupts, view.View(view.stderr(), detail=detail) as shown:
-        found = replays.replay(
-            directory,
-            record,
-            number,
-            base=base,
-            force=force,
-            announcer=shown,
-            interrupts=interrupts,
-        )
-    if form == "json":
-        _print_json(records.jsonable(found))
-        return 0 if found.same else _CHECK_FAILED
-    history.write(form, *fidelity.table(found))
-    if form is None:
-        click.echo(f"\n{fidelity.sentence(found)}")
-        if found.reason is not None:
-            click.echo(f"perhaps because: {found.reason}")
-    return 0 if found.same else _CHECK_FAILED
-
-
-@cli.command()
-@click.argument("what", type=click.Choice(["config", "record"]), default="config")
-@click.option("--json", "as_json", is_flag=True, help="Makes no difference: it is JSON always.")
-@click.option("--debug", is_flag=True, help="Show where in the code an error came up.")
-def schema(what: str, as_json: bool, debug: bool) -> int:
-    r"""Print the JSON schema of configs, with which editors complete them, or of records.
-
-    Save it beside the configs as orchestrate.schema.json, and put this line on top of each:
-
-    \b
-    # yaml-language-server: $schema=orchestrate.schema.json
-    """
-    from orchestrator.config import json_schema  # noqa: PLC0415
-
-    _print_json(json_schema.json_schema() if what == "config" else json_schema.record_schema())
-    return 0
-
-
-for _command in (*history.COMMANDS, *trash.COMMANDS):
-    cli.add_command(_command)
-_LOOKING = tuple(command.name for command in (*history.COMMANDS, *trash.COMMANDS))
-"""Commands that end with 0 whatever they have shown."""

@@ -1,13 +1,18 @@
-"""The commands that move runs into the trash; neither imports TensorFlow."""
+"""The commands `rm` and `prune`, which move runs into the trash."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich.filesize import decimal
 
-from orchestrator.cli.history import STATUSES, looking, write
+from orchestrator.cli import options
+from orchestrator.cli.output import print_table
+from orchestrator.display.tables import Cell, Column
+from orchestrator.history import find, query, trash
+from orchestrator.record import archive
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be moved; move nothing.")
 
@@ -15,16 +20,14 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be moved
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN …")
 @_DRY_RUN
-@looking
-def rm(runs: Sequence[str], dry_run: bool, runs_dir: Path, form: str | None, debug: bool) -> int:
+@options.of_tables
+def rm(runs: Sequence[str], dry_run: bool, runs_dir: Path, form: str | None) -> int:
     """Move runs into the trash, the folder .trash beside them.
 
     Move one back to have it again; delete the folder to free the space.
     """
-    from orchestrator.history import find as histories  # noqa: PLC0415
-
     # Whoever misspells a name here is not told another that they might take without a look.
-    directories = [histories.find_whole(runs_dir, text, suggest=False) for text in runs]
+    directories = [find.find_whole(runs_dir, text, suggest=False) for text in runs]
     return _discard(directories, form, dry_run=dry_run)
 
 
@@ -32,10 +35,10 @@ def rm(runs: Sequence[str], dry_run: bool, runs_dir: Path, form: str | None, deb
 @click.option("--keep", type=click.IntRange(min=0), required=True, metavar="N",
               help="How many of the newest stay.")  # fmt: skip
 @click.option("--name", help="Only runs with this in their name; * and ? stand for any letters.")
-@click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES),
+@click.option("--status", "statuses", multiple=True, type=click.Choice(options.STATUSES),
               help="Only runs that ended so; more than once for any of them.")  # fmt: skip
 @_DRY_RUN
-@looking
+@options.of_tables
 def prune(
     keep: int,
     name: str | None,
@@ -43,24 +46,16 @@ def prune(
     dry_run: bool,
     runs_dir: Path,
     form: str | None,
-    debug: bool,
 ) -> int:
     """Move all but the newest runs into the trash; never one in progress or unreadable."""
-    from orchestrator.history import find as histories  # noqa: PLC0415
-    from orchestrator.history import query  # noqa: PLC0415
-
     asked = query.Query(name=name, statuses=statuses)
-    found = query.select(histories.read(runs_dir).runs, asked)
+    found = query.select(find.read(runs_dir).runs, asked)
     old = [runs_dir / brief.run for brief in found[keep:] if brief.status != "running"]
     return _discard(old, form, dry_run=dry_run)
 
 
 def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) -> int:
     """Move runs into the trash and say so."""
-    from orchestrator.display.tables import Cell, Column  # noqa: PLC0415
-    from orchestrator.history import trash  # noqa: PLC0415
-    from orchestrator.record import archive, records  # noqa: PLC0415
-
     places = list(dict.fromkeys(map(trash.place, directories)))
     for place in places:
         trash.expect_idle(place)
@@ -70,13 +65,12 @@ def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) ->
     moved = list(zip([each.name for each in places], sizes, targets, strict=True))
     if form == "json":
         runs = [{"run": run, "bytes": size, "moved_to": target} for run, size, target in moved]
-        click.echo(records.dump({"schema": 1, "dry_run": dry_run, "runs": runs}, indent=1))
+        options.print_json({"schema": 1, "dry_run": dry_run, "runs": runs})
         return 0
     if form is not None:
         columns = (Column("run"), Column("bytes", right=True), Column("moved_to"))
-        write(form, columns, [tuple(map(Cell, row)) for row in moved])
+        print_table(form, columns, [tuple(map(Cell, row)) for row in moved])
         return 0
-    from rich.filesize import decimal  # noqa: PLC0415
 
     for run, size, _ in moved:
         click.echo(f"{'would move' if dry_run else 'moved'} {run} ({decimal(size)})")
@@ -89,7 +83,3 @@ def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) ->
     else:
         click.echo(f"{total} in all, now in {where}: move one back to have it again")
     return 0
-
-
-COMMANDS: Iterable[click.Command] = (rm, prune)
-"""All of them."""

@@ -15,6 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.text import Text
 
+from orchestrator.display.text import in_ascii
 from orchestrator.display.widths import crop
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -26,10 +27,6 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 _NOT_FINITE = "×"
 _LOG_SPAN = 100.0
 """Values of one sign whose greatest is so many times the least get a logarithmic scale."""
-
-_IN_ASCII = str.maketrans(
-    f"{_LEVELS}{_NOT_FINITE}░━─·…–→↓{SPINNER}", "_.-~=+*#" + "x" + ".=--~->v" + "|/-\\|/-\\|/"
-)
 
 
 def stdout() -> Console:
@@ -152,11 +149,6 @@ def bar(part: float, whole: float, width: int) -> int:
     if part >= whole:
         return width
     return min(max(round(width * part / whole), 1), max(width - 1, 0))
-
-
-def in_ascii(text: str) -> str:
-    """The text with ASCII in place of our own pictures, as wide as before."""
-    return text.replace("≤ ", "<=").translate(_IN_ASCII)
 
 
 def aligned(rows: Sequence[Sequence[Text]], width: int, *, flexible: int) -> list[Text]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import fastjsonschema
 import numpy as np
 import pytest
@@ -240,10 +241,28 @@ def test_all_problems_of_a_config_come_at_once(tmp_path: Path, capsys: Capture) 
     assert "--set batch_size=0" in err
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in app.cli.commands)])
+@pytest.mark.parametrize("command", [[], *([name] for name in app.COMMANDS)])
 def test_every_command_has_help(command: list[str], capsys: Capture) -> None:
     assert orchestrate([*command, "--help"]) == 0
     assert "Usage: orchestrate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", app.COMMANDS)
+def test_the_list_of_commands_says_what_each_says(name: str) -> None:
+    command = app.cli.get_command(click.Context(app.cli), name)
+    assert command is not None
+    assert command.name == name
+    listed = click.Command(name, help=app.COMMANDS[name].help)
+    assert command.get_short_help_str(limit=200) == listed.get_short_help_str(limit=200)
+
+
+def test_the_list_of_commands_is_clicks_own(capsys: Capture) -> None:
+    assert orchestrate(["--help"]) == 0
+    shown = capsys.readouterr().out
+    context = click.Context(app.cli, info_name="orchestrate", terminal_width=80)
+    formatter = click.HelpFormatter(width=78)
+    click.Group.format_commands(app.cli, context, formatter)
+    assert formatter.getvalue() in shown
 
 
 def test_options_may_come_before_the_config(config_file: Write, capsys: Capture) -> None:

@@ -1,6 +1,6 @@
 """What `validate` prints."""
 
-from orchestrator.cli.validate import validated
+from orchestrator.cli.training import validated
 from orchestrator.training.attempt.task import Prepared
 from tests.display.test_words import finished, shown
 

@@ -1,0 +1,37 @@
+"""The command `compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from orchestrator.cli import options
+from orchestrator.cli.output import print_table
+from orchestrator.history import compare as comparison
+from orchestrator.history.read import read_attempt
+from orchestrator.record import records
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="A B …")
+@options.of_tables
+def compare(runs: Sequence[str], runs_dir: Path, form: str | None) -> int:
+    """Put runs, or attempts such as RUN@2, side by side and show only what differs.
+
+    A run stands for its accepted attempt, or else its best, or else its last.
+    """
+    if len(runs) < 2:
+        raise click.UsageError(
+            "expected two runs or attempts at least", click.get_current_context()
+        )
+    sides = [comparison.side(*read_attempt(runs_dir, text)) for text in runs]
+    found = comparison.differences(sides)
+    if form == "json":
+        options.print_json(records.jsonable(comparison.document(sides, found)))
+    elif found or form is not None:
+        print_table(form, *comparison.table(sides, found))
+    else:
+        click.echo("nothing differs")
+    return 0

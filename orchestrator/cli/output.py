@@ -1,0 +1,65 @@
+"""What commands print for people and for spreadsheets: tables, lines, warnings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+
+import click
+
+from orchestrator.display.tables import Column, Row, as_csv, as_markdown, as_table
+from orchestrator.display.text import in_ascii, plain
+
+
+def print_table(form: str | None, columns: Sequence[Column], rows: Sequence[Row]) -> None:
+    """Print rows as a table; a long one on a terminal goes to a pager.
+
+    Args:
+        form: "csv" or "md" for programs; None for people.
+        columns: the columns.
+        rows: the rows; each has a cell a column.
+    """
+    if form == "csv":
+        click.echo(as_csv(columns, rows), nl=False)
+        return
+    if form == "md":
+        click.echo(as_markdown(columns, rows), nl=False)
+        return
+    terminal = sys.stdout.isatty()
+    size = shutil.get_terminal_size()
+    color = _is_colored()
+    text = as_table(columns, rows, width=size.columns if terminal else None, color=color)
+    if terminal and len(rows) >= size.lines:
+        click.echo_via_pager(text, color=color)
+    else:
+        print_lines(text, color=color)
+
+
+def print_lines(text: str, *, color: bool | None = None) -> None:
+    """Print lines for people, in characters that the terminal has.
+
+    Args:
+        text: the lines, each with its end.
+        color: whether ANSI colours in it are kept; None leaves that to click.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    if encoding.lower().startswith("utf"):
+        click.echo(text, nl=False, color=color)
+    else:  # where click would write UTF-8 all the same
+        click.echo(in_ascii(text).encode(encoding, "replace"), nl=False)
+
+
+def _is_colored() -> bool:
+    """Whether stdout is to be in colours (https://no-color.org)."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+
+
+def warn(text: str) -> None:
+    """Say on stderr what should be known although nothing failed."""
+    color = False if os.environ.get("NO_COLOR") else None
+    click.secho("warning", fg="yellow", nl=False, err=True, color=color)
+    click.echo(f": {plain(text)}", err=True)

@@ -1,0 +1,53 @@
+"""The command `show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from orchestrator.cli import options
+from orchestrator.cli.output import print_table
+from orchestrator.display import charts
+from orchestrator.history import briefs, listing
+from orchestrator.history.read import naming, read_attempt
+from orchestrator.history.show import portrait
+from orchestrator.record import archive, records, store
+
+
+@click.command()
+@click.argument("run")
+@options.of_tables
+def show(run: str, runs_dir: Path, form: str | None) -> int:
+    """Show one run: every attempt, why it failed, what was changed, and whether that helped.
+
+    RUN is a run's name or the beginning of it, its directory, or `latest`; RUN@2 is its second
+    attempt in full.
+    """
+    directory, record, number = read_attempt(runs_dir, run)
+    attempts = [each for each in record.attempts if number in (None, each.attempt)]
+    if form == "json":
+        options.print_json(
+            store.run_record(record)
+            if number is None
+            else {"schema": records.SCHEMA, "run": record.run, **store.attempt_record(*attempts)}
+        )
+        return 0
+    if form is not None:
+        print_table(form, *listing.attempts(attempts))
+        return 0
+    state = None
+    if record.status == "running":
+        with naming(directory):
+            state = briefs.state(record, [entry.event for entry in archive.events(directory)])
+    shown = portrait(
+        record,
+        directory,
+        epochs=archive.epochs(directory),
+        sizes=archive.sizes(directory),
+        environment=archive.environment(directory),
+        attempt=number,
+        state=state,
+    )
+    charts.stdout().print(shown, highlight=False)
+    return 0

@@ -1,0 +1,93 @@
+"""What `run` and `validate` do once their config is known to be right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from orchestrator.cli.options import print_json
+from orchestrator.config.schema import Config
+from orchestrator.display import charts, words
+from orchestrator.display.charts import Legible
+from orchestrator.display.live.view import Detail, View, stderr
+from orchestrator.record import records, store
+from orchestrator.training import launch
+from orchestrator.training.attempt.task import Prepared
+from orchestrator.training.interrupts import Interrupts
+
+
+def run(config: Config, *, runs_dir: Path, as_json: bool, quiet: bool) -> int:
+    """Take a config to a finished run, and print its result.
+
+    Returns:
+        The exit code.
+    """
+    console = stderr()
+    view = View(console, detail=_detail(as_json=as_json, quiet=quiet))
+    with Interrupts() as interrupts, view:
+        record, directory = launch.launch(
+            config, runs_dir=runs_dir, announcer=view, interrupts=interrupts
+        )
+    if as_json:
+        print_json(store.run_record(record))
+    # With --json stdout is the record's alone.
+    if not (as_json and quiet):
+        (console if as_json else charts.stdout()).print(
+            words.result(record, directory), highlight=False
+        )
+    return record.exit_code or 0
+
+
+def validate(config: Config, *, as_json: bool, quiet: bool) -> int:
+    """Build what a config asks for, and print what was found.
+
+    Returns:
+        The exit code.
+    """
+    view = View(stderr(), detail=_detail(as_json=as_json, quiet=quiet))
+    with Interrupts() as interrupts, view:
+        prepared = launch.validate(config, announcer=view, interrupts=interrupts)
+    if as_json:
+        print_json({"schema": 1, "status": "valid", **records.jsonable(prepared)})
+    else:
+        charts.stdout().print(validated(config.name, prepared), highlight=False)
+    return 0
+
+
+def _detail(*, as_json: bool, quiet: bool) -> Detail:
+    """How much to show on the way; a program that reads JSON needs no line an attempt."""
+    if not quiet:
+        return "all"
+    return "warnings" if as_json else "attempts"
+
+
+def validated(name: str, found: Prepared) -> RenderableType:
+    """What `validate` found.
+
+    Args:
+        name: the config's name.
+        found: data and model, built and fitted together.
+    """
+    shape = _shape(found.input_shape)
+    held = f", {found.validation_rows} held back for validation" if found.validation_rows else ""
+    watched = ", ".join(found.layers) or "none"
+    lines = [
+        Text.assemble((name, "bold"), " is valid"),
+        Text(f"Data: {found.rows} training rows of {shape}{held}"),
+        Text(f"Model: {found.parameters} weights; activations are watched in: {watched}"),
+        *(Text.assemble(("warning", "yellow"), f": {warning}") for warning in found.warnings),
+    ]
+    return Legible(Group(*lines))
+
+
+def _shape(shape: Any) -> str:
+    """Shape of a row, or of each of several inputs."""
+    if isinstance(shape, Mapping):
+        return ", ".join(f"{name}: {_shape(each)}" for name, each in shape.items())
+    if any(isinstance(each, tuple) for each in shape):
+        return ", ".join(map(_shape, shape))
+    return " × ".join(map(str, shape))
