@@ -305,6 +305,21 @@ def diagnose(
 
     Raises:
         InvalidError: x and y do not fit each other or the model.
+
+    Examples:
+        Of three units the first is active where x > 0, the second where x < 0, the third nowhere.
+
+        >>> import keras
+        >>> import numpy as np
+        >>> from orchestrator import diagnose
+        >>> hidden = keras.layers.Dense(3, activation="relu", name="hidden")
+        >>> model = keras.Sequential([keras.Input((1,)), hidden, keras.layers.Dense(1)])
+        >>> hidden.set_weights([np.array([[1.0, -1.0, 1.0]]), np.array([0.0, 0.0, -9.0])])
+        >>> health = diagnose(model, np.linspace(-1, 1, 100)[:, None])
+        >>> health.layers[0].name, health.layers[0].dead, health.layers[0].active_rows
+        ('hidden', array([2]), array([50, 50,  0]))
+        >>> health.verdicts["dead_neurons"].verdict
+        'pass'
     """
     given = Batches(x, y, sample_weight)
     rows: Readable = given if exhaustive or given.arrays is None else given.arrays

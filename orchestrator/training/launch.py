@@ -61,6 +61,16 @@ def run(
         InvalidError: the config or the data is at fault; nothing was written.
         KeyboardInterrupt: Ctrl-C; what was recorded until then stays.
         SystemExit: SIGTERM or SIGHUP; likewise.
+
+    Examples:
+        The first attempt is not accurate enough for the config's own check; another seed is.
+
+        >>> from orchestrator import run
+        >>> record = run("configs/gate.yaml", quiet=True)
+        >>> [(attempt["remedy"], attempt["status"]) for attempt in record["attempts"]]
+        [(None, 'failed'), ('new_seed', 'passed')]
+        >>> record["status"]
+        'passed'
     """
     loaded = configs.load(config, overrides)
     record, _ = launch_from_python(loaded, runs_dir=Path(runs_dir), quiet=quiet)

@@ -81,6 +81,27 @@ def retrain(
     Raises:
         InvalidError: an argument or the data is at fault; nothing was written.
         KeyboardInterrupt: Ctrl-C; what was recorded until then stays.
+
+    Examples:
+        >>> import keras
+        >>> import numpy as np
+        >>> from orchestrator import retrain
+        >>> def build(activation="relu"):
+        ...     hidden = keras.layers.Dense(16, activation=activation)
+        ...     return keras.Sequential([keras.Input((1,)), hidden, keras.layers.Dense(1)])
+        >>> x = np.linspace(-2, 2, 256)[:, None]
+        >>> model, record = retrain(
+        ...     build,
+        ...     x,
+        ...     np.abs(x[:, 0]),
+        ...     phases=[{"name": "main", "epochs": 10}],
+        ...     compile={"optimizer": keras.optimizers.Adam(0.01), "loss": "mse"},
+        ...     quiet=True,
+        ... )
+        >>> record["status"]
+        'passed'
+        >>> model.predict(x, verbose=0).shape
+        (256, 1)
     """
     held = None
     if isinstance(validation, tuple):
