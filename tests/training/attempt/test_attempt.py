@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.config.schema import Config
 from orchestrator.data import load as data
+from orchestrator.data.rows import Rows
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.model import build as models
 from orchestrator.model import weights
@@ -26,7 +27,7 @@ from orchestrator.record.events import (
 )
 from orchestrator.record.records import Phase, Settings
 from orchestrator.training.attempt import attempt as training
-from orchestrator.training.attempt import preparation
+from orchestrator.training.attempt import check, preparation
 from orchestrator.training.attempt.task import Task
 from tests.conftest import MakeConfig
 
@@ -148,6 +149,26 @@ def test_an_attempt_may_end_before_its_last_phase(
     training.train(task, events.append)
     assert phases(events)[-1].phase == until
     assert not (tmp_path / ".model.keras").exists()
+
+
+def test_the_rows_to_check_are_drawn_once(
+    make_config: MakeConfig, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    take = Rows.take
+
+    def counted(rows: Rows, chosen: Any) -> Rows:
+        drawn.append(chosen)
+        return take(rows, chosen)
+
+    monkeypatch.setattr(Rows, "take", counted)
+    config = make_config(
+        phases=[{"name": "one", "epochs": 3}, {"name": "two", "epochs": 3}],
+        checks={"dead_neurons": {"rows": 20}},
+    )
+    train(config, seeds=(7, 8))  # screened, looked at after epochs, and checked after phases
+    (chosen,) = drawn
+    assert len(set(chosen.tolist())) == 20
 
 
 def test_every_row_is_trained_on_once_an_epoch(make_config: MakeConfig, train: Train) -> None:
@@ -575,4 +596,4 @@ def test_clipped_gradients_stay_clipped_in_plain_keras(
 def test_a_loss_falls_while_the_last_quarter_takes_a_tenth_off(
     losses: list[float], falling: bool
 ) -> None:
-    assert training._is_falling(losses) is falling
+    assert check._is_falling(losses) is falling

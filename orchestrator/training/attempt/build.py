@@ -1,0 +1,176 @@
+"""What an attempt trains with: its rows, and the model of the seed that screening chose."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from orchestrator.config.schema import Config
+from orchestrator.data.load import Dataset
+from orchestrator.data.pipeline import Feed, held_back
+from orchestrator.data.rows import AnyRows
+from orchestrator.diagnosis import diagnose as diagnosis
+from orchestrator.diagnosis.causes import network
+from orchestrator.diagnosis.tracing.probe import Probe
+from orchestrator.errors import InvalidError
+from orchestrator.model import build as models
+from orchestrator.model import outputs
+from orchestrator.model.initialization import Recorder
+from orchestrator.model.outputs import Head
+from orchestrator.record.events import ModelBuilt, Screened, SeedsScreened
+from orchestrator.record.records import Finding, Settings
+from orchestrator.training.attempt import preparation
+from orchestrator.training.attempt.learning_rate import Rates
+from orchestrator.training.attempt.screening import Screening, screen
+from orchestrator.training.attempt.task import Task
+from orchestrator.training.executors.executor import Emit
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """The rows of an attempt."""
+
+    dataset: Dataset
+    """All of them, standardised as the config says."""
+    checked: AnyRows
+    """The training rows that the checks look at."""
+
+
+def load(task: Task) -> Loaded:
+    """Read the rows, and draw those to check.
+
+    Raises:
+        InvalidError: the data is not what the run began with.
+    """
+    dataset = preparation.load(task.config)
+    if task.fingerprint is not None and dataset.fingerprint != task.fingerprint:
+        message = "the data is not what it was when the run began"
+        hint = "let a data callable return the same rows at every call"
+        raise InvalidError([task.config.problem(("data",), message, hint)])
+    return Loaded(dataset=dataset, checked=_draw_checked(task.config, dataset.train))
+
+
+def _draw_checked(config: Config, rows: AnyRows) -> AnyRows:
+    """The rows that the checks look at: all, or the sample that the config asks for."""
+    limits = config.checks.dead_neurons
+    if limits is None or limits.rows == "all" or limits.rows >= len(rows):
+        return rows
+    chosen = np.random.default_rng(config.seed).choice(len(rows), limits.rows, replace=False)
+    return rows.take(np.sort(chosen))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """The model of an attempt, with what trains it and what looks into it."""
+
+    model: keras.Model
+    """Compiled."""
+    settings: Settings
+    """The task's, with the seed that screening chose."""
+    findings: tuple[Finding, ...]
+    """What screening found out."""
+    probe: Probe
+    """Measures activations; it traces the model once."""
+    outputs: tuple[Head, ...]
+    """The outputs, with what each is judged as."""
+    rates: Rates
+    """Sets the optimizer's rate."""
+    pipeline: Feed
+    """Batches for training."""
+    held: Any
+    """Batches of the validation rows, a `tf.data.Dataset`; None without such rows."""
+    callbacks: tuple[keras.callbacks.Callback, ...]
+    """The user's, and TensorBoard's."""
+
+
+def build(task: Task, rows: Loaded, emit: Emit) -> Built:
+    """Build the model of the first candidate seed whose network is not dead before training.
+
+    Args:
+        task: the attempt.
+        rows: its rows.
+        emit: is told of the screening and of the model.
+    """
+    config, dataset = task.config, rows.dataset
+    screening, probe = _screen(task, rows, emit)
+    model = screening.model
+    settings = dataclasses.replace(task.settings, seed=screening.seed)
+    found = outputs.heads(model, config, dataset.train)
+    variance = config.checks.prediction_variance
+    kind = None if variance is None else variance.kind
+    built = Built(
+        model=model,
+        settings=settings,
+        findings=() if screening.finding is None else (screening.finding,),
+        probe=probe,
+        outputs=tuple(outputs.of_kind(head, kind, dataset.train.y) for head in found),
+        rates=Rates(model.optimizer, settings.learning_rate_cap),
+        callbacks=_given_callbacks(task),
+        pipeline=Feed(
+            dataset.train,
+            batch_size=config.batch_size,
+            seed=settings.seed,
+            class_weight=preparation.class_weight(config, found),
+        ),
+        held=(
+            None if dataset.validation is None else held_back(dataset.validation, config.batch_size)
+        ),
+    )
+    hidden = probe.hidden_relu(dataset.train)
+    emit(
+        ModelBuilt(
+            attempt=task.attempt,
+            parameters=model.count_params(),
+            obstacles=models.obstacles(model, config, settings, dataset.train, hidden),
+        )
+    )
+    return built
+
+
+def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
+    """The chosen seed with its model, and a probe of that."""
+    config, train_rows = task.config, rows.dataset.train
+    probes: dict[int, Probe] = {}
+
+    def build(seed: int, recorder: Recorder) -> keras.Model:
+        settings = dataclasses.replace(task.settings, seed=seed)
+        return models.build(config, settings, train_rows, recorder)
+
+    def judge(model: keras.Model) -> Callable[[], str | None]:
+        probe = Probe(model)  # traced once for all looks at it
+        probes.clear()
+        probes[id(model)] = probe
+        return lambda: diagnosis.lost(
+            probe,
+            rows.checked,
+            config.checks,
+            non_finite=diagnosis.non_finite_variables([("weight", model.weights)]),
+            training_batch_size=config.batch_size,
+        )
+
+    seeds = task.seeds or (task.settings.seed,)
+    if models.keeps_weights(config):
+        seeds = seeds[:1]
+    x = train_rows.first(2)[0]
+    found = screen(
+        seeds,
+        build,
+        judge,
+        lambda model: any(network.of_initialization(model, x)),
+        lambda done: emit(Screened(seeds=done, limit=len(seeds))),
+    )
+    if found.candidates:
+        emit(SeedsScreened(attempt=task.attempt, seed=found.seed, candidates=found.candidates))
+    return found, probes.get(id(found.model)) or Probe(found.model)
+
+
+def _given_callbacks(task: Task) -> tuple[keras.callbacks.Callback, ...]:
+    found = preparation.user_callbacks(task.config)
+    if task.config.tensorboard:
+        folder = str(task.directory / "tensorboard")
+        found.append(keras.callbacks.TensorBoard(folder, histogram_freq=1))
+    return tuple(found)

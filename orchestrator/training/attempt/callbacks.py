@@ -1,0 +1,185 @@
+"""What happens at the steps and epochs of a phase, as Keras callbacks.
+
+Each knows only what it is handed, so that another one is a line in the list of `attempt`. They act
+in the order of that list, the user's own callbacks first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from orchestrator.record.events import EpochEnded, Progress
+from orchestrator.training.attempt import preparation
+from orchestrator.training.attempt.learning_rate import Rates
+from orchestrator.training.executors.executor import Emit
+
+_HEARTBEAT_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Epochs:
+    """What the epochs of a phase logged; nothing for phase 0, which has none."""
+
+    count: int = 0
+    """How many were trained, fewer than planned where the phase was ended early."""
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Values of the last epoch."""
+    losses: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    """Loss of each epoch by its number, which counts from 1 over all phases of the attempt."""
+    first_loss: float | None = None
+    """Loss of the first step."""
+
+    @property
+    def highest_loss(self) -> float | None:
+        """The highest loss of an epoch; one that is not finite beats all that are."""
+        unruly = [loss for loss in self.losses.values() if not math.isfinite(loss)]
+        return unruly[0] if unruly else max(self.losses.values(), default=None)
+
+
+class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keeps and reports what the epochs of a phase log.
+
+    Args:
+        emit: gets an `EpochEnded` after every epoch.
+        attempt: number of the attempt.
+        phase: name of the phase.
+        rates: tells the highest rate of the epoch.
+    """
+
+    def __init__(self, emit: Emit, *, attempt: int, phase: str, rates: Rates) -> None:
+        super().__init__()
+        self._emit = emit
+        self._attempt = attempt
+        self._phase = phase
+        self._rates = rates
+        self._count = 0
+        self._metrics: dict[str, float] = {}
+        self._losses: dict[int, float] = {}
+        self._first_loss: float | None = None
+
+    @property
+    def epochs(self) -> Epochs:
+        """All until now."""
+        return Epochs(
+            count=self._count,
+            metrics=self._metrics,
+            losses=self._losses,
+            first_loss=self._first_loss,
+        )
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Keep the first loss."""
+        if self._first_loss is None and logs and "loss" in logs:
+            self._first_loss = float(logs["loss"])
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Keep the values, and report them."""
+        self._count += 1
+        self._metrics = preparation.scalars(logs or {})
+        if "loss" in self._metrics:
+            self._losses[epoch + 1] = self._metrics["loss"]
+        self._emit(
+            EpochEnded(
+                attempt=self._attempt,
+                phase=self._phase,
+                epoch=epoch + 1,
+                learning_rate=self._rates.highest(),
+                metrics=self._metrics,
+            )
+        )
+
+
+class Heartbeats(keras.callbacks.Callback):  # type: ignore[misc]
+    """Reports between two epochs how far the training has come.
+
+    Args:
+        emit: gets at most one report a second.
+        steps: training steps in an epoch.
+    """
+
+    def __init__(self, emit: Emit, *, steps: int) -> None:
+        super().__init__()
+        self._emit = emit
+        self._steps = steps
+        self._last = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Report when it is time."""
+        now = time.monotonic()
+        if now - self._last >= _HEARTBEAT_SECONDS:
+            self._last = now
+            self._emit(Progress(step=batch + 1, steps=self._steps))
+
+
+class SeedGenerators(keras.callbacks.Callback):  # type: ignore[misc]
+    """Sets the generators of Dropout and noise layers from seed and epoch alone.
+
+    No file format of Keras keeps their state, so that a resumed epoch could not repeat.
+
+    Args:
+        seed: seed of the attempt.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._seed = seed
+        self._generators: Sequence[keras.random.SeedGenerator] = ()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Find the generators."""
+        found: dict[int, keras.random.SeedGenerator] = {}
+        for layer in self.model._flatten_layers():
+            for generator in layer._seed_generators:
+                found.setdefault(id(generator), generator)
+        self._generators = list(found.values())
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Set them."""
+        for index, generator in enumerate(self._generators):
+            entropy = (self._seed, epoch, index)
+            generator.state.assign(np.random.SeedSequence(entropy).generate_state(2))
+
+
+class CapRates(keras.callbacks.Callback):  # type: ignore[misc]
+    """Brings a rate that another callback has raised under the cap.
+
+    Args:
+        rates: knows the cap.
+    """
+
+    def __init__(self, rates: Rates) -> None:
+        super().__init__()
+        self._rates = rates
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Cap the rate, and forget the highest one of the epoch before."""
+        self._rates.start_epoch()
+
+
+class EndWhenLost(keras.callbacks.Callback):  # type: ignore[misc]
+    """Ends a phase when training on is in vain.
+
+    Args:
+        is_lost: tells whether it is, from the epoch's loss by its number; asked after every epoch
+            but the last, which the checks follow.
+        last_epoch: number of the phase's last epoch, counted from 1 over all phases.
+    """
+
+    def __init__(self, is_lost: Callable[[Mapping[int, float]], bool], *, last_epoch: int) -> None:
+        super().__init__()
+        self._is_lost = is_lost
+        self._last_epoch = last_epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """End the phase where all is lost."""
+        loss = preparation.scalars(logs or {}).get("loss")
+        losses = {} if loss is None else {epoch + 1: loss}
+        if epoch + 1 < self._last_epoch and self._is_lost(losses):
+            self.model.stop_training = True

@@ -1,0 +1,159 @@
+"""What is looked at while an attempt trains: after every epoch, after every phase, at a failure."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import traceback
+from collections.abc import Mapping, Sequence
+
+import keras
+
+from orchestrator.config.schema import PhasePlan
+from orchestrator.data.rows import AnyRows
+from orchestrator.diagnosis import checks as verdicts
+from orchestrator.diagnosis import diagnose as diagnosis
+from orchestrator.diagnosis.causes import network
+from orchestrator.diagnosis.diagnose import Examination
+from orchestrator.diagnosis.scores import Scores
+from orchestrator.diagnosis.tracing.probe import Measurement
+from orchestrator.model import leaky_relu
+from orchestrator.record.events import CausesFound, Glimpse, LayerShare
+from orchestrator.record.records import Check
+from orchestrator.training.attempt.build import Built, Loaded
+from orchestrator.training.attempt.task import Task
+from orchestrator.training.executors.executor import Emit
+
+
+def examine(
+    task: Task,
+    rows: Loaded,
+    built: Built,
+    plan: PhasePlan | None,
+    losses: Mapping[int, float],
+) -> Examination:
+    """Look at the network after a phase; `plan` is None after phase 0."""
+    last = plan is task.config.phases[-1]
+    return diagnosis.examine(
+        built.probe,
+        rows.checked,
+        built.outputs,
+        task.config.checks,
+        non_finite=_non_finite(built.model, losses),
+        untrained=plan is None,
+        last=last,
+        sampled=len(rows.checked) < len(rows.dataset.train),
+        exhaustive=last,
+        gradients="when_suspicious",
+        training_batch_size=task.config.batch_size,
+    )
+
+
+def checks(
+    task: Task,
+    rows: Loaded,
+    built: Built,
+    plan: PhasePlan | None,
+    examined: Examination,
+    metrics: Mapping[str, float],
+) -> tuple[Check, ...]:
+    """All checks that are due after a phase; `plan` is None after phase 0."""
+    limits = task.config.checks
+    last = plan is task.config.phases[-1]
+    held = rows.dataset.validation
+    found = [
+        _with_validation(check, built, held)
+        if last and check.check == "prediction_variance" and examined.columns and held is not None
+        else check
+        for check in examined.checks
+    ]
+    gates = [
+        gate
+        for gate in limits.metric
+        if plan is not None and (plan.name in gate.phases if gate.phases else last)
+    ]
+    if gates:
+        found.append(verdicts.metric(gates, metrics))
+    return tuple(found)
+
+
+def _with_validation(check: Check, built: Built, held: AnyRows) -> Check:
+    """The check with what the predictions are worth on the validation rows."""
+    scores = Scores(built.outputs)
+    built.probe.measure(held, see=scores.see)
+    entries = [
+        {"output": each.output, "skill": each.skill, "loss": each.loss,
+         "constant_loss": each.constant_loss}
+        for each in diagnosis.flat(scores.columns())
+    ]  # fmt: skip
+    return dataclasses.replace(check, measured={**check.measured, "validation": entries})
+
+
+def is_lost(
+    task: Task, rows: Loaded, built: Built, losses: Mapping[int, float], emit: Emit
+) -> bool:
+    """Whether training on is in vain."""
+    reason = diagnosis.lost(
+        built.probe,
+        rows.checked,
+        task.config.checks,
+        non_finite=_non_finite(built.model, losses),
+        training_batch_size=task.config.batch_size,
+        see=lambda found: emit(_glimpse(found)),
+    )
+    return reason is not None
+
+
+def _glimpse(found: Measurement) -> Glimpse:
+    layers = (
+        LayerShare(layer=each.name, units=each.units, dead=each.dead) for each in found.layers
+    )
+    return Glimpse(rows=found.rows, layers=tuple(layers))
+
+
+def _non_finite(model: keras.Model, losses: Mapping[int, float]) -> list[str]:
+    """A clause for each weight, optimizer variable and loss that is not finite."""
+    found = diagnosis.non_finite_variables(
+        [("weight", model.weights), ("optimizer state", model.optimizer.variables)]
+    )
+    for epoch, loss in losses.items():
+        if not math.isfinite(loss):
+            return [*found, f"the loss of epoch {epoch} is {loss}"]
+    return found
+
+
+def explain(
+    task: Task,
+    rows: Loaded,
+    built: Built,
+    plan: PhasePlan | None,
+    examined: Examination,
+    losses: Mapping[int, float],
+    emit: Emit,
+) -> None:
+    """Look for the causes of a failure after a phase, and report them."""
+    found = list(built.findings)
+    try:
+        found += network.of_failure(
+            built.model,
+            built.outputs,
+            rows.dataset.train,
+            examined,
+            untrained=plan is None,
+            limits=task.config.checks.prediction_variance,
+            changeable=leaky_relu.takes_activation(task.config),
+            falling=_is_falling([*losses.values()]),
+            slowed=built.settings.learning_rate_cap is not None,
+        )
+    except Exception:  # noqa: BLE001 - an explanation that is missing is no reason to fail
+        traceback.print_exc()
+    if found:
+        emit(CausesFound(attempt=task.attempt, findings=tuple(found)))
+
+
+def _is_falling(losses: Sequence[float]) -> bool:
+    """Whether the epochs' losses still fell by a tenth in the last quarter of them."""
+    if len(losses) < 2:
+        return False
+    before = losses[-1 - math.ceil(len(losses) / 4)]
+    return losses[-1] < before - 0.1 * abs(before)

@@ -1,0 +1,80 @@
+"""Files of models that are replaced by one rename, so that none is ever half written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import keras
+
+from orchestrator.data.rows import AnyRows, Scaling
+from orchestrator.model import saving
+
+
+def save(model: keras.Model, path: Path) -> str | None:
+    """Save a model; where it cannot be saved whole, its weights in a file beside.
+
+    Args:
+        model: the model, with its optimizer's state.
+        path: the `.keras` file.
+
+    Returns:
+        Why only weights were saved; None where the model was.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    try:
+        with _replacing(path, ".keras") as temporary:
+            model.save(temporary)
+    except Exception as error:
+        if isinstance(error, OSError):
+            raise
+        _save_weights(model, path)
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return None
+
+
+def save_result(
+    model: keras.Model, path: Path, scalings: Mapping[str, Scaling], rows: AnyRows
+) -> str | None:
+    """Save the model that takes raw inputs; where plain Keras could not load it, the weights.
+
+    Args:
+        model: the model as it was trained, on scaled inputs.
+        path: the `.keras` file.
+        scalings: how the inputs were scaled.
+        rows: rows to try the saved model on.
+
+    Returns:
+        Why only weights, those of the model as it was trained, were saved; None where the model
+        was.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    whole = saving.deployable(model, scalings, rows)
+    problem = saving.obstacle(whole, rows)
+    if problem is None:
+        return save(whole, path)
+    _save_weights(model, path)
+    return problem
+
+
+def _save_weights(model: keras.Model, path: Path) -> None:
+    with _replacing(path.with_suffix(".weights.h5"), ".weights.h5") as temporary:
+        model.save_weights(temporary)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, suffix: str) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name.lstrip('.')}.new{suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

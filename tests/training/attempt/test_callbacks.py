@@ -1,0 +1,121 @@
+"""Callbacks by themselves, with nothing around them but what they are handed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from orchestrator.record.events import EpochEnded, Progress
+from orchestrator.training.attempt import callbacks
+from orchestrator.training.attempt.callbacks import (
+    CapRates,
+    EndWhenLost,
+    EpochLog,
+    Epochs,
+    Heartbeats,
+    SeedGenerators,
+)
+from orchestrator.training.attempt.learning_rate import Rates
+
+NAN = math.nan
+
+
+def compiled(rate: float = 0.5, cap: float | None = None) -> tuple[keras.Model, Rates]:
+    dropout = keras.layers.Dropout(0.5)
+    model = keras.Sequential([keras.Input((2,)), dropout, keras.layers.Dense(1)])
+    model.compile(optimizer=keras.optimizers.SGD(rate), loss="mse")
+    return model, Rates(model.optimizer, cap)
+
+
+def test_the_log_keeps_and_reports_what_epochs_log() -> None:
+    events: list[Any] = []
+    log = EpochLog(events.append, attempt=2, phase="main", rates=compiled()[1])
+    assert log.epochs == Epochs()
+    log.on_train_batch_end(0, {"loss": 8.0})
+    log.on_train_batch_end(1, {"loss": 4.0})
+    log.on_epoch_end(5, {"loss": 6.0, "mae": np.float32(2.0)})
+    log.on_epoch_end(6, {"loss": 3.0, "mae": np.float32(1.0)})
+    assert log.epochs == Epochs(
+        count=2, metrics={"loss": 3.0, "mae": 1.0}, losses={6: 6.0, 7: 3.0}, first_loss=8.0
+    )
+    assert events[0] == EpochEnded(
+        attempt=2, phase="main", epoch=6, learning_rate=0.5, metrics={"loss": 6.0, "mae": 2.0}
+    )
+    assert [event.epoch for event in events] == [6, 7]
+
+
+def test_two_logs_share_nothing() -> None:
+    one, two = (
+        EpochLog(lambda _: None, attempt=1, phase=name, rates=compiled()[1]) for name in "ab"
+    )
+    one.on_epoch_end(0, {"loss": 1.0})
+    assert two.epochs == Epochs()
+
+
+@pytest.mark.parametrize(
+    ("losses", "highest"),
+    [([], None), ([1.0, 3.0, 2.0], 3.0), ([1.0, math.inf, 9.0], math.inf), ([1.0, NAN], NAN)],
+)
+def test_a_loss_that_is_not_finite_is_the_highest(
+    losses: list[float], highest: float | None
+) -> None:
+    found = Epochs(losses=dict(enumerate(losses, start=1))).highest_loss
+    assert found == highest or (found is not None and highest is not None and math.isnan(found))
+
+
+def test_heartbeats_come_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now)
+    reports: list[Any] = []
+    heartbeats = Heartbeats(reports.append, steps=9)
+    for step, now in enumerate([100.5, 100.9, 101.0, 101.5, 102.0, 109.0]):  # noqa: B007 - read above
+        heartbeats.on_train_batch_end(step)
+    assert reports == [Progress(step=step, steps=9) for step in (3, 5, 6)]
+
+
+def test_generators_follow_from_seed_and_epoch() -> None:
+    def states(seed: int, epoch: int) -> list[int]:
+        model, _ = compiled()
+        callback = SeedGenerators(seed)
+        callback.set_model(model)
+        callback.on_train_begin()
+        model(np.ones((4, 2)), training=True)  # which moves the generator on
+        callback.on_epoch_begin(epoch)
+        found: list[int] = model.layers[0].seed_generator.state.numpy().tolist()
+        return found
+
+    assert states(3, 5) == states(3, 5)
+    assert len({tuple(states(seed, epoch)) for seed in (3, 4) for epoch in (0, 5)}) == 4
+    assert states(3, 5) == np.random.SeedSequence((3, 5, 0)).generate_state(2).tolist()
+
+
+def test_a_rate_that_was_raised_is_capped() -> None:
+    model, rates = compiled(0.5, cap=0.25)
+    assert rates.start_phase(None) == 0.25
+    model.optimizer.learning_rate = 3.0
+    CapRates(rates).on_epoch_begin(1)
+    assert float(model.optimizer.learning_rate) == 0.25
+
+
+def test_a_phase_is_ended_where_all_is_lost_but_not_in_its_last_epoch() -> None:
+    asked: list[Mapping[int, float]] = []
+
+    def is_lost(losses: Mapping[int, float]) -> bool:
+        asked.append(losses)
+        return len(asked) > 1
+
+    model, _ = compiled()
+    model.stop_training = False
+    callback = EndWhenLost(is_lost, last_epoch=8)
+    callback.set_model(model)
+    callback.on_epoch_end(4, {"loss": 2.0})
+    assert not model.stop_training
+    callback.on_epoch_end(5, {})
+    assert model.stop_training
+    callback.on_epoch_end(7, {"loss": 2.0})
+    assert asked == [{5: 2.0}, {}]
