@@ -20,7 +20,7 @@ from orchestrator.training.interrupts import Interrupts
     "--data",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     required=True,
-    help="Rows to look at: .npz with arrays x and y, .npy with inputs, .csv or .parquet.",
+    help="Rows to look at: .npz with arrays x and y, .npy with inputs, .csv, .parquet or .feather.",
 )
 @click.option(
     "--target",

@@ -14,7 +14,7 @@ import pydantic
 from orchestrator.config import document
 from orchestrator.config import problems as messages
 from orchestrator.config.document import Document, Key, dig
-from orchestrator.config.schema import Config, resolve
+from orchestrator.config.schema import FILES, Config, resolve
 from orchestrator.errors import InvalidError, Problem, short, suggestion
 from orchestrator.record import files
 from orchestrator.record.directory import Paths
@@ -138,7 +138,7 @@ def _file_keys(value: Any) -> Iterable[Key]:
     """Where a config names a file."""
     yield "model", "file"
     for part in ("train", "validation"):
-        for kind in ("csv", "parquet", "npz", "npy"):
+        for kind in FILES:
             yield "data", part, kind
         if dig(value, "data", part, "npy") is not None:
             yield "data", part, "y"

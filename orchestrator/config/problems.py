@@ -16,17 +16,13 @@ from orchestrator.config.schema import (
     MODULE,
     ONE_OF,
     REFERENCE,
+    SOURCES,
     AnyRemedy,
-    CallableSource,
     Config,
-    CsvSource,
     FactoryModel,
     FileModel,
     LayersModel,
     Named,
-    NpySource,
-    NpzSource,
-    ParquetSource,
     Section,
     Split,
 )
@@ -132,11 +128,7 @@ def _misspelt(received: Any, keys: Sequence[str]) -> str | None:
 
 
 _TAGGED: dict[str, type[Section]] = {
-    "<csv>": CsvSource,
-    "<parquet>": ParquetSource,
-    "<npz>": NpzSource,
-    "<npy>": NpySource,
-    "<callable>": CallableSource,
+    **{f"<{key}>": kind for key, kind in SOURCES.items()},
     "<fraction>": Split,
     "<layers>": LayersModel,
     "<factory>": FactoryModel,

@@ -11,7 +11,7 @@ import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
@@ -159,6 +159,9 @@ Targets = Annotated[
 class TableSource(Section):
     """What is read from a table, whatever its file; its columns hold numbers or texts."""
 
+    SUFFIXES: ClassVar[tuple[str, ...]] = ()
+    """How names of such files end."""
+
     target: Targets
     """Column to predict; a list of them for an output of several columns, or
     `{output name: column}` for a model with several outputs."""
@@ -173,6 +176,8 @@ class TableSource(Section):
 class CsvSource(TableSource):
     """A table in a text file; the first line names the columns."""
 
+    SUFFIXES: ClassVar = (".csv", ".tsv", ".txt")
+
     csv: str
     """Path of the file."""
     delimiter: Delimiter = ","
@@ -180,9 +185,20 @@ class CsvSource(TableSource):
 
 
 class ParquetSource(TableSource):
-    """A table in a parquet file; needs the extra `parquet`."""
+    """A table in a parquet file."""
+
+    SUFFIXES: ClassVar = (".parquet", ".pq")
 
     parquet: str
+    """Path of the file."""
+
+
+class FeatherSource(TableSource):
+    """A table in a feather file, which is an Arrow IPC file."""
+
+    SUFFIXES: ClassVar = (".feather", ".arrow")
+
+    feather: str
     """Path of the file."""
 
 
@@ -255,16 +271,26 @@ def _one_of(*keys: str) -> Discriminator:
 _SourceTypes = (
     Annotated[CsvSource, pydantic.Tag("<csv>")]
     | Annotated[ParquetSource, pydantic.Tag("<parquet>")]
+    | Annotated[FeatherSource, pydantic.Tag("<feather>")]
     | Annotated[NpzSource, pydantic.Tag("<npz>")]
     | Annotated[NpySource, pydantic.Tag("<npy>")]
     | Annotated[CallableSource, pydantic.Tag("<callable>")]
     | SkipJsonSchema[Annotated[GivenSource, pydantic.Tag("<given>")]]
 )
-_SOURCES = ("csv", "parquet", "npz", "npy", "callable")
-Source = Annotated[_SourceTypes, _one_of(*_SOURCES)]
+TABLES: dict[str, type[TableSource]] = {
+    "csv": CsvSource,
+    "parquet": ParquetSource,
+    "feather": FeatherSource,
+}
+"""The kinds of files that hold tables, by the key that names the file."""
+FILES: dict[str, type[Section]] = {**TABLES, "npz": NpzSource, "npy": NpySource}
+"""The kinds of files that hold rows, by the key that names the file."""
+SOURCES: dict[str, type[Section]] = {**FILES, "callable": CallableSource}
+"""What a config may read rows from, by the key that tells it apart."""
+Source = Annotated[_SourceTypes, _one_of(*SOURCES)]
 Validation = Annotated[
     _SourceTypes | Annotated[Split, pydantic.Tag("<fraction>")],
-    _one_of("fraction", *_SOURCES),
+    _one_of("fraction", *SOURCES),
 ]
 
 

@@ -207,9 +207,13 @@ def _non_finite(array: Array) -> str:
     return ""
 
 
+FLOAT32_MAX = np.finfo(np.float32).max
+"""The largest number in the type that the model computes in."""
+
+
 def beyond_float32(array: Array) -> npt.NDArray[np.bool_]:
     """Where an array is NaN, infinite or larger than float32, which the model computes in."""
-    return ~(np.isfinite(array) & (np.abs(array) <= np.finfo(np.float32).max))
+    return ~(np.isfinite(array) & (np.abs(array) <= FLOAT32_MAX))
 
 
 def invalid(

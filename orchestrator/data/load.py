@@ -19,16 +19,19 @@ from orchestrator.config.schema import (
     CallableSource,
     Config,
     CsvSource,
+    FeatherSource,
     GivenSource,
     NpySource,
     NpzSource,
     ParquetSource,
     Split,
+    TableSource,
 )
 from orchestrator.data import rows, standardize
 from orchestrator.data.arrays import from_values, has_texts, invalid
-from orchestrator.data.files import csv, numpy, parquet, tables
-from orchestrator.data.files.tables import Encoding, Table
+from orchestrator.data.files import arrow, csv, encoding, numpy
+from orchestrator.data.files.encoding import Encoding
+from orchestrator.data.files.tables import Table
 from orchestrator.data.rows import AnyRows, Array, Scaling, Stream, Tree
 from orchestrator.data.streams import blamed_batches, is_dataset, kind_of, read_dataset, read_stream
 from orchestrator.errors import InvalidError
@@ -51,36 +54,62 @@ class Dataset:
 
 
 def load(config: Config) -> Dataset:
-    """Read, check, split, encode and standardise the rows of a config.
+    """Read, check, split, encode and standardise the rows of a config, in memory.
 
     Args:
         config: the config.
 
     Returns:
-        The dataset; the same one for every attempt of a run.
+        The dataset; the same one for every attempt of a run. Streams, and what is mapped from a
+        file, are standardised batch by batch.
+
+    Raises:
+        InvalidError: the data is at fault; names file, row and column.
+        UserCodeError: a data callable raised.
+    """
+    found = load_lazily(config)
+    held = None if found.validation is None else _in_memory(found.validation)
+    return dataclasses.replace(found, train=_in_memory(found.train), validation=held)
+
+
+def _in_memory(part: AnyRows) -> AnyRows:
+    if isinstance(part, Stream) or part.mapped:
+        return part
+    x, _, _ = part.batch(slice(None))
+    return dataclasses.replace(part, x=x, order=None, scalings={})
+
+
+def load_lazily(config: Config) -> Dataset:
+    """Read, check, split and encode the rows of a config, to be standardised batch by batch.
+
+    Args:
+        config: the config.
+
+    Returns:
+        The dataset, with inputs that may be `Columns`.
 
     Raises:
         InvalidError: the data is at fault; names file, row and column.
         UserCodeError: a data callable raised.
     """
     found, held_found = _split(read(config, "train"), config)
-    encoding = tables.learn(found) if isinstance(found, Table) else Encoding()
-    train = tables.encode(found, encoding) if isinstance(found, Table) else found
+    learnt = encoding.learn(found) if isinstance(found, Table) else Encoding()
+    train = encoding.encode(found, learnt) if isinstance(found, Table) else found
     held = held_found
     if isinstance(held_found, Table):
-        held = tables.encode(held_found, encoding)
+        held = encoding.encode(held_found, learnt)
     train, held, classes = _encode_targets(train, held, config)
-    encoding = dataclasses.replace(encoding, classes={**encoding.classes, **classes})
+    learnt = dataclasses.replace(learnt, classes={**learnt.classes, **classes})
     if held is not None:
         _check_alike(train, held, config)
     parts = [train] if held is None else [train, held]
-    digest = rows.fingerprint(parts, repr(encoding) if encoding != Encoding() else "")
+    digest = rows.fingerprint(parts, repr(learnt) if learnt != Encoding() else "")
     scalings = standardize.scalings(train, config) if config.data.standardize else {}
     return Dataset(
-        train=_prepared(train, scalings),
-        validation=None if held is None else _prepared(held, scalings),
+        train=_scaled(train, scalings),
+        validation=None if held is None else _scaled(held, scalings),
         scalings=scalings,
-        encoding=encoding,
+        encoding=learnt,
         fingerprint=digest,
     )
 
@@ -160,14 +189,11 @@ def _check_alike(train: AnyRows, held: AnyRows, config: Config) -> None:
             raise InvalidError([config.problem(("data", "validation"), message)])
 
 
-def _prepared(part: AnyRows, scalings: Mapping[str, Scaling]) -> AnyRows:
-    """The rows as the model gets them: at once, or batch by batch where they are not in memory."""
+def _scaled(part: AnyRows, scalings: Mapping[str, Scaling]) -> AnyRows:
+    """The rows with what is still to be applied to them."""
     y = rows.transform(rows.exact, part.y)
     weight = None if part.weight is None else rows.exact(part.weight)
-    if isinstance(part, Stream) or part.mapped:
-        return dataclasses.replace(part, y=y, weight=weight, scalings=scalings)
-    x, _, _ = rows.ready((part.x, part.y, None), scalings)
-    return dataclasses.replace(part, x=x, y=y, weight=weight)
+    return dataclasses.replace(part, y=y, weight=weight, scalings=scalings)
 
 
 def read(config: Config, part: str) -> AnyRows | Table:
@@ -186,10 +212,8 @@ def read(config: Config, part: str) -> AnyRows | Table:
     """
     source = getattr(config.data, part)
     match source:
-        case CsvSource():
-            return csv.read(config.path(source.csv), source, name=source.csv)
-        case ParquetSource():
-            return parquet.read(config.path(source.parquet), source, name=source.parquet)
+        case TableSource():
+            return read_table(source, config)
         case NpzSource():
             return numpy.read_npz(config.path(source.npz), source, name=source.npz)
         case NpySource():
@@ -199,6 +223,29 @@ def read(config: Config, part: str) -> AnyRows | Table:
         case GivenSource():
             return _read_given(config, part)
     raise TypeError(f"Expected a source with rows of its own. Received: {source!r}")
+
+
+def read_table(source: TableSource, config: Config) -> Table:
+    """Read a table and check every cell of it.
+
+    Args:
+        source: the file and its columns.
+        config: the config, from whose folder the path starts.
+
+    Returns:
+        Finite numbers, and texts that are not encoded yet.
+
+    Raises:
+        InvalidError: the file is at fault.
+    """
+    match source:
+        case CsvSource():
+            return csv.read(config.path(source.csv), source, name=source.csv)
+        case ParquetSource():
+            return arrow.read_parquet(config.path(source.parquet), source, name=source.parquet)
+        case FeatherSource():
+            return arrow.read_feather(config.path(source.feather), source, name=source.feather)
+    raise TypeError(f"Expected a table of a known kind. Received: {source!r}")
 
 
 def has_user_code(config: Config) -> bool:

@@ -50,7 +50,7 @@ class Feed:
         self._batch_size = batch_size
         self._seed = seed
         self._tensors: Tree = None
-        if isinstance(rows, Rows) and not rows.mapped:
+        if isinstance(rows, Rows) and not rows.lazy:
             self._tensors = transform(tf.constant, _present(rows.batch(slice(None))))
         self._class_weight = class_weight
 
@@ -105,7 +105,7 @@ def held_back(rows: AnyRows, batch_size: int) -> tf.data.Dataset:
     counted = _counted(rows.num_batches(batch_size))
     if isinstance(rows, Stream):
         return _from_stream(rows).apply(counted)
-    if rows.mapped:
+    if rows.lazy:
         return _from_generator(lambda: rows.batches(batch_size), rows).apply(counted)
     whole = _present(rows.batch(slice(None)))
     return tf.data.Dataset.from_tensor_slices(whole).batch(batch_size)

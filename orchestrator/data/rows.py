@@ -90,12 +90,83 @@ Scalings = Mapping[str, Scaling]
 """The scaling of each input that has one, by its path."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Lookup:
+    """Columns of inputs that follow from a category."""
+
+    codes: npt.NDArray[np.integer[Any]]
+    """Category of each row, shape (rows,)."""
+    table: Array
+    """What each category puts into the columns, shape (categories, columns)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Columns:
+    """Inputs side by side: an array of shape (rows, columns) to those who look at some rows of it.
+
+    A table's texts are as many columns as they have categories, which need not fit in memory.
+    """
+
+    parts: tuple[Array | Lookup, ...]
+    """From left to right: numbers of shape (rows,) or (rows, columns), or categories."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        first = self.parts[0]
+        return first.table.dtype if isinstance(first, Lookup) else first.dtype
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of columns of each part."""
+        values = (part.table if isinstance(part, Lookup) else part for part in self.parts)
+        return tuple(each.shape[1] if each.ndim > 1 else 1 for each in values)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        first = self.parts[0]
+        return len(first.codes if isinstance(first, Lookup) else first), sum(self.widths)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return 2
+
+    @property
+    def nbytes(self) -> int:
+        """Size that the array would have."""
+        rows, columns = self.shape
+        return rows * columns * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.shape[0]
+
+    def __getitem__(self, places: Array | slice) -> Array:
+        """The rows at some places."""
+        chosen = [
+            part.table[part.codes[places]] if isinstance(part, Lookup) else part[places]
+            for part in self.parts
+        ]
+        dense = np.empty((len(chosen[0]), self.shape[1]), self.dtype)
+        start = 0
+        for values, width in zip(chosen, self.widths, strict=True):
+            dense[:, start : start + width] = values.reshape(-1, width)
+            start += width
+        return dense
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """All rows."""
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
     """Inputs and targets of the same rows, as arrays."""
 
     x: Tree
-    """Inputs; each array of shape (rows, …), in memory or mapped from a file."""
+    """Inputs; each array of shape (rows, …), in memory, mapped from a file, or `Columns`."""
     y: Tree
     """Targets; each array of shape (rows,) or (rows, …), in memory."""
     weight: Array | None = None
@@ -103,9 +174,9 @@ class Rows:
     columns: tuple[str, ...] = ()
     """Names of the columns of x; empty where it did not come from a table."""
     order: Array | None = None
-    """Positions of these rows in x, where x is mapped and holds others too."""
+    """Positions of these rows in x, where it is lazy and holds others too."""
     scalings: Scalings = dataclasses.field(default_factory=dict)
-    """What is still to be applied to x, where it is mapped."""
+    """What is still to be applied to x, where it is lazy."""
     precision: Precision = "float32"
     """Type of the floating-point inputs that the model gets."""
 
@@ -114,8 +185,13 @@ class Rows:
         return num_rows(self.x) if self.order is None else len(self.order)
 
     @property
+    def lazy(self) -> bool:
+        """Whether x is read or made where rows are looked at, and may be larger than memory."""
+        return any(isinstance(array, np.memmap | Columns) for array in optree.tree_leaves(self.x))
+
+    @property
     def mapped(self) -> bool:
-        """Whether x is mapped from a file, and may be larger than memory."""
+        """Whether x is mapped from a file."""
         return any(isinstance(array, np.memmap) for array in optree.tree_leaves(self.x))
 
     def pick(self, indices: Array | slice) -> Batch:
@@ -151,15 +227,15 @@ class Rows:
         return -(-len(self) // size)
 
     def take(self, indices: Array) -> Rows:
-        """The rows at the indices; a mapped file stays where it is."""
+        """The rows at the indices; what is lazy stays where it is."""
         places = indices if self.order is None else self.order[indices]
-        x = self.x if self.mapped else transform(lambda array: array[indices], self.x)
+        x = self.x if self.lazy else transform(lambda array: array[indices], self.x)
         return dataclasses.replace(
             self,
             x=x,
             y=transform(lambda array: array[indices], self.y),
             weight=None if self.weight is None else self.weight[indices],
-            order=places if self.mapped else None,
+            order=places if self.lazy else None,
         )
 
 

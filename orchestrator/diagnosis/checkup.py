@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 
 from orchestrator.config.schema import (
+    TABLES,
     Config,
     CsvSource,
     FileModel,
     NpySource,
     NpzSource,
-    ParquetSource,
+    TableSource,
 )
-from orchestrator.data.files import csv, numpy, parquet, tables
+from orchestrator.data import load as data
+from orchestrator.data.files import encoding, numpy
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis import diagnose as diagnosis
 from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.errors import InvalidError, Problem
 from orchestrator.model import build as models
-
-_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 
 
 def check(examinee: Examinee) -> Health:
@@ -90,8 +90,9 @@ class _Blame:
 def _read(examinee: Examinee, config: Config, inputs: Sequence[str]) -> Rows:
     """The rows of the file, every value checked; of an archive, the model's inputs by name."""
     suffix = examinee.data.suffix.lower()
-    if suffix in _TABLES:
-        return _read_table(examinee, config, suffix)
+    for key, kind in TABLES.items():
+        if suffix in kind.SUFFIXES:
+            return _read_table(examinee, config, key, kind)
     if examinee.features:
         message = f"only a table has columns, received {examinee.data.name}"
         raise InvalidError([Problem(file="command line", key="--features", message=message)])
@@ -111,26 +112,23 @@ def _read(examinee: Examinee, config: Config, inputs: Sequence[str]) -> Rows:
         if examinee.target is not None:
             return numpy.read_npy(NpySource(npy=name, y=examinee.target), config)
         return numpy.read_inputs(path, name)
-    message = f"expected a file .npz, .npy, .csv or .parquet, received {examinee.data.name}"
+    ends = ", ".join((".npz", ".npy", *(end for kind in TABLES.values() for end in kind.SUFFIXES)))
+    message = f"expected a file {ends}, received {examinee.data.name}"
     raise InvalidError([Problem(file=name, message=message)])
 
 
-def _read_table(examinee: Examinee, config: Config, suffix: str) -> Rows:
-    name, path = str(examinee.data), config.path(str(examinee.data))
+def _read_table(examinee: Examinee, config: Config, key: str, kind: type[TableSource]) -> Rows:
     # An empty dict of targets: a table without a column to predict.
     columns: dict[str, Any] = {
         "target": {} if examinee.target is None else examinee.target,
         "features": list(examinee.features) or None,
+        key: str(examinee.data),
     }
-    if suffix in (".parquet", ".pq"):
-        table = parquet.read(
-            path, ParquetSource.model_construct(parquet=name, **columns), name=name
-        )
-    else:
-        separator = "\t" if suffix == ".tsv" else examinee.delimiter
-        text = CsvSource.model_construct(csv=name, delimiter=separator, **columns)
-        table = csv.read(path, text, name=name)
-    rows = tables.encode(table, tables.learn(table))
+    if kind is CsvSource:
+        is_tabbed = examinee.data.suffix.lower() == ".tsv"
+        columns["delimiter"] = "\t" if is_tabbed else examinee.delimiter
+    table = data.read_table(kind.model_construct(None, **columns), config)
+    rows = encoding.encode(table, encoding.learn(table))
     return rows if examinee.target is not None else dataclasses.replace(rows, y=None)
 
 

@@ -23,7 +23,7 @@ class Examinee:
     model: Path
     """The `.keras` file."""
     data: Path
-    """An .npz, .npy, .csv or .parquet file."""
+    """An .npz or .npy file, or a table: .csv, .parquet, .feather."""
     target: str | None = None
     """Column of a table, array of an archive, or .npy file; None for y of an archive, or none."""
     features: tuple[str, ...] = ()

@@ -218,15 +218,15 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("base=", "base: expected a text, received nothing"),
         ("base=3", "base: expected a text, received 3; put it in quotes to make it a text"),
         ("data=", "data: expected a mapping of keys, received nothing"),
-        ("data.train={}", "data.train: expected a mapping with exactly one of the keys csv, parquet, npz, npy, callable, received an empty mapping"),
-        ("data.train={cvs: a, target: y}", "data.train: expected a mapping with exactly one of the keys csv, parquet, npz, npy, callable, received the keys cvs, target; did you mean 'csv'?"),
+        ("data.train={}", "data.train: expected a mapping with exactly one of the keys csv, parquet, feather, npz, npy, callable, received an empty mapping"),
+        ("data.train={cvs: a, target: y}", "data.train: expected a mapping with exactly one of the keys csv, parquet, feather, npz, npy, callable, received the keys cvs, target; did you mean 'csv'?"),
         ("data.train={csv: none.csv, target: y}", "data.train.csv: there is no file 'none.csv'; paths start from DIR"),
         ("data.train={npz: '\\0'}", "data.train.npz: there is no file '\\\\0'; paths start from DIR"),
         ("data.train={callable: build}", "data.train.callable: expected package.module:function, received 'build'"),
         ("data.train={callable: 'm.:f'}", "data.train.callable: expected package.module:function, received 'm.:f'"),
         ("data.train.kwargs={1: 2}", "data.train.kwargs.1: expected a text as key, received 1"),
         ("data.validation={fraction: 1}", "data.validation.fraction: expected less than 1.0, received 1"),
-        ("data.validation=0.2", "data.validation: expected a mapping with exactly one of the keys fraction, csv, parquet, npz, npy, callable, received 0.2"),
+        ("data.validation=0.2", "data.validation: expected a mapping with exactly one of the keys fraction, csv, parquet, feather, npz, npy, callable, received 0.2"),
         ("model=", "model: expected a mapping with exactly one of the keys layers, factory, file, received nothing"),
         ("model.layers=[]", "model.layers: expected at least 1 item, received []"),
         ("model.layers.0={Dense: 3}", "model.layers.0: expected a name, or one name with its arguments as {Name: {argument: value}}, received the keys Dense"),
@@ -302,7 +302,7 @@ def test_exactly_one_way_to_give_the_model_and_the_data(complain):
         "received the keys layers, factory"
     ]
     assert complain(BASE, "data.train.npz=a.npz")[1:] == [
-        "f:2: data.train: expected a mapping with exactly one of the keys csv, parquet, npz, npy, callable, "
+        "f:2: data.train: expected a mapping with exactly one of the keys csv, parquet, feather, npz, npy, callable, "
         "received the keys callable, npz; changed by --set data.train.npz=a.npz"
     ]
 

@@ -543,7 +543,7 @@ def mapped(tmp_path, **arrays):
 def test_a_mapped_file_stays_mapped_and_gives_what_the_array_would(tmp_path, dtype):
     x = X.astype(dtype)
     found = mapped(tmp_path, x=x, y=Y, w=Y)
-    assert found.mapped
+    assert found.lazy
     assert isinstance(found.x, np.memmap)
     assert found.x.filename is not None
     ready, targets, weights = found.batch(np.array([2, 0]))
@@ -554,7 +554,7 @@ def test_a_mapped_file_stays_mapped_and_gives_what_the_array_would(tmp_path, dty
 
 def test_a_mapped_vector_is_one_column(tmp_path):
     found = mapped(tmp_path, x=Y, y=Y)
-    assert (found.mapped, found.x.shape) == (True, (3, 1))
+    assert (found.lazy, found.x.shape) == (True, (3, 1))
 
 
 @pytest.mark.parametrize(
@@ -626,8 +626,8 @@ def test_a_mapped_file_may_be_larger_than_memory(load, tmp_path, monkeypatch):
             "data={train: {npy: x.npy, y: y.npy}, validation: {fraction: 0.1}, standardize: on}"
         )
         assert sum(len(y) for _, y, _ in found.train.batches(32)) == len(found.train) == 461
-    assert found.train.mapped
-    assert found.validation.mapped
+    assert found.train.lazy
+    assert found.validation.lazy
 
 
 # ------------------------------------------------------------------------------- streams

@@ -125,14 +125,14 @@ def test_pieces_hold_every_row_once_in_order(size: int, count: int) -> None:
 def test_a_mapped_file_stays_in_its_file(mapped: Rows) -> None:
     taken = mapped.take(np.array([4, 2, 9])).take(np.array([2, 0]))
     for found in (mapped, taken):
-        assert found.mapped
+        assert found.lazy
         assert isinstance(found.x, np.memmap)
     assert taken.x is mapped.x
-    assert not Rows(x=X, y=Y).mapped
+    assert not Rows(x=X, y=Y).lazy
 
 
 def test_one_mapped_input_among_several_is_enough() -> None:
-    assert not tree().mapped
+    assert not tree().lazy
 
 
 @LAW

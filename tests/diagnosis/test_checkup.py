@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import pyarrow
+import pyarrow.feather
 import pyarrow.parquet
 import pytest
 from rich.console import Console
@@ -71,6 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savetxt(found / "rows.csv", np.c_[Y, X, Y], delimiter=";", header=header, comments="")
     columns = {"a": X[:, 0], "b": X[:, 1], "sum": Y}
     pyarrow.parquet.write_table(pyarrow.table(columns), found / "rows.parquet")
+    pyarrow.feather.write_feather(pyarrow.table(columns), found / "rows.arrow")
     (found / "hole.csv").write_text("a,b,sum\n1,2,3\n1,,3\n")
     return found
 
@@ -92,6 +94,7 @@ def check(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
         ("rows.npz", {}),
         ("rows.npz", {"target": "y"}),
         ("rows.parquet", {"target": "sum"}),
+        ("rows.arrow", {"target": "sum"}),
         ("rows.csv", {"target": "sum", "features": ("a", "b"), "delimiter": ";"}),
         ("x.npy", {"target": "y.npy"}),
     ],
@@ -142,7 +145,12 @@ def test_a_table_without_its_target_has_one_input_too_many(check: Check) -> None
         ("well.keras", "pairs.npz", {}, "pairs.npz: the output has shape (1,) a row, the targets"),
         ("well.keras", "rows.npz", {"target": "z"}, "rows.npz: z: there is no array 'z'"),
         ("well.keras", "rows.npz", {"features": ("a",)}, "--features: only a table has columns"),
-        ("well.keras", "well.keras", {}, "expected a file .npz, .npy, .csv or .parquet"),
+        (
+            "well.keras",
+            "well.keras",
+            {},
+            "expected a file .npz, .npy, .csv, .tsv, .txt, .parquet, .pq, .feather",
+        ),
         ("well.keras", "hole.csv", {"target": "sum"}, "hole.csv:3: b: row 2: expected a number"),
     ],
 )

@@ -1,33 +1,40 @@
-"""Tables in text files."""
+"""Tables in text files: read by Arrow, and by Python where Arrow finds anything to object to.
+
+Arrow reads block after block. Where it objects to one, the rows of that block are read as text, so
+that the cell is found and named; and what only Arrow does not take, such as a line of blanks, is
+read all the same.
+"""
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import dataclasses
+import functools
 import io
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow
+from pyarrow import csv as arrow_csv
 
 from orchestrator.config.schema import CsvSource
-from orchestrator.data.arrays import beyond_float32, invalid
+from orchestrator.data.arrays import invalid
+from orchestrator.data.files import arrow, cells
 from orchestrator.data.files.opening import open_file
-from orchestrator.data.files.tables import (
-    MISSING,
-    Table,
-    bad_cell,
-    check_header,
-    finished,
-    input_columns,
-    meant_as_number,
-    number,
-    used_columns,
-)
-from orchestrator.data.rows import Array
-from orchestrator.errors import Problem
+from orchestrator.data.files.tables import Gathering, Table
+from orchestrator.errors import InvalidError
+
+_BLOCK_BYTES = 2**22
+"""Size of what Arrow reads at a time."""
+_BLOCK_ROWS = 10_000
+"""Rows that are read as text where Arrow objects to one; twice as many each time."""
+_FIRST_ROWS = 100
+"""Rows that are looked at at least for what the columns hold."""
 
 
 def read(path: Path, source: CsvSource, *, name: str) -> Table:
@@ -45,146 +52,272 @@ def read(path: Path, source: CsvSource, *, name: str) -> Table:
         InvalidError: an empty file, duplicate headers, an unknown column, a ragged row, a missing
             value, a text among numbers or a number that is not finite; with file, line and column.
     """
-    with open_file(path, name) as file:
-        content = file.read()
+    open_file(path, name).close()
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        message = f"expected UTF-8 text, received the byte 0x{content[error.start]:02x}"
-        raise invalid(name, message, "save the table as UTF-8", line) from error
-    try:
-        return _read_text(text, source, name)
+        return _read(path, source, name)
+    except UnicodeDecodeError:
+        raise _not_unicode(path, name) from None
     except csv.Error as error:
         hint = "a quote may not be closed"
         raise invalid(name, f"cannot be read as a table: {error}", hint) from error
+    except OSError as error:
+        raise invalid(name, f"cannot be read: {error.strerror}", "check the path") from error
 
 
-def _read_text(text: str, source: CsvSource, name: str) -> Table:
-    lines = _lines(text, source.delimiter)
-    first = next(lines, None)
-    if first is None:
-        raise invalid(name, "expected a header line and rows of numbers, received an empty file")
-    header = [column.strip() for column in first.cells]
-    check_header(header, source, name, first.line)
-    used = used_columns(header, source)
-    table = None if source.text else _parse_fast(text, first.last_line, source.delimiter, header)
-    cells: Sequence[_Line] = () if table is not None else list(lines)
-    count = len(cells) if table is None else len(table)
-    if not count:
-        raise invalid(name, "expected rows of numbers below the header, received none")
-    if table is None:
-        return _parse_slowly(cells, header, used, source, name)
-    weight = None if source.sample_weight is None else table[:, used[source.sample_weight]]
-    bad = beyond_float32(table).any() or (weight is not None and (weight < 0).any())
-    return finished(
-        Table(
-            name=name,
-            columns={label: table[:, index] for label, index in used.items()},
-            source=source,
-            features=input_columns(header, source),
-            numbers=np.arange(1, count + 1),
-            # Who reads the lines once more does so only to name them.
-            lines=np.asarray([line.line for line in lines], np.int64) if bad else None,
-        ),
-        [],
-        0,
-    )
+def _not_unicode(path: Path, name: str) -> InvalidError:
+    """What to say of a file that is not UTF-8, with the line."""
+    content = path.read_bytes()
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        message = f"expected UTF-8 text, received the byte 0x{content[error.start]:02x}"
+        return invalid(name, message, "save the table as UTF-8", line)
+    return invalid(name, "the file has changed while it was read")
+
+
+def _read(path: Path, source: CsvSource, name: str) -> Table:
+    with contextlib.closing(_rows(path, source.delimiter)) as rows:
+        first = next(rows, None)
+        if first is None:
+            message = "expected a header line and rows of numbers, received an empty file"
+            raise invalid(name, message)
+        reader = _Reader(path, source, name, first)
+        kinds = reader.guess(rows)
+    while True:
+        try:
+            return reader.read(kinds)
+        except _NumberAmongTextsError as error:
+            kinds = {**kinds, error.args[0]: "number"}
+
+
+class _NumberAmongTextsError(Exception):
+    """A column has a number, so that its texts are wrong."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Line:
+class _Row:
+    cells: list[str]
     line: int
     """Line of the file on which it begins."""
     last_line: int
     """Line on which it ends, where a quoted cell holds line breaks."""
-    cells: list[str]
+    end: int
+    """Bytes of the file up to its end."""
 
 
-def _lines(text: str, delimiter: str) -> Iterator[_Line]:
+def _rows(path: Path, delimiter: str, after: _Row | None = None) -> Generator[_Row]:
     """The header and the rows of a table, without blank lines."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    begin = 1
-    for cells in reader:
-        if len(cells) > 1 or (cells and cells[0].strip()):
-            yield _Line(begin, reader.line_num, cells)
-        begin = reader.line_num + 1
+    with path.open("rb") as file:
+        end = len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0
+        before = 0
+        if after is not None:
+            end, before = after.end, after.last_line
+        file.seek(end)
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+
+        def counted() -> Iterator[str]:
+            nonlocal end
+            for line in text:
+                end += len(line.encode())
+                yield line
+
+        reader = csv.reader(counted(), delimiter=delimiter)
+        begin = before + 1
+        for found in reader:
+            last = before + reader.line_num
+            if len(found) > 1 or (found and found[0].strip()):
+                yield _Row(found, begin, last, end)
+            begin = last + 1
 
 
-def _parse_fast(
-    text: str, skip: int, delimiter: str, header: Sequence[str]
-) -> npt.NDArray[np.float64] | None:
-    """A table of numbers by NumPy's own parser, or None where it finds anything to object to."""
-    below = itertools.islice(io.StringIO(text, newline=None), skip, None)
-    rows = (row for row in below if delimiter in row or not row.isspace())
-    first = next(rows, None)
-    if first is None:
-        return np.empty((0, len(header)))
-    try:
-        table: npt.NDArray[np.float64] = np.loadtxt(
-            itertools.chain([first], rows),
-            delimiter=delimiter,
-            comments=None,
-            quotechar='"',
-            ndmin=2,
+class _Reader:
+    """Reads one file.
+
+    Args:
+        path: the file.
+        source: its columns and delimiter.
+        name: how to call the file in messages.
+        header: its first row.
+    """
+
+    def __init__(self, path: Path, source: CsvSource, name: str, header: _Row) -> None:
+        self._path = path
+        self._source = source
+        self._name = name
+        self._header = header
+        self._names = [column.strip() for column in header.cells]
+        self._used = self._gathering().used
+
+    def _gathering(self) -> Gathering:
+        return Gathering(
+            self._names, self._source, self._name, line=self._header.line, lines=self._lines
         )
-    except ValueError:
+
+    @functools.cached_property
+    def _all_lines(self) -> npt.NDArray[np.int64]:
+        with contextlib.closing(self._rows(self._header)) as rows:
+            return np.asarray([row.line for row in rows], np.int64)
+
+    def _rows(self, after: _Row) -> Generator[_Row]:
+        return _rows(self._path, self._source.delimiter, after)
+
+    def _lines(self) -> npt.NDArray[np.int64]:
+        """Line of each row; who reads the file once more does so only to name them."""
+        return self._all_lines
+
+    def guess(self, rows: Iterator[_Row]) -> dict[str, str]:
+        """What each column seems to hold, from the first values that it has."""
+        kinds = dict.fromkeys(self._used, "")
+        for count, row in enumerate(rows):
+            if count >= _FIRST_ROWS and all(kinds.values()):
+                break
+            if len(row.cells) != len(self._names):
+                continue
+            for label, index in self._used.items():
+                cell = row.cells[index].strip()
+                if label in self._source.text:
+                    kinds[label] = "text"
+                elif kinds[label] != "number" and not cells.is_missing(cell):
+                    kinds[label] = "number" if cells.is_meant_as_number(cell) else "text"
+        return {label: kind or "number" for label, kind in kinds.items()}
+
+    def read(self, kinds: Mapping[str, str]) -> Table:
+        """Read the columns as what they seem to hold.
+
+        Raises:
+            _NumberAmongTextsError: one that seemed to hold texts does not.
+        """
+        gathering = self._gathering()
+        place, count = self._header, _BLOCK_ROWS
+        while True:
+            taken = self._read_blocks(gathering, place, kinds)
+            if taken is None:
+                break
+            with contextlib.closing(self._rows(place)) as rows:
+                block = list(itertools.islice(rows, taken, taken + count))
+            if not block:
+                break
+            self._add_rows(gathering, block, kinds)
+            place, count = block[-1], 2 * count
+        if not gathering.rows:
+            message = "expected rows of numbers below the header, received none"
+            raise invalid(self._name, message)
+        return gathering.finish()
+
+    def _read_blocks(
+        self, gathering: Gathering, place: _Row, kinds: Mapping[str, str]
+    ) -> int | None:
+        """Add what Arrow reads from a place on.
+
+        Returns:
+            The number of rows before the block to which it objects; None at the end of the file.
+        """
+        taken = 0
+        if len(self._names) == 1 or not self._source.delimiter.isascii():
+            return taken  # a blank line would be a row, and a delimiter has one byte
+        try:
+            with pyarrow.OSFile(str(self._path)) as file:
+                file.seek(place.end)
+                for block in arrow_csv.open_csv(file, *self._options(kinds)):
+                    for index, label in enumerate(self._used):
+                        self._add_column(gathering, label, block.column(index), kinds[label])
+                    gathering.end_block(block.num_rows)
+                    taken += block.num_rows
+        except pyarrow.ArrowInvalid:
+            return taken
         return None
-    return table if table.shape[1] == len(header) else None
 
+    def _options(self, kinds: Mapping[str, str]) -> tuple[object, object, object]:
+        used = {str(index): label for label, index in self._used.items()}
+        types = {"number": pyarrow.float64(), "text": pyarrow.string()}
+        return (
+            arrow_csv.ReadOptions(
+                column_names=[str(index) for index in range(len(self._names))],
+                block_size=_BLOCK_BYTES,
+            ),
+            arrow_csv.ParseOptions(delimiter=self._source.delimiter, newlines_in_values=True),
+            arrow_csv.ConvertOptions(
+                include_columns=list(used),
+                column_types={index: types[kinds[label]] for index, label in used.items()},
+                null_values=[],
+            ),
+        )
 
-def _parse_slowly(
-    rows: Sequence[_Line],
-    header: Sequence[str],
-    used: Mapping[str, int],
-    source: CsvSource,
-    name: str,
-) -> Table:
-    """The table column by column, with every problem named."""
-    whole = [index for index, row in enumerate(rows) if len(row.cells) == len(header)]
-    problems = [
-        (number, _wrong_length(row, number, len(header), name))
-        for number, row in enumerate(rows, start=1)
-        if len(row.cells) != len(header)
-    ]
-    table = Table(
-        name=name,
-        columns={},
-        source=source,
-        features=input_columns(header, source),
-        numbers=np.asarray(whole, np.int64) + 1,
-        lines=np.asarray([rows[index].line for index in whole], np.int64),
-    )
-    for label, index in used.items():
-        cells = [rows[row].cells[index].strip() for row in whole]
-        values, bad = _column(cells, as_text=label in source.text)
-        table.columns[label] = values
-        kind = "text" if values.dtype == object else "number"
-        problems += [
-            (
-                int(table.numbers[row]),
-                table.problem(row, label, *bad_cell(cells[row], label, kind)),
+    def _add_column(
+        self, gathering: Gathering, label: str, values: pyarrow.Array, kind: str
+    ) -> None:
+        if kind == "number":
+            gathering.add_numbers(label, values.to_numpy())
+        else:
+            self._add_texts(gathering, label, *arrow.codes(values))
+
+    def _add_rows(
+        self, gathering: Gathering, block: Sequence[_Row], kinds: Mapping[str, str]
+    ) -> None:
+        """Add rows as text, column by column, with every problem named."""
+        lengths = np.asarray([len(row.cells) for row in block])
+        ragged = np.flatnonzero(lengths != len(self._names))
+        gathering.report(None, ragged, lambda row: self._describe_ragged(block[row]))
+        whole = np.flatnonzero(lengths == len(self._names))
+        for label, index in self._used.items():
+            found = [block[row].cells[index].strip() for row in whole.tolist()]
+            if kinds[label] == "text":
+                self._add_texts(gathering, label, *_coded(found), whole)
+            else:
+                self._add_numbers(gathering, label, found, whole)
+        gathering.end_block(len(block))
+
+    def _add_numbers(
+        self, gathering: Gathering, label: str, found: Sequence[str], rows: npt.NDArray[np.intp]
+    ) -> None:
+        """Add cells that are to hold numbers; `rows` are their places in the block."""
+        numbers = [cells.number(cell) for cell in found]
+        bad = {int(rows[i]): found[i] for i, value in enumerate(numbers) if value is None}
+        gathering.report(
+            label,
+            np.asarray(list(bad), np.intp),
+            lambda row: cells.describe_bad(bad[row], label, "number"),
+        )
+        values = np.zeros(int(rows[-1]) + 1 if len(rows) else 0)
+        values[rows] = [0.0 if value is None else value for value in numbers]
+        gathering.add_numbers(label, values)
+
+    def _add_texts(
+        self,
+        gathering: Gathering,
+        label: str,
+        codes: npt.NDArray[np.int32],
+        texts: Sequence[str],
+        rows: npt.NDArray[np.intp] | None = None,
+    ) -> None:
+        """Add cells that are to hold texts; `rows` are their places in the block."""
+        stripped = [text.strip() for text in texts]
+        declared = label in self._source.text
+        if not declared and any(
+            cells.is_meant_as_number(text) for text in stripped if not cells.is_missing(text)
+        ):
+            raise _NumberAmongTextsError(label)
+        # Where the user has said so, "none" and "-" are categories like others.
+        missing = [text == "" if declared else cells.is_missing(text) for text in stripped]
+        if any(missing):
+            found = np.flatnonzero(np.asarray(missing)[codes])
+            bad = {int(i if rows is None else rows[i]): stripped[codes[i]] for i in found}
+            gathering.report(
+                label,
+                np.asarray(list(bad), np.intp),
+                lambda row: cells.describe_bad(bad[row], label, "text"),
             )
-            for row in bad
-        ]
-    return finished(table, problems, len(problems))
+        gathering.add_texts(label, codes, stripped)
+
+    def _describe_ragged(self, row: _Row) -> tuple[str, str | None]:
+        message = f"expected {len(self._names)} values as in the header"
+        hint = "a quote may not be closed" if row.last_line > row.line else None
+        return f"{message}, received {len(row.cells)}", hint
 
 
-def _column(cells: Sequence[str], *, as_text: bool) -> tuple[Array, list[int]]:
-    """The values of a column, and the positions of those that are missing or no numbers."""
-    if as_text:  # where the user has said so, "none" and "-" are categories like others
-        return np.asarray(cells, dtype=object), [i for i, cell in enumerate(cells) if not cell]
-    missing = [row for row, cell in enumerate(cells) if cell.casefold() in MISSING]
-    numbers = [number(cell) for cell in cells]
-    given = [row for row, cell in enumerate(cells) if cell.casefold() not in MISSING]
-    if given and not any(numbers[row] is not None or meant_as_number(cells[row]) for row in given):
-        return np.asarray(cells, dtype=object), missing
-    bad = [row for row, number in enumerate(numbers) if number is None]
-    return np.asarray([0.0 if number is None else number for number in numbers]), bad
-
-
-def _wrong_length(row: _Line, number: int, expected: int, name: str) -> Problem:
-    message = f"row {number}: expected {expected} values as in the header"
-    hint = "a quote may not be closed" if row.last_line > row.line else None
-    received = f"received {len(row.cells)}"
-    return Problem(file=name, line=row.line, message=f"{message}, {received}", hint=hint)
+def _coded(found: Sequence[str]) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """Texts as positions in the different ones of them."""
+    index: dict[str, int] = {}
+    codes = [index.setdefault(cell, len(index)) for cell in found]
+    return np.asarray(codes, np.int32), list(index)

@@ -1,33 +1,35 @@
-"""Tables, whatever file they come from: their columns checked to the last cell, encoded as arrays.
-
-A column holds numbers or texts. Texts become one column of 0 and 1 for each category that the
-training rows have, or class indices where they are the target.
-"""
+"""Tables, whatever file they come from: which of their columns are read, and what is in them."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from orchestrator.config.schema import CsvSource, TableSource
-from orchestrator.data.arrays import beyond_float32
-from orchestrator.data.rows import Array, Rows, Tree
+from orchestrator.data.arrays import FLOAT32_MAX, beyond_float32
+from orchestrator.data.files import cells
+from orchestrator.data.rows import Array
 from orchestrator.errors import InvalidError, Problem, suggestion
 
 MAX_PROBLEMS = 10
 """Problems named per file; the rest are counted."""
 
-MAX_CATEGORIES = 1000
-"""A text column with more categories than this is refused: each would be an input of its own."""
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "?"})
-"""What people write for a missing value, compared without case."""
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Texts:
+    """A column of texts."""
 
-_FINITE = "expected a finite float32 number"
+    codes: npt.NDArray[np.int32]
+    """Position of each row's text in `texts`, shape (rows,)."""
+    texts: tuple[str, ...]
+    """The different texts of the file, in the order in which they appear in it."""
+
+
+Column = Array | Texts
+"""float64 of shape (rows,), or texts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,143 +38,198 @@ class Table:
 
     name: str
     """How the file is called in messages."""
-    columns: dict[str, Array]
-    """Column by column, shape (rows,): float64, or texts as objects."""
+    columns: dict[str, Column]
+    """Column by column, with all rows of the file."""
     source: TableSource
     """Which of them are targets, and the like."""
     features: tuple[str, ...]
     """The input columns in order."""
-    numbers: npt.NDArray[np.int64]
-    """Number of each row in the file, counted from 1."""
-    lines: npt.NDArray[np.int64] | None
-    """Line of the file on which each row begins; None where no row is to be named by it."""
+    lines: Callable[[], Array] | None = None
+    """Reads the file again for the lines on which its rows begin; None where it has no lines."""
+    order: npt.NDArray[np.int64] | None = None
+    """Positions in the file of the rows that are meant; None for all of them."""
 
     def __len__(self) -> int:
         """Number of rows."""
-        return len(self.numbers)
+        if self.order is not None:
+            return len(self.order)
+        first = next(iter(self.columns.values()))
+        return len(first.codes if isinstance(first, Texts) else first)
 
     def take(self, indices: Array) -> Table:
         """The rows at the indices."""
-        return dataclasses.replace(
-            self,
-            columns={name: values[indices] for name, values in self.columns.items()},
-            numbers=self.numbers[indices],
-            lines=None if self.lines is None else self.lines[indices],
-        )
+        order = indices if self.order is None else self.order[indices]
+        return dataclasses.replace(self, order=order)
+
+    def values(self, label: str) -> Array:
+        """The numbers of a column, or the codes of its texts, for the rows that are meant."""
+        column = self.columns[label]
+        values: Array = column.codes if isinstance(column, Texts) else column
+        return values if self.order is None else values[self.order]
 
     def problem(self, row: int, column: str, message: str, hint: str | None = None) -> Problem:
         """What is wrong with a cell; the row is a position in this table."""
-        line = None if self.lines is None else int(self.lines[row])
-        message = f"row {self.numbers[row]}: {message}"
+        place = row if self.order is None else int(self.order[row])
+        line = None if self.lines is None else int(self.lines()[place])
+        message = f"row {place + 1}: {message}"
         return Problem(file=self.name, line=line, key=column, message=message, hint=hint)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Encoding:
-    """How the texts of a table become numbers, learnt from the training rows."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Finding:
+    """What is wrong with a cell, or with a row."""
 
-    categories: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """Categories of each text column among the inputs, in the order of their columns."""
-    classes: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """Classes of each text target; a class index is a position in them."""
-
-
-def learn(table: Table) -> Encoding:
-    """The categories that the training rows have, sorted.
-
-    Raises:
-        InvalidError: a text column has too many of them.
-    """
-    found = {}
-    problems = []
-    for name, values in table.columns.items():
-        if values.dtype != object:
-            continue
-        found[name] = tuple(sorted(set(values.tolist())))
-        if len(found[name]) > MAX_CATEGORIES:
-            message = f"{len(found[name])} different texts in {len(table)} rows are too many"
-            hint = "encode the column as numbers, or leave it out with features: [COLUMN, …]"
-            problems.append(Problem(file=table.name, key=name, message=message, hint=hint))
-    if problems:
-        raise InvalidError(problems)
-    return Encoding(
-        categories={name: found[name] for name in table.features if name in found},
-        classes={name: found[name] for name in target_columns(table.source) if name in found},
-    )
+    number: int
+    """The row's number in the file, counted from 1; 0 for the column as a whole."""
+    label: str | None
+    message: str
+    hint: str | None
 
 
-def encode(table: Table, encoding: Encoding) -> Rows:
-    """The table as arrays.
+class Gathering:
+    """The columns of a table while they are read block by block, and what is wrong in them.
 
     Args:
-        table: training or validation rows.
-        encoding: what was learnt from the training rows.
-
-    Returns:
-        Inputs of shape (rows, columns), a text column as one column a category; targets of shape
-        (rows,), or (rows, targets) for a list of them, or a dict of vectors for named outputs.
+        header: the names of all columns of the file.
+        source: which of them are asked for.
+        name: how to call the file in messages.
+        line: line of the header, where there are lines.
+        lines: as `Table` has it.
 
     Raises:
-        InvalidError: a text that the training rows do not have, or texts where they have numbers.
+        InvalidError: the header lacks what the config asks for, or has it twice.
     """
-    problems = list(_other_kinds(table, encoding))
-    if problems:
-        raise InvalidError(problems)
-    parts = []
-    for name in table.features:
-        values = table.columns[name]
-        if name in encoding.categories:
-            known = encoding.categories[name]
-            codes = _codes(table, name, known, problems)
-            values = np.eye(len(known) + 1, len(known), dtype=np.float64)[codes]
-        parts.append(values.reshape(len(table), -1))
-    targets = {
-        name: _codes(table, name, encoding.classes[name], problems)
-        if name in encoding.classes
-        else table.columns[name]
-        for name in target_columns(table.source)
-    }
-    if problems:
-        raise InvalidError([*problems[:MAX_PROBLEMS], *_more(len(problems), table.name)])
-    weight = table.source.sample_weight
-    return Rows(
-        x=np.ascontiguousarray(np.concatenate(parts, axis=1)),
-        y=_target_tree(table.source.target, targets),
-        weight=None if weight is None else table.columns[weight],
-        columns=table.features,
-    )
+
+    def __init__(
+        self,
+        header: Sequence[str],
+        source: TableSource,
+        name: str,
+        *,
+        line: int | None = None,
+        lines: Callable[[], Array] | None = None,
+    ) -> None:
+        _check_header(header, source, name, line)
+        self.used = _used_columns(header, source)
+        """Every column that is read, with its position in the file."""
+        self.rows = 0
+        """Rows in the blocks so far."""
+        self._features = _input_columns(header, source)
+        self._source = source
+        self._name = name
+        self._lines = lines
+        self._blocks: dict[str, list[Array]] = {label: [] for label in self.used}
+        self._texts: dict[str, dict[str, int]] = {}
+        self._places = {label: place for place, label in enumerate(self.used)}
+        self._findings: list[_Finding] = []
+        self._count = 0
+
+    def add_numbers(self, label: str, values: npt.NDArray[np.float64]) -> None:
+        """Add a block of a column of numbers."""
+        self._blocks[label].append(values)
+        if len(values) and not np.abs(values).max() <= FLOAT32_MAX:
+            bad = np.flatnonzero(beyond_float32(values))
+            self.report(label, bad, lambda row: _describe_beyond(values[row]))
+
+    def add_texts(self, label: str, codes: Array, texts: Sequence[str]) -> None:
+        """Add a block of a column of texts: positions in the different ones of the block."""
+        known = self._texts.setdefault(label, {})
+        places = [known.setdefault(text, len(known)) for text in texts]
+        self._blocks[label].append(np.asarray(places, np.int32)[codes])
+
+    def report(
+        self, label: str | None, rows: Array, describe: Callable[[int], tuple[str, str | None]]
+    ) -> None:
+        """Note what is wrong with cells of the present block.
+
+        Args:
+            label: their column; None where whole rows are wrong.
+            rows: positions of their rows in the block.
+            describe: says of one of them what is wrong, and what to do.
+        """
+        self._count += len(rows)
+        self._findings += [
+            _Finding(self.rows + row + 1, label, *describe(row))
+            for row in map(int, rows[:MAX_PROBLEMS])
+        ]
+
+    def report_column(self, label: str, message: str, hint: str | None) -> None:
+        """Note what is wrong with a column as a whole."""
+        self._count += 1
+        self._findings.append(_Finding(0, label, message, hint))
+
+    def end_block(self, rows: int) -> None:
+        """Go on to the next block, after one of so many rows."""
+        self.rows += rows
+        self._findings.sort(key=lambda each: (each.number, self._places.get(each.label or "", -1)))
+        del self._findings[MAX_PROBLEMS:]
+
+    def finish(self) -> Table:
+        """The whole table.
+
+        Raises:
+            InvalidError: something is wrong with it.
+        """
+        self._raise()
+        columns: dict[str, Column] = {}
+        for label in self.used:
+            blocks = self._blocks.pop(label)  # so that no more than one column is there twice
+            values = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+            texts = self._texts.get(label)
+            columns[label] = values if texts is None else Texts(values, tuple(texts))
+        if self._source.sample_weight is not None:
+            self._check_weights(self._source.sample_weight, columns)
+            self._raise()
+        return Table(
+            name=self._name,
+            columns=columns,
+            source=self._source,
+            features=self._features,
+            lines=self._lines,
+        )
+
+    def _check_weights(self, label: str, columns: Mapping[str, Column]) -> None:
+        values = columns[label]
+        self.rows = 0
+        if isinstance(values, Texts):
+            self.report_column(label, "expected numbers as sample weights, received texts", None)
+        elif not values.any():
+            self.report_column(label, "expected weights above 0, received only zeros", None)
+        else:
+            self.report(
+                label,
+                np.flatnonzero(values < 0),
+                lambda row: (f"expected a weight of at least 0, received {values[row]:g}", None),
+            )
+
+    def _raise(self) -> None:
+        """Raise what was found."""
+        if not self._count:
+            return
+        self.end_block(0)
+        lines = None
+        if self._lines is not None and any(each.number for each in self._findings):
+            lines = self._lines()
+        problems = []
+        for each in self._findings:
+            line = None if lines is None or not each.number else int(lines[each.number - 1])
+            message = f"row {each.number}: {each.message}" if each.number else each.message
+            problems.append(
+                Problem(file=self._name, line=line, key=each.label, message=message, hint=each.hint)
+            )
+        raise InvalidError([*problems, *more(self._count, self._name)])
 
 
-def _other_kinds(table: Table, encoding: Encoding) -> Iterator[Problem]:
-    """Columns of numbers where the training rows have texts, and the other way round."""
-    for name in (*table.features, *target_columns(table.source)):
-        texts = table.columns[name].dtype == object
-        if texts == (name in encoding.categories or name in encoding.classes):
-            continue
-        expected, received = ("numbers", "texts") if texts else ("texts", "numbers")
-        message = f"expected {expected} as in the training rows, received {received}"
-        hint = None if texts else f"read the column as categories with text: [{name}]"
-        yield Problem(file=table.name, key=name, message=message, hint=hint)
+def _describe_beyond(value: float) -> tuple[str, str]:
+    """What is wrong with a number that float32 cannot hold."""
+    hint = "rescale the column" if np.isfinite(value) else "fill it in or drop the row"
+    return f"expected a finite float32 number, received {value}", hint
 
 
-def _codes(
-    table: Table, name: str, known: Sequence[str], problems: list[Problem]
-) -> npt.NDArray[np.int64]:
-    """Position of each text among the known ones; one past the last for a text that is not."""
-    index = {text: position for position, text in enumerate(known)}
-    values = table.columns[name]
-    codes = np.fromiter((index.get(text, len(known)) for text in values), np.int64, len(values))
-    unseen = np.flatnonzero(codes == len(known))
-    for row in unseen[np.unique(values[unseen].astype(str), return_index=True)[1]]:
-        message = f"{values[row]!r} is not in the training rows, which have {_listed(known)}"
-        hint = "drop the row, or train on such rows too"
-        problems.append(table.problem(int(row), name, message, hint))
-    return codes
-
-
-def _listed(texts: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, texts[:10]))
-    return shown if len(texts) <= 10 else f"{shown} and {len(texts) - 10} more"
+def more(count: int, name: str) -> list[Problem]:
+    """What to say about the problems that are not named."""
+    left = count - MAX_PROBLEMS
+    return [Problem(file=name, message=f"and {left} more like these")] if left > 0 else []
 
 
 def target_columns(source: TableSource) -> tuple[str, ...]:
@@ -183,15 +240,7 @@ def target_columns(source: TableSource) -> tuple[str, ...]:
     return tuple(target.values()) if isinstance(target, Mapping) else tuple(target)
 
 
-def _target_tree(target: str | list[str] | dict[str, str], columns: Mapping[str, Array]) -> Tree:
-    if isinstance(target, str):
-        return np.ascontiguousarray(columns[target])
-    if isinstance(target, Mapping):
-        return {output: np.ascontiguousarray(columns[name]) for output, name in target.items()}
-    return np.stack([columns[name] for name in target], axis=1)
-
-
-def check_header(header: Sequence[str], source: TableSource, name: str, line: int | None) -> None:
+def _check_header(header: Sequence[str], source: TableSource, name: str, line: int | None) -> None:
     """Refuse a header that lacks what the config asks for, or has it twice."""
     problems = []
 
@@ -209,7 +258,7 @@ def check_header(header: Sequence[str], source: TableSource, name: str, line: in
                 report(f"there is no {role} {column!r}", None, _header_hint(column, header, source))
     for column in set(source.features or ()) & {*target_columns(source), source.sample_weight}:
         report("the column is an input and a target or weight", column, "name it once")
-    if not problems and not input_columns(header, source):
+    if not problems and not _input_columns(header, source):
         report("expected input columns beside the target, found none")
     if problems:
         raise InvalidError(problems)
@@ -228,12 +277,12 @@ def _header_hint(column: str, header: Sequence[str], source: TableSource) -> str
         if len(header) == 1 and others:
             mark = "\\t" if others[0] == "\t" else others[0]
             return f'the columns look separated by {others[0]!r}: add delimiter: "{mark}"'
-        if all(number(name) is not None for name in header):
+        if all(cells.number(name) is not None for name in header):
             return "the first line must name the columns, here it has numbers"
     return suggestion(column, header)
 
 
-def input_columns(header: Sequence[str], source: TableSource) -> tuple[str, ...]:
+def _input_columns(header: Sequence[str], source: TableSource) -> tuple[str, ...]:
     """The input columns: those that are named, or else all that have no other role."""
     if source.features is not None:
         return tuple(source.features)
@@ -241,9 +290,9 @@ def input_columns(header: Sequence[str], source: TableSource) -> tuple[str, ...]
     return tuple(_label(header, index) for index, name in enumerate(header) if name not in others)
 
 
-def used_columns(header: Sequence[str], source: TableSource) -> dict[str, int]:
+def _used_columns(header: Sequence[str], source: TableSource) -> dict[str, int]:
     """Every column that is read, with its position."""
-    names = {*input_columns(header, source), *target_columns(source), source.sample_weight}
+    names = {*_input_columns(header, source), *target_columns(source), source.sample_weight}
     labels = [_label(header, index) for index in range(len(header))]
     return {label: index for index, label in enumerate(labels) if label in names}
 
@@ -251,79 +300,3 @@ def used_columns(header: Sequence[str], source: TableSource) -> dict[str, int]:
 def _label(header: Sequence[str], index: int) -> str:
     """How a column is called."""
     return header[index] or f"column {index + 1}"
-
-
-def finished(table: Table, problems: list[tuple[int, Problem]], count: int) -> Table:
-    """The table, if nothing is wrong with it: neither so far nor with its numbers."""
-    for name, values in table.columns.items():
-        if values.dtype == object:
-            continue
-        bad = np.flatnonzero(beyond_float32(values))
-        count += len(bad)
-        for row in map(int, bad[:MAX_PROBLEMS]):
-            message = f"{_FINITE}, received {values[row]}"
-            hint = (
-                "rescale the column" if np.isfinite(values[row]) else "fill it in or drop the row"
-            )
-            problems.append((int(table.numbers[row]), table.problem(row, name, message, hint)))
-    if not problems and table.source.sample_weight is not None:
-        problems += _wrong_weights(table, table.source.sample_weight)
-        count = len(problems)
-    if problems:
-        places = {name: place for place, name in enumerate(table.columns)}
-        problems.sort(key=lambda item: (item[0], places.get(item[1].key or "", -1)))
-        named = [problem for _, problem in problems[:MAX_PROBLEMS]]
-        raise InvalidError([*named, *_more(count, table.name)])
-    return table
-
-
-def _wrong_weights(table: Table, name: str) -> Iterator[tuple[int, Problem]]:
-    """What is wrong with the sample weights, which are finite by now, with the row's number."""
-    values = table.columns[name]
-    if values.dtype == object:
-        message = "expected numbers as sample weights, received texts"
-        yield 0, Problem(file=table.name, key=name, message=message)
-        return
-    for row in map(int, np.flatnonzero(values < 0)):
-        message = f"expected a weight of at least 0, received {values[row]:g}"
-        yield int(table.numbers[row]), table.problem(row, name, message)
-    if not values.any():
-        message = "expected weights above 0, received only zeros"
-        yield 0, Problem(file=table.name, key=name, message=message)
-
-
-def _more(count: int, name: str) -> list[Problem]:
-    """What to say about the problems that are not named."""
-    left = count - MAX_PROBLEMS
-    return [Problem(file=name, message=f"and {left} more like these")] if left > 0 else []
-
-
-def bad_cell(cell: str, column: str, kind: str) -> tuple[str, str]:
-    """What is wrong with a cell where a number or a text is expected, and what to do."""
-    shown = cell if len(cell) <= 60 else f"{cell[:59]}…"
-    received = f"received {shown!r}" if cell else "the value is missing"
-    if cell.casefold() in MISSING:
-        hint = "fill it in or drop the row"
-    elif meant_as_number(cell):
-        hint = "write decimals with a point, and no other separators or units"
-    else:
-        hint = f"correct it, or read the column as categories with text: [{column}]"
-    return f"expected a {kind}, {received}", hint
-
-
-_NUMBER_MARKS = re.compile(r"[\s,_'%$€£]")
-"""What people write in numbers that Python does not read."""
-
-
-def meant_as_number(cell: str) -> bool:
-    """Whether a cell is a number in another notation, such as 1,5 or 12%."""
-    stripped = _NUMBER_MARKS.sub("", cell)
-    return stripped != cell and number(stripped) is not None
-
-
-def number(cell: str) -> float | None:
-    """The number that a cell holds; None where it holds none."""
-    try:
-        return None if "_" in cell else float(cell)
-    except ValueError:
-        return None

@@ -1,21 +1,25 @@
 """Tables: read from text and from parquet to the last cell, and encoded as arrays."""
 # ruff: noqa: E501 - messages are quoted whole
 
-import builtins
+import dataclasses
 import datetime
 import decimal
 import re
 
 import numpy as np
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pyarrow import csv as arrow_csv
+from pyarrow import feather, ipc, parquet
 
 from orchestrator.config import load as config
 from orchestrator.config import schema
 from orchestrator.data import load as data
-from orchestrator.data.files import csv, parquet, tables
+from orchestrator.data.files import arrow as arrow_files
+from orchestrator.data.files import csv, encoding, tables
 from orchestrator.errors import InvalidError
 from tests.builders import LAW
 
@@ -25,7 +29,8 @@ def table(tmp_path, text, *, target="y", delimiter=","):
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     source = schema.CsvSource(csv="t.csv", target=target, delimiter=delimiter)
     found = csv.read(path, source, name="t.csv")
-    return tables.encode(found, tables.learn(found))
+    rows = encoding.encode(found, encoding.learn(found))
+    return dataclasses.replace(rows, x=np.asarray(rows.x))
 
 
 @pytest.mark.parametrize(
@@ -151,15 +156,52 @@ def test_every_table_of_finite_floats_reads_back_the_same(
     np.testing.assert_array_equal(found.y, values[:, 0])
 
 
-@settings(deadline=None, max_examples=100)
-@given(st.text(st.sampled_from('01.e-+,\n\r \t"_naif\x0b'), max_size=40))
-def test_the_fast_parser_agrees_with_the_slow_one_wherever_it_answers(text):
-    fast = csv._parse_fast(text, 0, ",", ["a", "b"])
-    if fast is not None:
-        lines = list(csv._lines(text, ","))
-        source = schema.CsvSource(csv="t.csv", target="b")
-        slow = csv._parse_slowly(lines, ["a", "b"], {"a": 0, "b": 1}, source, "t")
-        np.testing.assert_array_equal(fast, np.stack(list(slow.columns.values()), axis=1))
+CELLS = st.sampled_from(
+    [
+        "01",
+        ".5",
+        "e",
+        "-",
+        "+2",
+        ",",
+        "\n",
+        "\r",
+        " ",
+        "\t",
+        '"',
+        "_",
+        "nan",
+        "inf",
+        "a",
+        "\x0b",
+        "é",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(CELLS, max_size=30).map("".join), st.sampled_from([(), ("a",), ("a", "b")]))
+def test_arrow_reads_what_python_reads_or_leaves_it_to_python(tmp_path_factory, text, texts):
+    path = tmp_path_factory.getbasetemp() / "t.csv"
+    path.write_bytes(f"a,b\n{text}".encode())
+    source = schema.CsvSource(csv="t.csv", target="b", text=list(texts))
+
+    def outcome():
+        try:
+            found = csv.read(path, source, name="t.csv")
+        except InvalidError as error:
+            return [str(problem) for problem in error.problems]
+        return {
+            name: [column.texts[code] for code in column.codes]
+            if isinstance(column, tables.Texts)
+            else column.tolist()
+            for name, column in found.columns.items()
+        }
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv._Reader, "_read_blocks", lambda self, gathering, place, kinds: 0)
+        expected = outcome()
+    assert outcome() == expected
 
 
 @settings(deadline=None, max_examples=100)
@@ -184,7 +226,8 @@ def rows_of(tmp_path, text, /, **roles):
     found = csv.read(
         tmp_path / "t.csv", schema.CsvSource(csv="t.csv", **{"target": "y", **roles}), name="t.csv"
     )
-    return tables.encode(found, tables.learn(found))
+    rows = encoding.encode(found, encoding.learn(found))
+    return dataclasses.replace(rows, x=np.asarray(rows.x))
 
 
 def refused(call, *arguments, **keywords):
@@ -273,7 +316,7 @@ def test_weights_are_numbers_of_at_least_0(tmp_path, cells, problems):
 
 
 def test_a_column_of_too_many_texts_is_refused(tmp_path):
-    count = tables.MAX_CATEGORIES
+    count = encoding.MAX_CATEGORIES
     text = "x,y\n" + "".join(f"id {index},{index}\n" for index in range(count))
     assert rows_of(tmp_path, text).x.shape == (count, count)
     assert refused(rows_of, tmp_path, text + "one more,1\n") == [
@@ -296,11 +339,11 @@ def test_encoding_and_decoding_gives_the_texts_back(tmp_path_factory, words):
     path.write_text(text, newline="")
     source = schema.CsvSource(csv="t", target="b", text=["a", "b"])
     found = csv.read(path, source, name="t")
-    encoding = tables.learn(found)
-    rows = tables.encode(found, encoding)
-    assert (rows.x.sum(axis=1) == 1).all()
-    assert [encoding.categories["a"][index] for index in rows.x.argmax(axis=1)] == words
-    assert [encoding.classes["b"][index] for index in rows.y] == words
+    learnt = encoding.learn(found)
+    rows = encoding.encode(found, learnt)
+    assert (np.asarray(rows.x).sum(axis=1) == 1).all()
+    assert [learnt.categories["a"][index] for index in np.asarray(rows.x).argmax(axis=1)] == words
+    assert [learnt.classes["b"][index] for index in rows.y] == words
 
 
 # ------------------------------------------------------------------------------- two tables
@@ -391,31 +434,26 @@ def test_a_category_that_only_held_back_rows_have_is_named(tmp_path):
 
 def parquet_table(tmp_path, columns, **roles):
     """The table of a parquet file with the given columns."""
-    pyarrow = pytest.importorskip("pyarrow")
     path = tmp_path / "t.parquet"
     if isinstance(columns, bytes):
         path.write_bytes(columns)
     else:
         table = columns if isinstance(columns, pyarrow.Table) else pyarrow.table(columns)
-        pyarrow.parquet.write_table(table, path)
+        parquet.write_table(table, path)
     source = schema.ParquetSource(parquet="t.parquet", **{"target": "y", **roles})
-    return parquet.read(path, source, name="t.parquet")
+    return arrow_files.read_parquet(path, source, name="t.parquet")
 
 
 def arrow(values, kind, **arguments):
-    pyarrow = pytest.importorskip("pyarrow")
-    pytest.importorskip("pyarrow.parquet")
     return pyarrow.array(values, getattr(pyarrow, kind)(**arguments))
 
 
 def encoded(table):
-    found = tables.encode(table, tables.learn(table))
-    return found.x.tolist(), found.y.tolist(), found.columns
+    found = encoding.encode(table, encoding.learn(table))
+    return np.asarray(found.x).tolist(), found.y.tolist(), found.columns
 
 
 def test_a_parquet_file_reads_like_the_text_file_of_the_same_rows(tmp_path):
-    arrow([1], "int8")
-    arrow_csv = pytest.importorskip("pyarrow.csv")
     (tmp_path / "t.csv").write_text(MIXED)
     columns = arrow_csv.read_csv(tmp_path / "t.csv")
     for roles in ({}, {"features": ["kind", "size"]}, {"target": "kind", "text": ["w"]}):
@@ -521,7 +559,7 @@ def test_rows_of_a_parquet_file_are_numbered_where_lines_are_missing(tmp_path):
     columns = {"x": arrow([1, 2, 3], "int64"), "y": arrow(["a", "b", "c"], "string")}
     found = parquet_table(tmp_path, columns)
     with pytest.raises(InvalidError, match=r"t\.parquet: y: row 2: 'b' is not in .* 'a', 'c'"):
-        tables.encode(found, tables.learn(found.take(np.array([0, 2]))))
+        encoding.encode(found, encoding.learn(found.take(np.array([0, 2]))))
 
 
 @LAW
@@ -544,15 +582,103 @@ def test_what_is_no_parquet_file_is_refused(tmp_path):
     assert problem.startswith("t.parquet: cannot be read as a parquet file: ")
 
 
-def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
-    without = builtins.__import__
+# ------------------------------------------------------------------------------- feather
 
-    def fail(name, *arguments):
-        if name.partition(".")[0] == "pyarrow":
-            raise ModuleNotFoundError(f"No module named {name!r}")
-        return without(name, *arguments)
 
-    monkeypatch.setattr(builtins, "__import__", fail)
-    source = schema.ParquetSource(parquet="t.parquet", target="y")
-    with pytest.raises(InvalidError, match=r"t\.parquet: reading parquet files needs pyarrow; install it with: pip install 'orchestrator\[parquet\]'"):  # fmt: skip
-        parquet.read(tmp_path / "t.parquet", source, name="t.parquet")
+def write_feather(path, table, form):
+    """Write a table as a feather file, at once or in blocks, or as a stream."""
+    if form == "stream":
+        with ipc.new_stream(path, table.schema) as writer:
+            writer.write_table(table, max_chunksize=2)
+    elif form == "blocks":
+        with ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table, max_chunksize=2)
+    else:
+        feather.write_feather(table, path)
+
+
+def feather_table(path, **roles):
+    source = schema.FeatherSource(feather="t.feather", **{"target": "y", **roles})
+    return arrow_files.read_feather(path, source, name="t.feather")
+
+
+@pytest.mark.parametrize("form", ["file", "blocks", "stream"])
+def test_a_feather_file_reads_like_the_text_file_of_the_same_rows(tmp_path, form):
+    (tmp_path / "t.csv").write_text(MIXED)
+    write_feather(tmp_path / "t.feather", arrow_csv.read_csv(tmp_path / "t.csv"), form)
+    for roles in ({}, {"features": ["kind", "size"]}, {"target": "kind", "text": ["w"]}):
+        other = rows_of(tmp_path, MIXED, **roles)
+        found = encoded(feather_table(tmp_path / "t.feather", **roles))
+        assert found == (other.x.tolist(), other.y.tolist(), other.columns)
+
+
+def test_what_is_missing_in_a_feather_file_is_named_with_row_and_column(tmp_path):
+    columns = pyarrow.table({"x": [1.0, 2.0, None], "c": ["a", None, "b"], "y": [1, 2, 3]})
+    write_feather(tmp_path / "t.feather", columns, "blocks")
+    assert refused(feather_table, tmp_path / "t.feather") == [
+        "t.feather: c: row 2: expected a text, the value is missing; fill it in or drop the row",
+        "t.feather: x: row 3: expected a number, the value is missing; fill it in or drop the row",
+    ]
+
+
+@LAW
+@given(st.binary(max_size=40), st.integers(0, 900))
+def test_a_damaged_feather_file_is_refused_or_read(tmp_path_factory, noise, cut):
+    path = tmp_path_factory.getbasetemp() / "t.feather"
+    write_feather(path, pyarrow.table({"x": [1, 2, 3], "y": [1, 2, 3]}), "file")
+    content = path.read_bytes()
+    path.write_bytes(content[:cut] + noise + content[cut + len(noise) :])
+    try:
+        found = feather_table(path)
+    except InvalidError as error:
+        assert all(problem.file == "t.feather" for problem in error.problems)
+    else:
+        assert len(found) > 0
+
+
+# ------------------------------------------------------------------------------- in pieces
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Text files are read in many blocks."""
+    monkeypatch.setattr(csv, "_BLOCK_BYTES", 64)
+    monkeypatch.setattr(csv, "_BLOCK_ROWS", 3)
+    monkeypatch.setattr(csv, "_FIRST_ROWS", 2)
+
+
+def test_rows_that_arrow_does_not_take_are_read_in_their_place(small_blocks, tmp_path):
+    lines = [f"{row},{row % 3}" for row in range(200)]
+    lines[20] = "  "
+    lines[90] = '"90\n",0'
+    lines[150] = "150\x0b,0"
+    found = table(tmp_path, "x,y\n" + "\n".join(lines))
+    assert found.x[:, 0].tolist() == [row for row in range(200) if row != 20]
+
+
+def test_a_bad_cell_in_any_block_is_named_with_its_line(small_blocks, tmp_path):
+    lines = [f"{row},{row % 3}" for row in range(200)]
+    lines[90] = '"90\n",x'
+    lines[150] = "150"
+    lines[170] = "nan,inf"
+    with pytest.raises(InvalidError, match=r"t\.csv") as caught:
+        table(tmp_path, "x,y\n\n" + "\n".join(lines))
+    found = [str(problem) for problem in caught.value.problems]
+    assert [problem.split(": expected")[0] for problem in found] == [
+        "t.csv:93: y: row 91", "t.csv:154: row 151", "t.csv:174: x: row 171", "t.csv:174: y: row 171"
+    ]  # fmt: skip
+
+
+def test_a_number_far_down_makes_the_texts_above_it_wrong(small_blocks, tmp_path):
+    lines = [f"red,{row}" for row in range(200)]
+    lines[190] = "1,190"
+    with pytest.raises(InvalidError, match="and 189 more like these") as caught:
+        table(tmp_path, "x,y\n" + "\n".join(lines))
+    assert "t.csv:2: x: row 1: expected a number, received 'red'" in str(caught.value.problems[0])
+
+
+def test_texts_are_found_below_values_that_are_missing(small_blocks, tmp_path):
+    lines = ["NA,1"] * 20 + ["red,2"] * 20
+    with pytest.raises(InvalidError, match="and 10 more like these") as caught:
+        table(tmp_path, "x,y\n" + "\n".join(lines))
+    assert "expected a text, received 'NA'" in str(caught.value.problems[0])
