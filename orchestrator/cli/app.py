@@ -92,7 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    sys.exit(_run(given))
+    try:
+        code = _run(given)
+    finally:
+        # Who never imported it has started no process.
+        fork_server = sys.modules.get("orchestrator.training.executors.fork_server")
+        if fork_server is not None:
+            fork_server.stop()
+    sys.exit(code)
 
 
 def _run(given: list[str]) -> int:

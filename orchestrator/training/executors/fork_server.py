@@ -20,7 +20,7 @@ import time
 import traceback
 import types
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -65,18 +65,18 @@ class ForkServer:
         process = self._context.Process(  # type: ignore[attr-defined]
             target=_serve, args=(theirs, work.log, sent), daemon=True
         )
-        with _without_main():
-            process.start()
-        theirs.close()
-        try:
-            while True:
-                message = self._receive(process, ours, work.patience)
-                if isinstance(message, Finished | Raised | Died):
-                    return message
-                take(message)
-        finally:
-            _end(process)
-            ours.close()
+        with ours, theirs:
+            with _without_main():
+                process.start()
+            theirs.close()
+            try:
+                while True:
+                    message = self._receive(process, ours, work.patience)
+                    if isinstance(message, Finished | Raised | Died):
+                        return message
+                    take(message)
+            finally:
+                _end(process)
 
     @functools.cached_property
     def _context(self) -> BaseContext:
@@ -116,6 +116,20 @@ def _end(process: Any) -> None:
     process.kill()
     process.join()
     process.close()
+
+
+def stop() -> None:
+    """End the server that workers are forked from, and wait until it is gone.
+
+    For a process that is about to end itself. A server starts again with the next piece of work.
+    """
+    server = forkserver._forkserver
+    pid = server._forkserver_pid  # type: ignore[attr-defined]
+    if pid is not None:
+        # With TensorFlow imported an exit of its own would take seconds.
+        os.kill(pid, signal.SIGKILL)
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+    server._stop()  # type: ignore[attr-defined]
 
 
 def _start_server() -> BaseContext:

@@ -1,0 +1,78 @@
+"""When `orchestrate` returns, none of its processes is left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.training.executors.fork_server import ForkServer, stop
+from tests.training.executors.test_executor import Work, count
+
+WATCH = """
+import ctypes, json, os, pathlib, signal, subprocess, sys, time
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans become our children
+number, begun, *command = sys.argv[1:]
+process = subprocess.Popen(command, start_new_session=True)
+if number != "none":
+    while not pathlib.Path(begun).exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.Signals[number])  # as a terminal does
+code = process.wait()
+try:
+    while os.waitpid(-1, os.WNOHANG)[0]:  # one that is dead is buried
+        pass
+    left = True
+except ChildProcessError:
+    left = False
+print(json.dumps([code, left]))
+"""
+
+SLEEPY = """
+import keras, pathlib, subprocess, sys, time
+def sleepy():
+    class Sleepy(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+            pathlib.Path(__file__).with_name("begun").touch()
+            time.sleep(600)
+    return Sleepy()
+def broken():
+    raise ValueError("no callback today")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no other way to see orphans")
+@pytest.mark.parametrize(
+    ("number", "changes", "code"),
+    [
+        ("none", {}, 0),
+        ("none", {"fit": {"callbacks": ["rows:broken"]}}, 4),
+        ("SIGINT", {"fit": {"callbacks": ["rows:sleepy"]}}, 75),
+        ("SIGTERM", {"fit": {"callbacks": ["rows:sleepy"]}}, 75),
+    ],
+)
+def test_no_process_is_left(
+    config_file: Callable[..., Path], tmp_path: Path, number: str, changes: Any, code: int
+) -> None:
+    config = config_file(SLEEPY, **changes)
+    orchestrate = [sys.executable, "-m", "orchestrator", str(config), "--quiet", "--runs-dir"]
+    watch = [sys.executable, "-c", WATCH, number, str(tmp_path / "begun")]
+    done = subprocess.run(
+        [*watch, *orchestrate, str(tmp_path / "runs")], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == [code, False], done.stderr
+
+
+def test_a_server_that_was_stopped_starts_again(tmp_path: Path) -> None:
+    server = ForkServer(lambda: None)
+    work = Work(log=tmp_path / "log.txt", function=count, arguments=(2,))
+    for _ in range(2):
+        server.run(work, print)
+        stop()
+        stop()  # which is no error
