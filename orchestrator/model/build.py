@@ -5,18 +5,15 @@ Keras's own errors come back as problems of the config, with the key that caused
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import keras
-from keras.src.backend.common import global_state
-from keras.src.utils import naming
 
 from orchestrator.config import user_code
 from orchestrator.config.schema import (
@@ -29,7 +26,7 @@ from orchestrator.config.schema import (
 )
 from orchestrator.data.rows import AnyRows, Readable, leaves
 from orchestrator.errors import InvalidError, Problem, UserCodeError
-from orchestrator.model import initialization, leaky_relu, objects, outputs
+from orchestrator.model import initialization, keras_internals, leaky_relu, objects, outputs
 from orchestrator.model.initialization import Recorder
 from orchestrator.model.outputs import Blame
 from orchestrator.record.records import Settings
@@ -55,7 +52,7 @@ def build(
     """
     recorder = recorder or Recorder()
     keras.utils.set_random_seed(settings.seed)
-    with recorder.recording(), _names_from_the_start():
+    with recorder.recording(), keras_internals.fresh_names():
         model = _make(config, settings, rows)
     if settings.initializer is not None:
         initialization.reinitialize(model, settings.initializer, rows.first(2)[0], recorder)
@@ -72,26 +69,6 @@ def build(
         # Keras refuses to load a model that was saved before its optimizer had any state.
         model.optimizer.build(model.trainable_variables)
     return model
-
-
-@contextlib.contextmanager
-def _names_from_the_start() -> Iterator[None]:
-    """Let a layer have the same name in every attempt, as in a program that builds it once.
-
-    What is made later gets none of the names that were given inside or before.
-    """
-    before = dict(global_state.get_global_attribute(_NAMES) or {})
-    naming.reset_uids()
-    try:
-        yield
-    finally:
-        counts = global_state.get_global_attribute(_NAMES)
-        for prefix, count in before.items():
-            counts[prefix] = max(counts[prefix], count)
-
-
-_NAMES = "object_name_uids"
-"""Where Keras counts the names that it has given."""
 
 
 def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
@@ -280,7 +257,7 @@ def _load(path: Path) -> Any:
         return keras.saving.load_model(path, safe_mode=True)
     except ValueError as error:
         # Keras refuses a model that was compiled and saved before its optimizer had any state.
-        if "keras.src.optimizers" not in str(error):
+        if not keras_internals.is_unbuilt_optimizer(error):
             raise
         model = keras.saving.load_model(path, safe_mode=True, compile=False)
         with zipfile.ZipFile(path) as archive:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from orchestrator.data.rows import Tree
-from orchestrator.model import layers
+from orchestrator.model import keras_internals, layers
 
 Weights = list[npt.NDArray[Any]]
 
@@ -40,20 +40,9 @@ class Recorder:
         """What filled a variable; None where that is not known."""
         return self._initializers.get(id(variable), (None, None))[0]
 
-    @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
+    def recording(self) -> contextlib.AbstractContextManager[None]:
         """Remember the variables that are made inside."""
-        original = keras.Variable._initialize_with_initializer
-
-        def initialize(variable: Any, initializer: Any) -> None:
-            self.note(variable, initializer)
-            original(variable, initializer)
-
-        keras.Variable._initialize_with_initializer = initialize
-        try:
-            yield
-        finally:
-            keras.Variable._initialize_with_initializer = original
+        return keras_internals.noting_initializers(self.note)
 
 
 def reinitialize(model: keras.Model, name: str, x: Tree, recorder: Recorder) -> None:
@@ -87,10 +76,11 @@ def hidden_variables(
     """
     last = {id(part) for layer in layers.last_layers(model, x) for part in layers.parts(layer)}
     seen: set[int] = set()
-    for layer in model._flatten_layers():
+    for layer in keras_internals.all_layers(model):
         if id(layer) in last or not layer.trainable or isinstance(layer, _WITHOUT_KERNEL):
             continue
-        own = [each for each in layer._trainable_variables if id(each) not in seen]
+        variables = keras_internals.own_variables(layer)
+        own = [each for each in variables if id(each) not in seen]
         seen.update(map(id, own))
         kernels = [each for each in own if len(each.shape) > 1 and "bias" not in each.name]
         for variable in own if kernels else ():
@@ -152,7 +142,7 @@ class Replay:
         return [
             variable.path
             for variable, initializer in zip(self._weights, self._initializers, strict=True)
-            if isinstance(getattr(initializer, "_init_seed", None), int)
+            if isinstance(keras_internals.own_seed(initializer), int)
         ]
 
     def weights(self, seed: int) -> Weights:

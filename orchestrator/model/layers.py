@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from orchestrator.data.rows import Tree
+from orchestrator.model import keras_internals
 
 
 def output_layers(model: keras.Model) -> list[keras.Operation]:
@@ -23,15 +24,14 @@ def output_layers(model: keras.Model) -> list[keras.Operation]:
     found: list[keras.Operation] = []
     pending = list(keras.tree.flatten(model.outputs)) if is_plain(model) else []
     while pending:
-        history = getattr(pending.pop(), "_keras_history", None)
-        if history is None:
+        origin = keras_internals.origin(pending.pop())
+        if origin is None:
             continue
-        layer = history.operation
+        layer, inputs = origin
         if is_plain(layer):
             pending.extend(keras.tree.flatten(layer.outputs))
             continue
         found.append(layer)
-        inputs = keras.tree.flatten(layer._inbound_nodes[history.node_index].input_tensors)
         linear = vars(layer).get("activation") in (None, keras.activations.linear)
         if (
             not getattr(layer, "weights", ())
@@ -75,20 +75,19 @@ def last_layers(model: keras.Model, x: Tree) -> list[keras.Operation]:
     found = [layer for layer in returning if layer is not None and layer is not model]
     if any(getattr(layer, "weights", ()) for layer in found):
         return found
-    own = [layer for layer in made.values() if getattr(layer, "_trainable_variables", ())]
+    own = [layer for layer in made.values() if keras_internals.own_variables(layer)]
     return [*found, *(layer for layer in own[-1:] if layer is not model)]
 
 
 def parts(layer: keras.Operation) -> list[keras.Operation]:
     """The layer and those inside it."""
-    return list(layer._flatten_layers()) if isinstance(layer, keras.Layer) else [layer]
+    return keras_internals.all_layers(layer) if isinstance(layer, keras.Layer) else [layer]
 
 
 def is_plain(model: Any) -> bool:
     """Whether `keras.models.clone_model` rebuilds the model without losing the user's own code."""
-    kind = type(model)
-    functional = kind.__name__ == "Functional" and kind.__module__.startswith("keras.")
-    return (kind is keras.Sequential or functional) and bool(model.built)
+    functional = keras_internals.is_functional(model)
+    return (type(model) is keras.Sequential or functional) and bool(model.built)
 
 
 def is_activation(layer: Any) -> bool:

@@ -8,18 +8,18 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.ops import nn as operations
 
 from orchestrator.config import user_code
 from orchestrator.config.schema import Config, FileModel
-from orchestrator.model import layers
+from orchestrator.model import keras_internals, layers
+from orchestrator.model.keras_internals import Relu6Operation, ReluOperation, is_of_keras
 
 Place = tuple[str, Sequence[Any]]
 """Where relu is applied: its name, and the layers and operations around it, outermost first."""
 
 _RELU = (keras.activations.relu, keras.ops.relu, tf.nn.relu)
 _RELU6 = (keras.activations.relu6, keras.ops.relu6, tf.nn.relu6)
-_ALONE = (keras.layers.Activation, operations.Relu, operations.Relu6)
+_ALONE = (keras.layers.Activation, ReluOperation, Relu6Operation)
 """What applies relu and does nothing else."""
 
 
@@ -67,15 +67,15 @@ def _reached(model: keras.Model) -> Iterator[keras.Operation]:
 def _held(layer: keras.Operation) -> Iterator[keras.Operation]:
     """A layer, and what stands in its config: wrapped layers, cells, activations of Keras's own."""
     yield layer
-    if isinstance(layer, keras.Layer) and type(layer).__module__.startswith("keras."):
-        for inner in layer._flatten_layers(include_self=False, recursive=False):
+    if isinstance(layer, keras.Layer) and is_of_keras(layer):
+        for inner in keras_internals.inner_layers(layer):
             yield from _held(inner)
 
 
 def _applies_relu(layer: keras.Operation) -> bool:
     if isinstance(layer, keras.layers.ReLU):
         return bool(layer.negative_slope == 0)
-    if isinstance(layer, operations.Relu | operations.Relu6):
+    if isinstance(layer, ReluOperation | Relu6Operation):
         return True
     return vars(layer).get("activation") in (*_RELU, *_RELU6)
 
@@ -113,7 +113,7 @@ def replace_relu(model: keras.Model, slope: float) -> keras.Model:
 
 
 def _leaky_layer(layer: keras.Operation, slope: float) -> keras.Layer:
-    six = isinstance(layer, operations.Relu6) or vars(layer).get("activation") in _RELU6
+    six = isinstance(layer, Relu6Operation) or vars(layer).get("activation") in _RELU6
     return keras.layers.ReLU(
         negative_slope=slope,
         max_value=6.0 if six else None,
@@ -144,7 +144,7 @@ def activation(slope: float) -> Any:
 
 
 def _compile_arguments(model: keras.Model) -> dict[str, Any]:
-    arguments = dict(model._compile_config.config)
+    arguments = keras_internals.compile_arguments(model)
     optimizer = arguments["optimizer"]
     if isinstance(optimizer, keras.optimizers.Optimizer):
         arguments["optimizer"] = type(optimizer).from_config(optimizer.get_config())

@@ -13,7 +13,7 @@ import numpy as np
 import optree
 
 from orchestrator.data.rows import AnyRows, Scaling, leaves
-from orchestrator.model import layers, objects
+from orchestrator.model import keras_internals, layers, objects
 
 
 def deployable(model: keras.Model, scalings: Mapping[str, Scaling], rows: AnyRows) -> keras.Model:
@@ -48,7 +48,8 @@ def deployable(model: keras.Model, scalings: Mapping[str, Scaling], rows: AnyRow
     )
     if inner is not model:
         # The very optimizer, whose state belongs to the same weights: training can go on.
-        whole.compile(**{**model._compile_config.config, "optimizer": model.optimizer})
+        arguments = keras_internals.compile_arguments(model)
+        whole.compile(**{**arguments, "optimizer": model.optimizer})
     return whole
 
 
@@ -68,8 +69,7 @@ def _uncompiled(model: keras.Model) -> keras.Model:
     """The same layers in a model that is not compiled: Keras cannot load one optimizer twice."""
     if not layers.is_plain(model):
         return model
-    inputs = getattr(model, "_inputs_struct", model.inputs)
-    outputs = getattr(model, "_outputs_struct", model.outputs)
+    inputs, outputs = keras_internals.structure(model)
     return keras.Model(inputs, outputs, name=model.name)
 
 
@@ -121,7 +121,7 @@ def obstacle(model: keras.Model, rows: AnyRows) -> str | None:
 def _missing_for_saving(model: keras.Model) -> str | None:
     """What the user's own classes lack that `keras.models.load_model` needs."""
     found = []
-    kinds = dict.fromkeys(type(layer) for layer in model._flatten_layers())
+    kinds = dict.fromkeys(type(layer) for layer in keras_internals.all_layers(model))
     for kind in kinds:
         if kind.__module__.partition(".")[0] == "keras":
             continue

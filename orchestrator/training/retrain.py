@@ -193,8 +193,11 @@ def plain(value: Any, key: tuple[str, ...]) -> Any:
 
 def _kept_back(value: Any, key: tuple[str, ...]) -> dict[str, Any]:
     """Arguments that an object's config lacks, such as Huber's delta in Keras 3.15."""
+    # Keras is loaded where one of its objects is given, and only there is it worth its seconds.
+    from orchestrator.model import keras_internals  # noqa: PLC0415
+
     config = value.get_config()
-    inner = getattr(value, "_fn_kwargs", {})
+    inner = keras_internals.function_arguments(value)
     found = {}
     for name, parameter in inspect.signature(type(value).__init__).parameters.items():
         if name in ("self", *config) or parameter.kind in (

@@ -20,6 +20,7 @@ from orchestrator.diagnosis.checks import NO_SKILL
 from orchestrator.diagnosis.diagnose import Examination
 from orchestrator.diagnosis.skill import Flow, Layer
 from orchestrator.model import initialization, layers
+from orchestrator.model.keras_internals import own_variables
 from orchestrator.model.outputs import Head
 from orchestrator.record.records import Finding, is_constant
 
@@ -134,7 +135,7 @@ def of_collapse(model: keras.Model, x: Tree, constant_loss: float | None) -> Ite
     """
     for layer in layers.last_layers(model, x):
         for part in layers.parts(layer):
-            for variable in getattr(part, "_trainable_variables", []):
+            for variable in own_variables(part):
                 if len(variable.shape) < 2 or "kernel" not in variable.name:
                     continue
                 value = np.asarray(variable.numpy(), dtype=np.float64)

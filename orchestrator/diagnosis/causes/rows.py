@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from orchestrator.data.rows import AnyRows, Tree, leaves, num_rows
 from orchestrator.diagnosis.checks import NO_SKILL
+from orchestrator.model.keras_internals import all_layers
 from orchestrator.model.outputs import Head
 from orchestrator.record.records import Finding
 
@@ -59,7 +60,7 @@ def of_rows(
         scales_only: leave the targets aside.
     """
     sample = _sample(rows)
-    kinds = tuple(type(layer) for layer in model._flatten_layers())
+    kinds = tuple(type(layer) for layer in all_layers(model))
     if sample is None or any(issubclass(kind, keras.layers.Embedding) for kind in kinds):
         return
     columns, y = sample

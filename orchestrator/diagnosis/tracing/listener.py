@@ -18,11 +18,17 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src import activations as keras_activations
-from keras.src import backend as keras_backend
 
 from orchestrator.diagnosis.tracing import activations
 from orchestrator.diagnosis.tracing.activations import Activation
+from orchestrator.model import keras_internals
+from orchestrator.model.keras_internals import (
+    BACKEND_NN,
+    BACKEND_NUMPY,
+    ActivationMish,
+    ActivationReLU,
+    Replacements,
+)
 
 UNROLLED = 256
 """Time steps up to which a recurrent layer is traced step by step, so that its cell is seen."""
@@ -81,7 +87,7 @@ class Listener:
     @contextlib.contextmanager
     def listening(self, model: keras.Model, batch_statistics: bool) -> Iterator[None]:
         """While inside, calls and operations are noted."""
-        patches = _Patches()
+        patches = Replacements()
         try:
             self._listen_to_graph(patches)
             self._listen_to_functions(patches)
@@ -94,35 +100,30 @@ class Listener:
     def _here(self) -> bool:
         return threading.get_ident() == self._thread
 
-    def _listen_to_graph(self, patches: _Patches) -> None:
-        create = self._graph._create_op_internal
-
-        def created(*args: Any, **kwargs: Any) -> Any:
-            operation = create(*args, **kwargs)
+    def _listen_to_graph(self, patches: Replacements) -> None:
+        def see(operation: tf.Operation) -> None:
             if not self._inside and not self._silent:
                 bare = operation.type in activations.BARE
                 repeated = self._repetition() if bare else None
                 self.unclaimed.append((operation, tuple(self._stack), repeated))
-            return operation
 
-        patches.set(self._graph, "_create_op_internal", created)
+        patches.created_operations(self._graph, see)
 
-    def _listen_to_functions(self, patches: _Patches) -> None:
+    def _listen_to_functions(self, patches: Replacements) -> None:
         """Keras's own functions: every activation of Keras ends in one of these."""
-        mish = keras_activations.activations.Mish
         known: list[tuple[Any, str, Callable[..., Activation]]] = [
-            (keras_backend.nn, "relu", activations.relu),
-            (keras_backend.nn, "relu6", functools.partial(activations.relu, max_value=6)),
-            (keras_backend.nn, "leaky_relu", activations.leaky_relu),
-            (keras_activations.activations.ReLU, "static_call", activations.relu),
-            (mish, "static_call", smooth("mish", mish.static_call)),
-            (keras_backend.numpy, "tanh", smooth("tanh", tf.nn.tanh)),
+            (BACKEND_NN, "relu", activations.relu),
+            (BACKEND_NN, "relu6", functools.partial(activations.relu, max_value=6)),
+            (BACKEND_NN, "leaky_relu", activations.leaky_relu),
+            (ActivationReLU, "static_call", activations.relu),
+            (ActivationMish, "static_call", smooth("mish", ActivationMish.static_call)),
+            (BACKEND_NUMPY, "tanh", smooth("tanh", tf.nn.tanh)),
         ]
         known += [(tf.nn, name, smooth(*each)) for name, each in COMPOSITES.items()]
         for name in sorted(_SATURATING):
-            function = getattr(keras_backend.nn, name, None)
+            function = getattr(BACKEND_NN, name, None)
             if function is not None:
-                known.append((keras_backend.nn, name, smooth(name, function)))
+                known.append((BACKEND_NN, name, smooth(name, function)))
         for owner, name, describe in known:
             function = inspect.getattr_static(owner, name)
             plain = function.__func__ if isinstance(function, staticmethod) else function
@@ -131,11 +132,11 @@ class Listener:
             patches.set(owner, name, wrapped)
 
     def _listen_to_layers(
-        self, patches: _Patches, model: keras.Model, batch_statistics: bool
+        self, patches: Replacements, model: keras.Model, batch_statistics: bool
     ) -> None:
         patches.set(keras.Operation, "__call__", self._stacking(keras.Operation.__call__))
         steps: dict[int, keras.Layer] = {}
-        for layer in model._flatten_layers():
+        for layer in keras_internals.all_layers(model):
             own = vars(layer).get("activation")
             if isinstance(layer, keras.layers.PReLU):
                 patches.set(layer, "call", self._reporting(layer.call, activations.prelu))
@@ -160,7 +161,7 @@ class Listener:
             step = functools.partial(self._stacking(_call), layer, layer.call)
             patches.set(layer, "call", step)
 
-    def _open_loop(self, patches: _Patches, layer: keras.layers.RNN) -> None:
+    def _open_loop(self, patches: Replacements, layer: keras.layers.RNN) -> None:
         """Trace a recurrent layer's steps one by one where their number is known."""
         plain = layer.call
         run = self._repeating(plain)
@@ -169,7 +170,7 @@ class Listener:
             if not self._here:
                 return plain(sequences, *args, **kwargs)
             steps = sequences.shape[1]
-            own = _Patches()
+            own = Replacements()
             unrolled = steps is not None and steps <= UNROLLED
             if unrolled:
                 own.set(layer, "unroll", True)
@@ -219,7 +220,7 @@ class Listener:
         A recurrent layer counts its steps by them, and what a layer of the user's own makes of
         something called a mask, nobody knows.
         """
-        if not _is_of_keras(operation) or isinstance(operation, _RECURRENT):
+        if not keras_internals.is_of_keras(operation) or isinstance(operation, _RECURRENT):
             return
         for name, value in arguments.items():
             if name.endswith("mask"):
@@ -285,41 +286,7 @@ class _Repetition:
     """Applications in the present step, by layer."""
 
 
-class _Patches:
-    """Attributes that are replaced for a while."""
-
-    def __init__(self) -> None:
-        self._undo: list[Callable[[], None]] = []
-
-    def set(self, owner: Any, name: str, value: Any) -> None:
-        """Replace an attribute of a module or a class, or of a layer or a graph itself."""
-        if isinstance(owner, keras.Layer):
-            # Through __dict__, past Keras's tracking: a built layer refuses new state.
-            space = vars(owner)
-            if name in space:
-                self._undo.append(functools.partial(space.__setitem__, name, space[name]))
-            else:
-                self._undo.append(functools.partial(space.__delitem__, name))
-            space[name] = value
-        elif isinstance(owner, tf.Graph):  # what its class has shows again once it is taken away
-            self._undo.append(functools.partial(delattr, owner, name))
-            setattr(owner, name, value)
-        else:
-            before = inspect.getattr_static(owner, name)
-            self._undo.append(functools.partial(setattr, owner, name, before))
-            setattr(owner, name, value)
-
-    def undo(self) -> None:
-        """Put everything back, the last one first."""
-        while self._undo:
-            self._undo.pop()()
-
-
 _RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
-
-
-def _is_of_keras(operation: Any) -> bool:
-    return type(operation).__module__.startswith("keras.")
 
 
 def _is_symbolic(tensor: tf.Tensor) -> bool:
@@ -365,16 +332,18 @@ def as_written() -> Iterator[None]:
 @contextlib.contextmanager
 def converted() -> Iterator[None]:
     """Run inner `tf.function`s as autograph writes them, for those with loops over tensors."""
-    kind, thread = type(tf.function(as_written)), threading.get_ident()
-    plain = kind.__call__
+    thread = threading.get_ident()
 
-    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() != thread:
-            return plain(function, *args, **kwargs)
-        return tf.autograph.to_graph(function.python_function)(*args, **kwargs)
+    def wrap(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() != thread:
+                return plain(function, *args, **kwargs)
+            return tf.autograph.to_graph(function.python_function)(*args, **kwargs)
 
-    patches = _Patches()
-    patches.set(kind, "__call__", call)
+        return call
+
+    patches = Replacements()
+    patches.function_calls(wrap)
     try:
         yield
     finally:

@@ -20,6 +20,7 @@ from orchestrator.diagnosis.tracing import sites
 from orchestrator.diagnosis.tracing.dependence import next_on_the_way
 from orchestrator.diagnosis.tracing.listener import Call
 from orchestrator.diagnosis.tracing.sites import Place
+from orchestrator.model.keras_internals import all_layers
 
 BATCH_SIZE = 1024
 """Rows of one forward pass."""
@@ -61,17 +62,14 @@ class Probe:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._unrolls = any(
-            isinstance(layer, keras.layers.RNN) for layer in model._flatten_layers()
-        )
+        self._unrolls = any(isinstance(layer, keras.layers.RNN) for layer in all_layers(model))
         self._graphs: dict[tuple[bool, bool], dict[_Shapes, _Graph]] = {}
 
     @property
     def has_batch_normalization(self) -> bool:
         """Whether inference and training mode can differ by BatchNorm's statistics."""
         return any(
-            isinstance(layer, keras.layers.BatchNormalization)
-            for layer in self._model._flatten_layers()
+            isinstance(layer, keras.layers.BatchNormalization) for layer in all_layers(self._model)
         )
 
     def measure(

@@ -30,6 +30,7 @@ from orchestrator.diagnosis.tracing.listener import (
     as_written,
     converted,
 )
+from orchestrator.model.keras_internals import function_nodes, own_variables
 from orchestrator.model.outputs import PASSED_ON
 
 
@@ -187,7 +188,7 @@ def _is_channels_first(
                 return bool(known == "channels_first")
             if isinstance(layer, _WITH_AXIS):
                 return bool(layer.axis == 1)
-            if getattr(layer, "_trainable_variables", ()):
+            if own_variables(layer):
                 return False
         if operation.type in ("Reshape", "Transpose"):  # an axis is another one before it
             return False
@@ -252,11 +253,8 @@ def _bodies(operation: tf.Operation) -> Iterator[str]:
 
 def _bare_inside(graph: tf.Graph, name: str) -> int:
     """Number of activations in a function of a graph, and in those that it calls."""
-    function = graph._get_function(name)
-    if function is None:
-        return 0
     count = 0
-    for node in function.cached_definition.node_def:
+    for node in function_nodes(graph, name):
         count += node.op in ("Relu", "Relu6", "LeakyRelu", "Elu", "Selu")
         for attribute in ("body", "then_branch", "else_branch", "f"):
             if attribute in node.attr and node.attr[attribute].func.name:

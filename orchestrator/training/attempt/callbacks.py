@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from orchestrator.model import keras_internals
 from orchestrator.record.events import EpochEnded, Progress
 from orchestrator.training.attempt import preparation
 from orchestrator.training.attempt.learning_rate import Rates
@@ -134,11 +135,7 @@ class SeedGenerators(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the generators."""
-        found: dict[int, keras.random.SeedGenerator] = {}
-        for layer in self.model._flatten_layers():
-            for generator in layer._seed_generators:
-                found.setdefault(id(generator), generator)
-        self._generators = list(found.values())
+        self._generators = keras_internals.seed_generators(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Set them."""

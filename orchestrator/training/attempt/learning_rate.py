@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from orchestrator.model import keras_internals
+
 
 class _Capped(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """A schedule under a cap, or a phase's constant rate; remembers the highest rate it gave.
@@ -49,7 +51,7 @@ class Rates:
     def __init__(self, optimizer: keras.optimizers.Optimizer, cap: float | None) -> None:
         self._optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         self._cap = math.inf if cap is None else cap
-        own = self._optimizer._learning_rate
+        own = keras_internals.learning_rate(self._optimizer)
         self._capped: _Capped | None = None
         self._own: Any = own
         if isinstance(own, keras.optimizers.schedules.LearningRateSchedule):
