@@ -19,7 +19,7 @@ import dataclasses
 import difflib
 import errno
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 _MAX_NAMES = 30
 """Names that a hint lists; the rest are counted."""
@@ -67,6 +67,13 @@ class InvalidError(OrchestratorError):
     def __reduce__(self) -> tuple[type[InvalidError], tuple[tuple[Problem, ...]]]:
         """Pickle by the problems, which is what crosses from a worker."""
         return InvalidError, (self.problems,)
+
+
+class Reporter(Protocol):
+    """Knows the place of a problem: a config its keys and lines, `diagnose` its arguments."""
+
+    def problem(self, key: tuple[int | str, ...], message: str, hint: str | None = None) -> Problem:
+        """A problem at a key of the config, as where the reporter's user would look for it."""
 
 
 class UserCodeError(OrchestratorError):

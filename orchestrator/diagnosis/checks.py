@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.config.schema import DeadNeurons, Gate, PredictionVariance
-from orchestrator.diagnosis.skill import Flow, Layer, Output
+from orchestrator.diagnosis.skill import Flow, Layer, OutputSkill
 from orchestrator.record.records import Check, Verdict
 
 NO_SKILL = 0.01
@@ -235,13 +235,13 @@ def _outputs(indices: Sequence[int], flow: Flow) -> str:
 
 
 def prediction_variance(
-    outputs: Sequence[Output],
+    outputs: Sequence[OutputSkill],
     limits: PredictionVariance,
     *,
     untrained: bool,
     last: bool,
     exact: bool = True,
-    batch_outputs: Sequence[Output] | None = None,
+    batch_outputs: Sequence[OutputSkill] | None = None,
 ) -> Check:
     """The verdict on a constant prediction.
 
@@ -287,7 +287,7 @@ def prediction_variance(
     )
 
 
-def _judge(output: Output, limits: PredictionVariance, *, last: bool) -> tuple[Verdict, str]:
+def _judge(output: OutputSkill, limits: PredictionVariance, *, last: bool) -> tuple[Verdict, str]:
     if output.varies is None:
         if output.distinct:
             return "pass", "the predictions differ between rows"
@@ -315,7 +315,7 @@ def _judge(output: Output, limits: PredictionVariance, *, last: bool) -> tuple[V
     return "pass", shown
 
 
-def _output_entry(output: Output) -> dict[str, Any]:
+def _output_entry(output: OutputSkill) -> dict[str, Any]:
     entry: dict[str, Any] = {"output": output.output, "kind": output.kind}
     if output.name:
         entry["name"] = output.name

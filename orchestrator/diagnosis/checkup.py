@@ -26,7 +26,7 @@ from orchestrator.data.rows import Rows
 from orchestrator.diagnosis import diagnose as diagnosis
 from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.errors import InvalidError, Problem
-from orchestrator.model import build as models
+from orchestrator.model.saving import input_names, load_file
 
 
 def check(examinee: Examinee) -> Health:
@@ -53,16 +53,16 @@ def check(examinee: Examinee) -> Health:
         }
     )
     try:
-        model = models.load_file(plan, config, config.seed)
+        model = load_file(plan, config, config.seed)
     except InvalidError as error:
         raise InvalidError([_of_file(each, examinee) for each in error.problems]) from error
-    rows = _read(examinee, config, models.input_names(model))
+    rows = _read(examinee, config, input_names(model))
     otherwise: diagnosis.Gradients = "when_suspicious" if examinee.exhaustive else "never"
     gradients: diagnosis.Gradients = "always" if examinee.gradients else otherwise
     return diagnosis.of_rows(
         model,
         rows,
-        _Blame(examinee),
+        _DataFile(examinee),
         exhaustive=examinee.exhaustive,
         gradients=gradients,
     )
@@ -77,7 +77,7 @@ def _of_file(problem: Problem, examinee: Examinee) -> Problem:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Blame:
+class _DataFile:
     """Names the file at fault where a config would name its key."""
 
     examinee: Examinee

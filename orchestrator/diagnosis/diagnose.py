@@ -16,12 +16,12 @@ from orchestrator.data.rows import Precision, Readable, Rows
 from orchestrator.diagnosis import checks as verdicts
 from orchestrator.diagnosis.health import Health, LayerHealth, Verdicts
 from orchestrator.diagnosis.scores import Scores
-from orchestrator.diagnosis.skill import Flow, Layer, Output
+from orchestrator.diagnosis.skill import Flow, Layer, OutputSkill
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe
-from orchestrator.errors import InvalidError, Problem
-from orchestrator.model import build as models
-from orchestrator.model import outputs
-from orchestrator.model.outputs import Blame, Head
+from orchestrator.errors import InvalidError, Problem, Reporter
+from orchestrator.model.build import try_call
+from orchestrator.model.outputs import Output, find_outputs
+from orchestrator.model.targets import check_fit
 from orchestrator.record.records import Check
 
 _FIRST_ROWS = 256
@@ -41,7 +41,7 @@ class Examination:
     """The places where activations are applied; empty where there are non-finite values."""
     flow: Flow = Flow(layers=(), outputs=())
     """How they hang together."""
-    columns: tuple[tuple[Output, ...], ...] = ()
+    columns: tuple[tuple[OutputSkill, ...], ...] = ()
     """What each output is worth, column by column."""
     rows: int = 0
     """Rows that were looked at."""
@@ -56,7 +56,7 @@ class Examination:
 def examine(
     probe: Probe,
     rows: Readable,
-    heads: Sequence[Head],
+    outputs: Sequence[Output],
     limits: Checks,
     *,
     non_finite: Sequence[str] = (),
@@ -73,7 +73,7 @@ def examine(
     Args:
         probe: of the model.
         rows: what to run through the model.
-        heads: the model's outputs.
+        outputs: the model's outputs.
         limits: the checks with their limits; gates are not looked at.
         non_finite: clauses on what is known not to be finite, such as weights.
         untrained: whether this is phase 0, where only a cut fails.
@@ -91,7 +91,7 @@ def examine(
     if non_finite:
         return Examination(checks=_not_finite(non_finite, limits))
     dead, variance = limits.dead_neurons, limits.prediction_variance
-    scores = Scores(heads)
+    scores = Scores(outputs)
     certain = None if exhaustive else scores.certainty(rows, variance)
 
     def enough(layers: Sequence[Layer]) -> bool:
@@ -109,9 +109,9 @@ def examine(
         return Examination(checks=_not_finite(scores.non_finite(), limits))
     last = last and found.complete  # any row that was not read may spoil the skill
     columns = scores.columns()
-    flow = dataclasses.replace(found.flow, names=tuple(head.name for head in heads))
+    flow = dataclasses.replace(found.flow, names=tuple(output.name for output in outputs))
     batch: Measurement | None = None
-    batch_columns: list[list[Output]] | None = None
+    batch_columns: list[list[OutputSkill]] | None = None
     checks = _judge(found, flow, columns, limits, None, None, untrained, last, sampled)
     suspected = probe.has_batch_normalization and (
         any(check.verdict == "fail" for check in checks if check.check == "prediction_variance")
@@ -126,7 +126,7 @@ def examine(
         )
         found = dataclasses.replace(found, notes=(*found.notes, note))
     if lags:
-        batch_scores = Scores(heads)
+        batch_scores = Scores(outputs)
         batch = probe.measure(
             rows, batch_size=training_batch_size, batch_statistics=True, see=batch_scores.see
         )
@@ -196,10 +196,10 @@ def lost(
 def _judge(
     found: Measurement,
     flow: Flow,
-    columns: list[list[Output]],
+    columns: list[list[OutputSkill]],
     limits: Checks,
     batch: Measurement | None,
-    batch_columns: list[list[Output]] | None,
+    batch_columns: list[list[OutputSkill]] | None,
     untrained: bool,
     last: bool,
     sampled: bool,
@@ -262,13 +262,13 @@ def non_finite_variables(groups: Sequence[tuple[str, Sequence[Any]]]) -> list[st
     return found
 
 
-def flat(found: Sequence[Sequence[Output]]) -> list[Output]:
+def flat(found: Sequence[Sequence[OutputSkill]]) -> list[OutputSkill]:
     """The columns of all outputs, numbered over all of them."""
     columns = [column for output in found for column in output]
     return [dataclasses.replace(each, output=index) for index, each in enumerate(columns)]
 
 
-def _lowest_skill(columns: Sequence[Output]) -> float | None:
+def _lowest_skill(columns: Sequence[OutputSkill]) -> float | None:
     return min((each.skill for each in columns if each.skill is not None), default=None)
 
 
@@ -324,7 +324,7 @@ def diagnose(
     given = Batches(x, y, sample_weight)
     rows: Readable = given if exhaustive or given.arrays is None else given.arrays
     return of_rows(
-        model, rows, _Blame(), exhaustive=rows is given, batch_size=batch_size,
+        model, rows, _Arguments(), exhaustive=rows is given, batch_size=batch_size,
         gradients="always" if gradients else "never",
         # The rows that are not read may hold some, too.
         non_finite=given.non_finite if rows is given else given.look(),
@@ -334,7 +334,7 @@ def diagnose(
 def of_rows(
     model: keras.Model,
     rows: Readable,
-    blame: Blame,
+    reporter: Reporter,
     *,
     exhaustive: bool,
     gradients: Gradients,
@@ -346,7 +346,7 @@ def of_rows(
     Args:
         model: a built model.
         rows: what to run through it.
-        blame: names the place of a problem.
+        reporter: knows the place of a problem.
         exhaustive: read every row even when no further one can change a verdict.
         gradients: when to measure what needs gradients.
         batch_size: rows of one forward pass, where the rows leave the choice.
@@ -363,13 +363,13 @@ def of_rows(
         rows = dataclasses.replace(rows, precision=_precision(model))
     elif isinstance(rows, Batches):
         rows.precision = _precision(model)
-    models.try_call(model, blame, rows, "file")
-    heads = outputs.heads(model, blame, rows)
-    _fit_weights(heads, rows.first(2)[2], blame)
+    try_call(model, reporter, rows, "file")
+    outputs = find_outputs(model, reporter, rows)
+    _fit_weights(outputs, rows.first(2)[2], reporter)
     if isinstance(rows, Batches):
-        rows.fit = lambda y, position: _fit(heads, y, position)
+        rows.fit = lambda y, position: _fit(outputs, y, position)
     elif isinstance(rows, Rows) and rows.y is not None:
-        outputs.check_fit(heads, rows.y, blame, ("data", "train"))
+        check_fit(outputs, rows.y, reporter, ("data", "train"))
     limits = Checks()
     known = non_finite_variables([("weight", model.weights)])
     if not isinstance(rows, Batches):
@@ -377,7 +377,7 @@ def of_rows(
     examined = examine(
         Probe(model),
         rows,
-        heads,
+        outputs,
         limits,
         non_finite=known,
         exhaustive=exhaustive,
@@ -405,7 +405,7 @@ def _precision(model: keras.Model) -> Precision:
     return "float64" if "float64" in known else "float32"
 
 
-class _Blame:
+class _Arguments:
     """Names the arguments of `diagnose` where a config would name its keys."""
 
     def problem(self, key: Key, message: str, hint: str | None = None) -> Problem:
@@ -414,26 +414,26 @@ class _Blame:
         return Problem(file="diagnose", key=name, message=message, hint=hint)
 
 
-def _fit_weights(heads: Sequence[Head], weight: Any, blame: Blame) -> None:
+def _fit_weights(outputs: Sequence[Output], weight: Any, reporter: Reporter) -> None:
     """Refuse weights that are neither of the rows nor of the positions of every output."""
     if weight is None:
         return
     each = int(np.prod(weight.shape[1:]))
-    for head in heads:
-        positions = head.shape[:-1]
+    for output in outputs:
+        positions = output.shape[:-1]
         if each != 1 and (None in positions or each != int(np.prod(positions))):
             message = (
                 f"expected one weight a row, or one for each position of shape {positions}, "
                 f"received weights of shape {weight.shape[1:]} a row"
             )
-            raise InvalidError([blame.problem(("data", "weight"), message)])
+            raise InvalidError([reporter.problem(("data", "weight"), message)])
 
 
-def _fit(heads: Sequence[Head], y: Any, position: int) -> None:
+def _fit(outputs: Sequence[Output], y: Any, position: int) -> None:
     """Refuse targets that the outputs' losses cannot take."""
-    for head in heads:
-        targets = None if y is None or head.guessed else head.targets(y)
-        misfit = None if targets is None else outputs.misfit(head, targets, "row", position)
+    for output in outputs:
+        targets = None if y is None or output.guessed else output.targets(y)
+        misfit = None if targets is None else output.misfit(targets, "row", position)
         if misfit is not None:
-            name = f"output {head.name}: " if head.name else ""
+            name = f"output {output.name}: " if output.name else ""
             raise InvalidError([Problem(file="diagnose", key="y", message=name + misfit)])

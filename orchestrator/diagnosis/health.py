@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.diagnosis.skill import Layer, Output
+from orchestrator.diagnosis.skill import Layer, OutputSkill
 from orchestrator.record.records import Check
 
 _Indices = npt.NDArray[np.int64]
@@ -130,7 +130,7 @@ class Health:
     layers: tuple[LayerHealth, ...]
     """One for each place where an elementwise nonlinear activation is applied, in forward order;
     empty where there are non-finite values, which hide what is dead."""
-    outputs: tuple[Output, ...]
+    outputs: tuple[OutputSkill, ...]
     """One for each output column of a regression, one for each classification."""
     verdicts: Verdicts
     """What the checks say at their default limits."""

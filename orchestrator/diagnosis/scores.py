@@ -12,25 +12,26 @@ import numpy.typing as npt
 from orchestrator.config.schema import PredictionVariance
 from orchestrator.data.rows import Readable, Rows, Tree
 from orchestrator.diagnosis import skill
-from orchestrator.diagnosis.skill import Output, Score
-from orchestrator.model.outputs import Head
+from orchestrator.diagnosis.skill import OutputSkill, Score
+from orchestrator.model.outputs import Output
 
 
 class Scores:
     """What each output of a model is worth, from its batches.
 
     Args:
-        heads: the model's outputs.
+        outputs: the model's outputs.
     """
 
-    def __init__(self, heads: Sequence[Head]) -> None:
-        self._heads = heads
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self._outputs = outputs
         self._scores = [
-            Score(head.form, from_logits=head.from_logits, ignored=head.ignored) for head in heads
+            Score(output.form, from_logits=output.from_logits, ignored=output.ignored)
+            for output in outputs
         ]
         self._rows = 0
-        self._bad = [0] * len(heads)
-        self._first_bad: list[int | None] = [None] * len(heads)
+        self._bad = [0] * len(outputs)
+        self._first_bad: list[int | None] = [None] * len(outputs)
 
     def see(self, predictions: Sequence[npt.NDArray[Any]], y: Tree, weight: Any) -> None:
         """Take in one batch.
@@ -40,31 +41,33 @@ class Scores:
             y: targets of all outputs, or None.
             weight: weight of each row, shape (rows,), or None.
         """
-        for index, (head, values) in enumerate(zip(self._heads, predictions, strict=True)):
+        for index, (output, values) in enumerate(zip(self._outputs, predictions, strict=True)):
             flat = values.reshape(len(values), -1)
             bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
             if len(bad):
                 self._bad[index] += len(bad)
                 if self._first_bad[index] is None:
                     self._first_bad[index] = self._rows + int(bad[0])
-            targets = None if y is None else head.targets(y)
+            targets = None if y is None else output.targets(y)
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite has been noted
                 self._scores[index].add(targets, values, weight)
         self._rows += len(predictions[0]) if len(predictions) else 0
 
-    def columns(self) -> list[list[Output]]:
+    def columns(self) -> list[list[OutputSkill]]:
         """What each output is worth, column by column, under its name."""
         with np.errstate(over="ignore", invalid="ignore"):
             return [
-                [dataclasses.replace(column, name=head.name) for column in score.outputs()]
-                for head, score in zip(self._heads, self._scores, strict=True)
+                [dataclasses.replace(column, name=output.name) for column in score.outputs()]
+                for output, score in zip(self._outputs, self._scores, strict=True)
             ]
 
     def non_finite(self) -> list[str]:
         """A clause for each output with predictions that are not finite."""
         found = []
         for index, (bad, first) in enumerate(zip(self._bad, self._first_bad, strict=True)):
-            name = f" of output {self._heads[index].name or index}" if len(self._heads) > 1 else ""
+            name = (
+                f" of output {self._outputs[index].name or index}" if len(self._outputs) > 1 else ""
+            )
             if bad:
                 found.append(
                     f"the prediction{name} of {bad} of {self._rows} rows is not finite, "
@@ -86,20 +89,20 @@ class Scores:
         """
         if limits is None:
             return lambda: True
-        judged = [head for head in self._heads if head.target is not None]
+        judged = [output for output in self._outputs if output.target is not None]
         if judged and (not isinstance(rows, Rows) or rows.weight is not None):
             return None
         spreads: list[tuple[int, list[float]]] = []
-        for head in self._heads:
-            y = head.targets(rows.y) if isinstance(rows, Rows) else None
+        for output in self._outputs:
+            y = output.targets(rows.y) if isinstance(rows, Rows) else None
             if y is None:  # it is enough that predictions differ
                 spreads.append((0, []))
                 continue
-            if any(size is None for size in head.shape) or head.ignored is not None:
+            if any(size is None for size in output.shape) or output.ignored is not None:
                 return None
-            columns = head.shape[-1] if head.shape else 1
-            count = len(rows) * int(np.prod(head.shape[:-1]))
-            spreads.append((count, skill.spread(y, head.form, columns)))
+            columns = output.shape[-1] if output.shape else 1
+            count = len(rows) * int(np.prod(output.shape[:-1]))
+            spreads.append((count, skill.spread(y, output.form, columns)))
         bounds = (limits.min_ratio, limits.min_information)
         return lambda: all(
             score.is_certain(count, spread, bounds)

@@ -141,7 +141,7 @@ class Flow:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Output:
+class OutputSkill:
     """What one output's predictions are worth."""
 
     output: int
@@ -176,7 +176,7 @@ def measure(
     *,
     from_logits: bool = False,
     weight: npt.ArrayLike | None = None,
-) -> list[Output]:
+) -> list[OutputSkill]:
     """What the predictions of one model output are worth: a `Score` of all rows at once."""
     score = Score(form, from_logits=from_logits)
     score.add(y, prediction, weight)
@@ -268,7 +268,7 @@ class Score:
                 read = _read_logits if self._from_logits else _read_probabilities
                 column.add(targets, *read(values), weights)
 
-    def outputs(self) -> list[Output]:
+    def outputs(self) -> list[OutputSkill]:
         """One entry a column for regression and binary, one in all for categorical and sparse."""
         return [column.output(index) for index, column in enumerate(self._columns)]
 
@@ -340,16 +340,16 @@ class _Regression:
         self.targets.add(both[0])
         self.predictions.add(both[1])
 
-    def output(self, index: int) -> Output:
+    def output(self, index: int) -> OutputSkill:
         # Of a single row it cannot be denied that it differs.
         distinct = self.count < 2 or self.predictions.differ
         if self.without_targets or not self.count:
-            return Output(output=index, kind="regression", varies=None, distinct=distinct)
+            return OutputSkill(output=index, kind="regression", varies=None, distinct=distinct)
         variance, predicted = self.squares / self.weight
         if not self.targets.differ or variance == 0:
-            return Output(output=index, kind="regression", varies=False, distinct=distinct)
+            return OutputSkill(output=index, kind="regression", varies=False, distinct=distinct)
         loss = self.error / self.weight
-        return Output(
+        return OutputSkill(
             output=index,
             kind="regression",
             varies=True,
@@ -393,16 +393,16 @@ class _Classes:
         self.frequencies = self.frequencies + weights @ y
         self.error -= float(weights @ np.sum(y * logs, axis=1))
 
-    def output(self, index: int) -> Output:
+    def output(self, index: int) -> OutputSkill:
         distinct = self.count < 2 or self.predictions.differ
         if self.without_targets or not self.count:
-            return Output(output=index, kind="classification", varies=None, distinct=distinct)
+            return OutputSkill(output=index, kind="classification", varies=None, distinct=distinct)
         entropy = float(_entropy(self.frequencies / self.weight))
         if not self.targets.differ or entropy <= 0:
-            return Output(output=index, kind="classification", varies=False, distinct=distinct)
+            return OutputSkill(output=index, kind="classification", varies=False, distinct=distinct)
         loss = self.error / self.weight
         gained = float(_entropy(self.mean / self.weight)) - self.entropy / self.weight
-        return Output(
+        return OutputSkill(
             output=index,
             kind="classification",
             varies=True,
@@ -425,7 +425,7 @@ class _Classes:
 
 
 def spread(y: npt.ArrayLike, form: Form, columns: int) -> list[float]:
-    """Variance of each column of targets, or entropy of their classes, as in `Output`.
+    """Variance of each column of targets, or entropy of their classes, as in `OutputSkill`.
 
     Args:
         y: targets of all rows.

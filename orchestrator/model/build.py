@@ -1,15 +1,11 @@
-"""Models from settings: built, changed by a remedy, compiled, and made ready to save.
+"""Models from settings: built, changed by a remedy, and compiled.
 
 Keras's own errors come back as problems of the config, with the key that caused them.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,14 +21,14 @@ from orchestrator.config.schema import (
     LayersModel,
 )
 from orchestrator.data.rows import AnyRows, Readable, leaves
-from orchestrator.errors import InvalidError, Problem, UserCodeError
-from orchestrator.model import initialization, keras_internals, leaky_relu, objects, outputs
+from orchestrator.errors import InvalidError, Problem, Reporter, UserCodeError
+from orchestrator.model import initialization, keras_internals, leaky_relu, objects, saving
 from orchestrator.model.initialization import Recorder
-from orchestrator.model.outputs import Blame
+from orchestrator.model.targets import check_targets
 from orchestrator.record.records import Settings
 
 
-def build(
+def build_model(
     config: Config, settings: Settings, rows: AnyRows, recorder: Recorder | None = None
 ) -> keras.Model:
     """Build and compile the model of an attempt: the one place where settings become a model.
@@ -64,7 +60,7 @@ def build(
         raise InvalidError([config.problem(("compile",), message, "add compile: {loss: mse}")])
     if settings.clip_norm is not None:
         _plain_optimizer(model).global_clipnorm = settings.clip_norm
-    outputs.check_targets(model, config, rows)
+    check_targets(model, config, rows)
     if not model.optimizer.built:
         # Keras refuses to load a model that was saved before its optimizer had any state.
         model.optimizer.build(model.trainable_variables)
@@ -83,7 +79,7 @@ def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
             slope = None if changed else slope
             _build_unbuilt(model, rows)
         case FileModel() as plan:
-            model = load_file(plan, config, settings.seed)
+            model = saving.load_file(plan, config, settings.seed)
     try_call(model, config, rows, next(iter(type(config.model).model_fields)))
     if slope is not None:
         weights = model.get_weights() if keeps_weights(config) else None
@@ -213,86 +209,12 @@ def _build_unbuilt(model: keras.Model, rows: AnyRows) -> None:
         model(rows.first(1)[0])
 
 
-def load_file(plan: FileModel, config: Config, seed: int) -> keras.Model:
-    """The model of a `.keras` file, with its weights or with fresh ones.
-
-    Args:
-        plan: the file, and the modules with the user's own classes.
-        config: names the place of a problem.
-        seed: of fresh weights.
-
-    Raises:
-        InvalidError: the file cannot be read, or holds no model.
-        UserCodeError: a class of the user's own raised.
-    """
-    for index, module in enumerate(plan.modules):
-        user_code.load_module(module, config, key=("model", "modules", index))
-    key = ("model", "file")
-    try:
-        model = _load(config.path(plan.file))
-        if plan.initial_weights == "fresh":
-            described = keras.saving.serialize_keras_object(model)
-            keras.utils.set_random_seed(seed)  # reading the file has drawn from the generators
-            model = keras.saving.deserialize_keras_object(described, safe_mode=True)
-    except Exception as error:
-        if user_code.raised_in_user_code(error):
-            raise UserCodeError(
-                f"the model's own code raised {user_code.describe(error)}"
-            ) from error
-        raise InvalidError([config.problem(key, *_unreadable(error))]) from error
-    if not isinstance(model, keras.Model):
-        message = f"expected a keras.Model in the file, received {type(model).__name__}"
-        raise InvalidError([config.problem(key, message)])
-    return model
-
-
-def input_names(model: keras.Model) -> list[str]:
-    """Names of the inputs of a sequential or functional model; empty for another."""
-    return [each.name for each in keras.tree.flatten(getattr(model, "inputs", None) or [])]
-
-
-def _load(path: Path) -> Any:
-    """What is in a `.keras` file."""
-    try:
-        return keras.saving.load_model(path, safe_mode=True)
-    except ValueError as error:
-        # Keras refuses a model that was compiled and saved before its optimizer had any state.
-        if not keras_internals.is_unbuilt_optimizer(error):
-            raise
-        model = keras.saving.load_model(path, safe_mode=True, compile=False)
-        with zipfile.ZipFile(path) as archive:
-            described = json.loads(archive.read("config.json"))
-        model.compile_from_config(described["compile_config"])
-        return model
-
-
-def _unreadable(error: Exception) -> tuple[str, str | None]:
-    """Why Keras cannot load a file, and what to do."""
-    text = objects.describe_error(error)
-    # Inside a Sequential the reason comes after its whole config.
-    missing = re.search(r"Could not locate (class|function) '(\w+)'", str(error))
-    if missing:
-        kind, name = missing.groups()
-        return f"the file needs your own {kind} {name}", (
-            "register it with the decorator keras.saving.register_keras_serializable() and name "
-            "its module, as in modules: [my_layers]"
-        )
-    if "lambda" in text.lower():
-        return f"cannot be loaded safely: {text}", "replace the Lambda by a layer of your own"
-    # That there is a file, the config has made sure of.
-    if "File not found" in text or "File format not supported" in text:
-        return "expected a .keras file, received another kind of file, or a part of one", (
-            "save the model with model.save('NAME.keras')"
-        )
-    return f"cannot be read as a .keras file: {text}", None
-
-
-def try_call(model: keras.Model, blame: Blame, rows: Readable, kind: str) -> None:
+def try_call(model: keras.Model, reporter: Reporter, rows: Readable, kind: str) -> None:
     """Run one row through the model, so that a wrong shape is the config's problem.
 
     Args:
         model: a built model.
-        blame: names the place of a problem.
+        reporter: knows the place of a problem.
         rows: what it is to take.
         kind: how the config gives the model.
 
@@ -310,7 +232,7 @@ def try_call(model: keras.Model, blame: Blame, rows: Readable, kind: str) -> Non
         shown = ", ".join(f"{path} {shape}" if path else str(shape) for path, shape in shapes)
         reason = objects.describe_error(error)
         message = f"the model does not take inputs of shape {shown}: {reason}"
-        raise InvalidError([blame.problem(("model", kind), message)]) from error
+        raise InvalidError([reporter.problem(("model", kind), message)]) from error
 
 
 def _compile(model: keras.Model, plan: Compile, config: Config) -> None:

@@ -1,18 +1,29 @@
-"""The model as it is saved: with the standardisation in front, loadable by plain Keras."""
+"""Models in files: loaded as a config asks for, and saved so that plain Keras loads them.
+
+What is saved takes raw inputs: the standardisation stands in front of the trained model.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
+import re
 import tempfile
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import optree
 
+from orchestrator.config import user_code
+from orchestrator.config.schema import Config, FileModel
 from orchestrator.data.rows import AnyRows, Scaling, leaves
+from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.model import keras_internals, layers, objects
 
 
@@ -136,3 +147,95 @@ def _missing_for_saving(model: keras.Model) -> str | None:
         if lacks:
             found.append(f"class {kind.__name__} lacks {' and '.join(lacks)}")
     return "; ".join(found) or None
+
+
+def load_file(plan: FileModel, config: Config, seed: int) -> keras.Model:
+    """The model of a `.keras` file, with its weights or with fresh ones.
+
+    Args:
+        plan: the file, and the modules with the user's own classes.
+        config: names the place of a problem.
+        seed: of fresh weights.
+
+    Raises:
+        InvalidError: the file cannot be read, or holds no model.
+        UserCodeError: a class of the user's own raised.
+    """
+    for index, module in enumerate(plan.modules):
+        user_code.load_module(module, config, key=("model", "modules", index))
+    key = ("model", "file")
+    try:
+        model = _load(config.path(plan.file))
+        if plan.initial_weights == "fresh":
+            described = keras.saving.serialize_keras_object(model)
+            keras.utils.set_random_seed(seed)  # reading the file has drawn from the generators
+            model = keras.saving.deserialize_keras_object(described, safe_mode=True)
+    except Exception as error:
+        if user_code.raised_in_user_code(error):
+            raise UserCodeError(
+                f"the model's own code raised {user_code.describe(error)}"
+            ) from error
+        raise InvalidError([config.problem(key, *_unreadable(error))]) from error
+    if not isinstance(model, keras.Model):
+        message = f"expected a keras.Model in the file, received {type(model).__name__}"
+        raise InvalidError([config.problem(key, message)])
+    return model
+
+
+def _load(path: Path) -> Any:
+    """What is in a `.keras` file."""
+    try:
+        return keras.saving.load_model(path, safe_mode=True)
+    except ValueError as error:
+        # Keras refuses a model that was compiled and saved before its optimizer had any state.
+        if not keras_internals.is_unbuilt_optimizer(error):
+            raise
+        model = keras.saving.load_model(path, safe_mode=True, compile=False)
+        with zipfile.ZipFile(path) as archive:
+            described = json.loads(archive.read("config.json"))
+        model.compile_from_config(described["compile_config"])
+        return model
+
+
+def _unreadable(error: Exception) -> tuple[str, str | None]:
+    """Why Keras cannot load a file, and what to do."""
+    text = objects.describe_error(error)
+    # Inside a Sequential the reason comes after its whole config.
+    missing = re.search(r"Could not locate (class|function) '(\w+)'", str(error))
+    if missing:
+        kind, name = missing.groups()
+        return f"the file needs your own {kind} {name}", (
+            "register it with the decorator keras.saving.register_keras_serializable() and name "
+            "its module, as in modules: [my_layers]"
+        )
+    if "lambda" in text.lower():
+        return f"cannot be loaded safely: {text}", "replace the Lambda by a layer of your own"
+    # That there is a file, the config has made sure of.
+    if "File not found" in text or "File format not supported" in text:
+        return "expected a .keras file, received another kind of file, or a part of one", (
+            "save the model with model.save('NAME.keras')"
+        )
+    return f"cannot be read as a .keras file: {text}", None
+
+
+def input_names(model: keras.Model) -> list[str]:
+    """Names of the inputs of a sequential or functional model; empty for another."""
+    return [each.name for each in keras.tree.flatten(getattr(model, "inputs", None) or [])]
+
+
+def digest(arrays: Iterable[npt.NDArray[Any]]) -> str:
+    """SHA-256 over the types, shapes and bytes of weights; NaNs are bytes like any others.
+
+    Args:
+        arrays: the weights in the model's order. What they are called and where they were saved
+            makes no difference.
+
+    Returns:
+        `sha256:` and 64 hexadecimal digits.
+    """
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype.name}{array.shape}".encode())
+        # As bytes: types that NumPy itself does not know, such as bfloat16, have no buffer.
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return f"sha256:{found.hexdigest()}"

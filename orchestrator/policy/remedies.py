@@ -1,6 +1,6 @@
 """What a remedy makes of the settings: one small function for each. Pure.
 
-`models.build` is the one place where settings become a model, `rates.Rates` where they become
+`model.build` is the one place where settings become a model, `rates.Rates` where they become
 learning rates.
 """
 

@@ -28,7 +28,7 @@ from orchestrator.data.rows import Rows
 from orchestrator.diagnosis import diagnose as diagnosis
 from orchestrator.diagnosis.diagnose import diagnose
 from orchestrator.diagnosis.tracing.probe import Probe
-from orchestrator.model import outputs
+from orchestrator.model.outputs import find_outputs
 
 BATCH_SIZE = 1024
 
@@ -98,10 +98,10 @@ def warm(
 ) -> Callable[[], object]:
     """A diagnosis in a graph that was traced before."""
     probe = Probe(model)
-    heads = outputs.heads(model, diagnosis._Blame(), rows)
+    outputs = find_outputs(model, diagnosis._Arguments(), rows)
 
     def examine() -> object:
-        return diagnosis.examine(probe, rows, heads, Checks(), batch_size=batch_size, **options)
+        return diagnosis.examine(probe, rows, outputs, Checks(), batch_size=batch_size, **options)
 
     examine()
     return examine

@@ -302,8 +302,8 @@ def plain(case: Case, seed: int, folder: Path, attempts: int, **changes: Any) ->
 
     from orchestrator.diagnosis import diagnose as diagnosis
     from orchestrator.diagnosis.tracing.probe import Probe
-    from orchestrator.model import build as models
-    from orchestrator.model import outputs
+    from orchestrator.model.build import build_model
+    from orchestrator.model.outputs import find_outputs
     from orchestrator.record.records import Settings
     from orchestrator.training.attempt import preparation
 
@@ -316,7 +316,7 @@ def plain(case: Case, seed: int, folder: Path, attempts: int, **changes: Any) ->
     while not passed and done < attempts:
         chosen = seed if done == 0 else derive_seed(seed, done)
         keras.backend.clear_session()
-        model = models.build(config, Settings(seed=chosen), dataset.train)
+        model = build_model(config, Settings(seed=chosen), dataset.train)
         x, y, _ = dataset.train.first(ROWS)
         for phase in config.phases:
             if phase.learning_rate is not None:
@@ -329,7 +329,7 @@ def plain(case: Case, seed: int, folder: Path, attempts: int, **changes: Any) ->
         done += 1
         weights = [("weight", model.weights)]
         examined = diagnosis.examine(
-            Probe(model), dataset.train, outputs.heads(model, config, dataset.train),
+            Probe(model), dataset.train, find_outputs(model, config, dataset.train),
             config.checks, non_finite=diagnosis.non_finite_variables(weights),
         )  # fmt: skip
         passed = all(check.verdict != "fail" for check in examined.checks)

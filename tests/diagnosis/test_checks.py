@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.config.schema import DeadNeurons, Gate, PredictionVariance
 from orchestrator.diagnosis import checks
-from orchestrator.diagnosis.skill import INPUT, Flow, Form, Layer, Output, measure
+from orchestrator.diagnosis.skill import INPUT, Flow, Form, Layer, OutputSkill, measure
 from orchestrator.record.records import Check
 
 LIMITS = DeadNeurons()
@@ -252,7 +252,7 @@ def test_cut_names_the_dead_layers_and_the_outputs() -> None:
 # ------------------------------------------------------------------------------- predictions
 
 
-REGRESSION = Output(
+REGRESSION = OutputSkill(
     output=0,
     kind="regression",
     varies=True,
@@ -267,14 +267,14 @@ CLASSES = dataclasses.replace(
 
 
 def _variance(
-    *outputs: Output, untrained: bool = False, last: bool = True, batch: Any = None
+    *outputs: OutputSkill, untrained: bool = False, last: bool = True, batch: Any = None
 ) -> Check:
     return checks.prediction_variance(
         outputs, VARIANCE, untrained=untrained, last=last, batch_outputs=batch
     )
 
 
-def _with(base: Output = REGRESSION, /, **changes: Any) -> Output:
+def _with(base: OutputSkill = REGRESSION, /, **changes: Any) -> OutputSkill:
     return dataclasses.replace(base, **changes)
 
 
@@ -316,7 +316,7 @@ def test_skill_is_judged_after_the_last_phase_only(skill: float, verdict: str) -
     "output",
     [_with(variance_ratio=0.0), _with(CLASSES, information=0.0), _with(skill=math.nan)],
 )
-def test_nothing_fails_before_training(output: Output) -> None:
+def test_nothing_fails_before_training(output: OutputSkill) -> None:
     assert _variance(output, untrained=True, last=True).verdict == "warn"
 
 
@@ -327,13 +327,13 @@ def test_the_same_class_for_every_row_warns() -> None:
 
 
 def test_a_constant_target_is_not_applicable() -> None:
-    output = Output(output=0, kind="regression", varies=False, distinct=False)
+    output = OutputSkill(output=0, kind="regression", varies=False, distinct=False)
     assert _variance(output).verdict == "not_applicable"
 
 
 @pytest.mark.parametrize(("distinct", "verdict"), [(True, "pass"), (False, "fail")])
 def test_without_targets_only_equal_predictions_fail(distinct: bool, verdict: str) -> None:
-    output = Output(output=0, kind="regression", varies=None, distinct=distinct)
+    output = OutputSkill(output=0, kind="regression", varies=None, distinct=distinct)
     assert _variance(output).verdict == verdict
 
 
@@ -344,7 +344,7 @@ def test_the_worst_output_decides_and_is_named() -> None:
     assert check.reason.startswith(
         "output 1: variance ratio 0 (limit 0.0001): the prediction is constant"
     )
-    constant = Output(output=2, kind="regression", varies=False)
+    constant = OutputSkill(output=2, kind="regression", varies=False)
     assert _variance(good, constant).verdict == "pass"
 
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from orchestrator import diagnose
 from orchestrator.config.schema import Checks
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis.diagnose import _Blame, examine
+from orchestrator.diagnosis.diagnose import _Arguments, examine
 from orchestrator.diagnosis.health import Health, LayerHealth
 from orchestrator.diagnosis.tracing.probe import Measurement, Probe
 from orchestrator.errors import InvalidError
-from orchestrator.model import outputs
+from orchestrator.model.outputs import find_outputs
 from tests import builders
 
 layers = keras.layers
@@ -278,7 +278,7 @@ def test_stopping_early_never_changes_a_verdict(
         )
         y = y if len(y) > 1 else y[0]
     rows = Rows(x=x, y=y)
-    heads = outputs.heads(network.model, _Blame(), rows)
+    heads = find_outputs(network.model, _Arguments(), rows)
 
     options: dict[str, Any] = {"batch_size": 4}
     early = examine(network.probe, rows, heads, Checks(), exhaustive=False, **options)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given
 
-from orchestrator.diagnosis.skill import INPUT, Flow, Form, Layer, Output, measure
+from orchestrator.diagnosis.skill import INPUT, Flow, Form, Layer, OutputSkill, measure
 from tests.builders import LAW
 
 
@@ -18,7 +18,7 @@ def _normal(*shape: int, seed: int = 0) -> npt.NDArray[np.float64]:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def _one(y: Any, prediction: Any, form: Form = "regression", **options: Any) -> Output:
+def _one(y: Any, prediction: Any, form: Form = "regression", **options: Any) -> OutputSkill:
     (output,) = measure(y, prediction, form, **options)
     return output
 
@@ -196,7 +196,7 @@ def test_a_target_without_variance_cannot_be_judged(y: list[float]) -> None:
 
 
 def test_without_targets_only_the_difference_between_rows_is_known() -> None:
-    assert _one(None, [1.0, 1.0]) == Output(
+    assert _one(None, [1.0, 1.0]) == OutputSkill(
         output=0, kind="regression", varies=None, distinct=False
     )
     assert _one(None, [1.0, 1.5]).distinct

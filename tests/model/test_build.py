@@ -13,8 +13,9 @@ from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.errors import InvalidError, UserCodeError
-from orchestrator.model import build as models
-from orchestrator.model import leaky_relu, outputs, saving
+from orchestrator.model import leaky_relu, saving
+from orchestrator.model.build import build_model, obstacles
+from orchestrator.model.outputs import find_outputs
 from orchestrator.record.records import Settings
 from tests import builders
 from tests.conftest import MakeConfig
@@ -25,7 +26,7 @@ HEAD: dict[str, Any] = {"Dense": {"units": 1}}
 
 
 def built(config: Config, settings: Settings = SEED) -> keras.Model:
-    return models.build(config, settings, data.load(config).train)
+    return build_model(config, settings, data.load(config).train)
 
 
 def test_a_layer_has_the_same_name_in_every_attempt(make_config: MakeConfig) -> None:
@@ -38,8 +39,8 @@ def test_a_layer_has_the_same_name_in_every_attempt(make_config: MakeConfig) -> 
 
 
 def forms(model: keras.Model, rows: Rows) -> list[tuple[str, bool]]:
-    found = outputs.heads(model, builders.config(), rows)
-    return [(head.form, head.from_logits) for head in found]
+    found = find_outputs(model, builders.config(), rows)
+    return [(output.form, output.from_logits) for output in found]
 
 
 def refused(config: Config) -> list[tuple[str | None, str]]:
@@ -277,7 +278,7 @@ def test_the_saved_model_standardises_by_itself(make_config: MakeConfig, tmp_pat
         data={"train": {"callable": "rows:line", "kwargs": {"slope": 3.0}}, "standardize": True}
     )
     dataset = data.load(config)
-    model = models.build(config, SEED, dataset.train)
+    model = build_model(config, SEED, dataset.train)
     saving.deployable(model, dataset.scalings, dataset.train).save(tmp_path / "m.keras")
 
     loaded = keras.models.load_model(tmp_path / "m.keras")
@@ -490,9 +491,9 @@ def build():
 
 def obstacles_of(config: Config, settings: Settings = SEED) -> dict[str, str]:
     rows = data.load(config).train
-    model = models.build(config, settings, rows)
+    model = build_model(config, settings, rows)
     hidden = Probe(model).hidden_relu(rows)
-    return models.obstacles(model, config, settings, rows, hidden)
+    return obstacles(model, config, settings, rows, hidden)
 
 
 def test_remedies_without_a_place_are_obstructed(make_config: MakeConfig) -> None:

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from orchestrator.data.rows import Rows
 from orchestrator.errors import InvalidError, UserCodeError
-from orchestrator.model import outputs
-from orchestrator.model.outputs import Head
+from orchestrator.model.outputs import Output, find_outputs
+from orchestrator.model.targets import check_classes, check_targets
 from tests import builders
 
 layers = keras.layers
@@ -60,14 +60,14 @@ def one(units: int, loss: Any, activation: str | None = None) -> keras.Model:
 
 
 def found(model: keras.Model, y: Any) -> list[tuple[str, str | None, str]]:
-    heads = outputs.heads(model, builders.config(), Rows(x=X, y=y))
-    return [(head.name, head.target, head.form) for head in heads]
+    outputs = find_outputs(model, builders.config(), Rows(x=X, y=y))
+    return [(output.name, output.target, output.form) for output in outputs]
 
 
 def refused(model: keras.Model, y: Any, /, **sections: Any) -> str:
     config = builders.config(**sections)
     with pytest.raises(InvalidError, match=".") as caught:
-        outputs.check_targets(model, config, Rows(x=X, y=y))
+        check_targets(model, config, Rows(x=X, y=y))
     return "\n".join(map(str, caught.value.problems))
 
 
@@ -78,12 +78,12 @@ def refused(model: keras.Model, y: Any, /, **sections: Any) -> str:
 def test_targets_by_name_belong_to_the_outputs_of_that_name(form: str) -> None:
     model = two(form)
     expected = {("price", "price", "regression"), ("kind", "kind", "sparse")}
-    heads = outputs.heads(model, builders.config(), Rows(x=X, y=BOTH))
-    assert {(head.name, head.target, head.form) for head in heads} == expected
-    assert {head.name: head.shape for head in heads} == {"price": (1,), "kind": (3,)}
-    for head in heads:
-        assert head.targets(BOTH) is BOTH[head.name]
-    outputs.check_targets(model, builders.config(), Rows(x=X, y=BOTH))
+    outputs = find_outputs(model, builders.config(), Rows(x=X, y=BOTH))
+    assert {(output.name, output.target, output.form) for output in outputs} == expected
+    assert {output.name: output.shape for output in outputs} == {"price": (1,), "kind": (3,)}
+    for output in outputs:
+        assert output.targets(BOTH) is BOTH[output.name]
+    check_targets(model, builders.config(), Rows(x=X, y=BOTH))
 
 
 @pytest.mark.parametrize("form", ["list", "own tuple"])
@@ -93,7 +93,7 @@ def test_targets_by_position_belong_to_the_outputs_in_order(form: str, loss: Any
     y = (PRICE, KIND)
     names = ("price", "kind") if form == "list" else ("0", "1")
     assert found(model, y) == [(names[0], "0", "regression"), (names[1], "1", "sparse")]
-    outputs.check_targets(model, builders.config(), Rows(x=X, y=y))
+    check_targets(model, builders.config(), Rows(x=X, y=y))
 
 
 @pytest.mark.parametrize("y", [PRICE, {"out": PRICE}, (PRICE,)])
@@ -103,7 +103,7 @@ def test_the_only_targets_belong_to_the_only_output(y: Any) -> None:
     model.compile(loss="mse")
     ((name, _, form),) = found(model, y)
     assert (name, form) == ("", "regression")
-    outputs.check_targets(model, builders.config(), Rows(x=X, y=y))
+    check_targets(model, builders.config(), Rows(x=X, y=y))
 
 
 def test_one_loss_is_the_loss_of_every_output() -> None:
@@ -115,12 +115,12 @@ def test_one_loss_is_the_loss_of_every_output() -> None:
 
 def test_an_output_without_targets_has_none() -> None:
     model = two("dict", {"price": "mse"})
-    heads = {head.name: head for head in outputs.heads(
+    outputs = {output.name: output for output in find_outputs(
         model, builders.config(), Rows(x=X, y={"price": PRICE})
     )}  # fmt: skip
-    assert heads["kind"].target is None
-    assert heads["kind"].targets({"price": PRICE}) is None
-    assert (heads["price"].form, heads["kind"].form) == ("regression", "sparse")
+    assert outputs["kind"].target is None
+    assert outputs["kind"].targets({"price": PRICE}) is None
+    assert (outputs["price"].form, outputs["kind"].form) == ("regression", "sparse")
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ def test_the_form_of_an_output_is_that_of_its_loss(
     loss: Any, activation: str | None, form: str, from_logits: bool
 ) -> None:
     model = one(3, loss, activation)
-    (head,) = outputs.heads(model, builders.config(), Rows(x=X, y=KIND))
-    assert (head.form, head.from_logits) == (form, from_logits)
+    (output,) = find_outputs(model, builders.config(), Rows(x=X, y=KIND))
+    assert (output.form, output.from_logits) == (form, from_logits)
 
 
 @pytest.mark.parametrize(
@@ -175,8 +175,8 @@ def test_the_form_of_an_output_is_that_of_its_loss(
 def test_the_kind_of_the_config_outweighs_the_loss(
     units: int, y: Any, kind: str | None, form: str
 ) -> None:
-    head = Head(name="", target="", shape=(units,), form="regression", from_logits=True)
-    read = outputs.of_kind(head, kind, y)
+    output = Output(name="", target="", shape=(units,), form="regression", from_logits=True)
+    read = output.read_as(kind, y)
     assert read.form == form
     assert read.from_logits is (kind != "regression")
 
@@ -239,7 +239,7 @@ def test_a_loss_of_the_users_own_may_take_targets_of_another_shape() -> None:
         return keras.ops.mean(log + keras.ops.square(y - mean) * keras.ops.exp(-2 * log))
 
     model = one(2, likelihood)
-    outputs.check_targets(model, builders.config(), Rows(x=X, y=PRICE))
+    check_targets(model, builders.config(), Rows(x=X, y=PRICE))
     assert found(model, PRICE) == [("", None, "regression")]
 
 
@@ -248,24 +248,24 @@ def test_a_loss_that_raises_is_the_users_code() -> None:
         raise RuntimeError("no loss today")
 
     with pytest.raises(UserCodeError, match=r"the model raised RuntimeError: no loss today \(.*test_outputs\.py:\d+, in broken\)"):  # fmt: skip  # noqa: E501
-        outputs.check_targets(one(1, broken), builders.config(), Rows(x=X, y=PRICE))
+        check_targets(one(1, broken), builders.config(), Rows(x=X, y=PRICE))
 
 
 def test_trying_the_loss_leaves_no_trace_in_the_metrics() -> None:
     model = one(1, "mse")
-    outputs.check_targets(model, builders.config(), Rows(x=X, y=PRICE))
+    check_targets(model, builders.config(), Rows(x=X, y=PRICE))
     assert all(float(metric.result()) == 0 for metric in model.metrics)
 
 
 def test_texts_are_no_targets_of_a_regression() -> None:
-    heads = outputs.heads(one(1, "mse"), builders.config(), Rows(x=X, y=PRICE))
+    outputs = find_outputs(one(1, "mse"), builders.config(), Rows(x=X, y=PRICE))
     with pytest.raises(InvalidError, match=r"the target color holds texts \(2 classes\), the loss is a regression; use sparse_categorical"):  # fmt: skip  # noqa: E501
-        outputs.check_classes(heads, builders.config(), {"color": ("blue", "red")})
+        check_classes(outputs, builders.config(), {"color": ("blue", "red")})
 
 
 def test_texts_as_targets_of_one_of_two_outputs_must_belong_to_a_classification() -> None:
-    heads = outputs.heads(two(), builders.config(), Rows(x=X, y=BOTH))
-    outputs.check_classes(heads, builders.config(), {"kind": ("blue", "green", "red")})
+    outputs = find_outputs(two(), builders.config(), Rows(x=X, y=BOTH))
+    check_classes(outputs, builders.config(), {"kind": ("blue", "green", "red")})
 
 
 class Absolute(keras.metrics.Metric):
@@ -288,4 +288,4 @@ def test_the_users_own_metric_gets_targets_as_in_training(weight: Any) -> None:
     model = keras.Sequential([layers.Input((2,)), layers.Dense(1)])
     model.compile(loss="mse", metrics=[Absolute()])
     rows = Rows(x=X, y=np.arange(4.0)[:, None], weight=weight)
-    outputs.check_targets(model, builders.config(), rows)
+    check_targets(model, builders.config(), rows)

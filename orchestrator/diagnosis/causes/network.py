@@ -21,7 +21,7 @@ from orchestrator.diagnosis.diagnose import Examination
 from orchestrator.diagnosis.skill import Flow, Layer
 from orchestrator.model import initialization, layers
 from orchestrator.model.keras_internals import own_variables
-from orchestrator.model.outputs import Head
+from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding, is_constant
 
 _RANGES = {
@@ -69,7 +69,7 @@ def of_initialization(model: keras.Model, x: Tree) -> Iterator[Finding]:
 
 
 def of_targets(
-    heads: Sequence[Head],
+    outputs: Sequence[Output],
     flow: Flow,
     places: Sequence[Layer],
     rows: AnyRows,
@@ -83,7 +83,7 @@ def of_targets(
     constant that it fails.
 
     Args:
-        heads: the model's outputs.
+        outputs: the model's outputs.
         flow: says which activation makes which output.
         places: the activations.
         rows: the training rows.
@@ -91,10 +91,10 @@ def of_targets(
         min_skill: skill below which the prediction fails; None where that is not checked.
     """
     counted = slice(None) if rows.weight is None else np.asarray(rows.weight) > 0
-    for head, end in zip(heads, flow.ends, strict=True):
+    for output, end in zip(outputs, flow.ends, strict=True):
         place = None if end is None else places[end]
-        targets = head.targets(rows.y)
-        if place is None or targets is None or head.form != "regression":
+        targets = output.targets(rows.y)
+        if place is None or targets is None or output.form != "regression":
             continue
         low, high = _RANGES.get(place.activation, (-math.inf, math.inf))
         values = np.asarray(targets)[counted]
@@ -102,12 +102,12 @@ def of_targets(
         if not beyond:
             continue
         within = f"between {low:g} and {high:g}" if math.isfinite(high) else f"of {low:g} and above"
-        output = f"output {head.name}" if head.name else "the output"
+        named = f"output {output.name}" if output.name else "the output"
         final = not changeable and _is_beyond(values, low, high, min_skill)
         share = "every target is" if beyond == 1 else f"{beyond:.3g} of the targets are"
         share = f"{share} outside of that, from {values.min():.4g} to {values.max():.4g}"
         reason = (
-            f"{output} is made by {place.activation}, which gives values {within}; {share}: "
+            f"{named} is made by {place.activation}, which gives values {within}; {share}: "
             "leave the activation of the last layer out, or scale the targets"
         )
         yield Finding(cause="unreachable_targets", reason=reason, final=final)
@@ -175,7 +175,7 @@ def _holder(
 
 def of_failure(
     model: keras.Model,
-    heads: Sequence[Head],
+    outputs: Sequence[Output],
     rows: AnyRows,
     examined: Examination,
     *,
@@ -189,7 +189,7 @@ def of_failure(
 
     Args:
         model: its model, as it failed.
-        heads: the model's outputs.
+        outputs: the model's outputs.
         rows: the training rows.
         examined: what the checks looked at.
         untrained: whether it failed before training.
@@ -202,7 +202,7 @@ def of_failure(
     if examined.layers:
         flow, places = examined.flow, examined.layers
         min_skill = None if limits is None else limits.min_skill
-        found += of_targets(heads, flow, places, rows, changeable=changeable, min_skill=min_skill)
+        found += of_targets(outputs, flow, places, rows, changeable=changeable, min_skill=min_skill)
     failed = {check.check: check for check in examined.checks if check.verdict == "fail"}
     x = rows.first(2)[0]
     if untrained:
@@ -217,12 +217,12 @@ def of_failure(
             known = [loss for loss in losses if loss is not None]
             found += of_collapse(model, x, max(known) if known else None)
         poor = [
-            head
-            for head, columns in zip(heads, examined.columns, strict=True)
+            output
+            for output, columns in zip(outputs, examined.columns, strict=True)
             if any(each.skill is not None and not each.skill > NO_SKILL for each in columns)
         ]
         if "dead_neurons" not in failed:
-            found += faults.of_distance(model, heads, rows, falling=falling, slowed=slowed)
+            found += faults.of_distance(model, outputs, rows, falling=falling, slowed=slowed)
         found += faults.of_rows(model, poor, rows)
     elif "finite" in failed:
         found += faults.of_rows(model, (), rows, scales_only=True)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from orchestrator.data.rows import AnyRows, Tree, leaves, num_rows
 from orchestrator.diagnosis.checks import NO_SKILL
 from orchestrator.model.keras_internals import all_layers
-from orchestrator.model.outputs import Head
+from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding
 
 _FEW_ROWS = 2000
@@ -49,13 +49,13 @@ def size(values: Any) -> float:
 
 
 def of_rows(
-    model: keras.Model, heads: Sequence[Head], rows: AnyRows, *, scales_only: bool = False
+    model: keras.Model, outputs: Sequence[Output], rows: AnyRows, *, scales_only: bool = False
 ) -> Iterator[Finding]:
     """Inputs of wild scales, and targets that have nothing to do with the inputs.
 
     Args:
         model: a layer of it may scale or look up the inputs.
-        heads: the outputs without skill.
+        outputs: the outputs without skill.
         rows: the training rows.
         scales_only: leave the targets aside.
     """
@@ -66,14 +66,14 @@ def of_rows(
     columns, y = sample
     if not any(issubclass(kind, _NORMALIZING) for kind in kinds):
         yield from _unscaled(columns, rows)
-    for head in heads if not scales_only else ():
-        targets = [found for each in y if (found := head.targets(each)) is not None]
-        if targets and math.prod(head.shape[:-1]) == 1:  # one position a row
-            yield from _unrelated(columns, np.concatenate(targets), head)
+    for output in outputs if not scales_only else ():
+        targets = [found for each in y if (found := output.targets(each)) is not None]
+        if targets and math.prod(output.shape[:-1]) == 1:  # one position a row
+            yield from _unrelated(columns, np.concatenate(targets), output)
 
 
 def of_distance(
-    model: keras.Model, heads: Sequence[Head], rows: AnyRows, *, falling: bool, slowed: bool
+    model: keras.Model, outputs: Sequence[Output], rows: AnyRows, *, falling: bool, slowed: bool
 ) -> Iterator[Finding]:
     """Targets so far from zero that the predictions were still on their way to them at the end.
 
@@ -82,12 +82,12 @@ def of_distance(
 
     Args:
         model: the model as it failed.
-        heads: its outputs.
+        outputs: its outputs.
         rows: the training rows.
         falling: whether the loss was falling at the end.
         slowed: whether a remedy has lowered the learning rate.
     """
-    for head, got, wanted in _predictions(model, heads, rows):
+    for output, got, wanted in _predictions(model, outputs, rows):
         found = [
             column for column in range(wanted.shape[1])
             if _is_on_its_way(got[:, column], wanted[:, column])
@@ -97,9 +97,9 @@ def of_distance(
         column = max(found, key=lambda index: size(wanted[:, index]))
         predicted, targets = got[:, column], wanted[:, column]
         spread, error = targets.std(), size(targets - predicted)
-        output = f"of output {head.name} " if head.name else ""
+        of_output = f"of output {output.name} " if output.name else ""
         reason = (
-            f"the targets {output}are far from zero, {targets.mean():.5g} on average with a "
+            f"the targets {of_output}are far from zero, {targets.mean():.5g} on average with a "
             f"standard deviation of {spread:.3g}, and at the end of the training the predictions "
             f"were still {error:.3g} away from them: subtract the mean and divide by the standard "
             "deviation, or train for longer or at a higher rate"
@@ -119,16 +119,16 @@ def _is_on_its_way(predicted: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bo
 
 
 def _predictions(
-    model: keras.Model, heads: Sequence[Head], rows: AnyRows
-) -> Iterator[tuple[Head, npt.NDArray[Any], npt.NDArray[Any]]]:
+    model: keras.Model, outputs: Sequence[Output], rows: AnyRows
+) -> Iterator[tuple[Output, npt.NDArray[Any], npt.NDArray[Any]]]:
     """Predictions and targets of the first rows, column by column, of each regression."""
-    pairs: list[list[tuple[Any, Any]]] = [[] for _ in heads]
+    pairs: list[list[tuple[Any, Any]]] = [[] for _ in outputs]
     seen = 0
     for x, y, weight in rows.batches(256):
         counted = slice(None) if weight is None else np.asarray(weight) > 0
         for index, (_, values) in enumerate(leaves(model(x, training=False))):
-            targets = heads[index].targets(y)
-            if targets is not None and heads[index].form == "regression":
+            targets = outputs[index].targets(y)
+            if targets is not None and outputs[index].form == "regression":
                 got = np.asarray(values, dtype=np.float64)[counted]
                 got = got.reshape(-1, got.shape[-1] if got.ndim > 1 else 1)
                 wanted = np.asarray(targets, dtype=np.float64)[counted].reshape(got.shape)
@@ -136,10 +136,10 @@ def _predictions(
         seen += num_rows(x)
         if seen >= _FEW_ROWS:
             break
-    for head, found in zip(heads, pairs, strict=True):
+    for output, found in zip(outputs, pairs, strict=True):
         if sum(len(got) for got, _ in found):
             got, wanted = (np.concatenate(each) for each in zip(*found, strict=True))
-            yield head, got, wanted
+            yield output, got, wanted
 
 
 def _sample(rows: AnyRows) -> tuple[npt.NDArray[np.float64], list[Tree]] | None:
@@ -187,12 +187,12 @@ def _unscaled(columns: npt.NDArray[np.float64], rows: AnyRows) -> Iterator[Findi
 
 
 def _unrelated(
-    columns: npt.NDArray[np.float64], targets: npt.NDArray[Any], head: Head
+    columns: npt.NDArray[np.float64], targets: npt.NDArray[Any], output: Output
 ) -> Iterator[Finding]:
     """Tell that simple models have no skill on held-back rows either."""
     if len(columns) < max(_ENOUGH_ROWS, 4 * columns.shape[1]):
         return
-    values = _as_numbers(targets, head)
+    values = _as_numbers(targets, output)
     generator = np.random.default_rng(0)
     order = generator.permutation(len(columns))  # first rows are often sorted
     if columns.shape[1] > 10 * _FEATURES:
@@ -206,18 +206,18 @@ def _unrelated(
     linear, curved = (_held_back_skill(each, values[order]) for each in (x, relu))
     if linear is None or curved is None or max(linear, curved) > NO_SKILL:
         return
-    output = f" of output {head.name}" if head.name else ""
+    of_output = f" of output {output.name}" if output.name else ""
     reason = (
-        f"the targets{output} look unrelated to the inputs: on held-back rows neither a linear "
+        f"the targets{of_output} look unrelated to the inputs: on held-back rows neither a linear "
         f"model (skill {linear:.2g}) nor one of {_FEATURES} random relu features ({curved:.2g}) "
         "does better than their mean"
     )
     yield Finding(cause="unrelated_targets", reason=reason, final=False)
 
 
-def _as_numbers(targets: npt.NDArray[Any], head: Head) -> npt.NDArray[np.float64]:
+def _as_numbers(targets: npt.NDArray[Any], output: Output) -> npt.NDArray[np.float64]:
     """Targets as columns of numbers, classes as one column for each."""
-    if head.form == "sparse":
+    if output.form == "sparse":
         classes, index = np.unique(targets.reshape(len(targets), -1)[:, 0], return_inverse=True)
         one_hot: npt.NDArray[np.float64] = np.eye(len(classes))[index]
         return one_hot

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from orchestrator.config.schema import PhasePlan
-from orchestrator.model import weights
+from orchestrator.model import saving
 from orchestrator.record.events import PhaseEnded, PhaseStarted, Warned
 from orchestrator.record.records import INIT, Check, Phase
 from orchestrator.training.attempt import build, callbacks, check, checkpoints, preparation
@@ -113,7 +113,7 @@ def _phase(
         metrics=dict(epochs.metrics),
         first_loss=epochs.first_loss,
         highest_loss=epochs.highest_loss,
-        weights=weights.digest(variable.numpy() for variable in model.weights),
+        weights=saving.digest(variable.numpy() for variable in model.weights),
         checks=checks,
     )
 

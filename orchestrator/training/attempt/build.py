@@ -17,10 +17,9 @@ from orchestrator.diagnosis import diagnose as diagnosis
 from orchestrator.diagnosis.causes import network
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.errors import InvalidError
-from orchestrator.model import build as models
-from orchestrator.model import outputs
+from orchestrator.model.build import build_model, keeps_weights, obstacles
 from orchestrator.model.initialization import Recorder
-from orchestrator.model.outputs import Head
+from orchestrator.model.outputs import Output, find_outputs
 from orchestrator.record.events import ModelBuilt, Screened, SeedsScreened
 from orchestrator.record.records import Finding, Settings
 from orchestrator.training.attempt import preparation
@@ -75,7 +74,7 @@ class Built:
     """What screening found out."""
     probe: Probe
     """Measures activations; it traces the model once."""
-    outputs: tuple[Head, ...]
+    outputs: tuple[Output, ...]
     """The outputs, with what each is judged as."""
     rates: Rates
     """Sets the optimizer's rate."""
@@ -99,7 +98,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
     screening, probe = _screen(task, rows, emit)
     model = screening.model
     settings = dataclasses.replace(task.settings, seed=screening.seed)
-    found = outputs.heads(model, config, dataset.train)
+    found = find_outputs(model, config, dataset.train)
     variance = config.checks.prediction_variance
     kind = None if variance is None else variance.kind
     built = Built(
@@ -107,7 +106,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         settings=settings,
         findings=() if screening.finding is None else (screening.finding,),
         probe=probe,
-        outputs=tuple(outputs.of_kind(head, kind, dataset.train.y) for head in found),
+        outputs=tuple(output.read_as(kind, dataset.train.y) for output in found),
         rates=Rates(model.optimizer, settings.learning_rate_cap),
         callbacks=_given_callbacks(task),
         pipeline=Feed(
@@ -125,7 +124,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         ModelBuilt(
             attempt=task.attempt,
             parameters=model.count_params(),
-            obstacles=models.obstacles(model, config, settings, dataset.train, hidden),
+            obstacles=obstacles(model, config, settings, dataset.train, hidden),
         )
     )
     return built
@@ -138,7 +137,7 @@ def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
 
     def build(seed: int, recorder: Recorder) -> keras.Model:
         settings = dataclasses.replace(task.settings, seed=seed)
-        return models.build(config, settings, train_rows, recorder)
+        return build_model(config, settings, train_rows, recorder)
 
     def judge(model: keras.Model) -> Callable[[], str | None]:
         probe = Probe(model)  # traced once for all looks at it
@@ -153,7 +152,7 @@ def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
         )
 
     seeds = task.seeds or (task.settings.seed,)
-    if models.keeps_weights(config):
+    if keeps_weights(config):
         seeds = seeds[:1]
     x = train_rows.first(2)[0]
     found = screen(

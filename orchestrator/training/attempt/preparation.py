@@ -17,9 +17,10 @@ from orchestrator.data.load import Dataset
 from orchestrator.data.rows import AnyRows, leaves, trained_on, transform
 from orchestrator.diagnosis.tracing.probe import Measurement, Probe
 from orchestrator.errors import InvalidError, OrchestratorError, Problem, UserCodeError, suggestion
-from orchestrator.model import build as models
-from orchestrator.model import initialization, objects, outputs, saving
-from orchestrator.model.outputs import Head
+from orchestrator.model import initialization, objects, saving
+from orchestrator.model.build import build_model
+from orchestrator.model.outputs import Output, find_outputs
+from orchestrator.model.targets import check_classes, check_targets
 from orchestrator.record.records import Inputs, Settings
 from orchestrator.training.attempt.task import Prepared
 
@@ -44,11 +45,11 @@ def prepare(config: Config) -> Prepared:
 def _prepare(config: Config) -> Prepared:
     dataset = load(config)
     train, held = dataset.train, dataset.validation
-    model = models.build(config, Settings(seed=config.seed), train)
+    model = build_model(config, Settings(seed=config.seed), train)
     if held is not None:
-        outputs.check_targets(model, config, held)
-    found = outputs.heads(model, config, train)
-    outputs.check_classes(found, config, dataset.encoding.classes)
+        check_targets(model, config, held)
+    found = find_outputs(model, config, train)
+    check_classes(found, config, dataset.encoding.classes)
     _check_gates(config, model, dataset)
     class_weight(config, found)
     user_callbacks(config)
@@ -130,7 +131,7 @@ def _measure_all(config: Config, model: keras.Model, dataset: Dataset) -> Measur
     return measured
 
 
-def class_weight(config: Config, found: Sequence[Head]) -> dict[int, float] | None:
+def class_weight(config: Config, found: Sequence[Output]) -> dict[int, float] | None:
     """The weight of every class, 1 where the config gives none.
 
     Args:
@@ -147,16 +148,16 @@ def class_weight(config: Config, found: Sequence[Head]) -> dict[int, float] | No
     if not given:
         return None
     key = ("fit", "class_weight")
-    head = found[0]
-    if len(found) > 1 or head.form == "regression":
+    output = found[0]
+    if len(found) > 1 or output.form == "regression":
         other = "several outputs" if len(found) > 1 else "a loss of regression"
         message = f"class weights need one output with a classification, the model has {other}"
         raise InvalidError([config.problem(key, message)])
-    positions = int(np.prod(head.shape[:-1] if head.form != "binary" else head.shape))
+    positions = int(np.prod(output.shape[:-1] if output.form != "binary" else output.shape))
     if positions > 1:
-        message = f"class weights need one class a row, the output has shape {head.shape}"
+        message = f"class weights need one class a row, the output has shape {output.shape}"
         raise InvalidError([config.problem(key, message)])
-    classes = max(head.shape[-1] if head.shape else 1, 2)
+    classes = max(output.shape[-1] if output.shape else 1, 2)
     unknown = [label for label in given if not 0 <= label < classes]
     if unknown:
         message = f"expected classes from 0 to {classes - 1}, received {unknown[0]}"

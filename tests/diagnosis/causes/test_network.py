@@ -12,11 +12,11 @@ import pytest
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.causes import network
 from orchestrator.diagnosis.tracing.probe import Probe
-from orchestrator.model.outputs import Head
+from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding
 
 layers = keras.layers
-HEAD = Head(name="", target="", shape=(1,), form="regression", from_logits=False)
+HEAD = Output(name="", target="", shape=(1,), form="regression", from_logits=False)
 
 
 def stack(*hidden: layers.Layer, last: layers.Layer | None = None) -> keras.Model:

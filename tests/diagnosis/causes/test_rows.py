@@ -11,7 +11,7 @@ import pytest
 from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.causes import rows as faults
-from orchestrator.model.outputs import Head
+from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding
 from tests.conftest import MakeConfig
 from tests.diagnosis.causes.test_network import HEAD, LINEAR, rows, stack
@@ -76,7 +76,7 @@ def test_smaller_steps_or_a_loss_that_stands_still_leave_hope() -> None:
 # --------------------------------------------------------------------------------- rows
 
 
-def causes(y: Any, x: Any = None, head: Head = HEAD) -> list[str]:
+def causes(y: Any, x: Any = None, head: Output = HEAD) -> list[str]:
     return [found.cause for found in faults.of_rows(LINEAR, [head], rows(y, x))]
 
 
@@ -97,7 +97,7 @@ def test_targets_that_follow_from_the_inputs_do_not(function: Any) -> None:
 
 def test_classes_are_looked_at_as_classes() -> None:
     x = draw(600)
-    head = Head(name="", target="", shape=(3,), form="sparse", from_logits=False)
+    head = Output(name="", target="", shape=(3,), form="sparse", from_logits=False)
     labels = np.digitize(x[:, 0], [-0.5, 0.5])
     assert causes(labels, x, head) == []
     assert causes(np.random.default_rng(2).permutation(labels), x, head) == ["unrelated_targets"]

@@ -12,8 +12,8 @@ from orchestrator.config.schema import Config
 from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
 from orchestrator.errors import InvalidError, UserCodeError
-from orchestrator.model import build as models
-from orchestrator.model import weights
+from orchestrator.model import saving
+from orchestrator.model.build import build_model
 from orchestrator.record.events import (
     CausesFound,
     EpochEnded,
@@ -125,10 +125,10 @@ def test_the_weights_at_the_end_of_each_phase_are_told_by_their_digest(
 ) -> None:
     config = make_config(phases=[{"name": "one", "epochs": 1}, {"name": "two", "epochs": 1}])
     found = phases(train(config))
-    fresh = models.build(config, Settings(seed=config.seed), data.load(config).train)
+    fresh = build_model(config, Settings(seed=config.seed), data.load(config).train)
     saved = keras.models.load_model(tmp_path / "1" / "checkpoint.keras")
-    assert found[0].weights == weights.digest(fresh.get_weights())
-    assert found[-1].weights == weights.digest(saved.get_weights())
+    assert found[0].weights == saving.digest(fresh.get_weights())
+    assert found[-1].weights == saving.digest(saved.get_weights())
     assert len({phase.weights for phase in found}) == 3
 
 
@@ -500,7 +500,7 @@ def is_born_dead(config: Config, seed: int) -> bool:
     """Whether the last hidden unit of `NARROW` is 0 on every row, by NumPy."""
     rows = data.load(config).train
     value = rows.x
-    for layer in models.build(config, Settings(seed=seed), rows).layers[:-1]:
+    for layer in build_model(config, Settings(seed=seed), rows).layers[:-1]:
         value = np.maximum(value @ layer.get_weights()[0], 0)
     return not value.any()
 

@@ -1,0 +1,92 @@
+"""Targets that a model's losses cannot take: refused before Keras turns them into NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from orchestrator.config import user_code
+from orchestrator.config.document import Key
+from orchestrator.config.schema import Config, FileModel
+from orchestrator.data.rows import AnyRows, Tree, trained_on
+from orchestrator.errors import InvalidError, Reporter, UserCodeError
+from orchestrator.model import objects
+from orchestrator.model.outputs import Output, find_outputs
+
+
+def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
+    """Refuse targets that a loss cannot take, which Keras would broadcast or turn into NaN.
+
+    Args:
+        model: the compiled model.
+        config: the config.
+        rows: training or validation rows.
+
+    Raises:
+        InvalidError: targets and outputs do not fit.
+        UserCodeError: the user's own loss or metric raised.
+    """
+    key = _key(config)
+    check_fit(find_outputs(model, config, rows), rows.y, config, key)
+    x, y, weight = trained_on(rows.first(2))
+    try:
+        model.test_on_batch(x, y, sample_weight=weight)
+    except Exception as error:
+        if user_code.raised_in_user_code(error):
+            raise UserCodeError(f"the model raised {user_code.describe(error)}") from error
+        message = f"loss and metrics do not take these targets: {objects.describe_error(error)}"
+        raise InvalidError([config.problem(key, message)]) from error
+    model.reset_metrics()
+
+
+def check_fit(found: Sequence[Output], y: Tree, reporter: Reporter, key: Key) -> None:
+    """Refuse targets of another shape than their output's, or beyond its classes.
+
+    Args:
+        found: the model's outputs.
+        y: targets of all outputs.
+        reporter: knows the place of a problem.
+        key: that place.
+
+    Raises:
+        InvalidError: with every output that does not fit.
+    """
+    problems = []
+    for output in found:
+        targets = output.targets(y)
+        message = None if targets is None or output.guessed else output.misfit(targets)
+        if targets is not None and message is not None:
+            name = f"output {output.name}: " if output.name else ""
+            hint = None
+            if output.form == "categorical" and targets.ndim == 1:
+                hint = "class indices need sparse_categorical_crossentropy"
+            problems.append(reporter.problem(key, f"{name}{message}", hint))
+    if problems:
+        raise InvalidError(problems)
+
+
+def _key(config: Config) -> Key:
+    """Where the config says what the loss is."""
+    if config.compile is not None:
+        return ("compile", "loss")
+    return ("model", "file" if isinstance(config.model, FileModel) else "factory")
+
+
+def check_classes(found: Sequence[Output], config: Config, classes: Mapping[str, Any]) -> None:
+    """Refuse texts as targets of a regression.
+
+    Args:
+        found: the model's outputs.
+        config: the config.
+        classes: the text targets with their classes.
+
+    Raises:
+        InvalidError: the loss of such an output is one of regression.
+    """
+    if classes and all(output.form == "regression" for output in found):
+        name, known = next(iter(classes.items()))
+        message = f"the target {name} holds texts ({len(known)} classes), the loss is a regression"
+        hint = "use sparse_categorical_crossentropy with one softmax unit a class"
+        raise InvalidError([config.problem(_key(config), message, hint)])
