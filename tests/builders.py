@@ -8,7 +8,18 @@ from typing import Any
 import hypothesis
 
 from orchestrator.config.schema import Config
-from orchestrator.record.records import INIT, Attempt, Check, Failure, Phase, Settings, Verdict
+from orchestrator.diagnosis.skill.columns import OutputSkill
+from orchestrator.diagnosis.skill.score import Score
+from orchestrator.record.records import (
+    INIT,
+    Attempt,
+    Check,
+    Failure,
+    Form,
+    Phase,
+    Settings,
+    Verdict,
+)
 
 LAW = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 """How laws are tried here: quickly, on a machine that may be busy, the same way every time."""
@@ -71,3 +82,12 @@ def failed(
         failure=Failure(check=name, phase=at, reason="as the test wants it"),
         learning_rates={"warmup": 0.03, "main": 0.01} if rates is None else rates,
     )
+
+
+def scored(
+    y: Any, prediction: Any, form: Form, *, from_logits: bool = False, weight: Any = None
+) -> list[OutputSkill]:
+    """What the predictions of one output are worth, all rows at once."""
+    score = Score(form, from_logits=from_logits)
+    score.add(y, prediction, weight)
+    return score.outputs()

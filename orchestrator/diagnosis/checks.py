@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.config.schema import DeadNeurons, Gate, PredictionVariance
-from orchestrator.diagnosis.skill import Flow, Layer, OutputSkill
+from orchestrator.diagnosis.skill.columns import OutputSkill
+from orchestrator.diagnosis.units import Flow, Layer
 from orchestrator.record.records import Check, Verdict
 
 NO_SKILL = 0.01

@@ -1,275 +1,47 @@
-"""A model's health: dead units and constant predictions, measured over rows and judged."""
+"""Diagnosing a model that was trained elsewhere: in memory, or in a file beside a file of rows."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from orchestrator.config.document import Key
-from orchestrator.config.schema import Checks
+from orchestrator.config.schema import (
+    TABLES,
+    Checks,
+    Config,
+    CsvSource,
+    FileModel,
+    NpySource,
+    NpzSource,
+    TableSource,
+)
 from orchestrator.data.batches import Batches
+from orchestrator.data.files import encoding, numpy
+from orchestrator.data.load import read_table
 from orchestrator.data.rows import Precision, Readable, Rows
-from orchestrator.diagnosis import checks as verdicts
-from orchestrator.diagnosis.health import Health, LayerHealth, Verdicts
-from orchestrator.diagnosis.scores import Scores
-from orchestrator.diagnosis.skill import Flow, Layer, OutputSkill
-from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe
+from orchestrator.diagnosis.examine import (
+    Examination,
+    Gradients,
+    examine,
+    non_finite_variables,
+    not_finite,
+    numbered,
+)
+from orchestrator.diagnosis.health import Examinee, Health, LayerHealth, Verdicts
+from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Probe
 from orchestrator.errors import InvalidError, Problem, Reporter
 from orchestrator.model.build import try_call
 from orchestrator.model.outputs import Output, find_outputs
+from orchestrator.model.saving import input_names, load_file
 from orchestrator.model.targets import check_fit
-from orchestrator.record.records import Check
-
-_FIRST_ROWS = 256
-"""A live unit mostly shows in so many rows."""
-
-Gradients = Literal["always", "when_suspicious", "never"]
-"""When to measure what needs gradients."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Examination:
-    """What was measured, and the verdicts on it."""
-
-    checks: tuple[Check, ...]
-    """`finite`, `dead_neurons` and `prediction_variance`, but for those that are off."""
-    layers: tuple[Layer, ...] = ()
-    """The places where activations are applied; empty where there are non-finite values."""
-    flow: Flow = Flow(layers=(), outputs=())
-    """How they hang together."""
-    columns: tuple[tuple[OutputSkill, ...], ...] = ()
-    """What each output is worth, column by column."""
-    rows: int = 0
-    """Rows that were looked at."""
-    complete: bool = True
-    """Whether these were all."""
-    responding: int | None = None
-    """Rows whose output responds to the inputs; None where that was not measured."""
-    notes: tuple[str, ...] = ()
-    """What could not be seen."""
-
-
-def examine(
-    probe: Probe,
-    rows: Readable,
-    outputs: Sequence[Output],
-    limits: Checks,
-    *,
-    non_finite: Sequence[str] = (),
-    untrained: bool = False,
-    last: bool = True,
-    sampled: bool = False,
-    exhaustive: bool = True,
-    gradients: Gradients = "never",
-    batch_size: int = BATCH_SIZE,
-    training_batch_size: int = 32,
-) -> Examination:
-    """Measure a model over rows, and judge it.
-
-    Args:
-        probe: of the model.
-        rows: what to run through the model.
-        outputs: the model's outputs.
-        limits: the checks with their limits; gates are not looked at.
-        non_finite: clauses on what is known not to be finite, such as weights.
-        untrained: whether this is phase 0, where only a cut fails.
-        last: whether this is after the last phase, where the skill is judged too.
-        sampled: whether the rows are only some of those that count.
-        exhaustive: read to the end even when no further row can bring a unit to life or make the
-            prediction constant; the skill is judged only where all rows were read.
-        gradients: when to measure blocked units and rows that respond.
-        batch_size: rows of one forward pass.
-        training_batch_size: rows of a training step, for BatchNorm's batch statistics.
-
-    Returns:
-        The counts, the worth of the outputs and the verdicts.
-    """
-    if non_finite:
-        return Examination(checks=_not_finite(non_finite, limits))
-    dead, variance = limits.dead_neurons, limits.prediction_variance
-    scores = Scores(outputs)
-    certain = None if exhaustive else scores.certainty(rows, variance)
-
-    def enough(layers: Sequence[Layer]) -> bool:
-        alive = dead is None or verdicts.is_certainly_alive(layers, dead)
-        return alive and certain is not None and certain()
-
-    found = probe.measure(
-        rows,
-        batch_size=batch_size,
-        gradients=gradients == "always",
-        see=scores.see,
-        enough=None if certain is None else enough,
-    )
-    if scores.non_finite():
-        return Examination(checks=_not_finite(scores.non_finite(), limits))
-    last = last and found.complete  # any row that was not read may spoil the skill
-    columns = scores.columns()
-    flow = dataclasses.replace(found.flow, names=tuple(output.name for output in outputs))
-    batch: Measurement | None = None
-    batch_columns: list[list[OutputSkill]] | None = None
-    checks = _judge(found, flow, columns, limits, None, None, untrained, last, sampled)
-    suspected = probe.has_batch_normalization and (
-        any(check.verdict == "fail" for check in checks if check.check == "prediction_variance")
-        or (dead is not None and verdicts.needs_batch_statistics(found.layers, dead))
-    )
-    again = not getattr(rows, "once", False)
-    lags = suspected and again
-    if suspected and not again:
-        note = (
-            "the rows can be read only once, so BatchNorm's moving statistics were not compared "
-            "with the batch's"
-        )
-        found = dataclasses.replace(found, notes=(*found.notes, note))
-    if lags:
-        batch_scores = Scores(outputs)
-        batch = probe.measure(
-            rows, batch_size=training_batch_size, batch_statistics=True, see=batch_scores.see
-        )
-        batch_columns = batch_scores.columns()
-    suspicious = any(check.verdict in ("warn", "fail") for check in checks)
-    if gradients == "when_suspicious" and suspicious and not untrained:
-        found = probe.measure(rows, batch_size=batch_size, gradients=True)
-    if suspected or found.responding is not None:
-        checks = _judge(
-            found, flow, columns, limits, batch, batch_columns, untrained, last, sampled
-        )
-    return Examination(
-        checks=checks,
-        layers=found.layers,
-        flow=flow,
-        columns=tuple(tuple(each) for each in columns),
-        rows=found.rows,
-        complete=found.complete,
-        responding=found.responding,
-        notes=found.notes,
-    )
-
-
-def lost(
-    probe: Probe,
-    rows: Readable,
-    limits: Checks,
-    *,
-    non_finite: Sequence[str],
-    training_batch_size: int,
-    see: Callable[[Measurement], None] | None = None,
-) -> str | None:
-    """Why training a network on is in vain: non-finite weights, or a cut by dead layers.
-
-    Of 2,611 such nets none ever revived (design, section 4).
-
-    Args:
-        probe: of the model.
-        rows: all rows that count.
-        limits: the checks; one that is off is not asked.
-        non_finite: clauses on what is not finite.
-        training_batch_size: rows of a training step, for BatchNorm's batch statistics.
-        see: told what the first rows have shown.
-
-    Returns:
-        One clause, or None where it may go on.
-    """
-    if limits.finite is not None and non_finite:
-        return non_finite[0]
-    if limits.dead_neurons is None:
-        return None
-    for at_least in (_FIRST_ROWS, None):
-        found = probe.measure(rows, at_least=at_least)
-        if at_least is not None and see is not None:
-            see(found)
-        if not verdicts.cut(found.layers, found.flow)[1]:
-            return None
-        if found.complete:
-            break
-    judged: Sequence[Layer] = found.layers
-    if probe.has_batch_normalization:
-        batch = probe.measure(rows, batch_size=training_batch_size, batch_statistics=True)
-        judged = [*map(verdicts.livelier, judged, batch.layers)]
-    return verdicts.cut_reason(judged, found.flow)
-
-
-def _judge(
-    found: Measurement,
-    flow: Flow,
-    columns: list[list[OutputSkill]],
-    limits: Checks,
-    batch: Measurement | None,
-    batch_columns: list[list[OutputSkill]] | None,
-    untrained: bool,
-    last: bool,
-    sampled: bool,
-) -> tuple[Check, ...]:
-    checks = [verdicts.finite([])] if limits.finite is not None else []
-    exact = found.complete and not sampled
-    if limits.dead_neurons is not None:
-        checks.append(
-            verdicts.dead_neurons(
-                found.layers,
-                flow,
-                limits.dead_neurons,
-                skills=[_lowest_skill(each) for each in columns],
-                untrained=untrained,
-                exact=exact,
-                batch_layers=None if batch is None else batch.layers,
-                responding=None if found.responding is None else (found.responding, found.rows),
-                notes=found.notes,
-            )
-        )
-    if limits.prediction_variance is not None:
-        checks.append(
-            verdicts.prediction_variance(
-                flat(columns),
-                limits.prediction_variance,
-                untrained=untrained,
-                last=last,
-                exact=exact,
-                batch_outputs=None if batch_columns is None else flat(batch_columns),
-            )
-        )
-    return tuple(checks)
-
-
-def _not_finite(found: Sequence[str], limits: Checks) -> tuple[Check, ...]:
-    checks = [verdicts.finite(found)] if limits.finite is not None else []
-    checks += [
-        verdicts.not_applicable(name, "there are non-finite values")
-        for name in ("dead_neurons", "prediction_variance")
-        if getattr(limits, name) is not None
-    ]
-    return tuple(checks)
-
-
-def non_finite_variables(groups: Sequence[tuple[str, Sequence[Any]]]) -> list[str]:
-    """A clause for each variable with values that are not finite.
-
-    Args:
-        groups: what kind of variables, with those of the kind.
-    """
-    found = []
-    for what, variables in groups:
-        for variable in variables:
-            values = np.asarray(keras.ops.convert_to_numpy(variable))
-            if values.dtype.kind not in "fV":
-                continue
-            bad = int(np.count_nonzero(~np.isfinite(values.astype(np.float32))))
-            if bad:
-                found.append(f"{what} {variable.path} has {bad} of {values.size} values not finite")
-    return found
-
-
-def flat(found: Sequence[Sequence[OutputSkill]]) -> list[OutputSkill]:
-    """The columns of all outputs, numbered over all of them."""
-    columns = [column for output in found for column in output]
-    return [dataclasses.replace(each, output=index) for index, each in enumerate(columns)]
-
-
-def _lowest_skill(columns: Sequence[OutputSkill]) -> float | None:
-    return min((each.skill for each in columns if each.skill is not None), default=None)
 
 
 def diagnose(
@@ -324,7 +96,7 @@ def diagnose(
     given = Batches(x, y, sample_weight)
     rows: Readable = given if exhaustive or given.arrays is None else given.arrays
     return of_rows(
-        model, rows, _Arguments(), exhaustive=rows is given, batch_size=batch_size,
+        model, rows, Arguments(), exhaustive=rows is given, batch_size=batch_size,
         gradients="always" if gradients else "never",
         # The rows that are not read may hold some, too.
         non_finite=given.non_finite if rows is given else given.look(),
@@ -385,11 +157,11 @@ def of_rows(
         batch_size=batch_size,
     )
     if isinstance(rows, Batches) and non_finite:
-        examined = Examination(checks=_not_finite(non_finite, limits), rows=examined.rows)
+        examined = Examination(checks=not_finite(non_finite, limits), rows=examined.rows)
     return Health(
         finite=all(check.verdict == "pass" for check in examined.checks if check.check == "finite"),
         layers=tuple(LayerHealth.of(layer) for layer in examined.layers),
-        outputs=tuple(flat(examined.columns)),
+        outputs=tuple(numbered(examined.columns)),
         verdicts=Verdicts(examined.checks),
         rows=examined.rows,
         exact=examined.complete,
@@ -405,7 +177,7 @@ def _precision(model: keras.Model) -> Precision:
     return "float64" if "float64" in known else "float32"
 
 
-class _Arguments:
+class Arguments:
     """Names the arguments of `diagnose` where a config would name its keys."""
 
     def problem(self, key: Key, message: str, hint: str | None = None) -> Problem:
@@ -437,3 +209,115 @@ def _fit(outputs: Sequence[Output], y: Any, position: int) -> None:
         if misfit is not None:
             name = f"output {output.name}: " if output.name else ""
             raise InvalidError([Problem(file="diagnose", key="y", message=name + misfit)])
+
+
+def check(examinee: Examinee) -> Health:
+    """Diagnose a model of a file on the rows of another.
+
+    Args:
+        examinee: the files.
+
+    Returns:
+        The evidence, and the verdicts at their default limits.
+
+    Raises:
+        InvalidError: a file cannot be read, or the rows do not fit the model.
+        UserCodeError: the model's own code raised.
+    """
+    plan = FileModel(file=str(examinee.model), modules=list(examinee.modules))
+    config = Config.model_validate(
+        {
+            "name": examinee.model.name,
+            "base": os.getcwd(),
+            "data": {"train": {"npz": str(examinee.data)}},
+            "model": plan.model_dump(),
+            "phases": [{"name": "main", "epochs": 1}],
+        }
+    )
+    try:
+        model = load_file(plan, config, config.seed)
+    except InvalidError as error:
+        raise InvalidError([_of_file(each, examinee) for each in error.problems]) from error
+    rows = _read(examinee, config, input_names(model))
+    otherwise: Gradients = "when_suspicious" if examinee.exhaustive else "never"
+    gradients: Gradients = "always" if examinee.gradients else otherwise
+    return of_rows(
+        model,
+        rows,
+        _DataFile(examinee),
+        exhaustive=examinee.exhaustive,
+        gradients=gradients,
+    )
+
+
+def _of_file(problem: Problem, examinee: Examinee) -> Problem:
+    """What is wrong with the model's file, without the keys that only a config has."""
+    hint = problem.hint
+    if hint is not None:
+        hint = hint.replace("modules: [my_layers]", "--module my_layers")
+    return dataclasses.replace(problem, file=str(examinee.model), key=None, hint=hint)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _DataFile:
+    """Names the file at fault where a config would name its key."""
+
+    examinee: Examinee
+
+    def problem(self, key: tuple[Any, ...], message: str, hint: str | None = None) -> Problem:
+        """A problem with the data, which is to fit the model."""
+        return Problem(file=str(self.examinee.data), message=message, hint=hint)
+
+
+def _read(examinee: Examinee, config: Config, inputs: Sequence[str]) -> Rows:
+    """The rows of the file, every value checked; of an archive, the model's inputs by name."""
+    suffix = examinee.data.suffix.lower()
+    for key, kind in TABLES.items():
+        if suffix in kind.SUFFIXES:
+            return _read_table(examinee, config, key, kind)
+    if examinee.features:
+        message = f"only a table has columns, received {examinee.data.name}"
+        raise InvalidError([Problem(file="command line", key="--features", message=message)])
+    name, path = str(examinee.data), config.path(str(examinee.data))
+    if suffix == ".npz":
+        source = NpzSource(npz=name, y=examinee.target or "y")
+        known = _arrays_of(path)
+        if inputs and set(inputs) <= set(known):
+            given = examinee.target is not None or source.y in set(known) - set(inputs)
+            return numpy.read_npz_inputs(path, inputs, source.y if given else None, name=name)
+        if examinee.target is None and "y" not in known:
+            return dataclasses.replace(
+                numpy.read_npz(path, NpzSource(npz=name, y=source.x), name=name), y=None
+            )
+        return numpy.read_npz(path, source, name=name)
+    if suffix == ".npy":
+        if examinee.target is not None:
+            return numpy.read_npy(NpySource(npy=name, y=examinee.target), config)
+        return numpy.read_inputs(path, name)
+    ends = ", ".join((".npz", ".npy", *(end for kind in TABLES.values() for end in kind.SUFFIXES)))
+    message = f"expected a file {ends}, received {examinee.data.name}"
+    raise InvalidError([Problem(file=name, message=message)])
+
+
+def _read_table(examinee: Examinee, config: Config, key: str, kind: type[TableSource]) -> Rows:
+    # An empty dict of targets: a table without a column to predict.
+    columns: dict[str, Any] = {
+        "target": {} if examinee.target is None else examinee.target,
+        "features": list(examinee.features) or None,
+        key: str(examinee.data),
+    }
+    if kind is CsvSource:
+        is_tabbed = examinee.data.suffix.lower() == ".tsv"
+        columns["delimiter"] = "\t" if is_tabbed else examinee.delimiter
+    table = read_table(kind.model_construct(None, **columns), config)
+    rows = encoding.encode(table, encoding.learn(table))
+    return rows if examinee.target is not None else dataclasses.replace(rows, y=None)
+
+
+def _arrays_of(path: Path) -> list[str]:
+    """Names of the arrays in an archive; none where it cannot be read, which is told later."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return list(archive.files)
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError):
+        return ["y"]

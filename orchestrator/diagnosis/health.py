@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.diagnosis.skill import Layer, OutputSkill
+from orchestrator.diagnosis.skill.columns import OutputSkill
+from orchestrator.diagnosis.units import Layer
 from orchestrator.record.records import Check
 
 _Indices = npt.NDArray[np.int64]

@@ -25,8 +25,8 @@ import numpy as np
 
 from orchestrator.config.schema import Checks
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis import diagnose as diagnosis
-from orchestrator.diagnosis.diagnose import diagnose
+from orchestrator.diagnosis.diagnose import Arguments, diagnose
+from orchestrator.diagnosis.examine import examine
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model.outputs import find_outputs
 
@@ -98,13 +98,13 @@ def warm(
 ) -> Callable[[], object]:
     """A diagnosis in a graph that was traced before."""
     probe = Probe(model)
-    outputs = find_outputs(model, diagnosis._Arguments(), rows)
+    outputs = find_outputs(model, Arguments(), rows)
 
-    def examine() -> object:
-        return diagnosis.examine(probe, rows, outputs, Checks(), batch_size=batch_size, **options)
+    def look() -> object:
+        return examine(probe, rows, outputs, Checks(), batch_size=batch_size, **options)
 
-    examine()
-    return examine
+    look()
+    return look
 
 
 def obvious(model: keras.Model, rows: Rows, batch_size: int) -> Callable[[], object]:

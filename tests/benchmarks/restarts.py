@@ -300,7 +300,7 @@ def plain(case: Case, seed: int, folder: Path, attempts: int, **changes: Any) ->
     """Training to the end, then reseeding, up to so many times; judged by the same checks."""
     import keras
 
-    from orchestrator.diagnosis import diagnose as diagnosis
+    from orchestrator.diagnosis.examine import examine, non_finite_variables
     from orchestrator.diagnosis.tracing.probe import Probe
     from orchestrator.model.build import build_model
     from orchestrator.model.outputs import find_outputs
@@ -328,9 +328,9 @@ def plain(case: Case, seed: int, folder: Path, attempts: int, **changes: Any) ->
             model.fit(x, y, batch_size=64, epochs=phase.epochs, verbose=0)
         done += 1
         weights = [("weight", model.weights)]
-        examined = diagnosis.examine(
+        examined = examine(
             Probe(model), dataset.train, find_outputs(model, config, dataset.train),
-            config.checks, non_finite=diagnosis.non_finite_variables(weights),
+            config.checks, non_finite=non_finite_variables(weights),
         )  # fmt: skip
         passed = all(check.verdict != "fail" for check in examined.checks)
         skill = _skill(examined.checks)
@@ -401,7 +401,7 @@ def shares_of_an_epoch(
 
     from orchestrator.config.schema import Checks
     from orchestrator.data.rows import Rows
-    from orchestrator.diagnosis import diagnose as diagnosis
+    from orchestrator.diagnosis.examine import non_finite_variables, why_lost
     from orchestrator.diagnosis.tracing.probe import Probe
 
     keras.utils.set_random_seed(0)
@@ -419,8 +419,8 @@ def shares_of_an_epoch(
         start = time.perf_counter()
         model.fit(x, y, batch_size=64, verbose=0)
         middle = time.perf_counter()
-        broken = diagnosis.non_finite_variables([("weight", model.weights)])
-        diagnosis.lost(probe, rows, Checks(), non_finite=broken, training_batch_size=64)
+        broken = non_finite_variables([("weight", model.weights)])
+        why_lost(probe, rows, Checks(), non_finite=broken, training_batch_size=64)
         if pair:  # the first one traces
             yield (time.perf_counter() - middle) / (middle - start)
 

@@ -9,8 +9,10 @@ import pytest
 
 from orchestrator.config.schema import DeadNeurons, Gate, PredictionVariance
 from orchestrator.diagnosis import checks
-from orchestrator.diagnosis.skill import INPUT, Flow, Form, Layer, OutputSkill, measure
-from orchestrator.record.records import Check
+from orchestrator.diagnosis.skill.columns import OutputSkill
+from orchestrator.diagnosis.units import INPUT, Flow, Layer
+from orchestrator.record.records import Check, Form
+from tests.builders import scored
 
 LIMITS = DeadNeurons()
 VARIANCE = PredictionVariance()
@@ -18,7 +20,7 @@ CHAIN = Flow(
     layers=(frozenset({INPUT}), frozenset({0})),
     outputs=(frozenset({1}),),
 )
-TWO_HEADS = Flow(
+TWO_OUTPUTS = Flow(
     layers=(frozenset({INPUT}), frozenset({0}), frozenset({0})),
     outputs=(frozenset({1}), frozenset({2})),
 )
@@ -113,11 +115,11 @@ def test_branches_that_only_together_cut_fail_together() -> None:
 
 def test_one_cut_output_of_two_fails_and_is_named() -> None:
     layers = [_layer("a", 4, 0), _layer("b", 4, 0), _layer("c", 4, 4)]
-    check = checks.dead_neurons(layers, TWO_HEADS, LIMITS, skills=[0.9, 0.9], untrained=False)
+    check = checks.dead_neurons(layers, TWO_OUTPUTS, LIMITS, skills=[0.9, 0.9], untrained=False)
     assert check.verdict == "fail"
     assert check.reason.endswith("nothing gets through to output 1")
     layers[0] = _layer("a", 4, 4)
-    check = checks.dead_neurons(layers, TWO_HEADS, LIMITS, skills=[0.9, 0.9], untrained=False)
+    check = checks.dead_neurons(layers, TWO_OUTPUTS, LIMITS, skills=[0.9, 0.9], untrained=False)
     assert check.reason.endswith("nothing gets through to outputs 0, 1")
 
 
@@ -155,10 +157,10 @@ def test_no_share_fails_before_training() -> None:
 def test_only_an_output_that_the_layer_feeds_counts() -> None:
     layers = [_layer("a", 20, 0), _layer("b", 20, 0), _layer("c", 20, 19)]
     unskilled_elsewhere = checks.dead_neurons(
-        layers, TWO_HEADS, LIMITS, skills=[0.0, 0.9], untrained=False
+        layers, TWO_OUTPUTS, LIMITS, skills=[0.0, 0.9], untrained=False
     )
     assert unskilled_elsewhere.verdict == "warn"
-    check = checks.dead_neurons(layers, TWO_HEADS, LIMITS, skills=[0.9, 0.0], untrained=False)
+    check = checks.dead_neurons(layers, TWO_OUTPUTS, LIMITS, skills=[0.9, 0.0], untrained=False)
     assert (check.verdict, "output 1 has no skill (0)" in check.reason) == ("fail", True)
 
 
@@ -246,7 +248,7 @@ def test_the_evidence_names_every_unit() -> None:
 
 def test_cut_names_the_dead_layers_and_the_outputs() -> None:
     layers = [_layer("a", 4, 0), _layer("b", 4, 4), _layer("c", 4, 3)]
-    assert checks.cut(layers, TWO_HEADS) == ([1], [0])
+    assert checks.cut(layers, TWO_OUTPUTS) == ([1], [0])
 
 
 # ------------------------------------------------------------------------------- predictions
@@ -405,7 +407,7 @@ def test_from_arrays_to_a_verdict(form: Form, from_logits: bool) -> None:
     good = raw if from_logits else 1 / (1 + np.exp(-(2 if wide else 1) * raw))
     constant = np.full_like(good, 0.5)
     judged = [
-        _variance(*measure(y, prediction.astype(np.float32), form, from_logits=from_logits))
+        _variance(*scored(y, prediction.astype(np.float32), form, from_logits=from_logits))
         for prediction in (good, constant)
     ]
     assert [check.verdict for check in judged] == ["pass", "fail"]
@@ -415,7 +417,7 @@ def test_a_weak_signal_of_1_percent_passes() -> None:
     rows = np.random.default_rng(0)
     signal = rows.normal(size=20_000)
     y = signal + math.sqrt(80) * rows.normal(size=20_000)
-    check = _variance(*measure(y, signal, "regression"))
+    check = _variance(*scored(y, signal, "regression"))
     assert check.verdict == "pass"
 
 
@@ -425,8 +427,8 @@ def test_neither_offset_nor_scale_hides_a_constant_or_makes_one(
 ) -> None:
     y = offset + scale * np.random.default_rng(0).normal(size=1000)
     constant = np.full(1000, y.mean(), dtype=np.float32)
-    assert _variance(*measure(y, constant, "regression")).verdict == "fail"
-    assert _variance(*measure(y, y, "regression")).verdict == "pass"
+    assert _variance(*scored(y, constant, "regression")).verdict == "fail"
+    assert _variance(*scored(y, y, "regression")).verdict == "pass"
 
 
 # ------------------------------------------------------------------------------- metric

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from orchestrator import diagnose
 from orchestrator.config.schema import Checks
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis.diagnose import _Arguments, examine
+from orchestrator.diagnosis.diagnose import Arguments
+from orchestrator.diagnosis.examine import examine
 from orchestrator.diagnosis.health import Health, LayerHealth
 from orchestrator.diagnosis.tracing.probe import Measurement, Probe
 from orchestrator.errors import InvalidError
@@ -278,12 +279,12 @@ def test_stopping_early_never_changes_a_verdict(
         )
         y = y if len(y) > 1 else y[0]
     rows = Rows(x=x, y=y)
-    heads = find_outputs(network.model, _Arguments(), rows)
+    outputs = find_outputs(network.model, Arguments(), rows)
 
     options: dict[str, Any] = {"batch_size": 4}
-    early = examine(network.probe, rows, heads, Checks(), exhaustive=False, **options)
+    early = examine(network.probe, rows, outputs, Checks(), exhaustive=False, **options)
     # The skill is judged only where all rows were read.
-    every = examine(network.probe, rows, heads, Checks(), last=early.complete, **options)
+    every = examine(network.probe, rows, outputs, Checks(), last=early.complete, **options)
 
     assert every.complete
     assert early.complete == (early.rows == count)

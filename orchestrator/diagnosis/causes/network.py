@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from orchestrator.config.schema import PredictionVariance
 from orchestrator.data.rows import AnyRows, Tree
-from orchestrator.diagnosis.causes import rows as faults
+from orchestrator.diagnosis.causes.rows import find_distant_targets, find_row_faults, size
 from orchestrator.diagnosis.checks import NO_SKILL
-from orchestrator.diagnosis.diagnose import Examination
-from orchestrator.diagnosis.skill import Flow, Layer
+from orchestrator.diagnosis.examine import Examination
+from orchestrator.diagnosis.units import Flow, Layer
 from orchestrator.model import initialization, layers
 from orchestrator.model.keras_internals import own_variables
 from orchestrator.model.outputs import Output
@@ -41,7 +41,7 @@ _HELD = 0.05
 """Share of Glorot's standard deviation below which a kernel counts as held at zero."""
 
 
-def of_initialization(model: keras.Model, x: Tree) -> Iterator[Finding]:
+def find_dead_initialization(model: keras.Model, x: Tree) -> Iterator[Finding]:
     """Initial weights with which relu units are born dead, whatever the seed.
 
     Args:
@@ -68,7 +68,7 @@ def of_initialization(model: keras.Model, x: Tree) -> Iterator[Finding]:
             yield Finding(cause="initialization", reason=reason, final=False)
 
 
-def of_targets(
+def find_unreachable_targets(
     outputs: Sequence[Output],
     flow: Flow,
     places: Sequence[Layer],
@@ -123,7 +123,9 @@ def _is_beyond(targets: npt.NDArray[Any], low: float, high: float, min_skill: fl
     return bool(np.any(constant | fails))
 
 
-def of_collapse(model: keras.Model, x: Tree, constant_loss: float | None) -> Iterator[Finding]:
+def find_held_kernels(
+    model: keras.Model, x: Tree, constant_loss: float | None
+) -> Iterator[Finding]:
     """Kernels of the output that a regulariser, a constraint or a freeze holds at zero.
 
     To be asked about a model whose prediction is constant although units are alive.
@@ -141,7 +143,7 @@ def of_collapse(model: keras.Model, x: Tree, constant_loss: float | None) -> Ite
                 value = np.asarray(variable.numpy(), dtype=np.float64)
                 draw = keras.initializers.GlorotNormal(seed=0)(value.shape).numpy()
                 holder = _holder(part, variable, draw, constant_loss)
-                if holder is None or faults.size(value) > _HELD * faults.size(draw):
+                if holder is None or size(value) > _HELD * size(draw):
                     continue
                 by, final = holder
                 reason = (
@@ -161,9 +163,7 @@ def _holder(
     if variable.constraint is not None:
         both = np.stack([draw, -draw])  # a constraint may let one sign through
         left = [keras.ops.convert_to_numpy(variable.constraint(each)) for each in both]
-        return f"constraint {type(variable.constraint).__name__}", faults.size(
-            left
-        ) <= _HELD * faults.size(draw)
+        return f"constraint {type(variable.constraint).__name__}", size(left) <= _HELD * size(draw)
     if variable.regularizer is not None:
         penalty = float(variable.regularizer(draw))
         dear = constant_loss is not None and penalty >= constant_loss
@@ -173,7 +173,7 @@ def _holder(
     return None
 
 
-def of_failure(
+def find_causes(
     model: keras.Model,
     outputs: Sequence[Output],
     rows: AnyRows,
@@ -202,11 +202,13 @@ def of_failure(
     if examined.layers:
         flow, places = examined.flow, examined.layers
         min_skill = None if limits is None else limits.min_skill
-        found += of_targets(outputs, flow, places, rows, changeable=changeable, min_skill=min_skill)
+        found += find_unreachable_targets(
+            outputs, flow, places, rows, changeable=changeable, min_skill=min_skill
+        )
     failed = {check.check: check for check in examined.checks if check.verdict == "fail"}
     x = rows.first(2)[0]
     if untrained:
-        found += of_initialization(model, x)
+        found += find_dead_initialization(model, x)
     elif failed.keys() & {"dead_neurons", "prediction_variance"}:
         variance = failed.get("prediction_variance")
         if "dead_neurons" not in failed and variance is not None and is_constant(variance):
@@ -215,15 +217,15 @@ def of_failure(
                 for each in [column for columns in examined.columns for column in columns]
             ]
             known = [loss for loss in losses if loss is not None]
-            found += of_collapse(model, x, max(known) if known else None)
+            found += find_held_kernels(model, x, max(known) if known else None)
         poor = [
             output
             for output, columns in zip(outputs, examined.columns, strict=True)
             if any(each.skill is not None and not each.skill > NO_SKILL for each in columns)
         ]
         if "dead_neurons" not in failed:
-            found += faults.of_distance(model, outputs, rows, falling=falling, slowed=slowed)
-        found += faults.of_rows(model, poor, rows)
+            found += find_distant_targets(model, outputs, rows, falling=falling, slowed=slowed)
+        found += find_row_faults(model, poor, rows)
     elif "finite" in failed:
-        found += faults.of_rows(model, (), rows, scales_only=True)
+        found += find_row_faults(model, (), rows, scales_only=True)
     return tuple(found)

@@ -48,7 +48,7 @@ def size(values: Any) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
-def of_rows(
+def find_row_faults(
     model: keras.Model, outputs: Sequence[Output], rows: AnyRows, *, scales_only: bool = False
 ) -> Iterator[Finding]:
     """Inputs of wild scales, and targets that have nothing to do with the inputs.
@@ -72,7 +72,7 @@ def of_rows(
             yield from _unrelated(columns, np.concatenate(targets), output)
 
 
-def of_distance(
+def find_distant_targets(
     model: keras.Model, outputs: Sequence[Output], rows: AnyRows, *, falling: bool, slowed: bool
 ) -> Iterator[Finding]:
     """Targets so far from zero that the predictions were still on their way to them at the end.

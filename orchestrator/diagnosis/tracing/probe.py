@@ -15,11 +15,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from orchestrator.data.rows import Readable, Tree, leaves, num_rows, transform
-from orchestrator.diagnosis.skill import Flow, Layer
 from orchestrator.diagnosis.tracing import sites
 from orchestrator.diagnosis.tracing.dependence import next_on_the_way
 from orchestrator.diagnosis.tracing.listener import Call
 from orchestrator.diagnosis.tracing.sites import Place
+from orchestrator.diagnosis.units import Flow, Layer
 from orchestrator.model.keras_internals import all_layers
 
 BATCH_SIZE = 1024

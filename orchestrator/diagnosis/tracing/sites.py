@@ -18,7 +18,6 @@ import keras
 import tensorflow as tf
 
 from orchestrator.data.rows import Tree, leaves
-from orchestrator.diagnosis.skill import INPUT, Flow
 from orchestrator.diagnosis.tracing import patterns
 from orchestrator.diagnosis.tracing.activations import Activation
 from orchestrator.diagnosis.tracing.dependence import ancestors, descendants
@@ -30,6 +29,7 @@ from orchestrator.diagnosis.tracing.listener import (
     as_written,
     converted,
 )
+from orchestrator.diagnosis.units import INPUT, Flow
 from orchestrator.model.keras_internals import function_nodes, own_variables
 from orchestrator.model.outputs import PASSED_ON
 

@@ -13,8 +13,8 @@ from orchestrator.config.schema import Config
 from orchestrator.data.load import Dataset
 from orchestrator.data.pipeline import Feed, held_back
 from orchestrator.data.rows import AnyRows
-from orchestrator.diagnosis import diagnose as diagnosis
-from orchestrator.diagnosis.causes import network
+from orchestrator.diagnosis.causes.network import find_dead_initialization
+from orchestrator.diagnosis.examine import non_finite_variables, why_lost
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.errors import InvalidError
 from orchestrator.model.build import build_model, keeps_weights, obstacles
@@ -143,11 +143,11 @@ def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
         probe = Probe(model)  # traced once for all looks at it
         probes.clear()
         probes[id(model)] = probe
-        return lambda: diagnosis.lost(
+        return lambda: why_lost(
             probe,
             rows.checked,
             config.checks,
-            non_finite=diagnosis.non_finite_variables([("weight", model.weights)]),
+            non_finite=non_finite_variables([("weight", model.weights)]),
             training_batch_size=config.batch_size,
         )
 
@@ -159,7 +159,7 @@ def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
         seeds,
         build,
         judge,
-        lambda model: any(network.of_initialization(model, x)),
+        lambda model: any(find_dead_initialization(model, x)),
         lambda done: emit(Screened(seeds=done, limit=len(seeds))),
     )
     if found.candidates:

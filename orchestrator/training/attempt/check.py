@@ -12,10 +12,10 @@ import keras
 from orchestrator.config.schema import PhasePlan
 from orchestrator.data.rows import AnyRows
 from orchestrator.diagnosis import checks as verdicts
-from orchestrator.diagnosis import diagnose as diagnosis
-from orchestrator.diagnosis.causes import network
-from orchestrator.diagnosis.diagnose import Examination
-from orchestrator.diagnosis.scores import Scores
+from orchestrator.diagnosis import examine as examination
+from orchestrator.diagnosis.causes.network import find_causes
+from orchestrator.diagnosis.examine import Examination, non_finite_variables, numbered, why_lost
+from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import Measurement
 from orchestrator.model import leaky_relu
 from orchestrator.record.events import CausesFound, Glimpse, LayerShare
@@ -34,7 +34,7 @@ def examine(
 ) -> Examination:
     """Look at the network after a phase; `plan` is None after phase 0."""
     last = plan is task.config.phases[-1]
-    return diagnosis.examine(
+    return examination.examine(
         built.probe,
         rows.checked,
         built.outputs,
@@ -84,7 +84,7 @@ def _with_validation(check: Check, built: Built, held: AnyRows) -> Check:
     entries = [
         {"output": each.output, "skill": each.skill, "loss": each.loss,
          "constant_loss": each.constant_loss}
-        for each in diagnosis.flat(scores.columns())
+        for each in numbered(scores.columns())
     ]  # fmt: skip
     return dataclasses.replace(check, measured={**check.measured, "validation": entries})
 
@@ -93,7 +93,7 @@ def is_lost(
     task: Task, rows: Loaded, built: Built, losses: Mapping[int, float], emit: Emit
 ) -> bool:
     """Whether training on is in vain."""
-    reason = diagnosis.lost(
+    reason = why_lost(
         built.probe,
         rows.checked,
         task.config.checks,
@@ -113,7 +113,7 @@ def _glimpse(found: Measurement) -> Glimpse:
 
 def _non_finite(model: keras.Model, losses: Mapping[int, float]) -> list[str]:
     """A clause for each weight, optimizer variable and loss that is not finite."""
-    found = diagnosis.non_finite_variables(
+    found = non_finite_variables(
         [("weight", model.weights), ("optimizer state", model.optimizer.variables)]
     )
     for epoch, loss in losses.items():
@@ -134,7 +134,7 @@ def explain(
     """Look for the causes of a failure after a phase, and report them."""
     found = list(built.findings)
     try:
-        found += network.of_failure(
+        found += find_causes(
             built.model,
             built.outputs,
             rows.dataset.train,

@@ -108,7 +108,7 @@ class CheckTask:
     """Seconds after which the diagnosis counts as hung; it reports nothing on the way."""
 
     def do(self, emit: Emit) -> Health:
-        """Diagnose the model; see `checkup.check`."""
-        from orchestrator.diagnosis import checkup  # noqa: PLC0415
+        """Diagnose the model; see `diagnose.check`."""
+        from orchestrator.diagnosis.diagnose import check  # noqa: PLC0415
 
-        return checkup.check(self.examinee)
+        return check(self.examinee)

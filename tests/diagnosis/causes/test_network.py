@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis.causes import network
+from orchestrator.diagnosis.causes.network import (
+    find_dead_initialization,
+    find_held_kernels,
+    find_unreachable_targets,
+)
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding
@@ -52,7 +56,7 @@ def rows(y: Any, x: Any = None) -> Rows:
 )
 def test_initialisers_that_kill_are_named(options: dict[str, Any], what: str) -> None:
     model = stack(layers.Dense(16, name="sick", **options))
-    (found,) = network.of_initialization(model, np.zeros((1, 3)))
+    (found,) = find_dead_initialization(model, np.zeros((1, 3)))
     assert found.reason == f"layer sick is dead by its initialisation: {what}"
     assert (found.cause, found.final) == ("initialization", False)
 
@@ -66,13 +70,13 @@ def test_initialisers_that_kill_are_named(options: dict[str, Any], what: str) ->
     ],
 )
 def test_initialisers_that_do_not_kill_are_left_in_peace(model: keras.Model) -> None:
-    assert not [*network.of_initialization(model, np.zeros((1, 3)))]
+    assert not [*find_dead_initialization(model, np.zeros((1, 3)))]
 
 
 # ------------------------------------------------------------------------------ targets
 
 
-def of_targets(
+def unreachable(
     model: keras.Model,
     y: Any,
     *,
@@ -82,7 +86,7 @@ def of_targets(
 ) -> list[Finding]:
     given = dataclasses.replace(rows(y), weight=weight)
     measured = Probe(model).measure(given)
-    found = network.of_targets(
+    found = find_unreachable_targets(
         [HEAD], measured.flow, measured.layers, given, changeable=changeable, min_skill=min_skill
     )
     return [*found]
@@ -104,7 +108,7 @@ def test_negative_targets_behind_a_relu_are_beyond_reach(kind: str) -> None:
         "layer": stack(layers.Dense(1), last=layers.ReLU()),
         "own": Own(),
     }[kind]
-    (found,) = of_targets(model, [-1.0, -2.0, -3.0])
+    (found,) = unreachable(model, [-1.0, -2.0, -3.0])
     assert (found.cause, found.final) == ("unreachable_targets", True)
     assert found.reason == (
         "the output is made by relu, which gives values of 0 and above; every target is outside of "
@@ -135,30 +139,30 @@ def test_negative_targets_behind_a_relu_are_beyond_reach(kind: str) -> None:
 def test_reach_is_judged_by_the_activation(
     activation: str | None, y: list[float], final: bool | None
 ) -> None:
-    found = of_targets(stack(last=layers.Dense(1, activation=activation)), y)
+    found = unreachable(stack(last=layers.Dense(1, activation=activation)), y)
     assert [each.final for each in found] == ([] if final is None else [final])
 
 
 def test_an_output_that_a_remedy_changes_may_reach_them_then() -> None:
     model = stack(last=layers.Dense(1, activation="relu"))
-    (found,) = of_targets(model, [-1.0, -2.0], changeable=True)
+    (found,) = unreachable(model, [-1.0, -2.0], changeable=True)
     assert not found.final
 
 
 def test_what_no_check_would_fail_is_not_final() -> None:
     sigmoid = stack(last=layers.Dense(1, activation="sigmoid"))
-    (found,) = of_targets(sigmoid, [0.5, 4.0], min_skill=None)
+    (found,) = unreachable(sigmoid, [0.5, 4.0], min_skill=None)
     assert not found.final
     relu = stack(last=layers.Dense(2, activation="relu"))
-    (found,) = of_targets(relu, [[-1.0, 1.0], [-1.0, 3.0]])  # a constant column is not judged
+    (found,) = unreachable(relu, [[-1.0, 1.0], [-1.0, 3.0]])  # a constant column is not judged
     assert not found.final
 
 
 def test_rows_without_weight_are_not_reached_for() -> None:
     relu = stack(last=layers.Dense(1, activation="relu"))
     y = [-999.0, 1.0, -999.0, 3.0]
-    assert of_targets(relu, y)[0].final
-    assert not of_targets(relu, y, weight=np.array([0.0, 1, 0, 1]))
+    assert unreachable(relu, y)[0].final
+    assert not unreachable(relu, y, weight=np.array([0.0, 1, 0, 1]))
 
 
 # ----------------------------------------------------------------------------- collapse
@@ -185,16 +189,16 @@ def held(*, kernel: float, **options: Any) -> keras.Model:
 def test_what_holds_a_kernel_at_zero_is_named(
     options: dict[str, Any], by: str, final: bool
 ) -> None:
-    (found,) = network.of_collapse(held(kernel=0.0, **options), ONE, 0.25)
+    (found,) = find_held_kernels(held(kernel=0.0, **options), ONE, 0.25)
     assert (found.cause, found.final) == ("held_at_zero", final)
     assert f"the kernel of layer last is held at zero by its {by}" in found.reason
-    assert not [*network.of_collapse(held(kernel=0.5, **options), ONE, 0.25)]
+    assert not [*find_held_kernels(held(kernel=0.5, **options), ONE, 0.25)]
 
 
 def test_a_small_kernel_that_nothing_holds_is_free_to_grow() -> None:
-    assert not [*network.of_collapse(held(kernel=0.0), ONE, 0.25)]
+    assert not [*find_held_kernels(held(kernel=0.0), ONE, 0.25)]
 
 
 def test_a_hidden_layer_held_at_zero_says_nothing_of_the_output() -> None:
     frozen = layers.Dense(4, kernel_initializer="zeros", trainable=False)
-    assert not [*network.of_collapse(stack(frozen), ONE, 0.25)]
+    assert not [*find_held_kernels(stack(frozen), ONE, 0.25)]

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis.causes import rows as faults
+from orchestrator.diagnosis.causes.rows import find_distant_targets, find_row_faults
 from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding
 from tests.conftest import MakeConfig
@@ -22,23 +22,21 @@ layers = keras.layers
 # ----------------------------------------------------------------------------- distance
 
 
-def of_distance(
-    got: Any, wanted: Any, *, falling: bool = True, slowed: bool = False
-) -> list[Finding]:
+def distant(got: Any, wanted: Any, *, falling: bool = True, slowed: bool = False) -> list[Finding]:
     """What is found where a network predicts `got` of targets `wanted`."""
     model = stack()  # passes its first column on
     model.set_weights([np.array([[1], [0], [0]], np.float32), np.zeros(1, np.float32)])
     x = np.zeros((len(got), 3))
     x[:, 0] = got
     given = rows(wanted, x)
-    return [*faults.of_distance(model, [HEAD], given, falling=falling, slowed=slowed)]
+    return [*find_distant_targets(model, [HEAD], given, falling=falling, slowed=slowed)]
 
 
 WAVE = np.sin(np.arange(100.0))
 
 
 def test_targets_that_training_had_not_come_to_are_named() -> None:
-    (found,) = of_distance(9_000 + 50 * WAVE, 10_000 + WAVE)
+    (found,) = distant(9_000 + 50 * WAVE, 10_000 + WAVE)
     assert (found.cause, found.final) == ("distant_targets", True)
     assert found.reason == (
         "the targets are far from zero, 10000 on average with a standard deviation of 0.707, and "
@@ -64,20 +62,20 @@ def test_targets_that_training_had_not_come_to_are_named() -> None:
 def test_distance_is_judged_by_the_spread_of_the_targets(
     got: Any, wanted: Any, final: bool | None
 ) -> None:
-    assert [each.final for each in of_distance(got, wanted)] == ([] if final is None else [final])
+    assert [each.final for each in distant(got, wanted)] == ([] if final is None else [final])
 
 
 def test_smaller_steps_or_a_loss_that_stands_still_leave_hope() -> None:
     got, wanted = 9_000 + 50 * WAVE, 10_000 + WAVE
-    assert [each.final for each in of_distance(got, wanted, slowed=True)] == [False]
-    assert [each.final for each in of_distance(got, wanted, falling=False)] == [False]
+    assert [each.final for each in distant(got, wanted, slowed=True)] == [False]
+    assert [each.final for each in distant(got, wanted, falling=False)] == [False]
 
 
 # --------------------------------------------------------------------------------- rows
 
 
 def causes(y: Any, x: Any = None, head: Output = HEAD) -> list[str]:
-    return [found.cause for found in faults.of_rows(LINEAR, [head], rows(y, x))]
+    return [found.cause for found in find_row_faults(LINEAR, [head], rows(y, x))]
 
 
 def draw(count: int = 400) -> Any:
@@ -109,7 +107,7 @@ def test_a_constant_target_is_not_judged() -> None:
 
 def test_inputs_far_from_one_are_named() -> None:
     x = draw() * [1, 1e5, 1]
-    (found,) = faults.of_rows(LINEAR, [HEAD], rows(np.abs(x[:, 0]), x))
+    (found,) = find_row_faults(LINEAR, [HEAD], rows(np.abs(x[:, 0]), x))
     assert found.cause == "unscaled_inputs"
     assert "the inputs are not scaled: column 1 goes up to" in found.reason
     assert found.reason.endswith("data.standardize: true scales every column")
@@ -118,7 +116,7 @@ def test_inputs_far_from_one_are_named() -> None:
 def test_a_layer_that_scales_takes_any_inputs() -> None:
     x = draw() * [1, 1e5, 1]
     model = stack(layers.BatchNormalization())
-    assert not [*faults.of_rows(model, [HEAD], rows(np.abs(x[:, 0]), x))]
+    assert not [*find_row_faults(model, [HEAD], rows(np.abs(x[:, 0]), x))]
 
 
 def test_few_rows_tell_nothing() -> None:
@@ -127,7 +125,7 @@ def test_few_rows_tell_nothing() -> None:
 
 def test_what_is_looked_up_is_not_measured() -> None:
     model = stack(layers.Embedding(9, 2), layers.Flatten())
-    assert not [*faults.of_rows(model, [HEAD], rows(np.random.default_rng(2).normal(size=400)))]
+    assert not [*find_row_faults(model, [HEAD], rows(np.random.default_rng(2).normal(size=400)))]
 
 
 def test_shuffled_batches_keep_rows_and_targets_together(make_config: MakeConfig) -> None:
@@ -138,16 +136,16 @@ def shuffled():
     return tf.data.Dataset.from_tensor_slices((x, x[:, 0])).shuffle(600).batch(32)
 """
     stream = data.load(make_config(code, data={"train": {"callable": "rows:shuffled"}})).train
-    assert not [*faults.of_rows(LINEAR, [HEAD], stream)]
+    assert not [*find_row_faults(LINEAR, [HEAD], stream)]
 
 
 def test_columns_far_from_each_other_are_named() -> None:
     x = draw() * [1, 1e-5, 1]
-    (found,) = faults.of_rows(LINEAR, [HEAD], rows(np.abs(x[:, 0]), x))
+    (found,) = find_row_faults(LINEAR, [HEAD], rows(np.abs(x[:, 0]), x))
     assert "orders of magnitude apart" in found.reason
 
 
 def test_indices_are_not_measured() -> None:
     x = np.random.default_rng(0).integers(0, 10_000, (100, 3))
     given = Rows(x=x, y=np.random.default_rng(1).normal(size=100))
-    assert not [*faults.of_rows(LINEAR, [HEAD], given)]
+    assert not [*find_row_faults(LINEAR, [HEAD], given)]

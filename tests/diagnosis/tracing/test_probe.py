@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis.skill import INPUT
 from orchestrator.diagnosis.tracing.probe import Probe
+from orchestrator.diagnosis.units import INPUT
 
 layers = keras.layers
 

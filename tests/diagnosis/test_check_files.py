@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.cli import app
-from orchestrator.diagnosis import checkup
+from orchestrator.diagnosis import diagnose
 from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.display import words
 from orchestrator.errors import InvalidError
@@ -29,7 +29,7 @@ Y = X.sum(axis=1)
 Check = Callable[..., Health]
 
 
-@keras.saving.register_keras_serializable("test_checkup")
+@keras.saving.register_keras_serializable("test_check_files")
 class Doubled(layers.Layer):
     """A layer of the user's own."""
 
@@ -83,7 +83,7 @@ def check(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
     monkeypatch.chdir(folder)
 
     def run(model: str, data: str, **options: Any) -> Health:
-        return checkup.check(Examinee(model=Path(model), data=Path(data), **options))
+        return diagnose.check(Examinee(model=Path(model), data=Path(data), **options))
 
     return run
 
@@ -210,7 +210,7 @@ def test_an_archive_has_an_array_for_each_input(
     keras.Model(inputs, layers.Dense(1)(hidden)).save(tmp_path / "two.keras")
     arrays = dict(zip(names, (X[:, :1], X[:, 1:]), strict=True))
     np.savez(tmp_path / "two.npz", **arrays, **targets)
-    found = checkup.check(Examinee(model=tmp_path / "two.keras", data=tmp_path / "two.npz"))
+    found = diagnose.check(Examinee(model=tmp_path / "two.keras", data=tmp_path / "two.npz"))
     assert [layer.units for layer in found.layers] == [3]
     assert [each.varies for each in found.outputs] == [True if targets else None]
 
@@ -219,5 +219,5 @@ def test_an_only_input_may_have_any_name(tmp_path: Path) -> None:
     inputs = keras.Input((2,), name="features")
     keras.Model(inputs, layers.Dense(1)(inputs)).save(tmp_path / "one.keras")
     np.savez(tmp_path / "one.npz", features=X, y=Y)
-    found = checkup.check(Examinee(model=tmp_path / "one.keras", data=tmp_path / "one.npz"))
+    found = diagnose.check(Examinee(model=tmp_path / "one.keras", data=tmp_path / "one.npz"))
     assert [each.varies for each in found.outputs] == [True]

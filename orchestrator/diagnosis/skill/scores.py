@@ -1,4 +1,4 @@
-"""What a model predicts, judged batch by batch: no prediction is kept."""
+"""What all outputs of a model are worth, from its batches: no prediction is kept."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from orchestrator.config.schema import PredictionVariance
 from orchestrator.data.rows import Readable, Rows, Tree
-from orchestrator.diagnosis import skill
-from orchestrator.diagnosis.skill import OutputSkill, Score
+from orchestrator.diagnosis.skill.columns import OutputSkill, spread
+from orchestrator.diagnosis.skill.score import Score
 from orchestrator.model.outputs import Output
 
 
@@ -102,9 +102,9 @@ class Scores:
                 return None
             columns = output.shape[-1] if output.shape else 1
             count = len(rows) * int(np.prod(output.shape[:-1]))
-            spreads.append((count, skill.spread(y, output.form, columns)))
+            spreads.append((count, spread(y, output.form, columns)))
         bounds = (limits.min_ratio, limits.min_information)
         return lambda: all(
-            score.is_certain(count, spread, bounds)
-            for score, (count, spread) in zip(self._scores, spreads, strict=True)
+            score.is_certain(count, varies, bounds)
+            for score, (count, varies) in zip(self._scores, spreads, strict=True)
         )

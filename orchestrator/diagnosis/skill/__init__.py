@@ -1,0 +1,1 @@
+"""What predictions are worth, compared with the best constant."""
