@@ -33,9 +33,9 @@ class Examination:
     checks: tuple[Check, ...]
     """`finite`, `dead_neurons` and `prediction_variance`, but for those that are off."""
     layers: tuple[Layer, ...] = ()
-    """The places where activations are applied; empty where there are non-finite values."""
+    """What was counted at each activation site; empty where there are non-finite values."""
     flow: Flow = Flow(layers=(), outputs=())
-    """How they hang together."""
+    """Which of them feed which, and which make the outputs."""
     columns: tuple[tuple[OutputSkill, ...], ...] = ()
     """What each output is worth, column by column."""
     rows: int = 0

@@ -19,7 +19,7 @@ NEAR_DEAD = 0.001
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Layer:
-    """One place where an activation is applied, and on how many rows its units were active."""
+    """One activation site, and on how many rows its units were active."""
 
     name: str
     """Readable path of the layer in the model."""
@@ -87,7 +87,7 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Flow:
-    """How layers and outputs hang together: what each one is reached from directly.
+    """Which sites and outputs feed which: what each one is reached from directly.
 
     Sources are indices of layers, or `INPUT`.
     """

@@ -94,7 +94,7 @@ def obstacles(
     config: Config,
     settings: Settings,
     rows: AnyRows,
-    hidden: Sequence[leaky_relu.Place],
+    hidden: Sequence[leaky_relu.Site],
 ) -> dict[str, str]:
     """The remedies that the model cannot carry, each with the reason and the way out.
 
@@ -103,7 +103,7 @@ def obstacles(
         config: the config.
         settings: what it was built from; a remedy in force has nothing to say against it.
         rows: training rows.
-        hidden: the places of relu that do not make an output.
+        hidden: the sites of relu that do not make an output.
     """
     found: dict[str, str | None] = {}
     if settings.negative_slope is None:

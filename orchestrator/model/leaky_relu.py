@@ -14,7 +14,7 @@ from orchestrator.config.schema import Config, FileModel
 from orchestrator.model import keras_internals, layers
 from orchestrator.model.keras_internals import Relu6Operation, ReluOperation, is_of_keras
 
-Place = tuple[str, Sequence[Any]]
+Site = tuple[str, Sequence[Any]]
 """Where relu is applied: its name, and the layers and operations around it, outermost first."""
 
 _RELU = (keras.activations.relu, keras.ops.relu, tf.nn.relu)
@@ -23,13 +23,13 @@ _ALONE = (keras.layers.Activation, ReluOperation, Relu6Operation)
 """What applies relu and does nothing else."""
 
 
-def obstacle(model: keras.Model, config: Config, hidden: Sequence[Place]) -> str | None:
+def obstacle(model: keras.Model, config: Config, hidden: Sequence[Site]) -> str | None:
     """Why leaky relu cannot replace the model's hidden relu, with the way out.
 
     Args:
         model: the model as built without the remedy.
         config: the config.
-        hidden: the places of relu that do not make an output.
+        hidden: the sites of relu that do not make an output.
 
     Returns:
         One clause, or None when it can.
@@ -81,7 +81,7 @@ def _applies_relu(layer: keras.Operation) -> bool:
 
 
 def replace_relu(model: keras.Model, slope: float) -> keras.Model:
-    """The same architecture with leaky relu in every hidden place of Keras's relu, weights fresh.
+    """The same architecture with leaky relu at every hidden site of Keras's relu, weights fresh.
 
     Args:
         model: a sequential or functional model, nested ones included.

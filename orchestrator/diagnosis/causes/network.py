@@ -71,7 +71,7 @@ def find_dead_initialization(model: keras.Model, x: Tree) -> Iterator[Finding]:
 def find_unreachable_targets(
     outputs: Sequence[Output],
     flow: Flow,
-    places: Sequence[Layer],
+    sites: Sequence[Layer],
     rows: AnyRows,
     *,
     changeable: bool,
@@ -85,18 +85,18 @@ def find_unreachable_targets(
     Args:
         outputs: the model's outputs.
         flow: says which activation makes which output.
-        places: the activations.
+        sites: what was counted at each activation site.
         rows: the training rows.
         changeable: whether a remedy may change the activation of the output, too.
         min_skill: skill below which the prediction fails; None where that is not checked.
     """
     counted = slice(None) if rows.weight is None else np.asarray(rows.weight) > 0
     for output, end in zip(outputs, flow.ends, strict=True):
-        place = None if end is None else places[end]
+        site = None if end is None else sites[end]
         targets = output.targets(rows.y)
-        if place is None or targets is None or output.form != "regression":
+        if site is None or targets is None or output.form != "regression":
             continue
-        low, high = _RANGES.get(place.activation, (-math.inf, math.inf))
+        low, high = _RANGES.get(site.activation, (-math.inf, math.inf))
         values = np.asarray(targets)[counted]
         beyond = float(np.mean((values < low) | (values > high)))
         if not beyond:
@@ -107,7 +107,7 @@ def find_unreachable_targets(
         share = "every target is" if beyond == 1 else f"{beyond:.3g} of the targets are"
         share = f"{share} outside of that, from {values.min():.4g} to {values.max():.4g}"
         reason = (
-            f"{named} is made by {place.activation}, which gives values {within}; {share}: "
+            f"{named} is made by {site.activation}, which gives values {within}; {share}: "
             "leave the activation of the last layer out, or scale the targets"
         )
         yield Finding(cause="unreachable_targets", reason=reason, final=final)
@@ -200,10 +200,14 @@ def find_causes(
     """
     found: list[Finding] = []
     if examined.layers:
-        flow, places = examined.flow, examined.layers
         min_skill = None if limits is None else limits.min_skill
         found += find_unreachable_targets(
-            outputs, flow, places, rows, changeable=changeable, min_skill=min_skill
+            outputs,
+            examined.flow,
+            examined.layers,
+            rows,
+            changeable=changeable,
+            min_skill=min_skill,
         )
     failed = {check.check: check for check in examined.checks if check.verdict == "fail"}
     x = rows.first(2)[0]

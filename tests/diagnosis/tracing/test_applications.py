@@ -1,4 +1,4 @@
-"""Every family of `keras.applications`: how many places there are, by activation.
+"""Every family of `keras.applications`: how many sites there are, by activation.
 
 The expected numbers are counted in Keras's source of each architecture.
 """
@@ -32,7 +32,7 @@ SMALLEST: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     "NASNetMobile": (32, {"include_top": False}, {"relu": 192}),
     "InceptionResNetV2": (75, {}, {"relu": 243}),
 }
-"""Side of the smallest image, further arguments, and the places by activation: of each family."""
+"""Side of the smallest image, further arguments, and the sites by activation: of each family."""
 
 LARGER: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     "MobileNetV3Large": (32, {}, {"relu": 19, "hard_silu": 21, "hard_sigmoid": 8}),
@@ -79,7 +79,7 @@ def test_every_activation_of_an_application_is_found(name: str) -> None:
     seconds = time.perf_counter() - begin
     count = Counter(layer.activation for layer in found.layers)
     shown = ", ".join(f"{number} {activation}" for activation, number in count.items())
-    print(f"\n{name:18} {len(found.layers):4} places: {shown:45} {seconds:6.1f} s")  # noqa: T201
+    print(f"\n{name:18} {len(found.layers):4} sites: {shown:45} {seconds:6.1f} s")  # noqa: T201
     names = [layer.name for layer in found.layers]
     assert count == APPLICATIONS[name][2]
     assert len(set(names)) == len(names)

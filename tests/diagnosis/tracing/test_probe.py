@@ -112,7 +112,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_relu_is_one_place(form: str) -> None:
+def test_every_form_of_relu_is_one_site(form: str) -> None:
     layer = FORMS[form]
     model = sequential((4,), layer)
     if isinstance(layer, layers.Dense):
@@ -126,7 +126,7 @@ def test_every_form_of_relu_is_one_place(form: str) -> None:
 
 
 @pytest.mark.parametrize("activation", ["linear", "softmax", "log_softmax"])
-def test_what_has_no_derivative_to_watch_is_no_place(activation: str) -> None:
+def test_what_has_no_derivative_to_watch_is_no_site(activation: str) -> None:
     model = sequential((4,), layers.Dense(3, activation=activation))
     assert Probe(model).measure(rows_of(np.zeros((2, 4), np.float32))).layers == ()
 
@@ -185,7 +185,7 @@ def test_nested_models_are_named_by_their_path() -> None:
     assert [layer.name for layer in found.layers] == ["encoder/hidden"]
 
 
-def test_a_shared_layer_is_a_place_for_each_call() -> None:
+def test_a_shared_layer_is_a_site_for_each_call() -> None:
     shared = layers.Dense(2, activation="relu", name="shared")
     inputs = keras.Input((2,))
     model = keras.Model(inputs, shared(shared(inputs)))
@@ -197,7 +197,7 @@ def test_a_shared_layer_is_a_place_for_each_call() -> None:
     assert [layer.active_rows.tolist() for layer in found.layers] == [[1, 0], [0, 0]]
 
 
-def test_a_time_distributed_layer_is_one_place() -> None:
+def test_a_time_distributed_layer_is_one_site() -> None:
     dense = layers.Dense(2, activation="relu", name="step")
     model = sequential((4, 3), layers.TimeDistributed(dense))
     rng = np.random.default_rng(3)

@@ -1,4 +1,4 @@
-"""Finding the places where a model applies an activation, and counting on them against NumPy."""
+"""Finding the sites where a model applies an activation, and counting on them against NumPy."""
 
 import copy
 import threading
@@ -23,7 +23,7 @@ from orchestrator.errors import UserCodeError
 layers = keras.layers
 
 Array = npt.NDArray[Any]
-Place = tuple[str, str, int]
+Site = tuple[str, str, int]
 """Name, activation and units."""
 
 GRID = np.array([-7.0, -3, -1, 0, 0.5, 1, 3, 4, 5, 6, 9], np.float32)
@@ -45,7 +45,7 @@ def sequential(shape: tuple[int | None, ...], *stack: keras.Layer) -> keras.Mode
     return keras.Sequential([layers.Input(shape), *stack], name="net")
 
 
-def places(health: Health) -> list[Place]:
+def sites(health: Health) -> list[Site]:
     return [(layer.name, layer.activation, layer.units) for layer in health.layers]
 
 
@@ -110,7 +110,7 @@ WITH_ACTIVATION: dict[str, tuple[tuple[int, ...], Callable[..., keras.Layer]]] =
     ("kind", "activation"),
     [*((kind, "relu") for kind in WITH_ACTIVATION), ("Dense", tf.nn.relu), ("Conv2D", tf.nn.relu)],
 )
-def test_a_layers_own_activation_is_one_place(kind: str, activation: Any) -> None:
+def test_a_layers_own_activation_is_one_site(kind: str, activation: Any) -> None:
     shape, make = WITH_ACTIVATION[kind]
     model = sequential(shape, make(activation=activation, name="it"))
     linear = sequential(shape, make(name="twin"))
@@ -120,7 +120,7 @@ def test_a_layers_own_activation_is_one_place(kind: str, activation: Any) -> Non
     health = diagnose(model, x)
 
     z = linear(x).numpy()
-    assert places(health) == [("it", "relu", z.shape[-1])]
+    assert sites(health) == [("it", "relu", z.shape[-1])]
     assert_counts(health.layers[0], z > 0)
 
 
@@ -134,7 +134,7 @@ def test_the_units_of_a_channels_first_convolution_are_its_channels() -> None:
     kernel, bias = conv.get_weights()
     last = np.moveaxis(x, 1, -1)
     z = sum(last[:, k : k + 4] @ kernel[k] for k in range(2)) + bias
-    assert places(health) == [("it", "relu", 3)]
+    assert sites(health) == [("it", "relu", 3)]
     assert_counts(health.layers[0], z > 0)
 
 
@@ -166,13 +166,13 @@ ELEMENTWISE: dict[str, tuple[keras.Layer, str, Callable[[Array], Array]]] = {
 
 
 @pytest.mark.parametrize("form", ELEMENTWISE)
-def test_every_activation_layer_is_one_place(form: str) -> None:
+def test_every_activation_layer_is_one_site(form: str) -> None:
     layer, activation, active = ELEMENTWISE[form]
     z = random((40, 5), GRID)
 
     health = diagnose(sequential((5,), layer), z)
 
-    assert places(health) == [("it", activation, 5)]
+    assert sites(health) == [("it", activation, 5)]
     assert_counts(health.layers[0], active(z))
 
 
@@ -202,7 +202,7 @@ def test_a_smooth_activation_saturates_where_its_gradient_is_tiny(name: str) -> 
 
     health = diagnose(sequential((3,), layers.Activation(name, name="it")), z)
 
-    assert places(health) == [("it", name, 3)]
+    assert sites(health) == [("it", name, 3)]
     assert_counts(health.layers[0], active)
     assert health.layers[0].saturated.tolist() == np.flatnonzero(~active.any(axis=0)).tolist()
     assert health.layers[0].dead.tolist() == []
@@ -212,12 +212,12 @@ def test_a_smooth_activation_saturates_where_its_gradient_is_tiny(name: str) -> 
 def test_a_composite_of_tensorflow_that_a_layer_holds_is_known_by_its_name(name: str) -> None:
     model = sequential((3,), layers.Dense(2, activation=getattr(tf.nn, name), name="it"))
     expected = "gelu" if name == "gelu" else "silu"
-    assert places(diagnose(model, random((4, 3)))) == [("it", expected, 2)]
+    assert sites(diagnose(model, random((4, 3)))) == [("it", expected, 2)]
 
 
 # ------------------------------------------------------------------------------ functions
 
-FUNCTIONS: dict[str, tuple[Callable[[Any], Any], list[Place], Callable[[Array], Array] | None]] = {
+FUNCTIONS: dict[str, tuple[Callable[[Any], Any], list[Site], Callable[[Array], Array] | None]] = {
     "keras.ops.relu": (
         lambda z: keras.ops.relu(z), [("net", "relu", 4)], lambda z: z > 0,
     ),
@@ -282,7 +282,7 @@ def test_what_a_class_of_the_users_applies_is_found(way: str) -> None:
 
     health = diagnose(model, x)
 
-    assert places(health) == expected
+    assert sites(health) == expected
     assert health.notes == ()
     if active is not None:
         assert_counts(health.layers[0], active(model.before(x)))
@@ -296,7 +296,7 @@ def test_a_model_whose_call_is_compiled_is_seen_through(options: dict[str, Any])
 
     health = diagnose(model, x)
 
-    assert places(health) == [("net", "relu", 4)]
+    assert sites(health) == [("net", "relu", 4)]
     assert_counts(health.layers[0], model.before(x) > 0)
 
 
@@ -319,7 +319,7 @@ def test_relu_beside_a_branch_that_needs_autograph_is_found() -> None:
     x = np.abs(random((20, 3)))
     z = model.before(x)
     health = diagnose(model, x)
-    assert places(health) == [("net", "relu", 4)]
+    assert sites(health) == [("net", "relu", 4)]
     assert_counts(health.layers[0], z + (1 if z.sum() > 0 else 0) > 0)
 
 
@@ -338,7 +338,7 @@ HIDDEN = {
 def test_what_the_graph_hides_is_noted_and_nothing_is_called_dead(way: str) -> None:
     model = net(HIDDEN[way])
     health = diagnose(model, random((6, 3)))
-    assert places(health) == []
+    assert sites(health) == []
     assert health.notes == ("net: a loop or branch hides 1 activation from the graph",)
     assert health.verdicts["dead_neurons"].verdict == "not_applicable"
 
@@ -411,7 +411,7 @@ def test_the_units_of_a_recurrent_layer_are_counted_at_every_step(
 
     expected = reference(x, layer.get_weights())
     names = ["it", "it:2"][: len(expected)]
-    assert places(health) == [(name, "relu", 2) for name in names]
+    assert sites(health) == [(name, "relu", 2) for name in names]
     for found, z in zip(health.layers, expected, strict=True):
         assert_counts(found, z > 0)
     assert health.notes == ()
@@ -420,7 +420,7 @@ def test_the_units_of_a_recurrent_layer_are_counted_at_every_step(
 @pytest.mark.parametrize("kind", RECURRENT)
 def test_the_gates_of_a_recurrent_layer_are_no_units(kind: str) -> None:
     model = sequential((3, 2), RECURRENT[kind][0](2, name="it"))
-    found = places(diagnose(model, random((4, 3, 2))))
+    found = sites(diagnose(model, random((4, 3, 2))))
     assert found == [("it", "tanh", 2), ("it:2", "tanh", 2)][: 2 if kind == "LSTM" else 1]
 
 
@@ -447,7 +447,7 @@ def test_a_long_sequence_gives_a_partial_layer_in_which_nothing_is_dead(
     assert health.verdicts["dead_neurons"].verdict != "fail"
 
 
-def test_both_directions_are_places_of_their_own() -> None:
+def test_both_directions_are_sites_of_their_own() -> None:
     step = layers.SimpleRNN(2, activation="relu", name="rnn")
     both = layers.Bidirectional(step, name="both")
     model = randomized(sequential((3, 2), both))
@@ -455,14 +455,14 @@ def test_both_directions_are_places_of_their_own() -> None:
 
     health = diagnose(model, x)
 
-    assert places(health) == [("both/forward_rnn", "relu", 2), ("both/backward_rnn", "relu", 2)]
+    assert sites(health) == [("both/forward_rnn", "relu", 2), ("both/backward_rnn", "relu", 2)]
     forward, backward = (each.get_weights() for each in (both.forward_layer, both.backward_layer))
     assert_counts(health.layers[0], simple(x, forward)[0] > 0)
     assert_counts(health.layers[1], simple(x[:, ::-1], backward)[0] > 0)
 
 
 @pytest.mark.parametrize("activation", ["relu", tf.nn.relu])
-def test_a_time_distributed_layer_is_one_place(activation: Any) -> None:
+def test_a_time_distributed_layer_is_one_site(activation: Any) -> None:
     dense = layers.Dense(2, activation=activation, name="step")
     model = randomized(sequential((3, 2), layers.TimeDistributed(dense, name="time")))
     x = random((5, 3, 2))
@@ -470,11 +470,11 @@ def test_a_time_distributed_layer_is_one_place(activation: Any) -> None:
     health = diagnose(model, x)
 
     kernel, bias = dense.get_weights()
-    assert places(health) == [("time/step", "relu", 2)]
+    assert sites(health) == [("time/step", "relu", 2)]
     assert_counts(health.layers[0], x @ kernel + bias > 0)
 
 
-def test_time_inside_time_is_one_place() -> None:
+def test_time_inside_time_is_one_site() -> None:
     dense = layers.Dense(2, activation="relu", name="step")
     inner = layers.TimeDistributed(dense, name="inner")
     model = randomized(sequential((2, 3, 2), layers.TimeDistributed(inner, name="outer")))
@@ -483,30 +483,30 @@ def test_time_inside_time_is_one_place() -> None:
     health = diagnose(model, x)
 
     kernel, bias = dense.get_weights()
-    assert places(health) == [("outer/inner/step", "relu", 2)]
+    assert sites(health) == [("outer/inner/step", "relu", 2)]
     assert_counts(health.layers[0], x @ kernel + bias > 0)
 
 
-def test_a_model_at_every_step_is_one_place_for_each_of_its_layers() -> None:
+def test_a_model_at_every_step_is_one_site_for_each_of_its_layers() -> None:
     stack = [layers.Dense(2, activation="relu", name="a"), layers.ReLU(name="b")]
     inner = keras.Sequential([layers.Input((2,)), *stack], name="inner")
     model = sequential((3, 2), layers.TimeDistributed(inner, name="time"))
-    found = places(diagnose(model, random((4, 3, 2))))
+    found = sites(diagnose(model, random((4, 3, 2))))
     assert found == [("time/inner/a", "relu", 2), ("time/inner/b", "relu", 2)]
 
 
-def test_a_layer_shared_between_every_step_and_the_whole_is_two_places() -> None:
+def test_a_layer_shared_between_every_step_and_the_whole_is_two_sites() -> None:
     shared = layers.Dense(2, activation="relu", name="shared")
     inputs = keras.Input((3, 2))
     model = keras.Model(inputs, shared(layers.TimeDistributed(shared, name="time")(inputs)))
-    found = places(diagnose(model, random((4, 3, 2))))
+    found = sites(diagnose(model, random((4, 3, 2))))
     assert found == [("time/shared", "relu", 2), ("shared", "relu", 2)]
 
 
 # ------------------------------------------------------------------------------ models
 
 
-def test_a_nested_model_that_is_called_twice_has_its_places_twice() -> None:
+def test_a_nested_model_that_is_called_twice_has_its_sites_twice() -> None:
     dense = layers.Dense(3, activation="relu", name="hidden")
     encoder = keras.Sequential([layers.Input((3,)), dense], name="encoder")
     inputs = keras.Input((3,))
@@ -518,7 +518,7 @@ def test_a_nested_model_that_is_called_twice_has_its_places_twice() -> None:
     kernel, bias = (weight.astype(np.float64) for weight in dense.get_weights())
     z = x @ kernel + bias
     names = [("encoder/hidden", "relu", 3), ("encoder/hidden:2", "relu", 3)]
-    assert places(health) == names
+    assert sites(health) == names
     assert_counts(health.layers[0], z > 0)
     assert_counts(health.layers[1], np.maximum(z, 0) @ kernel + bias > 0)
 
@@ -543,7 +543,7 @@ def test_several_inputs_and_outputs_are_followed(structure: str) -> None:
 
     health = diagnose(model, x)
 
-    assert sorted(places(health)) == [("a", "relu", 2), ("b", "relu", 3), ("q", "relu", 1)]
+    assert sorted(sites(health)) == [("a", "relu", 2), ("b", "relu", 3), ("q", "relu", 1)]
     assert {layer.name: layer.active_rows.tolist() for layer in health.layers}["a"] == expected
     assert len(health.outputs) == 2
 
@@ -558,7 +558,7 @@ def test_indices_of_an_embedding_are_inputs() -> None:
 
     kernel, bias = dense.get_weights()
     z = table.get_weights()[0][x] @ kernel + bias
-    assert places(health) == [("it", "relu", 2)]
+    assert sites(health) == [("it", "relu", 2)]
     assert_counts(health.layers[0], z > 0)
     assert health.responding_rows == int((z > 0).any(axis=(1, 2)).sum())
 
@@ -576,7 +576,7 @@ def test_batch_normalization_and_dropout_before_an_activation_change_no_names() 
 
     kernel, bias = dense.get_weights()
     mean = norm.get_weights()[2]
-    assert places(health) == [("it", "relu", 4)]
+    assert sites(health) == [("it", "relu", 4)]
     assert_counts(health.layers[0], gamma * (x @ kernel + bias - mean) / 2 + beta > 0)
 
 
@@ -592,23 +592,23 @@ def test_other_precisions_are_counted_alike(dtype: str) -> None:
     assert_counts(health.layers[0], np.stack([x.sum(axis=1), -x[:, 0]], axis=1) > 0)
 
 
-def test_a_function_of_keras_in_a_functional_model_is_a_place_even_at_its_end() -> None:
+def test_a_function_of_keras_in_a_functional_model_is_a_site_even_at_its_end() -> None:
     inputs = keras.Input((3,))
     model = keras.Model(inputs, keras.ops.relu(keras.ops.relu(inputs - 1) - 1))
     x = random((9, 3), GRID)
 
     health = diagnose(model, x)
 
-    assert [place[1:] for place in places(health)] == [("relu", 3), ("relu", 3)]
+    assert [site[1:] for site in sites(health)] == [("relu", 3), ("relu", 3)]
     assert_counts(health.layers[0], x > 1)
     assert_counts(health.layers[1], x > 2)
 
 
-def test_a_relu_of_one_number_a_row_is_a_place_of_one_unit() -> None:
+def test_a_relu_of_one_number_a_row_is_a_site_of_one_unit() -> None:
     model = net(lambda z: tf.nn.relu(z[:, 0]))
     x = random((9, 3))
     health = diagnose(model, x)
-    assert places(health) == [("net", "relu", 1)]
+    assert sites(health) == [("net", "relu", 1)]
     assert_counts(health.layers[0], model.before(x)[:, :1] > 0)
 
 
@@ -629,10 +629,10 @@ class Aside(keras.Model):
         return tf.reshape(self.used(inputs), [shape[0], 2])
 
 
-def test_what_reaches_no_output_is_no_place() -> None:
+def test_what_reaches_no_output_is_no_site() -> None:
     model = Aside()
     model(np.zeros((1, 3), np.float32))
-    assert places(diagnose(model, random((4, 3)))) == [("used", "relu", 2)]
+    assert sites(diagnose(model, random((4, 3)))) == [("used", "relu", 2)]
 
 
 # ------------------------------------------------------------------------------ traces
@@ -699,7 +699,7 @@ def test_nothing_stays_patched_when_the_model_raises() -> None:
 def test_composites_that_were_imported_are_recognised(function: Any, name: str) -> None:
     model = net(lambda z: function(2.0 * (z + 30)))
     health = diagnose(model, random((20, 3)))
-    assert places(health) == [("net", name, 4)]
+    assert sites(health) == [("net", name, 4)]
     assert health.verdicts["dead_neurons"].verdict == "pass"
 
 
@@ -722,7 +722,7 @@ class Scaled(keras.Model):
 def test_what_has_no_value_for_each_row_is_no_unit() -> None:
     model = Scaled()
     model(np.zeros((1, 3), np.float32))
-    assert places(diagnose(model, random((20, 3)))) == [("hidden", "relu", 4)]
+    assert sites(diagnose(model, random((20, 3)))) == [("hidden", "relu", 4)]
 
 
 @pytest.mark.parametrize(
@@ -788,12 +788,12 @@ def test_a_living_network_with_a_mask_passes() -> None:
 # ------------------------------------------------------------------------ several at once
 
 
-def test_a_shared_layer_over_many_steps_is_as_many_places() -> None:
+def test_a_shared_layer_over_many_steps_is_as_many_sites() -> None:
     shared = layers.SimpleRNN(3, activation="relu", name="shared")
     one, other = keras.Input((None, 2)), keras.Input((None, 2))
     model = keras.Model([one, other], layers.Concatenate()([shared(one), shared(other)]))
     x = random((4, 300, 2))
-    assert places(diagnose(model, (x, -x))) == [("shared", "relu", 3), ("shared:2", "relu", 3)]
+    assert sites(diagnose(model, (x, -x))) == [("shared", "relu", 3), ("shared:2", "relu", 3)]
 
 
 def test_threads_can_diagnose_at_the_same_time() -> None:
@@ -911,7 +911,7 @@ def test_the_axis_of_channels_is_followed(stack: list[keras.Layer], rows: int) -
     assert (layer.units, layer.rows) == (3, rows)
 
 
-def test_a_layer_shared_by_short_and_long_sequences_has_two_places() -> None:
+def test_a_layer_shared_by_short_and_long_sequences_has_two_sites() -> None:
     shared = layers.SimpleRNN(3, activation="relu", name="shared")
     short, long = keras.Input((5, 2)), keras.Input((None, 2))
     model = keras.Model([short, long], layers.Concatenate()([shared(short), shared(long)]))
