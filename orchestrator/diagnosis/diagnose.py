@@ -98,7 +98,7 @@ def diagnose(
     return of_rows(
         model, rows, Arguments(), exhaustive=rows is given, batch_size=batch_size,
         gradients="always" if gradients else "never",
-        # The rows that are not read may hold some, too.
+        # Rows that are not read may hold values that are not finite, too.
         non_finite=given.non_finite if rows is given else given.look(),
     )  # fmt: skip
 
@@ -315,7 +315,7 @@ def _read_table(examinee: Examinee, config: Config, key: str, kind: type[TableSo
 
 
 def _arrays_of(path: Path) -> list[str]:
-    """Names of the arrays in an archive; none where it cannot be read, which is told later."""
+    """Names of the arrays in an archive; where it cannot be read, the next reader says why."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return list(archive.files)

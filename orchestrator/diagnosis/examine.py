@@ -20,7 +20,7 @@ from orchestrator.model.outputs import Output
 from orchestrator.record.records import Check
 
 _FIRST_ROWS = 256
-"""A live unit mostly shows in so many rows."""
+"""Rows to begin with: on so many, nearly every live unit has been active once."""
 
 Gradients = Literal["always", "when_suspicious", "never"]
 """When to measure what needs gradients."""
@@ -45,7 +45,7 @@ class Examination:
     responding: int | None = None
     """Rows whose output responds to the inputs; None where that was not measured."""
     notes: tuple[str, ...] = ()
-    """What could not be seen."""
+    """A sentence for each layer with activations that could not be seen."""
 
 
 def examine(
@@ -102,7 +102,7 @@ def examine(
     )
     if scores.non_finite():
         return Examination(checks=not_finite(scores.non_finite(), limits))
-    last = last and found.complete  # any row that was not read may spoil the skill
+    last = last and found.complete  # the rows that were not read count for the skill, too
     columns = scores.columns()
     flow = dataclasses.replace(found.flow, names=tuple(output.name for output in outputs))
     batch: Measurement | None = None
@@ -154,9 +154,9 @@ def why_lost(
     training_batch_size: int,
     see: Callable[[Measurement], None] | None = None,
 ) -> str | None:
-    """Why training a network on is in vain: non-finite weights, or a cut by dead layers.
+    """Why further training cannot help: weights are not finite, or dead layers cut an output off.
 
-    Of 2,611 such nets none ever revived (design, section 4).
+    Of 2,611 networks cut off in this way none ever revived (design, section 4).
 
     Args:
         probe: of the model.
@@ -164,7 +164,7 @@ def why_lost(
         limits: the checks; one that is off is not asked.
         non_finite: clauses on what is not finite.
         training_batch_size: rows of a training step, for BatchNorm's batch statistics.
-        see: told what the first rows have shown.
+        see: called with what the first rows have shown.
 
     Returns:
         One clause, or None where it may go on.

@@ -102,7 +102,7 @@ _WITHOUT_KERNEL = (
 
 
 def _is_bias(variable: keras.Variable) -> bool:
-    """Whether what stands beside a kernel is added to what it makes, not multiplied with it."""
+    """Whether a variable beside a kernel is added, as a bias is; a scale begins positive."""
     return "bias" in variable.name or not (variable.numpy() > 0).any()
 
 

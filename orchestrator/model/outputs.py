@@ -263,7 +263,7 @@ def _ends(model: keras.Model, x: Tree) -> list[str]:
         traced = tf.function(call, input_signature=[signature], autograph=False)
         graph = traced.get_concrete_function().graph
         operations = [output.op for output in graph.outputs]
-    except Exception:  # noqa: BLE001 - what cannot be traced is told where units are looked for
+    except Exception:  # noqa: BLE001 - the search for activation sites reports what cannot be traced
         return [""] * len(leaves(model(x, training=False)))
     for index, operation in enumerate(operations):
         while operation.type in PASSED_ON:

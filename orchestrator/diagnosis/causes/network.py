@@ -1,6 +1,6 @@
 """What the evidence on a failed attempt points to, where it can be known from the model and rows.
 
-A finding is final where no remedy can help: the run then ends instead of trying them all.
+A finding is final where no remedy can help: the run then ends instead of trying all of them.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def find_held_kernels(
 def _holder(
     layer: keras.Layer, variable: keras.Variable, draw: Any, constant_loss: float | None
 ) -> tuple[str, bool] | None:
-    """What holds a kernel at zero, and whether it would hold an ordinary one there for certain."""
+    """What holds a kernel at zero, and whether it is certain to hold any kernel there."""
     if not variable.trainable:
         return "trainable=False", True
     if variable.constraint is not None:

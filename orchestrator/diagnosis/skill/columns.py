@@ -97,7 +97,7 @@ class RegressionColumn:
 
     def output(self, index: int) -> OutputSkill:
         """What it is worth, as the column of that index."""
-        # Of a single row it cannot be denied that it differs.
+        # A single row cannot be called constant.
         distinct = self.count < 2 or self.predictions.differ
         if self.without_targets or not self.count:
             return OutputSkill(output=index, kind="regression", varies=None, distinct=distinct)

@@ -1,6 +1,7 @@
 """Elementwise activations: where the derivative of each is zero.
 
-All are told by what goes in or what comes out, whichever leaves TensorFlow's fused kernels whole.
+Each is computed from the activation's input or from its output: from the one that leaves
+TensorFlow's fused kernels, such as a matrix product with its relu, in one piece.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def leaky_relu(negative_slope: float = 0.2) -> Activation:
 
 
 def hard_sigmoid_gate() -> Activation:
-    """relu6(x + 3) / 6 written out, told by the relu6 in it."""
+    """Hard sigmoid as people write it out, relu6(x + 3) / 6, recognised by its relu6."""
     active = relu(max_value=6).active
     return Activation(name="hard_sigmoid", active=active, saturating=True)
 

@@ -1,4 +1,4 @@
-"""What depends on what in a graph of TensorFlow's."""
+"""Which operations of a TensorFlow graph depend on which."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def ancestors(
 def next_on_the_way(
     tensors: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor], masks: frozenset[tf.Operation]
 ) -> list[tf.Tensor]:
-    """What tensors first turn into, seen through those without gradients, such as indices.
+    """The first floating-point tensors that are computed from others, such as from indices.
 
     Args:
         tensors: where to start.

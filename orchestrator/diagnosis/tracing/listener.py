@@ -63,7 +63,7 @@ class Call:
     after: tf.Tensor
     stack: Stack
     repeated: tuple[int, ...] | None = None
-    """Same for the applications of one layer at every time step; None outside of such loops."""
+    """The same for calls that recur at every time step of a loop; None outside of loops."""
 
 
 class Listener:
@@ -73,9 +73,9 @@ class Listener:
         self.calls: list[Call] = []
         self.unclaimed: list[tuple[tf.Operation, Stack, tuple[int, ...] | None]] = []
         self.returned: dict[int, list[tuple[tf.Tensor, Any]]] = {}
-        """What recurrent layers got and returned where their steps are hidden, by identity."""
+        """Inputs and results of recurrent layers whose steps a loop hides, by the layer's id."""
         self.masks: list[tf.Operation] = []
-        """What makes the masks that Keras hands from layer to layer."""
+        """The operations that compute the masks which Keras hands from layer to layer."""
         self._graph = graph
         self._stack: list[Any] = []
         self._repeats: list[_Repetition] = []
@@ -217,8 +217,8 @@ class Listener:
     def _note_masks(self, operation: Any, arguments: Mapping[str, Any]) -> None:
         """Keras hands a layer the masks of its inputs by name.
 
-        A recurrent layer counts its steps by them, and what a layer of the user's own makes of
-        something called a mask, nobody knows.
+        The masks of recurrent layers are left out, for they decide which steps count. So are those
+        of the user's own layers, which may put them to any use.
         """
         if not keras_internals.is_of_keras(operation) or isinstance(operation, _RECURRENT):
             return
@@ -252,7 +252,7 @@ class Listener:
         return _like(function, call)
 
     def _repetition(self) -> tuple[int, ...] | None:
-        """What tells this application from the others of one time step, and not of the next."""
+        """A key that no other call of the same time step has, and that recurs at the next."""
         if not self._repeats:
             return None
         loop, layer = self._repeats[-1], id(self._stack[-1])
@@ -260,7 +260,7 @@ class Listener:
         return (*loop.number, layer, loop.seen[layer])
 
     def _silenced(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A gate, which is no unit: it multiplies what the units hand on."""
+        """A gate, unheard: it is no unit, but a factor of what the units hand on."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if not self._here:

@@ -1,4 +1,4 @@
-"""Activations that nobody has reported, by the operations that they are made of."""
+"""Activations that no function of Keras has reported, by the operations that they consist of."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GATE_SHIFT = 3.0
 
 
 def bare(operations: Sequence[tuple[tf.Operation, Stack, Any]]) -> Iterator[Call]:
-    """Activations that nobody has reported, such as `tf.nn.relu` in a `call` of the user's own."""
+    """Activations that were not reported, such as `tf.nn.relu` in a `call` of the user's own."""
     for operation, stack, repeated in operations:
         if operation.type in ("Erf", "Erfc"):
             found = _gelu(operation)

@@ -270,7 +270,7 @@ def _flow(
         return ends.get(operation)
 
     return Flow(
-        # A site is entered through what goes into it, not through itself.
+        # A site is reached through what goes into it, not through itself.
         layers=tuple(sources([call.before.op for call in site.calls]) for site in sites),
         outputs=tuple(sources([output.op]) for output in outputs),
         ends=tuple(map(end, outputs)),
