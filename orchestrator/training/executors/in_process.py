@@ -6,10 +6,12 @@ from it.
 
 from __future__ import annotations
 
+import contextlib
+import traceback
 from collections.abc import Callable
 
 from orchestrator.record.events import Event, Sign
-from orchestrator.training.executors.executor import Emit, Ending, Result, Work, perform
+from orchestrator.training.executors.executor import Emit, Ending, Raised, Result, Work, perform
 
 _NOTE = "This ran in the caller's own process, which has what it printed.\n"
 
@@ -42,4 +44,8 @@ class InProcess:
         ending = perform(work, emit)
         if raised:  # by the caller, not by the work through which it passed
             raise raised[0]
+        if isinstance(ending, Raised):
+            # The log may be on the disk that is full.
+            with contextlib.suppress(OSError), work.log.open("a") as log:
+                traceback.print_exception(ending.error, file=log)
         return ending

@@ -224,9 +224,20 @@ def test_a_request_to_stop_comes_out(make: Make, work: Callable[..., Work]) -> N
     assert len(reports) < 1000
 
 
-def test_a_log_is_written(make: Make, work: Callable[..., Work], tmp_path: Path) -> None:
-    make(never).run(work(speak), print)
-    assert (tmp_path / "log.txt").read_text()
+def test_the_log_has_the_traceback(make: Make, work: Callable[..., Work], tmp_path: Path) -> None:
+    make(never).run(work(fail, ValueError("no rows")), print)
+    log = (tmp_path / "log.txt").read_text()
+    assert "Traceback" in log
+    assert "ValueError: no rows" in log
+    assert "in fail" in log
+
+
+def test_the_log_of_work_in_this_process_says_where_to_look(
+    work: Callable[..., Work], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert InProcess(never).run(work(speak), print) == Finished(None)
+    assert "which has what it printed" in (tmp_path / "log.txt").read_text()
+    assert capfd.readouterr() == ("from python\n", "from below python\n")
 
 
 # ------------------------------------------------------------------------------- processes
@@ -246,16 +257,6 @@ def test_what_is_printed_goes_to_the_log(
     assert server.run(work(speak), print) == Finished(None)
     assert (tmp_path / "log.txt").read_text() == "from python\nfrom below python\n"
     assert capfd.readouterr() == ("", "")
-
-
-def test_the_log_has_the_traceback(
-    server: ForkServer, work: Callable[..., Work], tmp_path: Path
-) -> None:
-    server.run(work(fail, ValueError("no rows")), print)
-    log = (tmp_path / "log.txt").read_text()
-    assert "Traceback" in log
-    assert "ValueError: no rows" in log
-    assert "in fail" in log
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
