@@ -6,20 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import msgspec
 
 from orchestrator.config.schema import Config
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.skill.score import Score
-from orchestrator.record.records import (
-    INIT,
-    Attempt,
-    Check,
-    Failure,
-    Form,
-    Phase,
-    Settings,
-    Verdict,
-)
+from orchestrator.record.checks import AnyCheck, Verdict
+from orchestrator.record.records import INIT, Attempt, Failure, Form, Phase, Settings
 
 LAW = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 """How laws are tried here: quickly, on a machine that may be busy, the same way every time."""
@@ -42,20 +35,28 @@ def config(**sections: Any) -> Config:
     return Config.model_validate(defaults | sections)
 
 
-def check(
-    verdict: Verdict = "pass",
-    *,
-    name: str = "dead_neurons",
-    skill: float | None = None,
-) -> Check:
-    """A check; with a skill it has measured one output."""
-    measured: dict[str, Any] = {"layers": [{"layer": "dense", "dead": 1, "dead_units": [3]}]}
-    if skill is not None:
-        measured["outputs"] = [{"output": 0, "kind": "regression", "skill": skill}]
-    return Check(check=name, verdict=verdict, reason=f"{name} says {verdict}", measured=measured)
+def made(check: str, **fields: Any) -> AnyCheck:
+    """A check as its JSON says, without a failure unless it says so."""
+    found: AnyCheck = msgspec.convert(
+        {"check": check, "verdict": "pass", "reason": ""} | fields, AnyCheck
+    )
+    return found
 
 
-def phase(name: str, *checks: Check) -> Phase:
+def check(verdict: Verdict = "pass", *, name: str = "dead_neurons") -> AnyCheck:
+    """A check; `dead_neurons` has counted the units of one layer."""
+    layer = {"layer": "dense", "units": 4, "dead": 1, "dead_units": [3]}
+    measured = {"layers": [layer]} if name == "dead_neurons" else {}
+    return made(name, verdict=verdict, reason=f"{name} says {verdict}", measured=measured)
+
+
+def worth(skill: float) -> AnyCheck:
+    """What the predictions of one output are worth."""
+    output = {"output": 0, "kind": "regression", "skill": skill}
+    return made("prediction_variance", measured={"outputs": [output]})
+
+
+def phase(name: str, *checks: AnyCheck) -> Phase:
     """A finished phase; without checks one that passed."""
     return Phase(
         phase=name,

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.config.schema import Config
 from orchestrator.record import store
+from orchestrator.record.checks import AnyCheck
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
@@ -25,7 +26,7 @@ from orchestrator.record.events import (
     Sign,
     advance,
 )
-from orchestrator.record.records import INIT, Check, Failure, Inputs, Phase, Run, Settings
+from orchestrator.record.records import INIT, Failure, Inputs, Phase, Run, Settings
 from tests import builders
 
 RUN = "case-20261123-101010-abcd"
@@ -56,7 +57,7 @@ def told(events: Sequence[Event | Sign]) -> Told:
 
 def checks(
     layers: dict[str, tuple[int, int]], *, fails: str | None = None, skill: float = 0.5
-) -> tuple[Check, ...]:
+) -> tuple[AnyCheck, ...]:
     entries = [
         {"layer": name, "activation": "relu", "units": units, "rows": 1202, "dead": dead}
         for name, (units, dead) in layers.items()
@@ -67,8 +68,8 @@ def checks(
         "prediction_variance": {"outputs": [{"output": 0, "kind": "regression", "skill": skill}]},
     }
     return tuple(
-        Check(
-            check=name,
+        builders.made(
+            name,
             verdict="fail" if name == fails else "pass",
             reason=f"what {name} says",
             measured=found,

@@ -11,7 +11,6 @@ from orchestrator.cli import options
 from orchestrator.cli.output import print_table
 from orchestrator.history import compare as comparison
 from orchestrator.history.read import read_attempt
-from orchestrator.record import records
 
 
 @click.command()
@@ -29,7 +28,7 @@ def compare(runs: Sequence[str], runs_dir: Path, form: str | None) -> int:
     sides = [comparison.side(*read_attempt(runs_dir, text)) for text in runs]
     found = comparison.differences(sides)
     if form == "json":
-        options.print_json(records.jsonable(comparison.document(sides, found)))
+        options.print_json(comparison.document(sides, found))
     elif found or form is not None:
         print_table(form, *comparison.table(sides, found))
     else:

@@ -13,7 +13,9 @@ from orchestrator.cli.output import print_lines, print_table
 from orchestrator.history import find
 from orchestrator.history import logs as journals
 from orchestrator.history.read import naming
-from orchestrator.record import archive, journal, records
+from orchestrator.record import archive, journal
+from orchestrator.record.encoding import jsonable
+from orchestrator.record.records import SCHEMA
 
 
 @click.command()
@@ -35,7 +37,7 @@ def logs(run: str, follow: bool, runs_dir: Path, form: str | None) -> int:
         entries = archive.events(directory)
         if form == "json":
             events = [_plain(entry) for entry in entries]
-            options.print_json({"schema": records.SCHEMA, "events": events})
+            options.print_json({"schema": SCHEMA, "events": events})
         else:
             print_table(form, *journals.table(entries))
     return 0
@@ -43,5 +45,4 @@ def logs(run: str, follow: bool, runs_dir: Path, form: str | None) -> int:
 
 def _plain(entry: journal.Entry) -> dict[str, Any]:
     """An entry of the journal in plain values, the names of the event's fields among them."""
-    head = {"time": entry.time, "elapsed": entry.elapsed, "event": journal.name_of(entry.event)}
-    return {**head, **records.jsonable(entry.event)}
+    return {"time": entry.time, "elapsed": entry.elapsed, **jsonable(entry.event)}

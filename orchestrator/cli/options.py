@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from orchestrator.record import records
+from orchestrator.record.encoding import dump, jsonable
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -75,5 +75,5 @@ of_tables = together(
 
 
 def print_json(value: Any) -> None:
-    """Print plain values as one JSON document."""
-    click.echo(records.dump(value, indent=1))
+    """Print a value, records included, as one JSON document."""
+    click.echo(dump(jsonable(value), indent=1))

@@ -10,7 +10,6 @@ from orchestrator.cli import options
 from orchestrator.cli.output import print_table
 from orchestrator.display.live.view import View, stderr
 from orchestrator.history.read import read_attempt
-from orchestrator.record import records
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.replay import fidelity
 from orchestrator.training.replay import replay as attempts
@@ -48,7 +47,7 @@ def replay(
             interrupts=interrupts,
         )
     if form == "json":
-        options.print_json(records.jsonable(found))
+        options.print_json(found)
     else:
         print_table(form, *fidelity.table(found))
     if form is None:

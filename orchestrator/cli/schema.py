@@ -6,6 +6,7 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.config import json_schema
+from orchestrator.record.records import JSON_SCHEMA
 
 
 @click.command()
@@ -22,7 +23,8 @@ def schema(what: str) -> int:
     \b
     # yaml-language-server: $schema=orchestrate.schema.json
     """
-    options.print_json(
-        json_schema.json_schema() if what == "config" else json_schema.record_schema()
-    )
+    if what == "record":
+        click.echo(JSON_SCHEMA.read_text(encoding="utf-8"), nl=False)
+    else:
+        options.print_json(json_schema.json_schema())
     return 0

@@ -12,7 +12,9 @@ from orchestrator.display import charts
 from orchestrator.history import briefs, listing
 from orchestrator.history.read import naming, read_attempt
 from orchestrator.history.show import portrait
-from orchestrator.record import archive, records, store
+from orchestrator.record import archive
+from orchestrator.record.encoding import jsonable
+from orchestrator.record.records import SCHEMA
 
 
 @click.command()
@@ -28,9 +30,9 @@ def show(run: str, runs_dir: Path, form: str | None) -> int:
     attempts = [each for each in record.attempts if number in (None, each.attempt)]
     if form == "json":
         options.print_json(
-            store.run_record(record)
+            record
             if number is None
-            else {"schema": records.SCHEMA, "run": record.run, **store.attempt_record(*attempts)}
+            else {"schema": SCHEMA, "run": record.run, **jsonable(*attempts)}
         )
         return 0
     if form is not None:

@@ -14,7 +14,7 @@ from orchestrator.config.schema import Config
 from orchestrator.display import charts, words
 from orchestrator.display.charts import Legible
 from orchestrator.display.live.view import Detail, View, stderr
-from orchestrator.record import records, store
+from orchestrator.record.encoding import jsonable
 from orchestrator.training import launch
 from orchestrator.training.attempt.task import Prepared
 from orchestrator.training.interrupts import Interrupts
@@ -33,7 +33,7 @@ def run(config: Config, *, runs_dir: Path, as_json: bool, quiet: bool) -> int:
             config, runs_dir=runs_dir, announcer=view, interrupts=interrupts
         )
     if as_json:
-        print_json(store.run_record(record))
+        print_json(record)
     # With --json stdout is the record's alone.
     if not (as_json and quiet):
         (console if as_json else charts.stdout()).print(
@@ -52,7 +52,7 @@ def validate(config: Config, *, as_json: bool, quiet: bool) -> int:
     with Interrupts() as interrupts, view:
         prepared = launch.validate(config, announcer=view, interrupts=interrupts)
     if as_json:
-        print_json({"schema": 1, "status": "valid", **records.jsonable(prepared)})
+        print_json({"schema": 1, "status": "valid", **jsonable(prepared)})
     else:
         charts.stdout().print(validated(config.name, prepared), highlight=False)
     return 0

@@ -7,18 +7,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeVar
+
+from msgspec.structs import replace
 
 from orchestrator.config.schema import DeadNeurons, Gate, PredictionVariance
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.units import Flow, Layer
-from orchestrator.record.records import Check, Verdict
+from orchestrator.record.checks import (
+    AnyCheck,
+    DeadNeuronsCheck,
+    DeadNeuronsLimits,
+    DeadNeuronsMeasured,
+    FiniteCheck,
+    FiniteMeasured,
+    GateBounds,
+    GateValue,
+    LayerUnits,
+    MetricCheck,
+    MetricLimits,
+    MetricMeasured,
+    OutputWorth,
+    PredictionVarianceCheck,
+    PredictionVarianceLimits,
+    PredictionVarianceMeasured,
+    ValidationWorth,
+    Verdict,
+)
+
+C = TypeVar("C", bound=AnyCheck)
 
 NO_SKILL = 0.01
 """Skill at or below which a prediction counts as no better than the best constant."""
 
 
-def finite(found: Sequence[str]) -> Check:
+def finite(found: Sequence[str]) -> FiniteCheck:
     """The verdict on non-finite values.
 
     Args:
@@ -27,17 +50,17 @@ def finite(found: Sequence[str]) -> Check:
     Returns:
         `fail` when there is any.
     """
-    measured = {"non_finite": list(found)}
+    measured = FiniteMeasured(non_finite=tuple(found))
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        return Check(check="finite", verdict="fail", reason=found[0] + more, measured=measured)
+        return FiniteCheck(verdict="fail", reason=found[0] + more, measured=measured)
     reason = "all weights, losses and predictions are finite"
-    return Check(check="finite", verdict="pass", reason=reason, measured=measured)
+    return FiniteCheck(verdict="pass", reason=reason, measured=measured)
 
 
-def not_applicable(check: str, reason: str) -> Check:
+def not_applicable(kind: type[C], reason: str) -> C:
     """A check that could not be taken, with the reason."""
-    return Check(check=check, verdict="not_applicable", reason=reason)
+    return kind(verdict="not_applicable", reason=reason)
 
 
 def cut(layers: Sequence[Layer], flow: Flow) -> tuple[list[int], list[int]]:
@@ -64,7 +87,7 @@ def dead_neurons(
     batch_layers: Sequence[Layer] | None = None,
     responding: tuple[int, int] | None = None,
     notes: Sequence[str] = (),
-) -> Check:
+) -> DeadNeuronsCheck:
     """The verdict on dead units.
 
     Args:
@@ -86,34 +109,32 @@ def dead_neurons(
     """
     if not layers:
         none = "no layer applies an activation with dead units"
-        return not_applicable("dead_neurons", "; ".join([none, *notes]))
+        return not_applicable(DeadNeuronsCheck, "; ".join([none, *notes]))
     judged = [livelier(*pair) for pair in zip(layers, batch_layers or layers, strict=True)]
     worst = max(judged, key=lambda layer: layer.dead_fraction)
-    measured: dict[str, Any] = {
-        "worst_layer": worst.name,
-        "dead_fraction": worst.dead_fraction,
-        "exact": exact,
-        "layers": [
-            _layer_entry(layer, None if batch_layers is None else batch_layers[index])
+    measured = DeadNeuronsMeasured(
+        worst_layer=worst.name,
+        dead_fraction=worst.dead_fraction,
+        exact=exact,
+        layers=tuple(
+            _layer_units(layer, None if batch_layers is None else batch_layers[index])
             for index, layer in enumerate(layers)
-        ],
-    }
-    if responding is not None:
-        measured["responding_rows"], measured["rows"] = responding
-    if notes:
-        measured["notes"] = list(notes)
+        ),
+        responding_rows=None if responding is None else responding[0],
+        rows=None if responding is None else responding[1],
+        notes=tuple(notes),
+    )
     verdict: Verdict = "fail"
     reason = cut_reason(judged, flow)
     if reason is None and not untrained:
         reason = _without_skill(judged, flow, limits, skills)
     if reason is None:
         verdict, reason = _judge_survivors(layers, judged, limits)
-    return Check(
-        check="dead_neurons",
+    return DeadNeuronsCheck(
         verdict=verdict,
         reason=reason,
         measured=measured,
-        limits={"warn_above": limits.warn_above, "fail_above": limits.fail_above},
+        limits=DeadNeuronsLimits(warn_above=limits.warn_above, fail_above=limits.fail_above),
     )
 
 
@@ -203,29 +224,24 @@ def _severity(layer: Layer, limits: DeadNeurons) -> int:
     return beyond + (0 < layer.units == layer.dead)
 
 
-def _layer_entry(layer: Layer, batch: Layer | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "layer": layer.name,
-        "activation": layer.activation,
-        "units": layer.units,
-        "rows": layer.rows,
-        "dead": layer.dead,
-        "near_dead": layer.near_dead,
-        "constant": int(layer.constant_units.size),
-    }
-    if layer.saturating:
-        entry["saturated"] = layer.saturated
-    if batch is not None:
-        entry["dead_with_batch_statistics"] = batch.dead
-    if layer.partial:
-        entry["partial"] = True
+def _layer_units(layer: Layer, batch: Layer | None) -> LayerUnits:
     blocked = layer.blocked_units
-    if blocked is not None:
-        entry["blocked"] = int(blocked.size)
-        entry["blocked_units"] = blocked.tolist()
-    entry["dead_units"] = layer.dead_units.tolist()
-    entry["active_rows"] = layer.active_rows.tolist()
-    return entry
+    return LayerUnits(
+        layer=layer.name,
+        activation=layer.activation,
+        units=layer.units,
+        rows=layer.rows,
+        dead=layer.dead,
+        near_dead=layer.near_dead,
+        constant=layer.constant_units.size,
+        saturated=layer.saturated if layer.saturating else None,
+        dead_with_batch_statistics=None if batch is None else batch.dead,
+        partial=layer.partial,
+        blocked=None if blocked is None else blocked.size,
+        blocked_units=None if blocked is None else tuple(blocked.tolist()),
+        dead_units=tuple(layer.dead_units.tolist()),
+        active_rows=tuple(layer.active_rows.tolist()),
+    )
 
 
 def _outputs(indices: Sequence[int], flow: Flow) -> str:
@@ -243,7 +259,7 @@ def prediction_variance(
     last: bool,
     exact: bool = True,
     batch_outputs: Sequence[OutputSkill] | None = None,
-) -> Check:
+) -> PredictionVarianceCheck:
     """The verdict on a constant prediction.
 
     Args:
@@ -272,20 +288,34 @@ def prediction_variance(
         findings.append((verdict, name + reason))
     order: tuple[Verdict, ...] = ("fail", "warn", "pass", "not_applicable")
     verdict, reason = min(findings, key=lambda finding: order.index(finding[0]))
-    return Check(
-        check="prediction_variance",
+    return PredictionVarianceCheck(
         verdict=verdict,
         reason=reason,
-        measured={
-            "outputs": [_output_entry(output) for output in outputs],
-            **({} if exact else {"exact": False}),
-        },
-        limits={
-            "min_ratio": limits.min_ratio,
-            "min_information": limits.min_information,
-            "min_skill": limits.min_skill,
-        },
+        measured=PredictionVarianceMeasured(
+            outputs=tuple(map(_output_worth, outputs)), exact=exact
+        ),
+        limits=PredictionVarianceLimits(
+            min_ratio=limits.min_ratio,
+            min_information=limits.min_information,
+            min_skill=limits.min_skill,
+        ),
     )
+
+
+def with_validation(
+    check: PredictionVarianceCheck, held: Sequence[OutputSkill]
+) -> PredictionVarianceCheck:
+    """The check with what the predictions are worth on the validation rows, too."""
+    worth = tuple(
+        ValidationWorth(
+            output=each.output,
+            skill=each.skill,
+            loss=each.loss,
+            constant_loss=each.constant_loss,
+        )
+        for each in held
+    )
+    return replace(check, measured=replace(check.measured, validation=worth))
 
 
 def _judge(output: OutputSkill, limits: PredictionVariance, *, last: bool) -> tuple[Verdict, str]:
@@ -316,17 +346,20 @@ def _judge(output: OutputSkill, limits: PredictionVariance, *, last: bool) -> tu
     return "pass", shown
 
 
-def _output_entry(output: OutputSkill) -> dict[str, Any]:
-    entry: dict[str, Any] = {"output": output.output, "kind": output.kind}
-    if output.name:
-        entry["name"] = output.name
-    for key in ("variance_ratio", "information", "skill", "loss", "constant_loss"):
-        if getattr(output, key) is not None:
-            entry[key] = getattr(output, key)
-    return entry
+def _output_worth(output: OutputSkill) -> OutputWorth:
+    return OutputWorth(
+        output=output.output,
+        kind=output.kind,
+        name=output.name or None,
+        variance_ratio=output.variance_ratio,
+        information=output.information,
+        skill=output.skill,
+        loss=output.loss,
+        constant_loss=output.constant_loss,
+    )
 
 
-def metric(gates: Sequence[Gate], logged: Mapping[str, float]) -> Check:
+def metric(gates: Sequence[Gate], logged: Mapping[str, float]) -> MetricCheck:
     """The verdict on the metric gates of one phase.
 
     Args:
@@ -347,10 +380,13 @@ def metric(gates: Sequence[Gate], logged: Mapping[str, float]) -> Check:
         shown = f"is {value:.4g}" if gate.name in logged else "was not logged"
         text = f"{gate.name} {shown} ({', '.join(bounds)})"
         (passing if low and high and math.isfinite(value) else failing).append(text)
-    return Check(
-        check="metric",
+    return MetricCheck(
         verdict="fail" if failing else "pass",
         reason="; ".join(failing or passing),
-        measured={"gates": [{"name": gate.name, "value": logged.get(gate.name)} for gate in gates]},
-        limits={"gates": [{"name": gate.name, "min": gate.min, "max": gate.max} for gate in gates]},
+        measured=MetricMeasured(
+            gates=tuple(GateValue(name=gate.name, value=logged.get(gate.name)) for gate in gates)
+        ),
+        limits=MetricLimits(
+            gates=tuple(GateBounds(name=gate.name, min=gate.min, max=gate.max) for gate in gates)
+        ),
     )

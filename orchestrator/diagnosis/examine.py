@@ -17,7 +17,7 @@ from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe
 from orchestrator.diagnosis.units import Flow, Layer
 from orchestrator.model.outputs import Output
-from orchestrator.record.records import Check
+from orchestrator.record.checks import AnyCheck, DeadNeuronsCheck, PredictionVarianceCheck
 
 _FIRST_ROWS = 256
 """Rows to begin with: on so many, nearly every live unit has been active once."""
@@ -30,7 +30,7 @@ Gradients = Literal["always", "when_suspicious", "never"]
 class Examination:
     """What was measured, and the verdicts on it."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[AnyCheck, ...]
     """`finite`, `dead_neurons` and `prediction_variance`, but for those that are off."""
     layers: tuple[Layer, ...] = ()
     """What was counted at each activation site; empty where there are non-finite values."""
@@ -198,8 +198,8 @@ def _judge(
     untrained: bool,
     last: bool,
     sampled: bool,
-) -> tuple[Check, ...]:
-    checks = [verdicts.finite([])] if limits.finite is not None else []
+) -> tuple[AnyCheck, ...]:
+    checks: list[AnyCheck] = [verdicts.finite([])] if limits.finite is not None else []
     exact = found.complete and not sampled
     if limits.dead_neurons is not None:
         checks.append(
@@ -229,19 +229,19 @@ def _judge(
     return tuple(checks)
 
 
-def not_finite(found: Sequence[str], limits: Checks) -> tuple[Check, ...]:
+def not_finite(found: Sequence[str], limits: Checks) -> tuple[AnyCheck, ...]:
     """The checks of a model with values that are not finite, which hide everything else.
 
     Args:
         found: a clause for each place with such values.
         limits: the checks; those that are off are left out.
     """
-    checks = [verdicts.finite(found)] if limits.finite is not None else []
-    checks += [
-        verdicts.not_applicable(name, "there are non-finite values")
-        for name in ("dead_neurons", "prediction_variance")
-        if getattr(limits, name) is not None
-    ]
+    checks: list[AnyCheck] = [verdicts.finite(found)] if limits.finite is not None else []
+    reason = "there are non-finite values"
+    if limits.dead_neurons is not None:
+        checks.append(verdicts.not_applicable(DeadNeuronsCheck, reason))
+    if limits.prediction_variance is not None:
+        checks.append(verdicts.not_applicable(PredictionVarianceCheck, reason))
     return tuple(checks)
 
 

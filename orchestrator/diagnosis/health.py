@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.units import Layer
-from orchestrator.record.records import Check
+from orchestrator.record.checks import Check, PredictionVarianceCheck
+from orchestrator.record.encoding import jsonable
 
 _Indices = npt.NDArray[np.int64]
 
@@ -158,7 +159,7 @@ class Health:
             "responding_rows": self.responding_rows,
             "layers": [_layer(layer) for layer in self.layers],
             "outputs": [dataclasses.asdict(output) for output in self.outputs],
-            "verdicts": [dataclasses.asdict(check) for check in self.verdicts],
+            "verdicts": [jsonable(check) for check in self.verdicts],
             "notes": list(self.notes),
         }
 
@@ -206,7 +207,7 @@ def _sentences(health: Health) -> Iterator[str]:
                 "The prediction is constant although no layer is entirely dead: on every row some "
                 "layer lets nothing through. Train again with another seed or leaky ReLU."
             )
-        elif "worse than" in variance.reason:
+        elif isinstance(variance, PredictionVarianceCheck) and variance.is_worse_than_constant():
             yield (
                 "The predictions vary, and are further from the targets than their mean would be: "
                 "these rows are unlike those of the training (other units, another scaling, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.display.charts import Legible
+from orchestrator.record.checks import OutputWorth, PredictionVarianceCheck, ValidationWorth
 from orchestrator.record.events import AttemptStarted, SeedsScreened
 from orchestrator.record.records import Attempt, Failure, Run
 
@@ -223,21 +224,22 @@ def _closing(run: Run, directory: Path) -> Iterator[str]:
 
 def _quality(attempt: Attempt) -> Iterator[str]:
     """The model's loss beside the best constant's, for each output and set of rows."""
-    for check in attempt.phases[-1].checks:
-        outputs = check.measured.get("outputs", ())
-        sets = [("validation", check.measured.get("validation", ())), ("training", outputs)]
-        for rows, entries in sets:
-            for index, entry in enumerate(entries):
-                if "loss" not in entry or entry["loss"] is None:
-                    continue
-                kind = outputs[index]["kind"]
-                unit = "cross-entropy" if kind == "classification" else "mean squared error"
-                name = f" of output {index}" if len(entries) > 1 else ""
-                constant = f"the best constant has {number(entry['constant_loss'])}"
-                yield (
-                    f"{rows.capitalize()}: {unit}{name} {number(entry['loss'])}, {constant} "
-                    f"(skill {entry['skill']:.3g})"
-                )
+    check = attempt.phases[-1].find(PredictionVarianceCheck)
+    if check is None:
+        return
+    measured = check.measured
+    sets: Mapping[str, Sequence[OutputWorth | ValidationWorth]]
+    sets = {"Validation": measured.validation, "Training": measured.outputs}
+    for rows, outputs in sets.items():
+        for index, (output, each) in enumerate(zip(measured.outputs, outputs, strict=False)):
+            if each.loss is None or each.constant_loss is None or each.skill is None:
+                continue
+            unit = "cross-entropy" if output.kind == "classification" else "mean squared error"
+            name = f" of output {index}" if len(outputs) > 1 else ""
+            yield (
+                f"{rows}: {unit}{name} {number(each.loss)}, the best constant has "
+                f"{number(each.constant_loss)} (skill {each.skill:.3g})"
+            )
 
 
 def _how(failure: Failure) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 
 from orchestrator.errors import RecordError
-from orchestrator.record import files, outlines
+from orchestrator.record import archive, files
 from orchestrator.record.directory import Paths
 from orchestrator.record.events import EpochEnded, Event, PhaseStarted
-from orchestrator.record.records import INIT, Run, jsonable, numbers
+from orchestrator.record.records import Attempt, Run
 
 _SUFFIX = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}$")
 """What a run's name has after its config's."""
@@ -70,7 +70,7 @@ def recorded(directory: str, record: str) -> Brief | None:
         record: path of the file.
     """
     try:
-        brief = quick(directory, files.read(record))
+        brief = line(directory, archive.parse(files.read(record), Paths.RECORD))
     except (OSError, RecordError):
         return None
     return None if brief.status == "running" else brief
@@ -82,55 +82,45 @@ def derived(directory: Path) -> Brief:
     Raises:
         RecordError: it is no run directory, damaged, or of a newer schema.
     """
-    # Pydantic takes longer to import than a thousand lines to read, and is seldom needed.
-    from orchestrator.record import archive  # noqa: PLC0415
-
     run = archive.read(directory)
-    brief = quick(directory.name, msgspec.json.encode(jsonable(run)))
-    brief = msgspec.structs.replace(brief, recorded=False)
+    brief = msgspec.structs.replace(line(directory.name, run), recorded=False)
     if run.status != "running":
         return brief
     events = [entry.event for entry in archive.events(directory)]
     return msgspec.structs.replace(brief, state=state(run, events))
 
 
-def quick(directory: str, content: bytes) -> Brief:
-    """The line that follows from the content of a `run.json`.
+def line(directory: str, run: Run) -> Brief:
+    """The line of a run.
 
     Args:
         directory: name of the run directory.
-        content: the file's.
-
-    Raises:
-        RecordError: the content does not match the record's schema.
+        run: what it records.
     """
-    record = outlines.decode(content)
-    attempts = record.attempts
+    attempts = run.attempts
     failures, beside = _failures(attempts)
-    accepted, best = record.accepted_attempt, record.accepted_attempt or record.best_attempt
-    order = [each.attempt for each in attempts]
-    for number in (accepted, record.best_attempt):
-        if number is not None and number not in order:
-            raise RecordError(f"there is no attempt {number}")
-    chosen = attempts[-1 if best is None else order.index(best)] if attempts else None
-    last = chosen.phases[-1] if chosen is not None and chosen.phases else None
+    best = run.accepted_attempt or run.best_attempt
+    chosen = next((each for each in attempts if each.attempt == best), None)
+    if best is None and attempts:
+        chosen = attempts[-1]
+    accepted = chosen is not None and run.accepted_attempt is not None
     return Brief(
         run=directory,
-        name=_SUFFIX.sub("", record.run),
-        status=record.status,
-        started=record.started,
+        name=_SUFFIX.sub("", run.run),
+        status=run.status,
+        started=run.started,
         attempts=len(attempts),
         failures=tuple(failures),
         failed=tuple(failures | beside),
-        remedy=chosen.remedy if chosen is not None and accepted is not None else None,
-        skill=None if last is None or last.phase == INIT else _skill(last),
-        metrics={} if last is None else numbers(last.metrics),
-        seconds=record.seconds,
-        screened_seeds=record.screened_seeds,
+        remedy=chosen.remedy if chosen is not None and accepted else None,
+        skill=None if chosen is None else chosen.skill(),
+        metrics=chosen.phases[-1].metrics if chosen is not None and chosen.phases else {},
+        seconds=run.seconds,
+        screened_seeds=run.screened_seeds,
     )
 
 
-def _failures(attempts: Sequence[outlines.Attempt]) -> tuple[dict[str, None], dict[str, None]]:
+def _failures(attempts: Sequence[Attempt]) -> tuple[dict[str, None], dict[str, None]]:
     """The checks that attempts ended by, and those that failed in the last phase of one."""
     failures: dict[str, None] = {}
     beside: dict[str, None] = {}
@@ -142,14 +132,6 @@ def _failures(attempts: Sequence[outlines.Attempt]) -> tuple[dict[str, None], di
                     if check.verdict == "fail":
                         beside[check.check] = None
     return failures, beside
-
-
-def _skill(phase: outlines.Phase) -> float | None:
-    """Lowest skill of the outputs, as `records.Attempt.skill`."""
-    skills = [output.skill for check in phase.checks for output in check.measured.outputs]
-    if any(isinstance(skill, str) for skill in skills):  # "NaN" and the like
-        return None
-    return min((skill for skill in skills if isinstance(skill, float)), default=None)
 
 
 def state(run: Run, events: Sequence[Event]) -> str:

@@ -8,10 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict
+
 from orchestrator.config import load as configs
 from orchestrator.display.tables import Cell, Column, Row
 from orchestrator.record import archive
-from orchestrator.record.records import Attempt, Run, jsonable
+from orchestrator.record.checks import DeadNeuronsCheck
+from orchestrator.record.encoding import jsonable
+from orchestrator.record.records import Attempt, Run
 
 _NOTHING = "–"
 _LEAST = 12
@@ -108,7 +112,7 @@ def document(sides: Sequence[Side], found: Sequence[Difference]) -> dict[str, An
 
 def _settings(attempt: Attempt | None) -> dict[str, Any]:
     """What the attempt was trained with; the seed is its own, not the config's."""
-    return {} if attempt is None else {"attempt": dataclasses.asdict(attempt.settings)}
+    return {} if attempt is None else {"attempt": asdict(attempt.settings)}
 
 
 def _results(run: Run, attempt: Attempt | None, *, whole: bool) -> dict[str, Any]:
@@ -133,11 +137,9 @@ def _results(run: Run, attempt: Attempt | None, *, whole: bool) -> dict[str, Any
         results["last_phase"] = last.phase
         results["metrics"] = last.metrics
         results["verdicts"] = {check.check: check.verdict for check in last.checks}
-        layers = [
-            layer for check in last.checks for layer in check.measured.get("layers", ())
-            if check.check == "dead_neurons"
-        ]  # fmt: skip
-        results["dead_units"] = {layer["layer"]: layer["dead"] for layer in layers}
+        units = last.find(DeadNeuronsCheck)
+        layers = () if units is None else units.measured.layers
+        results["dead_units"] = {layer.layer: layer.dead for layer in layers}
     return results
 
 

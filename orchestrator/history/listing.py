@@ -16,8 +16,9 @@ from orchestrator.history import find as history
 from orchestrator.history import query
 from orchestrator.history.briefs import Brief
 from orchestrator.history.find import Unreadable
-from orchestrator.record import files, records
+from orchestrator.record import archive, files
 from orchestrator.record.directory import Paths
+from orchestrator.record.encoding import dump, jsonable
 from orchestrator.record.records import Attempt, Settings
 
 _STYLES: dict[str, Style] = {
@@ -95,7 +96,7 @@ def fields(found: Sequence[Brief]) -> tuple[tuple[Column, ...], tuple[Row, ...]]
 
 def attempts(found: Sequence[Attempt]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
     """A row an attempt, for programs and for Markdown."""
-    settings = [field.name for field in dataclasses.fields(Settings)]
+    settings = Settings.__struct_fields__
     numbers = ("attempt", "skill", "seconds")
     names = ("attempt", "status", "remedy", "failed", "phase", "reason", "skill", "seconds")
     columns = tuple(Column(name, right=name in numbers) for name in (*names, *settings))
@@ -148,7 +149,7 @@ def _encoded(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:  # the name of a directory that is not UTF-8
-        return records.dump(value)
+        return dump(value)
 
 
 def _record(directory: Path, brief: Brief) -> dict[str, Any]:
@@ -158,9 +159,7 @@ def _record(directory: Path, brief: Brief) -> dict[str, Any]:
             content = files.read(Paths(directory).record)
             found: dict[str, Any] = msgspec.json.decode(content)
             return found
-    from orchestrator.record import archive, store  # noqa: PLC0415
-
-    record = store.run_record(archive.read(directory))
+    record: dict[str, Any] = jsonable(archive.read(directory))
     return record if brief.state is None else {**record, "state": brief.state}
 
 

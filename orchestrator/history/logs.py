@@ -106,7 +106,7 @@ def table(entries: Sequence[journal.Entry]) -> tuple[tuple[Column, ...], tuple[R
     """A row a line, for programs."""
     columns = (Column("time"), Column("elapsed", right=True), Column("event"), Column("text"))
     rows = tuple(
-        (Cell(entry.time), Cell(entry.elapsed), Cell(journal.name_of(entry.event)), Cell(text))
+        (Cell(entry.time), Cell(entry.elapsed), Cell(entry.event.name), Cell(text))
         for entry in entries
         for text in lines(entry.event)
     )

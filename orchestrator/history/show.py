@@ -17,8 +17,16 @@ from orchestrator.display import words
 from orchestrator.display.charts import Fitted, Indented, Legible, bar, is_logarithmic, sparkline
 from orchestrator.display.text import clean
 from orchestrator.history.listing import duration, when
+from orchestrator.record.checks import (
+    AnyCheck,
+    DeadNeuronsCheck,
+    FiniteCheck,
+    LayerUnits,
+    MetricCheck,
+    PredictionVarianceCheck,
+)
 from orchestrator.record.events import EpochEnded
-from orchestrator.record.records import Attempt, Check, Phase, Run
+from orchestrator.record.records import Attempt, Phase, Run
 
 _CURVE = 28
 _SHORT_CURVE = 12
@@ -206,98 +214,108 @@ def _checks_table(phase: Phase, width: int, *, header: bool) -> Table:
 
 def _layers(phase: Phase, *, full: bool) -> Iterator[RenderableType]:
     """Dead units a layer; where many are healthy, only the others."""
-    layers = [
-        entry for check in phase.checks if check.check == "dead_neurons"
-        for entry in check.measured.get("layers", ())
-    ]  # fmt: skip
+    check = phase.find(DeadNeuronsCheck)
+    layers = () if check is None else check.measured.layers
     if layers:
         yield from _indented(Fitted(lambda width: _layers_table(layers, width, full=full)), 4)
 
 
-def _layers_table(layers: Sequence[Mapping[str, Any]], width: int, *, full: bool) -> Table:
+def _layers_table(layers: Sequence[LayerUnits], width: int, *, full: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("layer", "", "dead"):
         table.add_column(name, overflow="fold")
     length = _BAR if width >= _NARROW else _SHORT_BAR
     further = [name for name in ("near_dead", "constant", "saturated", "blocked")
-               if any(layer.get(name) for layer in layers)]  # fmt: skip
+               if any(getattr(layer, name) for layer in layers)]  # fmt: skip
     for name in further:
         table.add_column(name.replace("_", "-"), justify="right")
     shown = list(layers)
     if not full and len(layers) > 12:
         shown = sorted(layers, key=lambda layer: -_share(layer))[:11]
     for layer in shown:
-        dead, units = layer.get("dead", 0), layer.get("units", 0)
+        dead, units = layer.dead, layer.units
         filled = bar(dead, units, length)
         style = "red" if units and dead == units else "yellow" if 2 * dead > units else "green"
         picture = Text.assemble(("█" * filled, style), ("░" * (length - filled), "dim"))
-        counts = (str(layer.get(name, "")) for name in further)
-        table.add_row(escape(str(layer.get("layer"))), picture, f"{dead}/{units}", *counts)
+        counts = (_count(getattr(layer, name)) for name in further)
+        table.add_row(escape(layer.layer), picture, f"{dead}/{units}", *counts)
     if len(shown) < len(layers):
         table.add_row(Text(f"and {len(layers) - len(shown)} more, none worse", style="dim"))
     return table
 
 
-def _share(layer: Mapping[str, Any]) -> float:
-    units = layer.get("units", 0)
-    return layer.get("dead", 0) / units if units else 0.0
+def _count(value: int | None) -> str:
+    return "" if value is None else str(value)
 
 
-def readings(check: Check) -> tuple[str, str]:
+def _share(layer: LayerUnits) -> float:
+    return layer.dead / layer.units if layer.units else 0.0
+
+
+def readings(check: AnyCheck) -> tuple[str, str]:
     """What a check measured and what it allows, each in one clause.
 
     Args:
         check: a recorded check.
     """
-    measured, limits = check.measured, check.limits
     if check.verdict == "not_applicable":
         return f"not measured: {check.reason}", ""
-    match check.check:
-        case "finite":
+    match check:
+        case FiniteCheck():
             return ("all finite" if check.verdict == "pass" else check.reason), ""
-        case "dead_neurons" if "dead_fraction" in measured:
-            sign = "" if measured.get("exact", True) else "at most "
-            share = f"{sign}{measured['dead_fraction']:.0%} of {measured.get('worst_layer')} dead"
-            bounds = [f"{word} > {limits[key]:.0%}"
-                      for key, word in (("warn_above", "warn"), ("fail_above", "fail"))
-                      if limits.get(key) is not None]  # fmt: skip
-            # A failure's reason stands above already.
-            return (check.reason if check.verdict == "warn" else share), ", ".join(bounds)
-        case "prediction_variance" if measured.get("outputs"):
+        case DeadNeuronsCheck() if check.measured.dead_fraction is not None:
+            return _dead(check, check.measured.dead_fraction)
+        case PredictionVarianceCheck() if check.measured.outputs:
             return _variance(check)
-        case "metric" if measured.get("gates"):
-            values = [f"{gate['name']} {_known(gate.get('value'))}" for gate in measured["gates"]]
-            bounds = [
-                f"{word} {gate[key]:g}"
-                for gate in limits.get("gates", ())
-                for key, word in (("min", ">="), ("max", "<="))
-                if gate.get(key) is not None
-            ]
-            return ", ".join(values), ", ".join(bounds)
+        case MetricCheck() if check.measured.gates:
+            return _gates(check)
     return check.reason, ""
 
 
-def _variance(check: Check) -> tuple[str, str]:
-    outputs = check.measured["outputs"]
-    names = {"variance_ratio": "variance ratio", "information": "information", "skill": "skill"}
+def _dead(check: DeadNeuronsCheck, fraction: float) -> tuple[str, str]:
+    measured, limits = check.measured, check.limits
+    sign = "at most " if measured.exact is False else ""
+    share = f"{sign}{fraction:.0%} of {measured.worst_layer} dead"
+    bounds = (("warn", limits.warn_above), ("fail", limits.fail_above))
+    allowed = ", ".join(f"{word} > {bound:.0%}" for word, bound in bounds if bound is not None)
+    # A failure's reason stands above already.
+    return (check.reason if check.verdict == "warn" else share), allowed
+
+
+def _variance(check: PredictionVarianceCheck) -> tuple[str, str]:
+    outputs, limits = check.measured.outputs, check.limits
     told = []
-    for entry in outputs:
-        values = [f"{names[key]} {_known(entry[key])}" for key in names if key in entry]
-        head = f"output {entry.get('output')}: " if len(outputs) > 1 else ""
-        told.append(head + ", ".join(values))
-    kinds = {entry.get("kind") for entry in outputs}
-    limits = {"min_skill": "skill"}
+    for output in outputs:
+        values = {
+            "variance ratio": output.variance_ratio,
+            "information": output.information,
+            "skill": output.skill,
+        }
+        known = (f"{name} {value:.4g}" for name, value in values.items() if value is not None)
+        head = f"output {output.output}: " if len(outputs) > 1 else ""
+        told.append(head + ", ".join(known))
+    kinds = {output.kind for output in outputs}
+    bounds = {"skill": limits.min_skill}
     if kinds - {"classification"}:
-        limits = {"min_ratio": "ratio", **limits}
+        bounds = {"ratio": limits.min_ratio, **bounds}
     if "classification" in kinds:
-        limits = {"min_information": "information", **limits}
-    bounds = [f"{word} >= {check.limits[key]:g}" for key, word in limits.items()
-              if check.limits.get(key) is not None]  # fmt: skip
-    return "; ".join(told), ", ".join(bounds)
+        bounds = {"information": limits.min_information, **bounds}
+    allowed = (f"{name} >= {bound:g}" for name, bound in bounds.items() if bound is not None)
+    return "; ".join(told), ", ".join(allowed)
 
 
-def _known(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else "not logged"
+def _gates(check: MetricCheck) -> tuple[str, str]:
+    values = (
+        f"{gate.name} {'not logged' if gate.value is None else f'{gate.value:.4g}'}"
+        for gate in check.measured.gates
+    )
+    bounds = (
+        f"{sign} {bound:g}"
+        for gate in check.limits.gates
+        for sign, bound in ((">=", gate.min), ("<=", gate.max))
+        if bound is not None
+    )
+    return ", ".join(values), ", ".join(bounds)
 
 
 def _foot(run: Run, directory: Path, sizes: Mapping[str, int]) -> Iterator[RenderableType]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from orchestrator.config.schema import (
     AnyRemedy,
@@ -17,7 +17,8 @@ from orchestrator.config.schema import (
     NewSeed,
     Reinitialize,
 )
-from orchestrator.record.records import INIT, Attempt, Cause, Check, Phase, is_constant
+from orchestrator.record.checks import DeadNeuronsCheck, PredictionVarianceCheck
+from orchestrator.record.records import INIT, Attempt, Cause
 
 Kind = Literal[
     "non_finite", "born_dead", "shot_up", "died", "collapsed", "astray", "metric", "crashed"
@@ -76,11 +77,12 @@ def kind(attempt: Attempt) -> Kind:
         return "metric"
     if _shot_up(attempt):
         return "shot_up"
-    phase = attempt.phases[-1] if attempt.phases else None
-    if failure.check == "dead_neurons" or _measured(phase, "dead_neurons", "responding_rows") == 0:
+    last = attempt.phases[-1] if attempt.phases else None
+    units = None if last is None else last.find(DeadNeuronsCheck)
+    if failure.check == "dead_neurons" or (units and units.measured.responding_rows == 0):
         return "died"
-    variance = _check(phase, "prediction_variance")
-    return "collapsed" if variance is not None and is_constant(variance) else "astray"
+    variance = None if last is None else last.find(PredictionVarianceCheck)
+    return "collapsed" if variance is not None and variance.is_constant() else "astray"
 
 
 def rungs(attempt: Attempt) -> tuple[AnyRemedy, ...]:
@@ -216,13 +218,3 @@ def _shot_up(attempt: Attempt) -> bool:
     if first <= 0:  # a loss that goes below zero has no measure
         return not math.isfinite(highest)
     return not highest <= SHOT_UP * first
-
-
-def _measured(phase: Phase | None, check: str, key: str) -> Any:
-    found = _check(phase, check)
-    return None if found is None else found.measured.get(key)
-
-
-def _check(phase: Phase | None, name: str) -> Check | None:
-    checks = () if phase is None else phase.checks
-    return next((check for check in checks if check.check == name), None)

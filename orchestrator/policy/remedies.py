@@ -6,9 +6,10 @@ learning rates.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
+
+from msgspec.structs import replace
 
 from orchestrator.config.schema import (
     AnyRemedy,
@@ -65,25 +66,25 @@ def lower_learning_rate(
         return f"the highest rate of phase {phase} was {rate:g}, which no cap lowers"
     # After its change was taken back and another rung was tried, the phase has run above this
     # rung's last cap, which did not help.
-    return dataclasses.replace(settings, learning_rate_cap=rung.factor * min(rate, last_cap))
+    return replace(settings, learning_rate_cap=rung.factor * min(rate, last_cap))
 
 
 def leaky_relu(rung: LeakyRelu, settings: Settings) -> Settings | str:
     """Leaky relu in every hidden place of relu."""
     if settings.negative_slope == rung.negative_slope:
         return f"the slope is {rung.negative_slope} already"
-    return dataclasses.replace(settings, negative_slope=rung.negative_slope)
+    return replace(settings, negative_slope=rung.negative_slope)
 
 
 def reinitialize(rung: Reinitialize, settings: Settings) -> Settings | str:
     """Another initializer on hidden kernels, zeros on hidden biases."""
     if settings.initializer == rung.initializer:
         return f"the initializer is {rung.initializer} already"
-    return dataclasses.replace(settings, initializer=rung.initializer)
+    return replace(settings, initializer=rung.initializer)
 
 
 def clip_gradients(rung: ClipGradients, settings: Settings) -> Settings | str:
     """A bound on the norm of the gradients."""
     if settings.clip_norm is not None and settings.clip_norm <= rung.norm:
         return f"the norm is clipped to {settings.clip_norm:g} already"
-    return dataclasses.replace(settings, clip_norm=rung.norm)
+    return replace(settings, clip_norm=rung.norm)

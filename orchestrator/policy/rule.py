@@ -14,6 +14,8 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from orchestrator.config.schema import AnyRemedy, LowerLearningRate
 from orchestrator.policy import evidence, remedies
 from orchestrator.record.records import Attempt, Settings
@@ -110,7 +112,7 @@ class Policy:
             if isinstance(rung, LowerLearningRate) and applied.learning_rate_cap is not None:
                 self._caps[name] = applied.learning_rate_cap
             seed = last.settings.seed if rung.keep_seed else next(self.seeds(attempts))
-            settings = dataclasses.replace(applied, seed=seed)
+            settings = replace(applied, seed=seed)
             return Step(rung=rung, settings=settings, passed_over=tuple(passed_over))
         reason = "the policy has no rung left that answers this failure"
         if passed_over:

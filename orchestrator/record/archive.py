@@ -7,18 +7,23 @@ the journal, which is the truth, is read instead.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
+import math
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
+
 from orchestrator.errors import NewerError, RecordError
-from orchestrator.record import decoding, files, journal
+from orchestrator.record import files, journal
 from orchestrator.record.directory import Paths
+from orchestrator.record.encoding import Record, decode, decoder
 from orchestrator.record.events import AttemptStarted, EpochEnded
-from orchestrator.record.records import Run
+from orchestrator.record.records import SCHEMA, Run
 
 if sys.platform != "win32":
     import fcntl
@@ -56,7 +61,7 @@ def read(directory: Path) -> Run:
     paths = Paths(directory)
     owned = is_owned(directory)
     try:
-        run = decoding.parse(_content(paths.record), paths.record.name)
+        run = parse(_content(paths.record), paths.record.name)
     except RecordError as error:
         if isinstance(error, NewerError) or not os.path.isfile(paths.journal):
             raise
@@ -69,6 +74,53 @@ def read(directory: Path) -> Run:
             with contextlib.suppress(RecordError):
                 run = _replayed(paths.journal)
     return run if owned else _abandoned(run)
+
+
+def parse(content: bytes, name: str) -> Run:
+    """The record that the content of a `run.json` is.
+
+    Args:
+        content: the file's.
+        name: its name.
+
+    Raises:
+        RecordError: it is none.
+        NewerError: it is of a newer schema.
+    """
+    try:
+        schema = decode(content, _SCHEMA).schema
+        if schema > SCHEMA:
+            raise NewerError(
+                f"its schema is {schema}, this version reads up to {SCHEMA}: update orchestrator"
+            )
+        run = decode(content, _RUN)
+    except NewerError:
+        raise
+    except RecordError as error:
+        raise RecordError(f"{name} is damaged: {error}") from error
+    for problem in _problems(run):
+        raise RecordError(f"{name} is damaged: {problem}")
+    return run
+
+
+class _Schema(Record, kw_only=True):
+    schema: int = SCHEMA
+
+
+_RUN: msgspec.json.Decoder[Run] = decoder(Run)
+_SCHEMA: msgspec.json.Decoder[_Schema] = decoder(_Schema)
+
+
+def _problems(run: Run) -> Iterator[str]:
+    """What is wrong with values whose types are right."""
+    if run.schema < 1:
+        yield f"schema: expected {SCHEMA}, received {run.schema}"
+    numbers = {attempt.attempt for attempt in run.attempts}
+    for key in ("accepted_attempt", "best_attempt"):
+        if (number := getattr(run, key)) is not None and number not in numbers:
+            yield f"{key}: there is no attempt {number}"
+    if not 0 <= run.seconds < math.inf:
+        yield f"seconds: expected a length of time, received {run.seconds}"
 
 
 def _expect_run(directory: Path) -> None:
@@ -127,8 +179,8 @@ def _replayed(path: Path) -> Run:
     if not run.attempts or run.attempts[-1].status != "running":
         return run
     begun = max(each.elapsed for each in entries if isinstance(each.event, AttemptStarted))
-    last = dataclasses.replace(run.attempts[-1], seconds=round(run.seconds - begun, 3))
-    return dataclasses.replace(run, attempts=(*run.attempts[:-1], last))
+    last = replace(run.attempts[-1], seconds=round(run.seconds - begun, 3))
+    return replace(run, attempts=(*run.attempts[:-1], last))
 
 
 def _abandoned(run: Run) -> Run:
@@ -136,12 +188,10 @@ def _abandoned(run: Run) -> Run:
     if run.status != "running":
         return run
     attempts = tuple(
-        dataclasses.replace(attempt, status="interrupted")
-        if attempt.status == "running"
-        else attempt
+        replace(attempt, status="interrupted") if attempt.status == "running" else attempt
         for attempt in run.attempts
     )
-    return dataclasses.replace(
+    return replace(
         run,
         status="interrupted",
         attempts=attempts,

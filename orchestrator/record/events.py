@@ -6,9 +6,11 @@ other file of a run directory is derived from it.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+from msgspec.structs import replace
+
+from orchestrator.record.encoding import Record
 from orchestrator.record.records import (
     Attempt,
     AttemptStatus,
@@ -23,8 +25,16 @@ from orchestrator.record.records import (
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RunStarted:
+class Recorded(Record, tag_field="event"):
+    """What all events have: a name, which stands under `event` in the journal."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.__struct_config__.tag)
+
+
+class RunStarted(Recorded, kw_only=True, tag="run_started"):
     """The run directory was made."""
 
     run: str
@@ -35,8 +45,7 @@ class RunStarted:
     """Hash of the data's arrays, see `data.fingerprint`."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptStarted:
+class AttemptStarted(Recorded, kw_only=True, tag="attempt_started"):
     """An attempt was decided on; its worker is about to start."""
 
     attempt: int
@@ -47,8 +56,7 @@ class AttemptStarted:
     passed_over: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ModelBuilt:
+class ModelBuilt(Recorded, kw_only=True, tag="model_built"):
     """The attempt's worker has built its model."""
 
     attempt: int
@@ -58,8 +66,7 @@ class ModelBuilt:
     """Remedies that this model cannot carry, each with the reason and the way out."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class SeedsScreened:
+class SeedsScreened(Recorded, kw_only=True, tag="seeds_screened"):
     """Networks of candidate seeds were looked at before training, and one was chosen."""
 
     attempt: int
@@ -69,8 +76,7 @@ class SeedsScreened:
     """Those that were looked at, in order."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class PhaseStarted:
+class PhaseStarted(Recorded, kw_only=True, tag="phase_started"):
     """A phase with epochs begins."""
 
     attempt: int
@@ -81,8 +87,7 @@ class PhaseStarted:
     """Rate of its first step."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class EpochEnded:
+class EpochEnded(Recorded, kw_only=True, tag="epoch_ended"):
     """One epoch was trained."""
 
     attempt: int
@@ -94,31 +99,27 @@ class EpochEnded:
     metrics: dict[str, float]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class PhaseEnded:
+class PhaseEnded(Recorded, kw_only=True, tag="phase_ended"):
     """A phase was trained and checked."""
 
     attempt: int
     phase: Phase
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class CausesFound:
+class CausesFound(Recorded, kw_only=True, tag="causes_found"):
     """The evidence on a failed attempt was looked into."""
 
     attempt: int
     findings: tuple[Finding, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Warned:
+class Warned(Recorded, kw_only=True, tag="warned"):
     """Something the user should know, although nothing failed."""
 
     message: str
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptEnded:
+class AttemptEnded(Recorded, kw_only=True, tag="attempt_ended"):
     """The attempt has its status."""
 
     attempt: int
@@ -127,8 +128,7 @@ class AttemptEnded:
     seconds: float
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RunEnded:
+class RunEnded(Recorded, kw_only=True, tag="run_ended"):
     """The run has its status."""
 
     status: RunStatus
@@ -153,8 +153,7 @@ Event = (
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class Progress(Record, kw_only=True):
     """A sign of life from a worker between two epochs; shown, never recorded."""
 
     step: int
@@ -163,8 +162,7 @@ class Progress:
     """Training steps in an epoch."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Screened:
+class Screened(Record, kw_only=True):
     """A sign of life while candidate seeds are screened; shown, never recorded."""
 
     seeds: int
@@ -173,8 +171,7 @@ class Screened:
     """How many may be."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class LayerShare:
+class LayerShare(Record, kw_only=True):
     """How many of a layer's units are dead on the rows that were looked at."""
 
     layer: str
@@ -185,8 +182,7 @@ class LayerShare:
     """Units that were active on none of the rows."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Glimpse:
+class Glimpse(Record, kw_only=True):
     """What a look at the first rows found between two checks; shown, never recorded."""
 
     rows: int
@@ -210,14 +206,12 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
     Returns:
         The next record; `run` is unchanged.
     """
-    run = dataclasses.replace(run, seconds=round(elapsed, 3))
+    run = replace(run, seconds=round(elapsed, 3))
     match event:
         case RunStarted():
-            return dataclasses.replace(
-                run, run=event.run, started=event.started, inputs=event.inputs
-            )
+            return replace(run, run=event.run, started=event.started, inputs=event.inputs)
         case Warned():
-            return dataclasses.replace(run, warnings=(*run.warnings, event.message))
+            return replace(run, warnings=(*run.warnings, event.message))
         case AttemptStarted():
             attempt = Attempt(
                 attempt=event.attempt,
@@ -228,9 +222,9 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
                 passed_over=event.passed_over,
                 settings=event.settings,
             )
-            return dataclasses.replace(run, attempts=(*run.attempts, attempt))
+            return replace(run, attempts=(*run.attempts, attempt))
         case RunEnded():
-            return dataclasses.replace(
+            return replace(
                 run,
                 status=event.status,
                 accepted_attempt=event.accepted_attempt,
@@ -242,16 +236,16 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
             return run
         case SeedsScreened():
             *before, attempt = run.attempts
-            settings = dataclasses.replace(attempt.settings, seed=event.seed)
+            settings = replace(attempt.settings, seed=event.seed)
             changed = settings.changes(before[-1].settings) if before else {}
-            attempt = dataclasses.replace(
+            attempt = replace(
                 attempt, settings=settings, changed=changed, screened=event.candidates
             )
             screened = run.screened_seeds + len(event.candidates)
-            return dataclasses.replace(run, attempts=(*before, attempt), screened_seeds=screened)
+            return replace(run, attempts=(*before, attempt), screened_seeds=screened)
         case PhaseStarted() | EpochEnded() | PhaseEnded() | CausesFound() | AttemptEnded():
             *before, attempt = run.attempts
-            return dataclasses.replace(run, attempts=(*before, _advance_attempt(attempt, event)))
+            return replace(run, attempts=(*before, _advance_attempt(attempt, event)))
 
 
 def _advance_attempt(
@@ -259,15 +253,13 @@ def _advance_attempt(
 ) -> Attempt:
     match event:
         case CausesFound():
-            return dataclasses.replace(attempt, findings=event.findings)
+            return replace(attempt, findings=event.findings)
         case PhaseStarted() | EpochEnded():
             highest = max(attempt.learning_rates.get(event.phase, 0.0), event.learning_rate)
-            return dataclasses.replace(
-                attempt, learning_rates={**attempt.learning_rates, event.phase: highest}
-            )
+            return replace(attempt, learning_rates={**attempt.learning_rates, event.phase: highest})
         case PhaseEnded():
-            return dataclasses.replace(attempt, phases=(*attempt.phases, event.phase))
+            return replace(attempt, phases=(*attempt.phases, event.phase.without_units()))
         case AttemptEnded():
-            return dataclasses.replace(
+            return replace(
                 attempt, status=event.status, failure=event.failure, seconds=event.seconds
             )

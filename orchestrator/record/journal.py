@@ -8,44 +8,40 @@ refused. So is a line that verifies but that this version cannot read.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-import json
 import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import pydantic
+import msgspec
 
 from orchestrator.errors import RecordError
-from orchestrator.record import decoding, events, files
+from orchestrator.record import files
+from orchestrator.record.encoding import Record, decode, decoder, dump, jsonable
 from orchestrator.record.events import Event, advance
-from orchestrator.record.records import SCHEMA, Phase, Run, dump, jsonable, numbers
+from orchestrator.record.records import SCHEMA, Run
 
-_EVENTS: dict[str, type[Event]] = {
-    "run_started": events.RunStarted,
-    "attempt_started": events.AttemptStarted,
-    "seeds_screened": events.SeedsScreened,
-    "model_built": events.ModelBuilt,
-    "phase_started": events.PhaseStarted,
-    "epoch_ended": events.EpochEnded,
-    "phase_ended": events.PhaseEnded,
-    "causes_found": events.CausesFound,
-    "warned": events.Warned,
-    "attempt_ended": events.AttemptEnded,
-    "run_ended": events.RunEnded,
-}
-_NAMES = {kind: name for name, kind in _EVENTS.items()}
 _START = re.compile(rb'\{"crc":"[0-9a-f]{8}","schema":')
 """How every line begins, and nothing inside of one."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class _Head(Record, kw_only=True):
+    """What every line has beside its event."""
+
+    schema: int
+    number: int
+    time: str
+    elapsed: float
+
+
+_HEAD: msgspec.json.Decoder[_Head] = decoder(_Head)
+_EVENT: msgspec.json.Decoder[Event] = decoder(Event)
+
+
+class Entry(Record, kw_only=True):
     """One line of the journal."""
 
     number: int
@@ -143,11 +139,6 @@ class Reader:
         return entries
 
 
-def name_of(event: Event) -> str:
-    """What an event is called in a journal."""
-    return _NAMES[type(event)]
-
-
 def replay(entries: Iterable[Entry]) -> Run:
     """The run that follows from a journal."""
     return functools.reduce(
@@ -191,11 +182,7 @@ def _verified(lines: list[bytes], path: Path, *, first: int = 1) -> Iterator[Ent
             raise RecordError(f"{place}: damaged line: the checksum does not match")
         try:
             entry = _decode(body)
-        except pydantic.ValidationError as error:
-            raise RecordError(f"{place}: {decoding.sentence(error)}") from error
-        except KeyError as error:
-            raise RecordError(f"{place}: {error} is missing") from error
-        except (ValueError, TypeError, RecursionError) as error:
+        except RecordError as error:
             raise RecordError(f"{place}: {error}") from error
         if entry.number != number:
             raise RecordError(f"{place}: expected entry {number}, received {entry.number}")
@@ -212,7 +199,6 @@ def _encode(entry: Entry) -> bytes:
         "number": entry.number,
         "time": entry.time,
         "elapsed": entry.elapsed,
-        "event": _NAMES[type(entry.event)],
         **jsonable(entry.event),
     }
     body = dump(fields, separators=(",", ":"))
@@ -231,30 +217,13 @@ def _body(line: bytes) -> bytes | None:
 
 
 def _decode(body: bytes) -> Entry:
-    """Read a line that has been verified."""
-    fields: dict[str, Any] = json.loads(body)
-    schema = fields.pop("schema")
-    if schema > SCHEMA:
-        raise ValueError(f"its schema is {schema}, this version reads up to {SCHEMA}")
-    head = {name: fields.pop(name) for name in ("number", "time", "elapsed")}
-    name = fields.pop("event")
-    if name not in _EVENTS:
-        raise ValueError(f"unknown event {name!r}")
-    event = _adapter(name).validate_python(fields)
-    if isinstance(event, events.PhaseEnded):
-        event = dataclasses.replace(event, phase=_with_numbers(event.phase))
-    return Entry(**head, event=event)
+    """Read a line that has been verified.
 
-
-def _with_numbers(phase: Phase) -> Phase:
-    """What was measured has no types for pydantic to go by."""
-    checks = tuple(
-        dataclasses.replace(check, measured=numbers(check.measured), limits=numbers(check.limits))
-        for check in phase.checks
-    )
-    return dataclasses.replace(phase, checks=checks)
-
-
-@functools.cache
-def _adapter(name: str) -> pydantic.TypeAdapter[Event]:
-    return pydantic.TypeAdapter(_EVENTS[name])
+    Raises:
+        RecordError: it is no event, or of a newer schema.
+    """
+    head = decode(body, _HEAD)
+    if head.schema > SCHEMA:
+        raise RecordError(f"its schema is {head.schema}, this version reads up to {SCHEMA}")
+    event = decode(body, _EVENT)
+    return Entry(number=head.number, time=head.time, elapsed=head.elapsed, event=event)

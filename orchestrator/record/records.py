@@ -6,21 +6,26 @@ makes the next one.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
-from orchestrator.errors import NewerError
+from msgspec.structs import replace
+
+from orchestrator.record.checks import AnyCheck, Check, PredictionVarianceCheck
+from orchestrator.record.encoding import Record
 
 SCHEMA = 1
 """Version of the record's shape; a reader refuses a greater one."""
 
+JSON_SCHEMA = Path(__file__).with_name("record.schema.json")
+"""The JSON schema of a run, for programs without ours; `tests/record_schema.py` makes it."""
+
 INIT = "init"
 """Name of phase 0, which has no epochs."""
 
-Verdict = Literal["pass", "warn", "fail", "not_applicable"]
+C = TypeVar("C", bound=Check)
+
 RunStatus = Literal["running", "passed", "exhausted", "invalid", "error", "interrupted"]
 AttemptStatus = Literal["running", "passed", "failed", "crashed", "interrupted"]
 Cause = Literal[
@@ -33,20 +38,12 @@ Cause = Literal[
     "distant_targets",
 ]
 
-Kind = Literal["regression", "classification"]
 Form = Literal["regression", "binary", "categorical", "sparse"]
 """How targets and predictions of an output are written: binary is one probability a column,
 categorical one column a class, sparse a class index."""
 
-UNIT_KEYS = frozenset({"active_rows", "dead_units"})
-"""Per-unit lists in what a check measured; they stand in `checks/*.json`, not in `run.json`."""
 
-NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-"""How JSON, which has no such numbers, writes them here."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class Settings(Record, kw_only=True):
     """What may differ between attempts."""
 
     seed: int
@@ -65,30 +62,13 @@ class Settings:
     def changes(self, before: Settings) -> dict[str, dict[str, Any]]:
         """What differs from another attempt's settings, as `{name: {"from", "to"}}`."""
         return {
-            field.name: {"from": getattr(before, field.name), "to": getattr(self, field.name)}
-            for field in dataclasses.fields(self)
-            if getattr(before, field.name) != getattr(self, field.name)
+            name: {"from": getattr(before, name), "to": getattr(self, name)}
+            for name in self.__struct_fields__
+            if getattr(before, name) != getattr(self, name)
         }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """One check's verdict after one phase."""
-
-    check: str
-    """`finite`, `dead_neurons`, `prediction_variance` or `metric`."""
-    verdict: Verdict
-    """The verdict."""
-    reason: str
-    """One clause for people: what was measured, where, against which limit."""
-    measured: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """What was measured."""
-    limits: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """The limits that the verdict was taken against."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
+class Failure(Record, kw_only=True):
     """Why an attempt did not pass."""
 
     check: str
@@ -99,8 +79,7 @@ class Failure:
     """The check's reason, or what ended the worker."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
+class Candidate(Record, kw_only=True):
     """One seed whose network was looked at before training."""
 
     seed: int
@@ -109,8 +88,7 @@ class Candidate:
     """Why its network cannot be trained; None when it can."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class Finding(Record, kw_only=True):
     """What the evidence on a failed attempt points to."""
 
     cause: Cause
@@ -121,8 +99,7 @@ class Finding:
     """Whether no remedy can help."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Phase:
+class Phase(Record, kw_only=True):
     """One finished phase of an attempt."""
 
     phase: str
@@ -140,7 +117,7 @@ class Phase:
     weights: str | None = None
     """Digest of all weights at its end, `sha256:` and 64 hexadecimal digits; None in a record that
     is older than it."""
-    checks: tuple[Check, ...]
+    checks: tuple[AnyCheck, ...]
     """Verdicts in the order of the checks."""
 
     def failure(self) -> Failure | None:
@@ -150,19 +127,23 @@ class Phase:
                 return Failure(check=check.check, phase=self.phase, reason=check.reason)
         return None
 
+    def find(self, kind: type[C]) -> C | None:
+        """The check of a kind; None where it was not taken."""
+        return next((check for check in self.checks if isinstance(check, kind)), None)
+
     def skill(self) -> float | None:
         """Lowest skill over the outputs; None where there is none, or one that is not finite."""
-        skills = [
-            entry["skill"]
-            for check in self.checks
-            for entry in check.measured.get("outputs", ())
-            if "skill" in entry
-        ]
+        check = self.find(PredictionVarianceCheck)
+        outputs = () if check is None else check.measured.outputs
+        skills = [output.skill for output in outputs if output.skill is not None]
         return min(skills) if skills and all(map(math.isfinite, skills)) else None
 
+    def without_units(self) -> Phase:
+        """As `run.json` has it: without the lists with an entry for each unit."""
+        return replace(self, checks=tuple(check.without_units() for check in self.checks))
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
+
+class Attempt(Record, kw_only=True):
     """One training under one set of settings."""
 
     attempt: int
@@ -173,7 +154,7 @@ class Attempt:
     """The remedy that led to it; None for the first."""
     cause: Failure | None = None
     """The failure of the attempt before, which the remedy answers."""
-    changed: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    changed: dict[str, dict[str, Any]] = {}
     """Settings that differ from the attempt before: `{name: {"from", "to"}}`."""
     passed_over: tuple[str, ...] = ()
     """Rungs of the policy that could not be applied, each with its reason."""
@@ -188,7 +169,7 @@ class Attempt:
     were rejected, it has the first one."""
     findings: tuple[Finding, ...] = ()
     """What the evidence on its failure points to."""
-    learning_rates: dict[str, float] = dataclasses.field(default_factory=dict)
+    learning_rates: dict[str, float] = {}
     """Highest learning rate of each phase so far."""
     phases: tuple[Phase, ...] = ()
     """Finished phases in order, `init` first."""
@@ -202,21 +183,19 @@ class Attempt:
         return self.phases[-1].skill()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Inputs:
+class Inputs(Record, kw_only=True):
     """What the saved model takes."""
 
     columns: tuple[str, ...] = ()
     """Names of the input columns in order; empty for arrays."""
-    categories: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    categories: dict[str, tuple[str, ...]] = {}
     """Categories of the text columns in the order of their encoding: an input has a column of 0 and
     1 for each, a class index of a target is a position in them."""
-    standardization: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
+    standardization: dict[str, dict[str, list[float]]] = {}
     """Mean and variance of the columns of each input, by its path, as the saved model has them."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class Run(Record, kw_only=True):
     """One config taken to a result."""
 
     schema: int = SCHEMA
@@ -245,97 +224,3 @@ class Run:
     """Candidate seeds whose networks were looked at before training, over all attempts."""
     exit_code: int | None = None
     """The exit code of the command that ended it."""
-
-
-def is_constant(check: Check) -> bool:
-    """Whether a check of the prediction variance has found a constant prediction."""
-    limits = {"variance_ratio": "min_ratio", "information": "min_information"}
-    return any(
-        key in entry and not entry[key] >= check.limits[limit]
-        for entry in check.measured.get("outputs", ())
-        for key, limit in limits.items()
-    )
-
-
-def newer(schema: Any) -> NewerError:
-    """The refusal of a record that a newer version has written."""
-    return NewerError(
-        f"its schema is {schema}, this version reads up to {SCHEMA}: update orchestrator"
-    )
-
-
-def jsonable(value: Any) -> Any:
-    """The value as plain JSON: records as objects, tuples as arrays, NaN and infinities as strings.
-
-    Args:
-        value: records, mappings, sequences and scalars, NumPy scalars included.
-
-    Returns:
-        The same content in dict, list, str, int, float, bool and None.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Sequence):
-        return [jsonable(item) for item in value]
-    if hasattr(value, "tolist"):
-        return jsonable(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
-def dump(
-    value: Any, *, indent: int | None = None, separators: tuple[str, str] | None = None
-) -> bytes:
-    """Plain JSON as UTF-8.
-
-    Args:
-        value: what `jsonable` returns.
-        indent: as `json.dumps` takes it.
-        separators: as `json.dumps` takes them.
-
-    Returns:
-        One document, without a line break at its end.
-    """
-    text = json.dumps(
-        value, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False
-    )
-    # A file name that is not UTF-8 is a lone surrogate in Python, and an escape in JSON.
-    return text.encode(errors="backslashreplace")
-
-
-def numbers(value: Any) -> Any:
-    """The JSON value with "NaN", "Infinity" and "-Infinity" read back as numbers.
-
-    A text of these very letters becomes a number too: only for what was measured.
-    """
-    if isinstance(value, dict):
-        return {key: numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [numbers(item) for item in value]
-    return NON_FINITE.get(value, value) if isinstance(value, str) else value
-
-
-def without_units(value: Any, *, measured: bool = False) -> Any:
-    """The JSON value with the per-unit lists left out, as `run.json` keeps it.
-
-    Args:
-        value: a record, or a part of one, as plain JSON.
-        measured: whether the value is what a check measured; elsewhere, in a column's or a
-            metric's name, the same words mean something else.
-    """
-    if isinstance(value, dict):
-        return {
-            key: without_units(item, measured=measured or key == "measured")
-            for key, item in value.items()
-            if not (measured and key in UNIT_KEYS)
-        }
-    if isinstance(value, list):
-        return [without_units(item, measured=measured) for item in value]
-    return value

@@ -21,6 +21,7 @@ from typing import Any
 import filelock
 
 from orchestrator.record.directory import Paths
+from orchestrator.record.encoding import dump, jsonable
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
@@ -32,7 +33,7 @@ from orchestrator.record.events import (
     advance,
 )
 from orchestrator.record.journal import Journal
-from orchestrator.record.records import Attempt, Inputs, Run, dump, jsonable, without_units
+from orchestrator.record.records import Inputs, Run
 
 
 class Store:
@@ -131,13 +132,13 @@ class Store:
             if isinstance(event, PhaseEnded):
                 index = len(attempt.phases) - 1
                 _write_json(paths.checks(index, event.phase.phase), jsonable(event.phase))
-            _write_json(paths.record, attempt_record(attempt))
+            _write_json(paths.record, jsonable(attempt))
         if isinstance(event, EpochEnded):
             _append_epoch(self.paths.attempt(event.attempt).epochs, event)
         # Between phases the journal, which is always synced, is enough: a sync takes longer than
         # an epoch of a small network.
         durable = isinstance(event, AttemptStarted | PhaseEnded | AttemptEnded | RunEnded)
-        _write_json(self.paths.record, run_record(self.run), sync=durable)
+        _write_json(self.paths.record, jsonable(self.run), sync=durable)
 
 
 def _append_epoch(path: Path, event: EpochEnded) -> None:
@@ -200,7 +201,7 @@ def create(
         _write(paths.config, config)
         _write(paths.resolved, resolved.encode())
         _write_json(paths.environment, jsonable(environment))
-        _write_json(paths.record, run_record(run))
+        _write_json(paths.record, jsonable(run))
         Journal(paths.journal).append(started, elapsed=0.0)
         _sync_directory(draft)
         draft.rename(final)
@@ -222,18 +223,6 @@ def _draft(runs: Path, prefix: str) -> tuple[Path, Path]:
             with contextlib.suppress(FileExistsError):
                 draft.mkdir()
                 return draft, final
-
-
-def run_record(run: Run) -> dict[str, Any]:
-    """The run as `run.json` and `--json` have it: without per-unit lists."""
-    record: dict[str, Any] = without_units(jsonable(run))
-    return record
-
-
-def attempt_record(attempt: Attempt) -> dict[str, Any]:
-    """The attempt as `attempt.json` has it."""
-    record: dict[str, Any] = without_units(jsonable(attempt))
-    return record
 
 
 def _write_json(path: Path, value: Any, *, sync: bool = True) -> None:

@@ -20,6 +20,7 @@ from orchestrator.errors import (
     is_disk_full,
 )
 from orchestrator.record import environment, store
+from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import Event, Sign, Warned
 from orchestrator.record.records import Inputs, Run
 from orchestrator.training import loop
@@ -74,7 +75,8 @@ def run(
     """
     loaded = configs.load(config, overrides)
     record, _ = launch_from_python(loaded, runs_dir=Path(runs_dir), quiet=quiet)
-    return store.run_record(record)
+    found: dict[str, Any] = jsonable(record)
+    return found
 
 
 def launch_from_python(

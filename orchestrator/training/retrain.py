@@ -20,8 +20,8 @@ from orchestrator.data import arrays
 from orchestrator.data.rows import Scaling, leaves, name_of
 from orchestrator.data.streams import is_dataset
 from orchestrator.errors import InvalidError, NotSentError, Problem
-from orchestrator.record import store
 from orchestrator.record.directory import Paths
+from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import Run
 from orchestrator.training import launch as launcher
 
@@ -121,7 +121,7 @@ def retrain(
     }
     config = _config(written)
     run, directory = _launch(config, given, Path(runs_dir), quiet)
-    return _model(run, directory, given), store.run_record(run)
+    return _model(run, directory, given), jsonable(run)
 
 
 def _values(role: str, x: Any, y: Any = None, weight: Any = None) -> Values:

@@ -17,8 +17,9 @@ import pytest
 
 from orchestrator.cli import app
 from orchestrator.cli.app import _run as orchestrate
-from orchestrator.config import json_schema
-from orchestrator.record import journal, store
+from orchestrator.record import journal
+from orchestrator.record.encoding import jsonable
+from orchestrator.record.records import JSON_SCHEMA
 
 Write = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -38,7 +39,7 @@ def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
-IS_A_RECORD = fastjsonschema.compile(json.loads(json_schema.RECORD_SCHEMA.read_text()))
+IS_A_RECORD = fastjsonschema.compile(json.loads(JSON_SCHEMA.read_text()))
 
 
 def run_directory(tmp_path: Path) -> Path:
@@ -78,7 +79,7 @@ def test_a_run_that_passes(config_file: Write, tmp_path: Path, capsys: Capture) 
     attempt = {path.name for path in (directory / "attempts" / "001").iterdir()}
     assert attempt == {"attempt.json", "epochs.csv", "checks", "checkpoint.keras", "log.txt"}
     record = json.loads((directory / "run.json").read_text())
-    assert record == store.run_record(journal.replay(journal.read(directory / "journal.jsonl")))
+    assert record == jsonable(journal.replay(journal.read(directory / "journal.jsonl")))
     assert (record["status"], record["accepted_attempt"], record["best_attempt"]) == (
         "passed",
         1,
@@ -297,7 +298,7 @@ def test_an_interrupted_run_keeps_what_it_has(config_file: Write, tmp_path: Path
     assert "SIGINT" in record["conclusion"]
     directory = run_directory(tmp_path)
     assert json.loads((directory / "run.json").read_text()) == record
-    assert record == store.run_record(journal.replay(journal.read(directory / "journal.jsonl")))
+    assert record == jsonable(journal.replay(journal.read(directory / "journal.jsonl")))
     log = (directory / "attempts" / "001" / "log.txt").read_text()
     assert "Traceback" not in log
 

@@ -1,7 +1,6 @@
 """The commands that look at runs, as people use them."""
 
 import csv
-import dataclasses
 import io
 import json
 import math
@@ -16,12 +15,13 @@ from typing import Any
 
 import filelock
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.cli.app import _run as orchestrate
 from orchestrator.history import find as history
 from orchestrator.history import logs
-from orchestrator.record import store
 from orchestrator.record.directory import Paths
+from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import AttemptEnded, CausesFound, RunEnded, SeedsScreened
 from orchestrator.record.journal import replay
 from orchestrator.record.records import Candidate, Failure, Finding
@@ -133,7 +133,7 @@ def test_a_run_in_progress_shows_what_it_is_doing(runs: Path, capsys: Capture) -
 
 def test_a_run_that_never_got_anywhere_shows_its_last_loss(runs: Path, capsys: Capture) -> None:
     events = story(attempts=1, passes=False)
-    record(runs, [*events[:-1], dataclasses.replace(events[-1], best_attempt=None)])  # type: ignore[type-var]
+    record(runs, [*events[:-1], replace(events[-1], best_attempt=None)])  # type: ignore[type-var]
     (line,) = out(capsys, "history").splitlines()[1:]
     assert line.split()[-3:-2] == ["nan"]
 
@@ -595,5 +595,5 @@ def test_the_record_is_what_the_journal_says(runs: Path) -> None:
     from orchestrator.record import archive
 
     entries = archive.events(directory)
-    assert store.run_record(archive.read(directory)) == store.run_record(replay(entries))
+    assert jsonable(archive.read(directory)) == jsonable(replay(entries))
     assert started(1).attempt == 1

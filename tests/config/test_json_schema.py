@@ -16,11 +16,8 @@ from orchestrator.cli.app import _run as orchestrate
 from orchestrator.config import document, json_schema, schema
 from orchestrator.config import load as config
 from orchestrator.errors import InvalidError
-from orchestrator.record import records, store
-from orchestrator.record.events import EpochEnded
 from tests import readme
 from tests.config.test_load import mutated
-from tests.story import story, told
 
 FILES = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 SCHEMA = json_schema.json_schema()
@@ -312,45 +309,3 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
         "https://json-schema.org/draft/2020-12/schema",
     )
     assert not err
-
-
-def test_the_package_carries_the_schema_of_the_record(capsys: pytest.CaptureFixture[str]) -> None:
-    assert orchestrate(["schema", "record"]) == 0
-    assert capsys.readouterr().out == json_schema.RECORD_SCHEMA.read_text()
-
-
-IS_A_RECORD = fastjsonschema.compile(json_schema.record_schema())
-
-
-def test_every_record_of_a_run_matches_its_schema() -> None:
-    for event, run in told([*story(attempts=3), *story(passes=False)]):
-        assert not isinstance(event, EpochEnded) or run.attempts
-        IS_A_RECORD(json.loads(records.dump(store.run_record(run))))
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("status", "done"),
-        ("attempts", {}),
-        ("seconds", "long"),
-        ("schema", None),
-        ("attempts", [{"attempt": 1}]),
-        ("attempts", [{"attempt": 1, "status": "passed", "settings": {"seed": "x"}}]),
-        ("inputs", {"columns": [1]}),
-    ],
-)
-def test_what_is_no_record_does_not_match_it(key: str, value: Any) -> None:
-    *_, (_, run) = told(story())
-    record = json.loads(records.dump(store.run_record(run)))
-    IS_A_RECORD(record)
-    with pytest.raises(fastjsonschema.JsonSchemaValueException):
-        IS_A_RECORD({**record, key: value})
-
-
-def test_every_field_of_the_record_is_explained() -> None:
-    found = json_schema.record_schema()
-    places = {"": found, **found["$defs"]}
-    for name, definition in places.items():
-        for field, described in definition["properties"].items():
-            assert described.get("description"), f"{name}.{field}"

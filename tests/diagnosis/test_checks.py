@@ -11,7 +11,9 @@ from orchestrator.config.schema import DeadNeurons, Gate, PredictionVariance
 from orchestrator.diagnosis import checks
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.units import INPUT, Flow, Layer
-from orchestrator.record.records import Check, Form
+from orchestrator.record.checks import DeadNeuronsCheck, MetricCheck, PredictionVarianceCheck
+from orchestrator.record.encoding import jsonable
+from orchestrator.record.records import Form
 from tests.builders import scored
 
 LIMITS = DeadNeurons()
@@ -39,7 +41,7 @@ def _dead(
     untrained: bool = False,
     limits: DeadNeurons = LIMITS,
     batch: tuple[int, ...] | None = None,
-) -> Check:
+) -> DeadNeuronsCheck:
     """The verdict on a chain of two layers, of which the first may be left out."""
     counts = dead if len(dead) == 2 else (0, *dead)
     in_batch = batch if batch is None or len(batch) == 2 else (0, *batch)
@@ -65,7 +67,7 @@ def test_nothing_found_is_finite() -> None:
 def test_the_first_place_that_is_not_finite_is_named() -> None:
     check = checks.finite(["weight a has NaN", "the loss is NaN"])
     assert (check.verdict, check.reason) == ("fail", "weight a has NaN (and 1 more)")
-    assert check.measured == {"non_finite": ["weight a has NaN", "the loss is NaN"]}
+    assert check.measured.non_finite == ("weight a has NaN", "the loss is NaN")
     assert checks.finite(["weight a has NaN"]).reason == "weight a has NaN"
 
 
@@ -79,7 +81,7 @@ def test_an_entirely_dead_layer_that_cuts_the_output_fails_even_untrained(untrai
     assert check.reason == (
         "layer b is entirely dead (20 of 20 units) on 100 rows; nothing gets through to the output"
     )
-    assert (check.measured["worst_layer"], check.measured["dead_fraction"]) == ("b", 1.0)
+    assert (check.measured.worst_layer, check.measured.dead_fraction) == ("b", 1.0)
 
 
 def test_all_dead_layers_are_counted() -> None:
@@ -168,7 +170,7 @@ def test_limits_of_the_config_are_used_and_recorded() -> None:
     limits = DeadNeurons(warn_above=0.1, fail_above=0.2)
     check = _dead(5, skill=0.0, limits=limits)
     assert check.verdict == "fail"
-    assert check.limits == {"warn_above": 0.1, "fail_above": 0.2}
+    assert jsonable(check.limits) == {"warn_above": 0.1, "fail_above": 0.2}
 
 
 def test_saturation_warns_and_never_fails() -> None:
@@ -177,8 +179,8 @@ def test_saturation_warns_and_never_fails() -> None:
     check = checks.dead_neurons(layers, flow, LIMITS, skills=[-1.0], untrained=False)
     assert check.verdict == "warn"
     assert check.reason == "4 of 4 relu units of a are saturated on every row"
-    assert check.measured["layers"][0]["saturated"] == 4
-    assert check.measured["layers"][0]["dead"] == 0
+    assert check.measured.layers[0].saturated == 4
+    assert check.measured.layers[0].dead == 0
 
 
 @pytest.mark.parametrize(
@@ -200,8 +202,8 @@ def test_a_layer_that_lives_with_the_batch_statistics_lags(
 ) -> None:
     check = _dead(moving, skill=0.0, batch=(batch,))
     assert (check.verdict, "moving statistics lag" in check.reason) == (verdict, lags)
-    assert check.measured["layers"][1]["dead"] == moving
-    assert check.measured["layers"][1]["dead_with_batch_statistics"] == batch
+    assert check.measured.layers[1].dead == moving
+    assert check.measured.layers[1].dead_with_batch_statistics == batch
 
 
 @pytest.mark.parametrize(("dead", "needed"), [(10, False), (11, True), (20, True)])
@@ -227,12 +229,12 @@ def test_a_sample_is_marked_as_not_exact() -> None:
         untrained=False,
         exact=False,
     )
-    assert check.measured["exact"] is False
+    assert check.measured.exact is False
     assert check.reason == "no dead unit of 8 (limit 50% of a layer)"
 
 
 def test_the_evidence_names_every_unit() -> None:
-    entry = _dead(2, units=3).measured["layers"][1]
+    entry = jsonable(_dead(2, units=3).measured.layers[1])
     assert entry == {
         "layer": "b",
         "activation": "relu",
@@ -270,7 +272,7 @@ CLASSES = dataclasses.replace(
 
 def _variance(
     *outputs: OutputSkill, untrained: bool = False, last: bool = True, batch: Any = None
-) -> Check:
+) -> PredictionVarianceCheck:
     return checks.prediction_variance(
         outputs, VARIANCE, untrained=untrained, last=last, batch_outputs=batch
     )
@@ -351,7 +353,7 @@ def test_the_worst_output_decides_and_is_named() -> None:
 
 
 def test_every_output_is_recorded() -> None:
-    assert _variance(REGRESSION, _with(CLASSES, output=1)).measured == {
+    assert jsonable(_variance(REGRESSION, _with(CLASSES, output=1)).measured) == {
         "outputs": [
             {
                 "output": 0,
@@ -371,7 +373,7 @@ def test_every_output_is_recorded() -> None:
             },
         ]
     }
-    assert _variance(REGRESSION).limits == {
+    assert jsonable(_variance(REGRESSION).limits) == {
         "min_ratio": 1e-4,
         "min_information": 1e-4,
         "min_skill": -0.1,
@@ -434,7 +436,7 @@ def test_neither_offset_nor_scale_hides_a_constant_or_makes_one(
 # ------------------------------------------------------------------------------- metric
 
 
-def _metric(logged: dict[str, float], *gates: Gate) -> Check:
+def _metric(logged: dict[str, float], *gates: Gate) -> MetricCheck:
     return checks.metric(gates, logged)
 
 
@@ -454,13 +456,13 @@ def test_a_value_that_is_not_finite_fails_any_gate(value: float, bounds: dict[st
 def test_a_missing_value_fails_and_says_so() -> None:
     check = _metric({"loss": 1.0}, Gate(name="val_loss", max=2.0))
     assert (check.verdict, check.reason) == ("fail", "val_loss was not logged (max 2)")
-    assert check.measured == {"gates": [{"name": "val_loss", "value": None}]}
+    assert jsonable(check.measured) == {"gates": [{"name": "val_loss", "value": None}]}
 
 
 def test_all_failing_gates_are_named_and_no_other() -> None:
     gates = [Gate(name="a", max=1.0), Gate(name="b", min=0.0), Gate(name="c", max=3.0)]
     check = _metric({"a": 2.0, "b": 5.0, "c": 4.0}, *gates)
     assert check.reason == "a is 2 (max 1); c is 4 (max 3)"
-    assert check.limits["gates"][1] == {"name": "b", "min": 0.0, "max": None}
+    assert jsonable(check.limits.gates[1]) == {"name": "b", "min": 0.0, "max": None}
     passed = _metric({"a": 0.5, "b": 5.0, "c": 1.0}, *gates)
     assert passed.reason == "a is 0.5 (max 1); b is 5 (min 0); c is 1 (max 3)"

@@ -307,7 +307,7 @@ def test_a_healthy_network_needs_few_rows_when_not_all_are_asked_for() -> None:
     assert (early.exact, early.rows) == (False, 10)
     assert (every.exact, every.rows) == (True, 100)
     assert [check.verdict for check in early.verdicts] == ["pass"] * 3
-    assert early.verdicts["dead_neurons"].measured["exact"] is False
+    assert early.verdicts["dead_neurons"].measured.exact is False
 
 
 def test_the_skill_is_judged_only_on_all_rows() -> None:

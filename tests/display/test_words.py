@@ -1,10 +1,10 @@
 """Sentences and tables about a run."""
 
-import dataclasses
 import io
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from orchestrator.display import words as summary
@@ -40,13 +40,13 @@ def test_brief_change() -> None:
     assert summary.brief_change(first, seed=True) == "as configured: seed 7"
     assert summary.brief_change(second) == "lower_learning_rate: rate ≤ 0.05"
     seed = {"seed": {"from": 7, "to": 8}}
-    reseeded = dataclasses.replace(second, remedy="new_seed", changed=seed)
+    reseeded = replace(second, remedy="new_seed", changed=seed)
     assert summary.brief_change(reseeded) == "new_seed"
     assert summary.brief_change(reseeded, seed=True) == "new_seed: seed 8"
     back = {"negative_slope": {"from": None, "to": 0.2}} | {
         "learning_rate_cap": {"from": 0.05, "to": None}
     }
-    leaky = dataclasses.replace(second, remedy="leaky_relu", changed=back)
+    leaky = replace(second, remedy="leaky_relu", changed=back)
     assert summary.brief_change(leaky) == "leaky_relu: learning_rate_cap taken back, slope 0.2"
 
 
@@ -65,13 +65,13 @@ def test_ending(check: str, phase: str | None, words: str) -> None:
 def test_a_crash_is_not_told_twice() -> None:
     conclusion = "the worker was killed by SIGKILL"
     run = finished(passes=False)
-    failure = dataclasses.replace(
+    failure = replace(
         run.attempts[-1].failure,
         check="crashed",
         reason=conclusion,  # type: ignore[type-var]
     )
-    crashed = dataclasses.replace(run.attempts[-1], status="crashed", failure=failure)
-    run = dataclasses.replace(run, attempts=(crashed,), status="error", conclusion=conclusion)
+    crashed = replace(run.attempts[-1], status="crashed", failure=failure)
+    run = replace(run, attempts=(crashed,), status="error", conclusion=conclusion)
     assert summary.last_sentence(run) == f"Attempt 2 crashed: {conclusion}; error."
 
 

@@ -86,7 +86,7 @@ def test_the_cache_is_used(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unfinished = record(runs, story()[:8])
     history.read(runs)
     read = []
-    monkeypatch.setattr(briefs, "quick", lambda name, _: read.append(name))
+    monkeypatch.setattr(briefs, "line", lambda name, _: read.append(name))
     with pytest.raises(AttributeError):  # of the one that is not finished
         history.read(runs)
     assert set(read) == {unfinished.name}

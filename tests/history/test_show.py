@@ -1,23 +1,22 @@
 """One run for people, on terminals of any width."""
 
-import dataclasses
 import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from orchestrator.history.show import portrait
 from orchestrator.record.events import EpochEnded
-from orchestrator.record.records import Check, Phase, Run
+from orchestrator.record.records import Phase, Run
+from tests.builders import made
 from tests.story import story, told
 
 LIMITED = (
-    Check(
-        check="dead_neurons",
-        verdict="pass",
-        reason="",
+    made(
+        "dead_neurons",
         measured={
             "dead_fraction": 0.25,
             "worst_layer": "dense",
@@ -25,10 +24,8 @@ LIMITED = (
         },
         limits={"warn_above": 0.5, "fail_above": 0.9},
     ),
-    Check(
-        check="prediction_variance",
-        verdict="pass",
-        reason="",
+    made(
+        "prediction_variance",
         measured={"outputs": [{"output": 0, "kind": "regression", "variance_ratio": 0.07515}]},
         limits={"min_ratio": 0.0001, "min_skill": -0.125},
     ),
@@ -47,8 +44,8 @@ def shown(run: Run, width: int, **options: Any) -> list[str]:
 def run() -> Run:
     *_, (_, run) = told(story(attempts=1, loss=1e3))
     phase = Phase(phase="main", epochs=1, seconds=1.0, metrics={}, checks=LIMITED)
-    attempt = dataclasses.replace(run.attempts[0], phases=(phase,))
-    return dataclasses.replace(run, attempts=(attempt,))
+    attempt = replace(run.attempts[0], phases=(phase,))
+    return replace(run, attempts=(attempt,))
 
 
 @pytest.mark.parametrize("width", [36, 40, 50, 60, 71, 72, 80, 120, 1000])

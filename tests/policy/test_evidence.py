@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.config.schema import LowerLearningRate
 from orchestrator.policy import evidence
@@ -14,12 +14,12 @@ from orchestrator.record.records import (
     Attempt,
     Candidate,
     Cause,
-    Check,
     Failure,
     Finding,
     Phase,
     Settings,
 )
+from tests.builders import made
 
 LIMITS = {"min_ratio": 1e-4, "min_information": 1e-4, "min_skill": -0.1}
 
@@ -33,19 +33,18 @@ def phase(
     responding: int | None = None,
     **verdicts: Any,
 ) -> Phase:
-    dead: dict[str, Any] = {} if responding is None else {"responding_rows": responding}
+    dead = {} if responding is None else {"responding_rows": responding}
     outputs = {"outputs": [{"output": 0, "variance_ratio": ratio, "skill": skill}]}
     checks = [
-        Check(check="finite", verdict=verdicts.get("finite", "pass"), reason=""),
-        Check(check="dead_neurons", verdict=verdicts.get("dead", "pass"), reason="", measured=dead),
-        Check(
-            check="prediction_variance",
+        made("finite", verdict=verdicts.get("finite", "pass")),
+        made("dead_neurons", verdict=verdicts.get("dead", "pass"), measured=dead),
+        made(
+            "prediction_variance",
             verdict=verdicts.get("variance", "pass"),
-            reason="",
             measured=outputs,
             limits=LIMITS,
         ),
-        Check(check="metric", verdict=verdicts.get("metric", "pass"), reason=""),
+        made("metric", verdict=verdicts.get("metric", "pass")),
     ]
     first, highest = (None, None) if name == INIT else losses
     return Phase(
@@ -152,9 +151,7 @@ CASES = {
         ["new_seed", "leaky_relu", "reinitialize"],
     ),
     "born dead, and every seed gives the same": (
-        dataclasses.replace(
-            BORN_DEAD, findings=(Finding(cause="fixed_seed", reason="", final=False),)
-        ),
+        replace(BORN_DEAD, findings=(Finding(cause="fixed_seed", reason="", final=False),)),
         "born_dead",
         ["leaky_relu", "reinitialize"],
     ),
@@ -169,17 +166,17 @@ CASES = {
         ["new_seed", "leaky_relu", "reinitialize"],
     ),
     "born dead with every seed": (
-        dataclasses.replace(BORN_DEAD, screened=SCREENED),
+        replace(BORN_DEAD, screened=SCREENED),
         "born_dead",
         ["leaky_relu", "reinitialize"],
     ),
     "born dead by the initialisers": (
-        dataclasses.replace(BORN_DEAD, screened=SCREENED, findings=(FAULT,)),
+        replace(BORN_DEAD, screened=SCREENED, findings=(FAULT,)),
         "born_dead",
         ["reinitialize", "leaky_relu"],
     ),
     "born dead by the initialisers, with one seed tried": (
-        dataclasses.replace(BORN_DEAD, findings=(FAULT,)),
+        replace(BORN_DEAD, findings=(FAULT,)),
         "born_dead",
         ["reinitialize", "leaky_relu", "new_seed"],
     ),
@@ -228,9 +225,9 @@ def test_the_rate_goes_towards_one_that_the_attempt_survived(
 
 def test_a_final_finding_ends_it() -> None:
     final = Finding(cause="held_at_zero", reason="held by L1", final=True)
-    failed = dataclasses.replace(CASES["constant with living units"][0], findings=(FAULT, final))
+    failed = replace(CASES["constant with living units"][0], findings=(FAULT, final))
     assert evidence.hopeless([failed]) == "held by L1"
-    assert evidence.hopeless([dataclasses.replace(failed, findings=(FAULT,))]) is None
+    assert evidence.hopeless([replace(failed, findings=(FAULT,))]) is None
 
 
 @pytest.mark.parametrize(
@@ -239,8 +236,8 @@ def test_a_final_finding_ends_it() -> None:
 )
 def test_data_at_fault_ends_it_after_failures_of_living_networks(cause: Cause, enough: int) -> None:
     found = Finding(cause=cause, reason="the data", final=False)
-    living = dataclasses.replace(CASES["constant with living units"][0], findings=(found,))
-    dead = dataclasses.replace(CASES["dead, quietly"][0], findings=(found,))
+    living = replace(CASES["constant with living units"][0], findings=(found,))
+    dead = replace(CASES["dead, quietly"][0], findings=(found,))
     assert evidence.hopeless([living] * (enough - 1)) is None
     assert evidence.hopeless([dead] * 5 + [living] * (enough - 1)) is None
     assert evidence.hopeless([living] * enough) == "the data"
@@ -248,8 +245,8 @@ def test_data_at_fault_ends_it_after_failures_of_living_networks(cause: Cause, e
 
 
 def test_the_conclusion_names_what_failed_and_each_finding_once() -> None:
-    first, second = CASES["not finite"][0], dataclasses.replace(BORN_DEAD, attempt=2)
-    found = [dataclasses.replace(each, findings=(FAULT,)) for each in (first, second)]
+    first, second = CASES["not finite"][0], replace(BORN_DEAD, attempt=2)
+    found = [replace(each, findings=(FAULT,)) for each in (first, second)]
     assert evidence.conclusion(found, "all is tried") == (
         "all is tried. Attempt 1 failed finite at main, attempt 2 failed dead_neurons at init. "
         "What the evidence points to: its kernel is zero"
@@ -262,7 +259,7 @@ def test_the_conclusion_names_what_failed_and_each_finding_once() -> None:
 def test_the_conclusion_has_the_last_figures_of_a_cause() -> None:
     reasons = ["629 away", "93 away"]
     found = [
-        dataclasses.replace(
+        replace(
             CASES["worse than a constant"][0],
             attempt=number,
             findings=(Finding(cause="distant_targets", reason=reason, final=False),),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from orchestrator.config.schema import AnyRemedy as Remedy
 from orchestrator.config.schema import (
@@ -207,7 +207,7 @@ def test_keep_seed_keeps_the_seed_and_the_next_one_is_fresh() -> None:
 def test_a_derived_seed_that_was_used_is_not_drawn_again() -> None:
     used = [
         builders.failed(1, settings=Settings(seed=derive_seed(SEED, 2))),
-        dataclasses.replace(
+        replace(
             builders.failed(2, settings=Settings(seed=SEED)),
             screened=(Candidate(seed=derive_seed(SEED, 1), reason="dead"),),
         ),

@@ -1,6 +1,5 @@
 """Reading run directories, whoever wrote them and however far they got."""
 
-import dataclasses
 import json
 import math
 import os
@@ -11,15 +10,16 @@ from pathlib import Path
 
 import filelock
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.config import load as configs
 from orchestrator.errors import NewerError, RecordError
 from orchestrator.history import briefs
 from orchestrator.record import archive, journal
 from orchestrator.record.directory import Paths
+from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import AttemptStarted, EpochEnded, PhaseStarted, RunEnded, Sign
 from orchestrator.record.records import Run
-from orchestrator.record.store import run_record
 from tests.story import record, story, told
 
 
@@ -46,13 +46,13 @@ def test_what_is_read_is_what_was_recorded(tmp_path: Path) -> None:
         directory = record(tmp_path, events)
         with filelock.FileLock(Paths(directory).lock):
             found = archive.read(directory)
-        expected = dataclasses.replace(
+        expected = replace(
             told_to(events), run=directory.name, started=found.started, seconds=found.seconds
         )
         if found.attempts and found.status == "running":
             *before, last = expected.attempts
-            last = dataclasses.replace(last, seconds=found.attempts[-1].seconds)
-            expected = dataclasses.replace(expected, attempts=(*before, last))
+            last = replace(last, seconds=found.attempts[-1].seconds)
+            expected = replace(expected, attempts=(*before, last))
         assert found == expected
 
 
@@ -142,7 +142,7 @@ def test_the_journal_stands_in_for_a_record_that_cannot_be_read(
     elif damage != "missing":
         path.write_bytes({"cut": content[:700], "other": b'{"schema": 1}', "empty": b""}[damage])
     after = archive.read(directory)
-    assert dataclasses.replace(after, seconds=0) == dataclasses.replace(before, seconds=0)
+    assert replace(after, seconds=0) == replace(before, seconds=0)
     assert briefs.read(directory).attempts == 2
     journal = Paths(directory).journal
     journal.write_bytes(b"\n" + journal.read_bytes())
@@ -207,7 +207,7 @@ def test_what_stands_beside_the_record_may_be_missing_or_damaged(tmp_path: Path)
     assert archive.epochs(directory) == {}
     assert configs.recorded(directory) == {}
     assert archive.environment(directory) == {}
-    assert run_record(archive.read(directory))["status"] == "passed"
+    assert jsonable(archive.read(directory))["status"] == "passed"
 
 
 def test_a_pipe_in_place_of_a_record_does_not_hang(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import filelock
 import pytest
 
 from orchestrator.record import store
+from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
@@ -29,7 +30,7 @@ from orchestrator.record.events import (
 )
 from orchestrator.record.journal import read, replay
 from orchestrator.record.records import Failure, Inputs, Settings
-from orchestrator.record.store import Store, run_record
+from orchestrator.record.store import Store
 from tests import builders
 
 
@@ -101,7 +102,7 @@ def test_a_run_directory_has_its_files_and_its_first_event(made: Store) -> None:
     assert (root / "config.yaml").read_bytes() == b"a: 1  # as given\n"
     assert (root / "resolved.yaml").read_text() == "a: 1\nb: 2\n"
     assert _json(root / "environment.json") == {"argv": ["x"]}
-    assert _json(root / "run.json") == run_record(replay(read(root / "journal.jsonl")))
+    assert _json(root / "run.json") == jsonable(replay(read(root / "journal.jsonl")))
     assert _json(root / "run.json")["inputs"] == {
         "columns": ["p", "q"],
         "categories": {},
@@ -131,8 +132,8 @@ def test_two_runs_at_once_are_two(tmp_path: Path) -> None:
     ("changes", "error", "message"),
     [
         ({"resolved": 3}, AttributeError, "encode"),
-        ({"environment": {"x": object()}}, TypeError, "not JSON serializable"),
-        ({"inputs": object()}, TypeError, "not JSON serializable"),
+        ({"environment": {"x": object()}}, TypeError, "expected a value that JSON has"),
+        ({"inputs": object()}, TypeError, "expected a value that JSON has"),
     ],
 )
 def test_a_failure_in_the_middle_leaves_nothing(
@@ -192,9 +193,9 @@ def test_the_lock_is_given_up_when_the_run_raises(tmp_path: Path) -> None:
 def test_run_json_follows_from_the_journal_after_every_event(made: Store) -> None:
     for event in SCRIPT:
         run = made.record(event)
-        replayed = run_record(replay(read(made.paths.journal)))
+        replayed = jsonable(replay(read(made.paths.journal)))
         assert _json(made.paths.record) == replayed, event
-        assert run_record(run) == replayed, event
+        assert jsonable(run) == replayed, event
 
 
 def _play(made: Store) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import errno
 import itertools
 import json
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
 from orchestrator.errors import (
@@ -24,6 +24,7 @@ from orchestrator.errors import (
 )
 from orchestrator.policy.rule import derive_seed
 from orchestrator.record import store
+from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
@@ -43,15 +44,14 @@ from orchestrator.record.journal import read, replay
 from orchestrator.record.records import (
     INIT,
     Candidate,
-    Check,
     Failure,
     Finding,
     Inputs,
+    Phase,
     Run,
     Settings,
-    jsonable,
 )
-from orchestrator.record.store import Store, run_record
+from orchestrator.record.store import Store
 from orchestrator.training import loop
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors import executor
@@ -93,11 +93,17 @@ class FullStore(Store):
         return super().record(event)
 
 
+def _init() -> Phase:
+    return builders.phase(INIT, builders.check(), builders.worth(0.0))
+
+
 def _passing(task: Task, *, skill: float = 0.9, until: int = 3) -> Iterator[Event | Sign]:
     """An attempt whose phases all pass."""
     number = task.attempt
     yield ModelBuilt(attempt=number, parameters=3, obstacles={})
-    yield PhaseEnded(attempt=number, phase=builders.phase(INIT, builders.check(skill=0.0)))
+    yield PhaseEnded(
+        attempt=number, phase=builders.phase(INIT, builders.check(), builders.worth(0.0))
+    )
     epoch = 0
     for plan in task.config.phases[: until - 1]:
         yield PhaseStarted(attempt=number, phase=plan.name, epochs=plan.epochs, learning_rate=0.1)
@@ -113,7 +119,7 @@ def _passing(task: Task, *, skill: float = 0.9, until: int = 3) -> Iterator[Even
             )
         (task.directory / "checkpoint.keras").write_text(f"checkpoint {number}")
         yield PhaseEnded(
-            attempt=number, phase=builders.phase(plan.name, builders.check(skill=skill))
+            attempt=number, phase=builders.phase(plan.name, builders.check(), builders.worth(skill))
         )
     (task.directory / ".model.keras").write_text(f"model {number}")
 
@@ -124,8 +130,9 @@ def _failing(*, at: str = "main", name: str = "dead_neurons", skill: float | Non
     def train(task: Task) -> Iterator[Event | Sign]:
         for event in _passing(task):
             if isinstance(event, PhaseEnded) and event.phase.phase == at:
-                check = builders.check("fail", name=name, skill=skill)
-                yield PhaseEnded(attempt=task.attempt, phase=builders.phase(at, check))
+                checks = [builders.check("fail", name=name)]
+                checks += [] if skill is None else [builders.worth(skill)]
+                yield PhaseEnded(attempt=task.attempt, phase=builders.phase(at, *checks))
                 return
             yield event
 
@@ -214,8 +221,8 @@ def play() -> Iterator[Play]:
 def _assert_recorded(finished: Finished) -> None:
     """What was returned is what stands on the disk."""
     record = json.loads((finished.root / "run.json").read_text())
-    assert record == run_record(finished.run)
-    assert record == run_record(replay(read(finished.root / "journal.jsonl")))
+    assert record == jsonable(finished.run)
+    assert record == jsonable(replay(read(finished.root / "journal.jsonl")))
 
 
 # ------------------------------------------------------------------------------- passing
@@ -564,7 +571,7 @@ def test_the_watcher_sees_the_run_after_the_event(play: Play) -> None:
     done = play(_passing)
     for event, run in zip(done.watcher.shown, done.watcher.runs, strict=True):
         if isinstance(event, PhaseEnded):
-            assert run.attempts[-1].phases[-1] == event.phase
+            assert run.attempts[-1].phases[-1] == event.phase.without_units()
 
 
 def test_each_status_has_its_exit_code() -> None:
@@ -579,7 +586,8 @@ def test_each_status_has_its_exit_code() -> None:
 
 
 def test_a_failing_check_is_data_whatever_it_measured(play: Play) -> None:
-    odd = Check(check="metric", verdict="fail", reason="NaN", measured={"value": float("nan")})
+    gates = [{"name": "loss", "value": float("nan")}]
+    odd = builders.made("metric", verdict="fail", reason="NaN", measured={"gates": gates})
 
     def train(task: Task) -> Iterator[Event | Sign]:
         yield PhaseEnded(attempt=task.attempt, phase=builders.phase(INIT, odd))
@@ -594,12 +602,8 @@ def test_a_passed_attempt_that_was_better_before_is_told_of(play: Play) -> None:
         for event in _passing(task):
             if isinstance(event, PhaseEnded) and event.phase.phase != INIT:
                 skill = 0.9 if event.phase.phase == "warmup" else 0.1
-                outputs = [{"output": 0, "kind": "regression", "skill": skill}]
-                check = Check(check="prediction_variance", verdict="pass", reason="",
-                              measured={"outputs": outputs})  # fmt: skip
-                event = dataclasses.replace(
-                    event, phase=dataclasses.replace(event.phase, checks=(check,))
-                )
+                phase = replace(event.phase, checks=(builders.worth(skill),))
+                event = replace(event, phase=phase)
             yield event
 
     done = play(damaged)

@@ -22,7 +22,8 @@ from orchestrator.diagnosis.units import Flow, Layer
 from orchestrator.model import initialization, layers
 from orchestrator.model.keras_internals import own_variables
 from orchestrator.model.outputs import Output
-from orchestrator.record.records import Finding, is_constant
+from orchestrator.record.checks import PredictionVarianceCheck
+from orchestrator.record.records import Finding
 
 _RANGES = {
     "relu": (0.0, math.inf),
@@ -215,7 +216,11 @@ def find_causes(
         found += find_dead_initialization(model, x)
     elif failed.keys() & {"dead_neurons", "prediction_variance"}:
         variance = failed.get("prediction_variance")
-        if "dead_neurons" not in failed and variance is not None and is_constant(variance):
+        if (
+            "dead_neurons" not in failed
+            and isinstance(variance, PredictionVarianceCheck)
+            and variance.is_constant()
+        ):
             losses = [
                 each.constant_loss
                 for each in [column for columns in examined.columns for column in columns]

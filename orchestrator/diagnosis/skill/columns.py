@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.record.records import Form, Kind
+from orchestrator.record.checks import Kind
+from orchestrator.record.records import Form
 
 _Array = npt.NDArray[np.float64]
 

@@ -14,8 +14,9 @@ from orchestrator.display.charts import SPINNER, aligned, bar, is_logarithmic, s
 from orchestrator.display.live.scene import Scene
 from orchestrator.display.text import clean
 from orchestrator.display.widths import crop
+from orchestrator.record.checks import Check
 from orchestrator.record.events import LayerShare
-from orchestrator.record.records import Attempt, Check
+from orchestrator.record.records import Attempt
 
 _SEVERITY = ("pass", "not_applicable", "warn", "fail")
 _BAR = 24

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping
 
 from orchestrator.config.schema import Config
+from orchestrator.record.checks import DeadNeuronsCheck
 from orchestrator.record.events import (
     AttemptStarted,
     EpochEnded,
@@ -172,22 +173,17 @@ def _after_phase(scene: Scene, phase: Phase) -> Scene:
     last = len(scene.run.attempts[-1].phases) > len(scene.config.phases)
     activity = "ending the attempt" if phase.failure() else "saving the model" if last else ""
     scene = dataclasses.replace(scene, phase=None, activity=activity)
-    for check in phase.checks:
-        if check.check == "dead_neurons" and check.measured.get("layers"):
-            exact = check.measured.get("exact", True)
-            layers = tuple(_counted(entry) for entry in check.measured["layers"])
-            return dataclasses.replace(
-                scene,
-                layers=layers,
-                looked_at=f"{'all training rows' if exact else 'a sample of the rows'}, "
-                f"after {phase.phase}",
-                upper_bounds=not exact,
-            )
-    return scene
-
-
-def _counted(entry: Mapping[str, int | str]) -> LayerShare:
-    """A layer's dead units as the check counts them: BatchNorm's lag kills none."""
-    dead = int(entry["dead"])
-    batch = int(entry.get("dead_with_batch_statistics", dead))
-    return LayerShare(layer=str(entry["layer"]), units=int(entry["units"]), dead=min(dead, batch))
+    check = phase.find(DeadNeuronsCheck)
+    if check is None or not check.measured.layers:
+        return scene
+    exact = check.measured.exact is not False
+    return dataclasses.replace(
+        scene,
+        layers=tuple(
+            LayerShare(layer=layer.layer, units=layer.units, dead=layer.counted_dead())
+            for layer in check.measured.layers
+        ),
+        looked_at=f"{'all training rows' if exact else 'a sample of the rows'}, "
+        f"after {phase.phase}",
+        upper_bounds=not exact,
+    )

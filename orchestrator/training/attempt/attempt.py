@@ -12,8 +12,9 @@ import keras
 
 from orchestrator.config.schema import PhasePlan
 from orchestrator.model import saving
+from orchestrator.record.checks import AnyCheck
 from orchestrator.record.events import PhaseEnded, PhaseStarted, Warned
-from orchestrator.record.records import INIT, Check, Phase
+from orchestrator.record.records import INIT, Phase
 from orchestrator.training.attempt import build, callbacks, check, checkpoints, preparation
 from orchestrator.training.attempt.build import Built, Loaded
 from orchestrator.training.attempt.callbacks import Epochs
@@ -101,7 +102,7 @@ def _losses(trained: Sequence[Epochs]) -> dict[int, float]:
 def _phase(
     plan: PhasePlan | None,
     epochs: Epochs,
-    checks: tuple[Check, ...],
+    checks: tuple[AnyCheck, ...],
     model: keras.Model,
     start: float,
 ) -> Phase:

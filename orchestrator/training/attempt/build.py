@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
 from orchestrator.data.load import Dataset
@@ -97,7 +98,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
     config, dataset = task.config, rows.dataset
     screening, probe = _screen(task, rows, emit)
     model = screening.model
-    settings = dataclasses.replace(task.settings, seed=screening.seed)
+    settings = replace(task.settings, seed=screening.seed)
     found = find_outputs(model, config, dataset.train)
     variance = config.checks.prediction_variance
     kind = None if variance is None else variance.kind
@@ -136,7 +137,7 @@ def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
     probes: dict[int, Probe] = {}
 
     def build(seed: int, recorder: Recorder) -> keras.Model:
-        settings = dataclasses.replace(task.settings, seed=seed)
+        settings = replace(task.settings, seed=seed)
         return build_model(config, settings, train_rows, recorder)
 
     def judge(model: keras.Model) -> Callable[[], str | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import traceback
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,8 @@ from orchestrator.diagnosis.examine import Examination, non_finite_variables, nu
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import Measurement
 from orchestrator.model import leaky_relu
+from orchestrator.record.checks import AnyCheck, PredictionVarianceCheck
 from orchestrator.record.events import CausesFound, Glimpse, LayerShare
-from orchestrator.record.records import Check
 from orchestrator.training.attempt.build import Built, Loaded
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Emit
@@ -56,17 +55,19 @@ def checks(
     plan: PhasePlan | None,
     examined: Examination,
     metrics: Mapping[str, float],
-) -> tuple[Check, ...]:
+) -> tuple[AnyCheck, ...]:
     """All checks that are due after a phase; `plan` is None after phase 0."""
     limits = task.config.checks
     last = plan is task.config.phases[-1]
     held = rows.dataset.validation
-    found = [
-        _with_validation(check, built, held)
-        if last and check.check == "prediction_variance" and examined.columns and held is not None
-        else check
-        for check in examined.checks
-    ]
+    found = list(examined.checks)
+    if last and examined.columns and held is not None:
+        found = [
+            _with_validation(check, built, held)
+            if isinstance(check, PredictionVarianceCheck)
+            else check
+            for check in found
+        ]
     gates = [
         gate
         for gate in limits.metric
@@ -77,16 +78,13 @@ def checks(
     return tuple(found)
 
 
-def _with_validation(check: Check, built: Built, held: AnyRows) -> Check:
+def _with_validation(
+    check: PredictionVarianceCheck, built: Built, held: AnyRows
+) -> PredictionVarianceCheck:
     """The check with what the predictions are worth on the validation rows."""
     scores = Scores(built.outputs)
     built.probe.measure(held, see=scores.see)
-    entries = [
-        {"output": each.output, "skill": each.skill, "loss": each.loss,
-         "constant_loss": each.constant_loss}
-        for each in numbered(scores.columns())
-    ]  # fmt: skip
-    return dataclasses.replace(check, measured={**check.measured, "validation": entries})
+    return verdicts.with_validation(check, numbered(scores.columns()))
 
 
 def is_lost(

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.display.tables import Cell, Column, Row
-from orchestrator.record.records import INIT, Attempt, Check, Phase, jsonable, without_units
+from orchestrator.record.checks import AnyCheck
+from orchestrator.record.encoding import jsonable
+from orchestrator.record.records import INIT, Attempt, Phase
 
 _DIGEST = 19
 """Characters of a hash that people see."""
@@ -158,12 +160,12 @@ def _logged(phase: Phase) -> dict[str, Any]:
     return logged
 
 
-def _checked(checks: Sequence[Check]) -> dict[str, Any]:
+def _checked(checks: Sequence[AnyCheck]) -> dict[str, Any]:
     """Verdicts and measured values as JSON, without the per-unit lists that not every file has."""
     return {
         check.check: {
             "verdict": check.verdict,
-            **without_units(jsonable(check.measured), measured=True),
+            **jsonable(check.without_units().measured),
         }
         for check in checks
     }

@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.errors import InvalidError, Problem, RecordError
@@ -119,8 +121,8 @@ def _task(
     settings = attempt.settings
     seeds: tuple[int, ...] = (settings.seed,)
     if attempt.screened:
-        settings = dataclasses.replace(settings, seed=attempt.screened[0].seed)
-        started = dataclasses.replace(attempt, settings=settings, screened=())
+        settings = replace(settings, seed=attempt.screened[0].seed)
+        started = replace(attempt, settings=settings, screened=())
         policy = Policy(seed=config.seed, rungs=config.restart.policy)
         seeds = policy.candidates((*before, started), config.restart.screen_seeds)
     return Task(

@@ -6,6 +6,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from orchestrator.display.live.block import block
 from orchestrator.display.live.scene import Scene, advance
@@ -19,6 +20,7 @@ from orchestrator.record.events import (
     Sign,
 )
 from orchestrator.record.records import Run
+from tests import builders
 from tests.builders import LAW
 from tests.story import LAYERS, RUN, config, phase, story, told
 
@@ -94,11 +96,8 @@ def test_batch_statistics_count_as_the_check_counts_them() -> None:
     events = story()
     for index, event in enumerate(events):
         if isinstance(event, PhaseEnded):
-            check = dataclasses.replace(
-                event.phase.checks[1], measured={"exact": False, "layers": [entry]}
-            )
-            changed = dataclasses.replace(event.phase, checks=(check,))
-            events[index] = dataclasses.replace(event, phase=changed)
+            check = builders.made("dead_neurons", measured={"exact": False, "layers": [entry]})
+            events[index] = replace(event, phase=replace(event.phase, checks=(check,)))
     _, scene = next(pair for pair in scenes(events) if isinstance(pair[0], PhaseEnded))
     assert "bn  ██████░░░░░░░░░░░░░░░░░░  ≤ 1/4" in text(scene)
     assert "Dead units on a sample of the rows, after init, upper bounds" in text(scene)

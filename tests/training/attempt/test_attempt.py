@@ -91,8 +91,8 @@ def test_the_events_tell_the_attempt_in_order(make_config: MakeConfig, train: Tr
     last = phases(events)[-1]
     assert last.metrics == epochs[-1].metrics
     assert {check.verdict for check in last.checks} == {"pass"}
-    validation = last.checks[-1].measured["validation"][0]
-    assert validation["loss"] == pytest.approx(last.metrics["val_loss"], rel=1e-5)
+    validation = last.checks[-1].measured.validation[0]
+    assert validation.loss == pytest.approx(last.metrics["val_loss"], rel=1e-5)
 
 
 def test_dead_units_are_glimpsed_between_checks(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -363,9 +363,9 @@ def test_classification_with_logits_and_class_weights(
         fit={"class_weight": {0: 1.0, 1: 2.0}},
     )
     last = phases(train(config))[-1]
-    (output,) = last.checks[-1].measured["outputs"]
-    assert output["kind"] == "classification"
-    assert output["skill"] > 0.5
+    (output,) = last.checks[-1].measured.outputs
+    assert output.kind == "classification"
+    assert output.skill > 0.5
     assert last.metrics["accuracy"] > 0.9
 
 
@@ -375,15 +375,15 @@ def test_the_result_takes_raw_inputs(make_config: MakeConfig, train: Train, tmp_
     loaded = keras.models.load_model(tmp_path / "1" / ".model.keras")
     rows = data.read(config, "train")
     loss = float(np.mean((loaded.predict(rows.x, verbose=0)[:, 0] - rows.y) ** 2))
-    assert loss == pytest.approx(last.checks[-1].measured["outputs"][0]["loss"], rel=1e-5)
+    assert loss == pytest.approx(last.checks[-1].measured.outputs[0].loss, rel=1e-5)
     assert int(loaded.optimizer.iterations) == 2  # 64 rows in batches of 32, one epoch
 
 
 def test_a_sample_of_the_rows_is_marked_as_inexact(make_config: MakeConfig, train: Train) -> None:
     last = phases(train(make_config(checks={"dead_neurons": {"rows": 10}})))[-1]
     measured = last.checks[1].measured
-    assert measured["exact"] is False
-    assert measured["layers"][0]["rows"] == 10
+    assert measured.exact is False
+    assert measured.layers[0].rows == 10
 
 
 def test_changed_data_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -483,7 +483,7 @@ def test_one_number_a_row_may_come_from_an_activation(
             ]
         }
     )
-    assert phases(train(config))[-1].checks[1].measured["layers"][0]["units"] == 1
+    assert phases(train(config))[-1].checks[1].measured.layers[0].units == 1
 
 
 # -------------------------------------------------------------------- screening and remedies

@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from orchestrator.record.checks import OutputWorth, PredictionVarianceCheck
 from orchestrator.record.directory import AttemptPaths
 from orchestrator.record.events import EpochEnded, PhaseEnded
 from orchestrator.record.records import Phase, Settings
@@ -139,10 +140,11 @@ class Trained:
     paths: AttemptPaths
 
     @property
-    def outputs(self) -> list[dict[str, Any]]:
+    def outputs(self) -> tuple[OutputWorth, ...]:
         """What was measured of each output."""
-        (check,) = [each for each in self.phase.checks if each.check == "prediction_variance"]
-        return list(check.measured["outputs"])
+        check = self.phase.find(PredictionVarianceCheck)
+        assert check is not None
+        return check.measured.outputs
 
     @property
     def model(self) -> keras.Model:
@@ -204,7 +206,7 @@ def test_a_parquet_table_with_texts_features_and_weights(train: Train, tmp_path:
         "floor": ("0", "1", "2", "3", "4"),
     }
     assert set(trained.metrics) == {"loss", "val_loss"}
-    assert [output["kind"] for output in trained.outputs] == ["regression"]
+    assert [output.kind for output in trained.outputs] == ["regression"]
     raw = np.zeros((3, 9), np.float32)
     assert trained.model.predict(raw, verbose=0).shape == (3, 1)
 
@@ -218,7 +220,7 @@ def test_text_targets_of_a_table_with_class_weights(train: Train, tmp_path: Path
         fit={"class_weight": {1: 2.0}},
     )
     assert dict(trained.prepared.inputs.categories) == {"sign": ("neg", "pos")}
-    assert [output["kind"] for output in trained.outputs] == ["classification"]
+    assert [output.kind for output in trained.outputs] == ["classification"]
 
 
 def test_two_target_columns_for_two_units(train: Train, tmp_path: Path) -> None:
@@ -253,7 +255,7 @@ def test_inputs_and_targets_by_name_of_a_factory_that_compiles(train: Train) -> 
     data = {"validation": HELD_BACK, "standardize": True}
     trained = train(given("named"), built("build_compiled"), compile=None, data=data)
     assert {"price_loss", "kind_loss", "kind_accuracy", "val_loss"} <= set(trained.metrics)
-    kinds = [(output["name"], output["kind"]) for output in trained.outputs]
+    kinds = [(output.name, output.kind) for output in trained.outputs]
     assert kinds == [("price", "regression"), ("kind", "classification")]
     assert set(trained.prepared.inputs.standardization) == {"a", "b"}
     assert trained.model.compiled
@@ -280,4 +282,4 @@ def test_outputs_by_name_of_a_class_that_keras_cannot_load(train: Train) -> None
     assert "class Two lacks the decorator" in warning
     assert trained.paths.result_weights.exists()
     assert not trained.paths.result.exists()
-    assert {each["name"] for each in trained.outputs} == {"price", "kind"}
+    assert {each.name for each in trained.outputs} == {"price", "kind"}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.display import tables
-from orchestrator.record.records import Attempt, Phase, Settings, jsonable
+from orchestrator.record.encoding import jsonable
+from orchestrator.record.records import Attempt, Phase, Settings
 from orchestrator.training.replay import fidelity
 from orchestrator.training.replay.fidelity import Fidelity, Pair
 from tests import builders
@@ -26,7 +27,7 @@ ENVIRONMENT: dict[str, Any] = {
 
 
 def phase(name: str, weights: str | None = "sha256:1", **fields: Any) -> Phase:
-    return dataclasses.replace(builders.phase(name), weights=weights, **fields)
+    return replace(builders.phase(name), weights=weights, **fields)
 
 
 def attempt(*phases: Phase, **fields: Any) -> Attempt:
@@ -83,8 +84,8 @@ def test_a_phase_that_was_not_reached_differs() -> None:
 
 
 def test_same_weights_of_which_something_else_was_measured() -> None:
-    measured = {"layers": [{"layer": "dense", "dead": 2, "dead_units": [3]}], "newer": 1}
-    other = dataclasses.replace(builders.check(), measured=measured, reason="in other words")
+    layer = {"layer": "dense", "units": 4, "dead": 2, "dead_units": [3], "blocked": 1}
+    other = builders.made("dead_neurons", measured={"layers": [layer]}, reason="in other words")
     found = compare(attempt(*PHASES), attempt(*PHASES[:2], phase("main", checks=(other,))))
     assert found.phases[2].checks == {"dead_neurons.layers.0.dead": Pair(1, 2)}
     sentence = "differs in phase main: dead_neurons.layers.0.dead 1 then, 2 now"
@@ -93,9 +94,9 @@ def test_same_weights_of_which_something_else_was_measured() -> None:
 
 
 def test_units_and_what_a_newer_version_measures_are_no_difference() -> None:
-    measured = {"layers": [{"layer": "dense", "dead": 1, "dead_units": [9], "new": 3}], "more": 1}
-    newer = dataclasses.replace(builders.check(), measured=measured)
-    more = phase("main", checks=(newer, builders.check("warn", name="of_tomorrow")))
+    layer = {"layer": "dense", "units": 4, "dead": 1, "dead_units": [9], "blocked": 3}
+    newer = builders.made("dead_neurons", measured={"layers": [layer], "rows": 1})
+    more = phase("main", checks=(newer, builders.check("warn", name="metric")))
     assert compare(attempt(*PHASES), attempt(*PHASES[:2], more)).same
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 import filelock
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from orchestrator.cli.app import _run as orchestrate
 from orchestrator.config import document
@@ -263,12 +263,10 @@ def test_what_retrain_was_given_is_not_recorded(copy: Path, capsys: Capture) -> 
 
 def test_the_task_is_that_of_the_run() -> None:
     """The candidates of a screened attempt are those that the loop had."""
-    first = dataclasses.replace(
-        builders.failed(1), phases=(builders.phase("init"),), settings=Settings(seed=7)
-    )
+    first = replace(builders.failed(1), phases=(builders.phase("init"),), settings=Settings(seed=7))
     config = builders.config()
     assert _task(config, (), first, None).seeds == (7,)
-    screened = dataclasses.replace(
+    screened = replace(
         first,
         attempt=2,
         settings=Settings(seed=derive_seed(7, 3), clip_norm=1.0),

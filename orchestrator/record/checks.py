@@ -1,0 +1,271 @@
+"""The checks as they are recorded: a class for each, with what it measured and its limits.
+
+To add a check, write its class and name it in `AnyCheck`. Fields that were not measured are None
+or empty, and are then left out of the JSON where the class says `omit_defaults`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from msgspec.structs import replace
+
+from orchestrator.record.encoding import Record
+
+Verdict = Literal["pass", "warn", "fail", "not_applicable"]
+Kind = Literal["regression", "classification"]
+
+
+class Check(Record, tag_field="check"):
+    """One check's verdict after one phase."""
+
+    verdict: Verdict
+    """The verdict."""
+    reason: str
+    """One clause for people: what was measured, where, against which limit."""
+
+    @property
+    def check(self) -> str:
+        """Its name, which is also that of its section in the config."""
+        return str(self.__struct_config__.tag)
+
+    def without_units(self) -> Self:
+        """As `run.json` has it: without the lists with an entry for each unit."""
+        return self
+
+
+class NoLimits(Record):
+    """A check without limits."""
+
+
+class FiniteMeasured(Record, kw_only=True):
+    """What `finite` looked for."""
+
+    non_finite: tuple[str, ...] = ()
+    """A clause for each place with values that are not finite."""
+
+
+class FiniteCheck(Check, tag="finite", kw_only=True):
+    """Whether weights, optimizer state, losses and predictions are finite."""
+
+    measured: FiniteMeasured = FiniteMeasured()
+    """What was measured."""
+    limits: NoLimits = NoLimits()
+    """There are none."""
+
+
+class LayerUnits(Record, kw_only=True, omit_defaults=True):
+    """The units of one place where an activation is applied."""
+
+    layer: str
+    """Readable path of the layer in the model."""
+    activation: str | None = None
+    """Keras's name of the activation."""
+    units: int
+    """Number of units."""
+    rows: int | None = None
+    """Rows × positions that were looked at."""
+    dead: int
+    """Units whose derivative was zero on all of them."""
+    near_dead: int | None = None
+    """Units that were active on some rows, but on fewer than 0.1% of them."""
+    constant: int | None = None
+    """Units that were active and had the same value on every row."""
+    saturated: int | None = None
+    """Units with |derivative| ≤ 1e-6 on every row; for smooth activations only."""
+    dead_with_batch_statistics: int | None = None
+    """Dead units with BatchNorm's batch statistics, where these were compared."""
+    partial: bool = False
+    """A loop hides some of the applications, so that nothing is known to be dead."""
+    blocked: int | None = None
+    """Units that were active, but got no gradient from an output on any row where they were; where
+    gradients were measured."""
+    blocked_units: tuple[int, ...] | None = None
+    """Their indices."""
+    dead_units: tuple[int, ...] | None = None
+    """Indices of the dead or saturated units; in `checks/*.json` only."""
+    active_rows: tuple[int, ...] | None = None
+    """Rows × positions on which each unit was active; in `checks/*.json` only."""
+
+    def counted_dead(self) -> int:
+        """Dead units as the verdict counts them: BatchNorm's moving statistics alone kill none."""
+        batch = self.dead_with_batch_statistics
+        return self.dead if batch is None else min(self.dead, batch)
+
+    def without_units(self) -> LayerUnits:
+        """As `run.json` has it."""
+        return replace(self, dead_units=None, active_rows=None)
+
+
+class DeadNeuronsMeasured(Record, kw_only=True, omit_defaults=True):
+    """What `dead_neurons` counted; nothing where it could not be taken."""
+
+    worst_layer: str | None = None
+    """The layer with the greatest dead share."""
+    dead_fraction: float | None = None
+    """Its dead share, 0 to 1."""
+    exact: bool | None = None
+    """Whether every training row was looked at; else the counts are bounds."""
+    layers: tuple[LayerUnits, ...] = ()
+    """One for each place where an activation is applied, in forward order."""
+    responding_rows: int | None = None
+    """Rows on which an output responds to the inputs; where gradients were measured."""
+    rows: int | None = None
+    """Rows that were looked at; where gradients were measured."""
+    notes: tuple[str, ...] = ()
+    """What could not be seen."""
+
+
+class DeadNeuronsLimits(Record, kw_only=True, omit_defaults=True):
+    """Shares of a layer's units, 0 to 1."""
+
+    warn_above: float | None = None
+    """Dead share above which it warns."""
+    fail_above: float | None = None
+    """Dead share above which it fails, where an output that the layer feeds has no skill."""
+
+
+class DeadNeuronsCheck(Check, tag="dead_neurons", kw_only=True):
+    """Whether units can still learn."""
+
+    measured: DeadNeuronsMeasured = DeadNeuronsMeasured()
+    """What was measured."""
+    limits: DeadNeuronsLimits = DeadNeuronsLimits()
+    """The limits that the verdict was taken against."""
+
+    def without_units(self) -> DeadNeuronsCheck:
+        """As `run.json` has it: without the lists with an entry for each unit."""
+        layers = tuple(layer.without_units() for layer in self.measured.layers)
+        return replace(self, measured=replace(self.measured, layers=layers))
+
+
+class OutputWorth(Record, kw_only=True, omit_defaults=True):
+    """What one output's predictions are worth on the training rows."""
+
+    output: int | None = None
+    """Index of the output column, counted over all outputs."""
+    kind: Kind | None = None
+    """Regression or classification."""
+    name: str | None = None
+    """Keras's name of the model's output, where it has several."""
+    variance_ratio: float | None = None
+    """var(prediction) / var(target); regression only."""
+    information: float | None = None
+    """Mutual information of prediction and row over the entropy of the classes; classification
+    only."""
+    skill: float | None = None
+    """1 - loss / loss of the best constant."""
+    loss: float | None = None
+    """Mean squared error, or cross-entropy in nats."""
+    constant_loss: float | None = None
+    """The same loss of the best constant."""
+
+
+class ValidationWorth(Record, kw_only=True):
+    """What one output's predictions are worth on the validation rows."""
+
+    output: int
+    """Index of the output column, counted over all outputs."""
+    skill: float | None = None
+    """1 - loss / loss of the best constant."""
+    loss: float | None = None
+    """Mean squared error, or cross-entropy in nats."""
+    constant_loss: float | None = None
+    """The same loss of the best constant."""
+
+
+class PredictionVarianceMeasured(Record, kw_only=True, omit_defaults=True):
+    """What `prediction_variance` measured; nothing where it could not be taken."""
+
+    outputs: tuple[OutputWorth, ...] = ()
+    """One for each output column of a regression, one for each classification."""
+    exact: bool = True
+    """Whether every training row was looked at."""
+    validation: tuple[ValidationWorth, ...] = ()
+    """The same outputs on the validation rows; after the last phase, where there are any."""
+
+
+class PredictionVarianceLimits(Record, kw_only=True, omit_defaults=True):
+    """What each output has to reach."""
+
+    min_ratio: float | None = None
+    """Smallest variance ratio."""
+    min_information: float | None = None
+    """Smallest information."""
+    min_skill: float | None = None
+    """Smallest skill after the last phase."""
+
+
+class PredictionVarianceCheck(Check, tag="prediction_variance", kw_only=True):
+    """Whether the prediction varies, and is worth more than a constant."""
+
+    measured: PredictionVarianceMeasured = PredictionVarianceMeasured()
+    """What was measured."""
+    limits: PredictionVarianceLimits = PredictionVarianceLimits()
+    """The limits that the verdict was taken against."""
+
+    def is_constant(self) -> bool:
+        """Whether an output's prediction was found to be constant."""
+        limits = self.limits
+        return any(
+            _is_below(output.variance_ratio, limits.min_ratio)
+            or _is_below(output.information, limits.min_information)
+            for output in self.measured.outputs
+        )
+
+    def is_worse_than_constant(self) -> bool:
+        """Whether predictions vary, and an output's are worse than the best constant."""
+        return not self.is_constant() and any(
+            _is_below(output.skill, self.limits.min_skill) for output in self.measured.outputs
+        )
+
+
+class GateValue(Record, kw_only=True):
+    """The value of a metric with a gate."""
+
+    name: str
+    """Keras's name of the metric."""
+    value: float | None = None
+    """Its value at the phase's last epoch; None where it was not logged."""
+
+
+class GateBounds(Record, kw_only=True):
+    """What a metric has to keep to."""
+
+    name: str
+    """Keras's name of the metric."""
+    min: float | None = None
+    """Smallest value that passes."""
+    max: float | None = None
+    """Greatest value that passes."""
+
+
+class MetricMeasured(Record, kw_only=True, omit_defaults=True):
+    """The values of the metrics."""
+
+    gates: tuple[GateValue, ...] = ()
+    """One for each gate that was due."""
+
+
+class MetricLimits(Record, kw_only=True, omit_defaults=True):
+    """The bounds of the metrics."""
+
+    gates: tuple[GateBounds, ...] = ()
+    """One for each gate that was due."""
+
+
+class MetricCheck(Check, tag="metric", kw_only=True):
+    """Whether logged values keep to the config's gates."""
+
+    measured: MetricMeasured = MetricMeasured()
+    """What was measured."""
+    limits: MetricLimits = MetricLimits()
+    """The limits that the verdict was taken against."""
+
+
+AnyCheck = FiniteCheck | DeadNeuronsCheck | PredictionVarianceCheck | MetricCheck
+
+
+def _is_below(value: float | None, limit: float | None) -> bool:
+    """Whether a value was measured and does not reach its limit; NaN reaches none."""
+    return value is not None and limit is not None and not value >= limit
