@@ -8,7 +8,7 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.diagnosis.health import Examinee
-from orchestrator.display import charts, words
+from orchestrator.display import charts, results
 from orchestrator.display.live.view import View, stderr
 from orchestrator.training import launch
 from orchestrator.training.interrupts import Interrupts
@@ -86,5 +86,5 @@ def check(
         head = {"schema": 1, "status": status, "model": str(model), "data": str(data)}
         options.print_json({**head, **health.record(), "summary": health.summary()})
     else:
-        charts.stdout().print(words.health(health), highlight=False)
+        charts.stdout().print(results.describe_health(health), highlight=False)
     return options.CHECK_FAILED if failed else 0

@@ -11,7 +11,7 @@ from orchestrator.cli.output import print_table
 from orchestrator.display import charts
 from orchestrator.history import briefs, listing
 from orchestrator.history.read import naming, read_attempt
-from orchestrator.history.show import portrait
+from orchestrator.history.show import describe_run
 from orchestrator.record import archive
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import SCHEMA
@@ -42,7 +42,7 @@ def show(run: str, runs_dir: Path, form: str | None) -> int:
     if record.status == "running":
         with naming(directory):
             state = briefs.state(record, [entry.event for entry in archive.events(directory)])
-    shown = portrait(
+    shown = describe_run(
         record,
         directory,
         epochs=archive.epochs(directory),

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from orchestrator.cli.options import print_json
 from orchestrator.config.schema import Config
-from orchestrator.display import charts, words
+from orchestrator.display import charts, results
 from orchestrator.display.charts import Legible
 from orchestrator.display.live.view import Detail, View, stderr
 from orchestrator.record.encoding import jsonable
@@ -37,7 +37,7 @@ def run(config: Config, *, runs_dir: Path, as_json: bool, quiet: bool) -> int:
     # With --json stdout is the record's alone.
     if not (as_json and quiet):
         (console if as_json else charts.stdout()).print(
-            words.result(record, directory), highlight=False
+            results.summarize_run(record, directory), highlight=False
         )
     return record.exit_code or 0
 

@@ -13,9 +13,6 @@ from rich.cells import cell_len
 from orchestrator.display.text import clean
 from orchestrator.display.widths import crop, squeeze
 
-Format = Literal["table", "json", "csv", "md"]
-"""How results are written."""
-
 Style = Literal["green", "yellow", "red", "cyan", "dim", "bold"]
 _CODES: dict[Style, str] = {
     "green": "32", "yellow": "33", "red": "31", "cyan": "36", "dim": "2", "bold": "1"

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from orchestrator.display import words
 from orchestrator.display.tables import Cell, Column, Row, Style
 from orchestrator.history import find as history
 from orchestrator.history import query
@@ -74,7 +75,7 @@ def _row(brief: Brief, metrics: Sequence[str], year: str) -> Row:
         Cell(brief.remedy),
         _number(brief.skill, ".3g"),
         *(_number(query.number(brief, name), ".4g") for name in metrics),
-        Cell(brief.seconds, duration(brief.seconds)),
+        Cell(brief.seconds, words.duration(brief.seconds)),
     )
 
 
@@ -175,24 +176,6 @@ def _without_layers(value: Any, *, measured: bool = False) -> Any:
     return value
 
 
-def when(started: str | None) -> str:
-    """A time of the record as people here read it."""
-    try:
-        local = datetime.fromisoformat(started or "").astimezone()
-        return local.isoformat(" ", "minutes")[: len("2026-11-23 22:20")]
-    except (ValueError, OverflowError):
-        return started or ""
-
-
 def _day(started: str | None, year: str) -> str:
     """A time as `when`, without the year that it is now."""
-    return when(started).removeprefix(year)
-
-
-def duration(seconds: float) -> str:
-    """A length of time: `9.5 s`, `1:34`, `2:03:11`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return words.when(started).removeprefix(year)

@@ -10,7 +10,6 @@ from pathlib import Path
 from orchestrator.display import words
 from orchestrator.display.tables import Cell, Column, Row
 from orchestrator.display.text import clean, plain
-from orchestrator.history.listing import duration
 from orchestrator.record import archive, files, journal
 from orchestrator.record.directory import Paths
 from orchestrator.record.events import (
@@ -76,7 +75,7 @@ def lines(event: Event) -> Iterator[str]:
                 yield words.restart_sentence(event, reason=False)
             yield f"attempt {event.attempt} starts with seed {event.settings.seed}"
         case SeedsScreened() if len(event.candidates) > 1:
-            yield words.screened(event)
+            yield words.screening_sentence(event)
         case ModelBuilt():
             yield f"model of {event.parameters} weights is built"
         case PhaseStarted():
@@ -97,7 +96,8 @@ def lines(event: Event) -> Iterator[str]:
             failure = event.failure
             told = failure is None or failure.check == event.status  # crashed: crashed
             why = "" if failure is None or told else f": {failure.check}"
-            yield f"attempt {event.attempt} {event.status}{why} after {duration(event.seconds)}"
+            ending = f"{event.status}{why} after {words.duration(event.seconds)}"
+            yield f"attempt {event.attempt} {ending}"
         case RunEnded():
             yield f"run {event.status}: {clean(event.conclusion)}"
 

@@ -16,14 +16,9 @@ from rich.text import Text
 from orchestrator.display import words
 from orchestrator.display.charts import Fitted, Indented, Legible, bar, is_logarithmic, sparkline
 from orchestrator.display.text import clean
-from orchestrator.history.listing import duration, when
 from orchestrator.record.checks import (
-    AnyCheck,
     DeadNeuronsCheck,
-    FiniteCheck,
     LayerUnits,
-    MetricCheck,
-    PredictionVarianceCheck,
 )
 from orchestrator.record.events import EpochEnded
 from orchestrator.record.records import Attempt, Phase, Run
@@ -39,7 +34,7 @@ _CANDIDATES = 3
 """Rejected seeds that are named."""
 
 
-def portrait(
+def describe_run(
     run: Run,
     directory: Path,
     *,
@@ -78,11 +73,12 @@ def _head(
     style = {"passed": "green", "running": "cyan", "interrupted": "yellow"}.get(run.status, "red")
     title.append("  ").append(run.status, style=style)
     title.append(f": {clean(state)}" if state else "", "not bold")
-    title.append(f" · {count} attempt{'s' * (count != 1)} · {duration(run.seconds)}", "not bold")
+    attempts = f"{count} attempt{'s' * (count != 1)}"
+    title.append(f" · {attempts} · {words.duration(run.seconds)}", "not bold")
     yield title
     packages = environment.get("packages")
     versions = packages if isinstance(packages, dict) else {}
-    told = [f"started {when(run.started)}"] if run.started else []
+    told = [f"started {words.when(run.started)}"] if run.started else []
     told += [f"{name} {versions[name]}" for name in ("tensorflow", "keras") if versions.get(name)]
     if isinstance(git := environment.get("git"), dict):
         changed = ", with changes" if git.get("dirty") else ""
@@ -124,11 +120,11 @@ def _attempt(
 def _result(attempt: Attempt, run: Run) -> Text:
     """How it ended, and whether the change was of use."""
     style = {"passed": "green", "failed": "red", "crashed": "red"}.get(attempt.status, "yellow")
-    text = Text(words.ending(attempt), style=f"bold {style}")
+    text = Text(words.outcome(attempt), style=f"bold {style}")
     skill = attempt.skill()
     if skill is not None:
         text.append(f" · skill {skill:.3g}", "not bold default")
-    text.append(f" · {duration(attempt.seconds)}", "not bold default")
+    text.append(f" · {words.duration(attempt.seconds)}", "not bold default")
     verdict = _use(attempt)
     return text.append(f" · {verdict}", "not bold default") if verdict else text
 
@@ -186,7 +182,8 @@ def _curves_table(curves: Mapping[str, Sequence[float]], width: int) -> Table:
 def _checks(phase: Phase, *, header: bool) -> Iterator[RenderableType]:
     epochs = f" · {phase.epochs} epoch{'s' * (phase.epochs != 1)}" if phase.epochs else ""
     values = "".join(f" · {name} {words.number(value)}" for name, value in phase.metrics.items())
-    yield from _indented(Text(f"{phase.phase}{epochs} · {duration(phase.seconds)}{values}", "bold"))
+    head = f"{phase.phase}{epochs} · {words.duration(phase.seconds)}{values}"
+    yield from _indented(Text(head, "bold"))
     yield from _indented(Fitted(lambda width: _checks_table(phase, width, header=header)), 4)
 
 
@@ -202,8 +199,8 @@ def _checks_table(phase: Phase, width: int, *, header: bool) -> Table:
         least = _CHECK if name == "check" and not narrow else None
         table.add_column(name, overflow="fold", min_width=least)
     for check in phase.checks:
-        verdict = Text(words.WORDS[check.verdict], style=words.STYLES[check.verdict])
-        measured, limit = map(escape, readings(check))
+        verdict = Text(words.VERDICTS[check.verdict], style=words.STYLES[check.verdict])
+        measured, limit = map(escape, words.readings(check))
         if narrow:
             allowed = f" ({limit})" if limit else ""
             table.add_row(verdict, f"{check.check}: {measured}{allowed}")
@@ -252,77 +249,11 @@ def _share(layer: LayerUnits) -> float:
     return layer.dead / layer.units if layer.units else 0.0
 
 
-def readings(check: AnyCheck) -> tuple[str, str]:
-    """What a check measured and what it allows, each in one clause.
-
-    Args:
-        check: a recorded check.
-    """
-    if check.verdict == "not_applicable":
-        return f"not measured: {check.reason}", ""
-    match check:
-        case FiniteCheck():
-            return ("all finite" if check.verdict == "pass" else check.reason), ""
-        case DeadNeuronsCheck() if check.measured.dead_fraction is not None:
-            return _dead(check, check.measured.dead_fraction)
-        case PredictionVarianceCheck() if check.measured.outputs:
-            return _variance(check)
-        case MetricCheck() if check.measured.gates:
-            return _gates(check)
-    return check.reason, ""
-
-
-def _dead(check: DeadNeuronsCheck, fraction: float) -> tuple[str, str]:
-    measured, limits = check.measured, check.limits
-    sign = "at most " if measured.exact is False else ""
-    share = f"{sign}{fraction:.0%} of {measured.worst_layer} dead"
-    bounds = (("warn", limits.warn_above), ("fail", limits.fail_above))
-    allowed = ", ".join(f"{word} > {bound:.0%}" for word, bound in bounds if bound is not None)
-    # A failure's reason stands above already.
-    return (check.reason if check.verdict == "warn" else share), allowed
-
-
-def _variance(check: PredictionVarianceCheck) -> tuple[str, str]:
-    outputs, limits = check.measured.outputs, check.limits
-    told = []
-    for output in outputs:
-        values = {
-            "variance ratio": output.variance_ratio,
-            "information": output.information,
-            "skill": output.skill,
-        }
-        known = (f"{name} {value:.4g}" for name, value in values.items() if value is not None)
-        head = f"output {output.output}: " if len(outputs) > 1 else ""
-        told.append(head + ", ".join(known))
-    kinds = {output.kind for output in outputs}
-    bounds = {"skill": limits.min_skill}
-    if kinds - {"classification"}:
-        bounds = {"ratio": limits.min_ratio, **bounds}
-    if "classification" in kinds:
-        bounds = {"information": limits.min_information, **bounds}
-    allowed = (f"{name} >= {bound:g}" for name, bound in bounds.items() if bound is not None)
-    return "; ".join(told), ", ".join(allowed)
-
-
-def _gates(check: MetricCheck) -> tuple[str, str]:
-    values = (
-        f"{gate.name} {'not logged' if gate.value is None else f'{gate.value:.4g}'}"
-        for gate in check.measured.gates
-    )
-    bounds = (
-        f"{sign} {bound:g}"
-        for gate in check.limits.gates
-        for sign, bound in ((">=", gate.min), ("<=", gate.max))
-        if bound is not None
-    )
-    return ", ".join(values), ", ".join(bounds)
-
-
 def _foot(run: Run, directory: Path, sizes: Mapping[str, int]) -> Iterator[RenderableType]:
     yield Text("")
     total = sum(sizes.values())
     largest = ", ".join(f"{name} {decimal(size)}" for name, size in list(sizes.items())[:4])
-    yield Text(f"{decimal(total)} in {words.near(directory)}: {largest}", style="dim")
+    yield Text(f"{decimal(total)} in {words.relative(directory)}: {largest}", style="dim")
 
 
 def _indented(renderable: RenderableType, columns: int = 2) -> Iterator[RenderableType]:

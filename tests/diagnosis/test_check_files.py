@@ -19,7 +19,7 @@ from rich.console import Console
 from orchestrator.cli import app
 from orchestrator.diagnosis import diagnose
 from orchestrator.diagnosis.health import Examinee, Health
-from orchestrator.display import words
+from orchestrator.display import results
 from orchestrator.errors import InvalidError
 
 layers = keras.layers
@@ -126,7 +126,7 @@ def test_a_dead_model_is_explained(check: Check) -> None:
     (sentence,) = health.summary()
     assert sentence.startswith("Every unit of second is dead: its gradient is zero for every row")
     printed = io.StringIO()
-    Console(file=printed, width=80).print(words.health(health))
+    Console(file=printed, width=80).print(results.describe_health(health))
     assert "on 0 an output responds to the inputs" in printed.getvalue()
     assert max(map(len, printed.getvalue().splitlines())) <= 80
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from orchestrator.history.show import portrait
+from orchestrator.history.show import describe_run
 from orchestrator.record.events import EpochEnded
 from orchestrator.record.records import Phase, Run
 from tests.builders import made
@@ -35,7 +35,7 @@ LIMITED = (
 def shown(run: Run, width: int, **options: Any) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
     facts: dict[str, Any] = {"epochs": {}, "sizes": {}, "environment": {}} | options
-    console.print(portrait(run, Path("runs/case-1"), **facts), highlight=False)
+    console.print(describe_run(run, Path("runs/case-1"), **facts), highlight=False)
     found: str = console.file.getvalue()  # type: ignore[attr-defined]
     return found.splitlines()
 

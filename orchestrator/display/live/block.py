@@ -109,7 +109,7 @@ def _attempt(scene: Scene, width: int) -> Text:
     number = f"Attempt {attempt.attempt} of {scene.config.restart.max_attempts}"
     line = f"{number} · {clean(words.change(attempt))}"
     if cell_len(line) > width:
-        line = f"{number} · {clean(words.brief_change(attempt, seed=True))}"
+        line = f"{number} · {clean(words.short_change(attempt, seed=True))}"
     return Text(crop(line, width), style="bold")
 
 
@@ -218,7 +218,7 @@ def _checks(scene: Scene) -> _Section:
 
 
 def _check_row(check: Check) -> list[Text]:
-    word = Text(words.WORDS[check.verdict], style=words.STYLES[check.verdict])
+    word = Text(words.VERDICTS[check.verdict], style=words.STYLES[check.verdict])
     return [word, Text(check.check), Text(clean(check.reason))]
 
 
@@ -237,8 +237,8 @@ def _earlier_row(attempt: Attempt) -> list[Text]:
     skill = attempt.skill()
     return [
         Text(str(attempt.attempt)),
-        Text(clean(words.brief_change(attempt))),
-        Text(crop(clean(words.ending(attempt)), 36), style="red" if attempt.failure else ""),
+        Text(clean(words.short_change(attempt))),
+        Text(crop(clean(words.outcome(attempt)), 36), style="red" if attempt.failure else ""),
         Text("" if skill is None else f"skill {skill:.3g}"),
     ]
 

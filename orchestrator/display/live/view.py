@@ -96,7 +96,7 @@ class View:
             replayed: the attempt of it that is trained again; None for a run of one's own.
         """
         if self._detail == "all":
-            where = f"{words.near(directory.parent)}{os.sep}"
+            where = f"{words.relative(directory.parent)}{os.sep}"
             what = "Run" if replayed is None else f"Replay of attempt {replayed} of run"
             self._print(Text(f"{what} {directory.name} in {where}"))
         if self._moving:
@@ -126,7 +126,7 @@ class View:
                 head = f"\nAttempt {event.attempt} (seed {event.settings.seed})"
                 self._print(Text(head, style="bold"))
             case SeedsScreened() if len(event.candidates) > 1:
-                self._print(Text(f"  {words.screened(event)}"))
+                self._print(Text(f"  {words.screening_sentence(event)}"))
             case PhaseStarted():
                 self._epoch, self._planned = 0, event.epochs
             case EpochEnded():
@@ -190,4 +190,4 @@ class View:
 
 
 def _verdict(verdict: str) -> Text:
-    return Text.assemble("    ", (f"{words.WORDS[verdict]:<4}", words.STYLES[verdict]))
+    return Text.assemble("    ", (f"{words.VERDICTS[verdict]:<4}", words.STYLES[verdict]))

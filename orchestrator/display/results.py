@@ -1,0 +1,181 @@
+"""What a command prints at its end: the result of a run, and a diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.diagnosis.health import Health
+from orchestrator.display import words
+from orchestrator.display.charts import Legible
+from orchestrator.record.checks import OutputWorth, PredictionVarianceCheck, ValidationWorth
+from orchestrator.record.records import Attempt, Run
+
+
+def summarize_run(run: Run, directory: Path) -> RenderableType:
+    """The end of a run: its attempts, how good the model is, and where it was saved.
+
+    Args:
+        run: the finished run.
+        directory: its directory.
+    """
+    closing = (Text(line) for line in _closing(run, directory))
+    return Legible(Group(_attempts_table(run), *closing))
+
+
+def describe_health(found: Health) -> RenderableType:
+    """A diagnosis: layers, outputs, verdicts, and what they mean.
+
+    Args:
+        found: what was found.
+    """
+    parts: list[RenderableType] = []
+    if found.layers:
+        parts.append(_layers_table(found))
+    if any(output.varies is not None for output in found.outputs):
+        parts.append(_outputs_table(found))
+    verdicts = Table.grid(padding=(0, 2))
+    for check in found.verdicts:
+        style = words.STYLES[check.verdict]
+        verdicts.add_row(
+            Text(check.verdict.replace("_", " "), style), check.check, Text(check.reason)
+        )
+    rows = f"Looked at {'all' if found.exact else 'the first'} {found.rows} rows"
+    if not found.exact:
+        rows += ", which no further one can change the verdicts of"
+    if found.responding_rows is not None:
+        rows += f"; on {found.responding_rows} an output responds to the inputs"
+    parts += [verdicts, Text(f"\n{rows}."), *(Text(each) for each in found.summary())]
+    return Legible(Group(*parts))
+
+
+def _layers_table(found: Health) -> Table:
+    """Each layer's dead units, near-dead ones and so on; a column of zeros alone is left out."""
+    matters: dict[str, list[int]] = {
+        "constant": [layer.constant.size for layer in found.layers],
+        "saturated": [layer.saturated.size for layer in found.layers],
+    }
+    shown = {"near-dead": [layer.near_dead.size for layer in found.layers]}
+    shown |= {name: counts for name, counts in matters.items() if any(counts)}
+    if found.responding_rows is not None:
+        shown["blocked"] = [
+            0 if layer.blocked is None else layer.blocked.size for layer in found.layers
+        ]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("layer", overflow="fold")
+    table.add_column("activation", overflow="fold")
+    for name in ("units", "dead", *shown):
+        table.add_column(name, justify="right", no_wrap=True)
+    for index, layer in enumerate(found.layers):
+        dead = Text("?" if layer.partial else str(layer.dead.size))
+        if layer.units and layer.dead.size == layer.units:
+            dead.stylize("red")
+        counts = (str(counts[index]) for counts in shown.values())
+        table.add_row(escape(layer.name), layer.activation, str(layer.units), dead, *counts)
+    return table
+
+
+def _outputs_table(found: Health) -> Table:
+    """How well each output is predicted; a column that was not measured is left out."""
+    values = {
+        "variance ratio": [output.variance_ratio for output in found.outputs],
+        "information": [output.information for output in found.outputs],
+        "skill": [output.skill for output in found.outputs],
+        "loss": [output.loss for output in found.outputs],
+        "best constant's": [output.constant_loss for output in found.outputs],
+    }
+    shown = {
+        name: column
+        for name, column in values.items()
+        if any(value is not None for value in column)
+    }
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("output", overflow="fold")
+    table.add_column("kind")
+    for name in shown:
+        table.add_column(name, justify="right")
+    for index, output in enumerate(found.outputs):
+        cells = (column[index] for column in shown.values())
+        table.add_row(
+            escape(output.name or str(output.output)),
+            output.kind,
+            *("" if value is None else f"{value:.3g}" for value in cells),
+        )
+    return table
+
+
+def _attempts_table(run: Run) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("attempt", justify="right")
+    table.add_column("remedy and change", overflow="fold")
+    table.add_column("outcome", overflow="fold")
+    table.add_column("skill", justify="right")
+    table.add_column("seconds", justify="right")
+    for attempt in run.attempts:
+        skill = attempt.skill()
+        table.add_row(
+            str(attempt.attempt),
+            escape(words.change(attempt)),
+            _outcome(attempt),
+            "" if skill is None else f"{skill:.3g}",
+            f"{attempt.seconds:.1f}",
+        )
+    return table
+
+
+def _outcome(attempt: Attempt) -> Text:
+    if attempt.failure is None:
+        style = "green" if attempt.status == "passed" else "yellow"
+        return Text(attempt.status, style=style)
+    failure = attempt.failure
+    where = "" if failure.phase is None else f" at {failure.phase}"
+    what = "" if failure.check == "crashed" else f" {failure.check}"
+    text = Text(f"{attempt.status}{where}:{what}", style="red")
+    return text.append(f"\n{failure.reason}", style="not bold default")
+
+
+def _closing(run: Run, directory: Path) -> Iterator[str]:
+    if run.accepted_attempt is not None:
+        attempt = run.attempts[run.accepted_attempt - 1]
+        yield from _quality(attempt)
+        for name in ("model.keras", "model.weights.h5"):
+            if (directory / name).exists():
+                yield f"Model: {words.relative(directory / name)}"
+        if run.inputs.columns:
+            yield f"It takes the raw columns {', '.join(run.inputs.columns)}, in this order."
+    else:
+        yield f"{run.status}: {run.conclusion}"
+        if run.best_attempt is not None:
+            best = run.attempts[run.best_attempt - 1]
+            checkpoint = directory / "attempts" / f"{best.attempt:03d}" / "checkpoint.keras"
+            if checkpoint.exists():
+                yield f"Best attempt: {best.attempt}, its state is in {words.relative(checkpoint)}"
+    for warning in run.warnings:
+        yield f"warning: {warning}"
+    yield f"Record: {words.relative(directory)}, {run.seconds:.1f} s in all"
+
+
+def _quality(attempt: Attempt) -> Iterator[str]:
+    """The model's loss beside the best constant's, for each output and set of rows."""
+    check = attempt.phases[-1].find(PredictionVarianceCheck)
+    if check is None:
+        return
+    measured = check.measured
+    sets: Mapping[str, Sequence[OutputWorth | ValidationWorth]]
+    sets = {"Validation": measured.validation, "Training": measured.outputs}
+    for rows, outputs in sets.items():
+        for index, (output, each) in enumerate(zip(measured.outputs, outputs, strict=False)):
+            if each.loss is None or each.constant_loss is None or each.skill is None:
+                continue
+            unit = "cross-entropy" if output.kind == "classification" else "mean squared error"
+            name = f" of output {index}" if len(outputs) > 1 else ""
+            yield (
+                f"{rows}: {unit}{name} {words.number(each.loss)}, the best constant has "
+                f"{words.number(each.constant_loss)} (skill {each.skill:.3g})"
+            )
