@@ -1,1 +1,1 @@
-"""What moves on a terminal while a run trains."""
+"""The live display: what a terminal shows while a run trains."""

@@ -1,4 +1,4 @@
-"""The scene of the moment as a block of lines. Pure."""
+"""The lines of the live display: a pure function of the scene, the time and the room."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from orchestrator.record.records import Attempt
 _SEVERITY = ("pass", "not_applicable", "warn", "fail")
 _BAR = 24
 _CURVE = 60
-_AIRY = 20  # lines from which sections are parted by a blank one, whatever that costs
-_BESIDE_CURVE = 50  # "val_loss", a value, "lowest 1.234e+05, log scale", and the gaps
+_AIRY = 20
+"""From this height on a blank line parts the sections, even where rows are left out for it."""
+_BESIDE_CURVE = 50
+"""Columns of what stands beside a curve: its name, a value, "lowest 1.234e+05, log scale", gaps."""
 
 
 def block(scene: Scene, now: float, *, width: int, height: int) -> list[Text]:
@@ -30,7 +32,7 @@ def block(scene: Scene, now: float, *, width: int, height: int) -> list[Text]:
 
     Args:
         scene: what to show.
-        now: the clock.
+        now: the clock, in seconds.
         width: columns at most.
         height: lines at most; the least important are left out.
     """
@@ -44,22 +46,22 @@ def block(scene: Scene, now: float, *, width: int, height: int) -> list[Text]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Section:
-    """Rows of which some may be left out."""
+    """A part of the display: a title and rows, of which some may be left out."""
 
     title: str = ""
     rows: Sequence[Sequence[Text]] = ()
     weights: Sequence[float] = ()
-    """How much each row matters."""
+    """How important each row is; where there is too little room, the least important go."""
     flexible: int
-    """The column that gives way."""
+    """Index of the column that is cut where a row is too wide."""
     rest: str = "and {count} more"
-    """What is said of those left out: how many, and the greatest of their weights."""
+    """The line for the rows left out: `count` of them, `worst` their greatest weight."""
 
     def height(self, count: int) -> int:
         return count + bool(self.title)
 
     def lines(self, count: int, width: int) -> list[Text]:
-        """The title and so many lines: the rows that matter most, and how many more there are."""
+        """The title and `count` lines: the most important rows, and how many were left out."""
         kept = list(range(len(self.rows)))
         if count < len(kept):
             ranked = sorted(kept, key=lambda index: -self.weights[index])
@@ -74,7 +76,7 @@ class _Section:
 
 
 def _fit(head: list[Text], sections: list[_Section], width: int, height: int) -> list[Text]:
-    """Shorten the longest section until all fit, then leave out the last one."""
+    """Take rows from the longest section until all fit; where two rows are left, drop the last."""
     counts = [len(section.rows) for section in sections]
     room = height - len(head)
     airy = height >= _AIRY
@@ -114,7 +116,7 @@ def _attempt(scene: Scene, width: int) -> Text:
 
 
 def _phase(scene: Scene, now: float, width: int) -> Text:
-    """Phase, epoch, progress and time left, as much of it as fits."""
+    """Phase, epoch, progress bar and time left; where that is too wide, some of it."""
     phase = scene.phase
     if phase is None:
         return Text(crop(f"{_spinner(now)} {scene.activity or 'going on'}", width))
@@ -153,7 +155,7 @@ def _curves(scene: Scene, width: int) -> _Section:
 
 
 def _curve_row(name: str, values: Sequence[float], columns: int, scene: Scene) -> list[Text]:
-    """Name, latest value and curve; each as wide as it will ever be, so that nothing moves."""
+    """Name, latest value and curve, each padded to its final width, so that nothing shifts."""
     latest = words.number(values[-1]) if values else "–"
     curve = sparkline(values, columns, scene.planned)
     lowest = min(filter(math.isfinite, values), default=None)
@@ -244,12 +246,12 @@ def _earlier_row(attempt: Attempt) -> list[Text]:
 
 
 def waiting(note: str, now: float, seconds: float, *, width: int) -> Text:
-    """What goes on before the run has begun, as a line.
+    """The line of the live display before the run has begun.
 
     Args:
         note: what goes on.
-        now: the clock.
-        seconds: for how long.
+        now: the clock, in seconds.
+        seconds: how long it has been going on.
         width: columns at most.
     """
     return Text(crop(f"{_spinner(now)} {note}  {_clock(seconds)}", width))

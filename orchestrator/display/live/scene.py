@@ -1,4 +1,4 @@
-"""What the live view knows at one moment, and what it knows after one more event. No I/O."""
+"""What the live display shows at one moment, and what it shows after one more event. No I/O."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from orchestrator.record.events import (
 from orchestrator.record.records import Phase, Run
 
 _RECENT = 8
-"""Epochs whose median duration says how long the next ones take."""
+"""How many of the latest epochs give, by their median, the time that the next ones take."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """A run at one moment, as the live view shows it. Times are seconds of one monotonic clock."""
+    """A run at one moment, as the live display shows it. Times are seconds of a monotonic clock."""
 
     config: Config
     """The run's config."""
@@ -49,19 +49,19 @@ class Scene:
     """When the present epoch began."""
     durations: tuple[float, ...] = ()
     """Seconds of the latest epochs, also of earlier attempts: the rows are the same."""
-    first_sign: tuple[float, float] | None = None
-    """When the first sign of the present epoch came, and the share of it that was done then."""
+    first_progress: tuple[float, float] | None = None
+    """When progress within the present epoch was first reported, and the share done by then."""
     guess: float | None = None
-    """Seconds of an epoch as the steps since the first sign suggest: before it, the first epoch has
-    traced the model, which no other does."""
+    """Seconds that an epoch takes, by the steps since the first report of progress. The time before
+    that report is left out, for the first epoch begins with tracing the model."""
     curves: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     """Each logged value, epoch by epoch over the whole attempt."""
     layers: tuple[LayerShare, ...] = ()
     """Dead units of each layer."""
     looked_at: str | None = None
-    """Which rows the dead units were counted on; None when this attempt was not looked at yet."""
+    """The rows on which dead units were counted; None before any were counted in this attempt."""
     upper_bounds: bool = False
-    """Further rows may show that some of the dead units live."""
+    """Whether further rows could show that some of the units counted as dead are not."""
 
     @property
     def planned(self) -> int:
@@ -75,7 +75,7 @@ class Scene:
         return 0 if self.phase is None else names.index(self.phase.phase) + 1
 
     def seconds_left(self, now: float) -> tuple[float, float] | None:
-        """Time that the present phase and the whole attempt still take, checks left out.
+        """Time that the present phase and the whole attempt still take, without the checks.
 
         Args:
             now: the clock.
@@ -123,7 +123,7 @@ def advance(scene: Scene, event: Event | Sign, run: Run, now: float) -> Scene:
                 phase=event,
                 epoch=0,
                 fraction=0.0,
-                first_sign=None,
+                first_progress=None,
                 epoch_began=now,
                 activity="",
             )
@@ -148,10 +148,10 @@ def advance(scene: Scene, event: Event | Sign, run: Run, now: float) -> Scene:
 
 
 def _after_step(scene: Scene, fraction: float, now: float) -> Scene:
-    first_sign = scene.first_sign or (now, fraction)
-    began, done = first_sign
+    first_progress = scene.first_progress or (now, fraction)
+    began, done = first_progress
     guess = (now - began) / (fraction - done) if fraction > done else scene.guess
-    return dataclasses.replace(scene, fraction=fraction, first_sign=first_sign, guess=guess)
+    return dataclasses.replace(scene, fraction=fraction, first_progress=first_progress, guess=guess)
 
 
 def _after_epoch(scene: Scene, event: EpochEnded, now: float) -> Scene:
@@ -161,7 +161,7 @@ def _after_epoch(scene: Scene, event: EpochEnded, now: float) -> Scene:
         scene,
         epoch=scene.epoch + 1,
         fraction=0.0,
-        first_sign=None,
+        first_progress=None,
         epoch_began=now,
         durations=(*scene.durations, now - scene.epoch_began)[-_RECENT:],
         curves=curves,

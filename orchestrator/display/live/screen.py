@@ -1,4 +1,4 @@
-"""The moving part of the terminal: a screen that is drawn again and again below what is printed."""
+"""The live display: some lines at the bottom of a terminal, drawn again four times a second."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from orchestrator.display.live.block import block, waiting
 from orchestrator.display.live.scene import Scene
 
 FRAMES_PER_SECOND = 4
-"""How often the screen is drawn."""
+"""How often the lines are drawn."""
 
 
 class Screen:
-    """What rich draws four times a second.
+    """What the live display shows now, as rich draws it.
 
     Args:
         clock: tells the seconds.
@@ -29,12 +29,12 @@ class Screen:
         self.scene: Scene | None = None
         """The scene to show; None before the run has begun and after it has ended."""
         self.note = ""
-        """What to show where there is no scene."""
+        """What goes on, in a few words, while there is no scene."""
         self._clock = clock
         self._start = clock()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it within the terminal's height: rich flickers where a block is higher."""
+        """Draw it within the height of the terminal; rich flickers where there are more lines."""
         now, width = self._clock(), options.max_width
         lines: Sequence[Text] = ()
         if self.scene is not None:
@@ -44,11 +44,11 @@ class Screen:
         yield Legible(Group(*lines))
 
 
-class Moving:
-    """Keeps a screen at the bottom of a terminal, and prints above it.
+class LiveDisplay:
+    """Keeps a screen at the bottom of a terminal, and prints lines that stay above it.
 
-    rich's own refreshing and printing get in each other's way: a print that comes between the two
-    halves of a refresh leaves lines of the old block behind. Here one lock keeps them apart.
+    With rich's own refresh thread, something printed between the two halves of a refresh leaves
+    lines of the old screen behind. Here one lock keeps refreshing and printing apart.
 
     Args:
         screen: what to keep there.

@@ -1,7 +1,7 @@
-"""What the person sees while a run goes on.
+"""What people see while a run goes on, all of it on stderr.
 
-On a terminal that is a moving block of lines (`live`) and above it the story so far; elsewhere
-lines now and then. All of it goes to stderr.
+A terminal gets lines that stay, and below them the live display. A file or a pipe gets the lines
+that stay, and now and then one that tells of the latest epoch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from orchestrator.config.schema import Config
 from orchestrator.display import words
 from orchestrator.display.charts import Legible
 from orchestrator.display.live.scene import Scene, advance
-from orchestrator.display.live.screen import Moving, Screen
+from orchestrator.display.live.screen import LiveDisplay, Screen
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
@@ -38,14 +38,14 @@ from orchestrator.record.events import (
 from orchestrator.record.records import Phase, Run
 
 SPARSE_SECONDS = 15.0
-"""Where nothing can move, a line at most this often between two phases."""
+"""Without a live display, at most one line in this time tells of an epoch."""
 
 Detail = Literal["all", "attempts", "warnings"]
 """How much is shown: everything, a line an attempt, or nothing but warnings."""
 
 
 def stderr() -> Console:
-    """The console for progress: FORCE_COLOR colours a file, it does not make things move in it."""
+    """The console for progress. FORCE_COLOR colours a file, but gives it no live display."""
     return Console(stderr=True, force_interactive=None if sys.stderr.isatty() else False)
 
 
@@ -61,45 +61,45 @@ class View:
         self._console = console
         self._detail = detail
         self._screen = Screen()
-        self._moving: Moving | None = None
+        self._live: LiveDisplay | None = None
         if detail == "all" and console.is_interactive:
-            self._moving = Moving(self._screen, console)
+            self._live = LiveDisplay(self._screen, console)
         self._epoch = 0
         self._planned = 0
         self._spoke = time.monotonic()
 
     def __enter__(self) -> View:
-        """Begin to move."""
-        if self._moving:
-            self._moving.start()
+        """Start the live display, where there is one."""
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Take the moving lines away."""
+        """Take the live display away."""
         self._screen.scene, self._screen.note = None, ""
-        if self._moving:
-            self._moving.stop()
+        if self._live:
+            self._live.stop()
 
     def say(self, text: str) -> None:
-        """Tell what is going on before the run has begun."""
-        if self._moving:
+        """Tell what goes on before the run has begun."""
+        if self._live:
             self._screen.note = text
         elif self._detail == "all":
             self._print(Text(text))
 
     def begin(self, directory: Path, config: Config, *, replayed: int | None = None) -> None:
-        """Tell where the run is recorded, and keep in mind what it will go through.
+        """Tell where the run is recorded, and start to show it.
 
         Args:
             directory: the run's directory.
             config: its config.
-            replayed: the attempt of it that is trained again; None for a run of one's own.
+            replayed: number of the attempt that is trained again; None for a new run.
         """
         if self._detail == "all":
             where = f"{words.relative(directory.parent)}{os.sep}"
             what = "Run" if replayed is None else f"Replay of attempt {replayed} of run"
             self._print(Text(f"{what} {directory.name} in {where}"))
-        if self._moving:
+        if self._live:
             run = Run(run=directory.name)
             self._screen.scene = Scene(config=config, run=run, began=time.monotonic())
 
@@ -120,8 +120,8 @@ class View:
         match event:
             case AttemptStarted():
                 if event.cause is not None and event.remedy is not None:
-                    # On a terminal the reason stands in the lines above.
-                    sentence = words.restart_sentence(event, reason=self._moving is None)
+                    # On a terminal the lines above have just given the reason.
+                    sentence = words.restart_sentence(event, reason=self._live is None)
                     self._print(Text(sentence, style="bold"))
                 head = f"\nAttempt {event.attempt} (seed {event.settings.seed})"
                 self._print(Text(head, style="bold"))
@@ -142,7 +142,7 @@ class View:
                     self._print(Text(f"Attempt {event.attempt} crashed: {event.failure.reason}"))
 
     def _tell_ending(self, event: Event | Sign, run: Run) -> None:
-        """A line an attempt, once it is known what comes next."""
+        """One line for each attempt, as soon as it is known what follows it."""
         if isinstance(event, AttemptStarted) and event.cause is not None:
             self._print(Text(words.restart_sentence(event)))
         elif isinstance(event, RunEnded) and run.attempts:
@@ -154,14 +154,14 @@ class View:
             epochs = f"{phase.epochs} epoch{'s' * (phase.epochs != 1)}"
             head += f" · {epochs} · {words.losses(phase.metrics)}"
         self._print(Text(f"{head} · {phase.seconds:.1f} s"))
-        if self._moving:
+        if self._live:
             self._verdicts(phase)
             return
         for check in phase.checks:
             self._print(_verdict(check.verdict).append(f"  {check.check:<19}  {check.reason}"))
 
     def _verdicts(self, phase: Phase) -> None:
-        """The verdicts for a terminal: what passed on one line, for its reasons were shown."""
+        """The verdicts for a terminal: what passed on one line, everything else with its reason."""
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(no_wrap=True)
         grid.add_column(overflow="fold")
@@ -175,14 +175,14 @@ class View:
             self._print(grid)
 
     def _say_now_and_then(self, event: EpochEnded) -> None:
-        if not self._moving and time.monotonic() - self._spoke >= SPARSE_SECONDS:
+        if not self._live and time.monotonic() - self._spoke >= SPARSE_SECONDS:
             epoch = f"epoch {self._epoch}/{self._planned}"
             self._print(Text(f"  {event.phase} · {epoch} · {words.losses(event.metrics)}"))
 
     def _print(self, renderable: RenderableType) -> None:
         self._spoke = time.monotonic()
-        if self._moving:
-            self._moving.print(Legible(renderable))
+        if self._live:
+            self._live.print(Legible(renderable))
             return
         # A log file gets whole lines, a terminal gets wrapped ones.
         whole = isinstance(renderable, Text) and not self._console.is_interactive

@@ -82,10 +82,10 @@ def text(terminal: Terminal) -> str:
 
 
 def drawn(view: View, terminal: Terminal) -> str:
-    """What the terminal shows once the view has drawn its block again."""
-    assert view._moving is not None
-    with view._moving._lock:
-        view._moving._live.refresh()
+    """What the terminal shows once the view has drawn its live display again."""
+    assert view._live is not None
+    with view._live._lock:
+        view._live._live.refresh()
         return text(terminal)
 
 
@@ -101,7 +101,7 @@ def test_the_story_is_what_stays_on_a_terminal(height: int, color: str | None) -
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (80, 15), (40, 12)])
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_the_block_stands_below_the_story(width: int, height: int, encoding: str) -> None:
+def test_the_live_display_stands_below_the_story(width: int, height: int, encoding: str) -> None:
     terminal = Terminal(encoding)
     with View(screen(terminal, width=width, height=height)) as view:
         show(view, story(loss=1e3), until=EpochEnded)
@@ -225,7 +225,7 @@ def test_what_cannot_move_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) 
 def test_a_terminal_that_cannot_move_gets_lines(environment: dict[str, str]) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, _environ=environment)
     if not console.is_interactive:  # TTY_INTERACTIVE is known to newer versions of rich
-        assert not View(console)._moving
+        assert not View(console)._live
 
 
 def test_forced_colour_does_not_move_a_file(
