@@ -9,8 +9,8 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.output import print_table
-from orchestrator.history import compare as comparison
-from orchestrator.history.read import read_attempt
+from orchestrator.history.compare import differences, document, read_side, table
+from orchestrator.history.find import read_attempt
 
 
 @click.command()
@@ -25,12 +25,12 @@ def compare(runs: Sequence[str], runs_dir: Path, form: str | None) -> int:
         raise click.UsageError(
             "expected two runs or attempts at least", click.get_current_context()
         )
-    sides = [comparison.side(*read_attempt(runs_dir, text)) for text in runs]
-    found = comparison.differences(sides)
+    sides = [read_side(*read_attempt(runs_dir, text)) for text in runs]
+    found = differences(sides)
     if form == "json":
-        options.print_json(comparison.document(sides, found))
+        options.print_json(document(sides, found))
     elif found or form is not None:
-        print_table(form, *comparison.table(sides, found))
+        print_table(form, *table(sides, found))
     else:
         click.echo("nothing differs")
     return 0

@@ -13,7 +13,8 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.output import print_table, warn
-from orchestrator.history import find, listing, query
+from orchestrator.history import listing, query
+from orchestrator.history.find import read_history
 from orchestrator.history.query import Query
 
 _CHECKS = ("finite", "dead_neurons", "prediction_variance", "metric", "crashed")
@@ -63,7 +64,7 @@ def history(
 
 
 def _list(asked: Query, runs_dir: Path, form: str | None, *, cached: bool) -> None:
-    found = find.read(runs_dir, cached=cached)
+    found = read_history(runs_dir, cached=cached)
     briefs = query.select(found.runs, asked)
     if form == "json":
         for piece in listing.documents(runs_dir, briefs, found.unreadable):

@@ -10,9 +10,8 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.output import print_lines, print_table
-from orchestrator.history import find
-from orchestrator.history import logs as journals
-from orchestrator.history.read import naming
+from orchestrator.history.find import find_whole_run, naming
+from orchestrator.history.logs import follow_run, table
 from orchestrator.record import archive, journal
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import SCHEMA
@@ -26,12 +25,12 @@ def logs(run: str, follow: bool, runs_dir: Path, form: str | None) -> int:
     """Print what happened in a run, event by event, with what its attempts printed."""
     if follow and form is not None:
         raise click.UsageError(f"--follow prints lines, not {form}", click.get_current_context())
-    directory = find.find_whole(runs_dir, run)
+    directory = find_whole_run(runs_dir, run)
     with naming(directory):
         if form is None:
             # Ctrl-C is how one stops watching.
             with contextlib.suppress(KeyboardInterrupt):
-                for line in journals.follow(directory, wait=follow):
+                for line in follow_run(directory, wait=follow):
                     print_lines(f"{line}\n")
             return 0
         entries = archive.events(directory)
@@ -39,7 +38,7 @@ def logs(run: str, follow: bool, runs_dir: Path, form: str | None) -> int:
             events = [_plain(entry) for entry in entries]
             options.print_json({"schema": SCHEMA, "events": events})
         else:
-            print_table(form, *journals.table(entries))
+            print_table(form, *table(entries))
     return 0
 
 

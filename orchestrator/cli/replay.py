@@ -9,7 +9,7 @@ import click
 from orchestrator.cli import options
 from orchestrator.cli.output import print_table
 from orchestrator.display.live.view import View, stderr
-from orchestrator.history.read import read_attempt
+from orchestrator.history.find import read_attempt
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.replay import fidelity
 from orchestrator.training.replay import replay as attempts

@@ -9,8 +9,9 @@ import click
 from orchestrator.cli import options
 from orchestrator.cli.output import print_table
 from orchestrator.display import charts
-from orchestrator.history import briefs, listing
-from orchestrator.history.read import naming, read_attempt
+from orchestrator.history import listing
+from orchestrator.history.briefs import activity
+from orchestrator.history.find import naming, read_attempt
 from orchestrator.history.show import describe_run
 from orchestrator.record import archive
 from orchestrator.record.encoding import jsonable
@@ -41,7 +42,7 @@ def show(run: str, runs_dir: Path, form: str | None) -> int:
     state = None
     if record.status == "running":
         with naming(directory):
-            state = briefs.state(record, [entry.event for entry in archive.events(directory)])
+            state = activity(record, [entry.event for entry in archive.events(directory)])
     shown = describe_run(
         record,
         directory,

@@ -11,7 +11,8 @@ from rich.filesize import decimal
 from orchestrator.cli import options
 from orchestrator.cli.output import print_table
 from orchestrator.display.tables import Cell, Column
-from orchestrator.history import find, query, trash
+from orchestrator.history import query, trash
+from orchestrator.history.find import find_whole_run, read_history
 from orchestrator.record import archive
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be moved; move nothing.")
@@ -27,7 +28,7 @@ def rm(runs: Sequence[str], dry_run: bool, runs_dir: Path, form: str | None) -> 
     Move one back to have it again; delete the folder to free the space.
     """
     # Whoever misspells a name here is not told another that they might take without a look.
-    directories = [find.find_whole(runs_dir, text, suggest=False) for text in runs]
+    directories = [find_whole_run(runs_dir, text, suggest=False) for text in runs]
     return _discard(directories, form, dry_run=dry_run)
 
 
@@ -49,19 +50,19 @@ def prune(
 ) -> int:
     """Move all but the newest runs into the trash; never one in progress or unreadable."""
     asked = query.Query(name=name, statuses=statuses)
-    found = query.select(find.read(runs_dir).runs, asked)
+    found = query.select(read_history(runs_dir).runs, asked)
     old = [runs_dir / brief.run for brief in found[keep:] if brief.status != "running"]
     return _discard(old, form, dry_run=dry_run)
 
 
 def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) -> int:
     """Move runs into the trash and say so."""
-    places = list(dict.fromkeys(map(trash.place, directories)))
+    places = list(dict.fromkeys(map(trash.canonical_path, directories)))
     for place in places:
         trash.expect_idle(place)
     # The target of a link keeps its bytes.
     sizes = [0 if each.is_symlink() else sum(archive.sizes(each).values()) for each in places]
-    targets = [None] * len(places) if dry_run else list(map(str, trash.discard(places)))
+    targets = [None] * len(places) if dry_run else list(map(str, trash.move_to_trash(places)))
     moved = list(zip([each.name for each in places], sizes, targets, strict=True))
     if form == "json":
         runs = [{"run": run, "bytes": size, "moved_to": target} for run, size, target in moved]

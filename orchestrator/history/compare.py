@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from orchestrator.config import load as configs
+from orchestrator.config import load
 from orchestrator.display.tables import Cell, Column, Row
 from orchestrator.record import archive
 from orchestrator.record.checks import DeadNeuronsCheck
@@ -19,25 +19,25 @@ from orchestrator.record.records import Attempt, Run
 
 _NOTHING = "–"
 _LEAST = 12
-"""Columns that each side keeps on a narrow terminal."""
+"""Columns of the terminal that each side keeps, however narrow that is."""
 _HASH = re.compile(r"(sha256:)?[0-9a-f]{40,}")
 _DIGEST = 19
-"""Characters of a hash that people see."""
+"""How many characters of a hash people see."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Side:
-    """One of what is compared."""
+    """A run or an attempt that is compared."""
 
     name: str
     """The run's name, with the attempt where one was asked for."""
     facts: Mapping[str, Any]
-    """Everything that is known of it: settings, data, environment, results, by dotted path."""
+    """Its settings, data, environment and results, each value by its dotted path."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """A fact that is not the same everywhere."""
+    """A fact that is not the same on all sides."""
 
     fact: str
     """Dotted path; its first part is `settings`, `data`, `environment` or `results`."""
@@ -45,7 +45,7 @@ class Difference:
     """One for each side; None where it has none."""
 
 
-def side(directory: Path, run: Run, number: int | None) -> Side:
+def read_side(directory: Path, run: Run, number: int | None) -> Side:
     """What is known of a run, or of one of its attempts.
 
     Args:
@@ -57,7 +57,7 @@ def side(directory: Path, run: Run, number: int | None) -> Side:
     wanted = number or run.accepted_attempt or run.best_attempt or len(run.attempts)
     attempt = next((each for each in run.attempts if each.attempt == wanted), None)
     environment = archive.environment(directory)
-    config = configs.recorded(directory)
+    config = load.recorded(directory)
     data = {"fingerprint": environment.pop("data", None), **config.pop("data", {})}
     for key in ("schema", "argv", "cwd"):
         environment.pop(key, None)
@@ -89,7 +89,7 @@ _ORDER = ("settings", "data", "environment", "results")
 def table(
     sides: Sequence[Side], found: Sequence[Difference]
 ) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
-    """A row a difference, a column a side."""
+    """The comparison as a table: a row for each difference, a column for each side."""
     names = (Column(each.name, least=_LEAST) for each in sides)
     columns = (Column("differs", least=_LEAST, middle=True), *names)
     rows = tuple(
@@ -111,12 +111,12 @@ def document(sides: Sequence[Side], found: Sequence[Difference]) -> dict[str, An
 
 
 def _settings(attempt: Attempt | None) -> dict[str, Any]:
-    """What the attempt was trained with; the seed is its own, not the config's."""
+    """The settings of the attempt, whose seed may differ from the config's."""
     return {} if attempt is None else {"attempt": asdict(attempt.settings)}
 
 
 def _results(run: Run, attempt: Attempt | None, *, whole: bool) -> dict[str, Any]:
-    """How it ended, and what was measured after its last phase."""
+    """How the run or the attempt ended, and what was measured after its last phase."""
     results: dict[str, Any] = {}
     if whole:
         results["status"] = run.status
@@ -144,7 +144,7 @@ def _results(run: Run, attempt: Attempt | None, *, whole: bool) -> dict[str, Any
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Leaves by dotted path; an empty container is a leaf."""
+    """The values in nested containers, each with its dotted path."""
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
             yield from _flat(item, f"{path}.{key}" if path else str(key))

@@ -1,28 +1,30 @@
-"""All runs of a folder, which of them are wanted, and the run that a name stands for."""
+"""All runs of a folder, and the run or attempt that a name stands for."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.errors import InvalidError, Problem, RecordError, closest
-from orchestrator.history import briefs
-from orchestrator.history.briefs import Brief
+from orchestrator.history.briefs import Brief, read_brief
 from orchestrator.history.index import Index, stamp
+from orchestrator.record import archive
 from orchestrator.record.directory import Paths
+from orchestrator.record.records import Run
 
 LATEST = "latest"
 """The name that stands for the run that began last."""
 
 _UNFINISHED = ("running", "interrupted")
-"""These can change with no change of the run's record: a process ends, or takes it up again."""
+"""Statuses that can change without a change of `run.json`: by a process that ends, or resumes."""
 _NAMED = 5
-"""Runs that an error names."""
+"""How many runs an error names at most."""
 
 UNREADABLE = (RecordError, OSError, ValueError, TypeError, ArithmeticError, RecursionError)
-"""What may come of reading anything at all; one directory must not hide the others."""
+"""Errors that reading foreign files may raise; one bad directory must not hide the others."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class History:
     """By name."""
 
 
-def read(runs: Path, *, cached: bool = True) -> History:
+def read_history(runs: Path, *, cached: bool = True) -> History:
     """Read every run of a folder.
 
     Args:
@@ -55,18 +57,18 @@ def read(runs: Path, *, cached: bool = True) -> History:
     index = Index(runs) if cached else None
     found: list[Brief] = []
     unreadable: list[Unreadable] = []
-    for name in names(runs):
+    for name in run_names(runs):
         try:
             found.append(_read(runs, name, index))
         except UNREADABLE as error:
-            unreadable.append(Unreadable(name, why(error)))
+            unreadable.append(Unreadable(name, reason_of(error)))
     if index is not None:
         index.save()
     found.sort(key=lambda brief: (brief.started or "", brief.run), reverse=True)
     return History(tuple(found), tuple(unreadable))
 
 
-def why(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What one of `UNREADABLE` says, in one clause."""
     if isinstance(error, RecordError):
         return str(error)
@@ -74,7 +76,7 @@ def why(error: Exception) -> str:
     return f"cannot be read: {told}"
 
 
-def names(runs: Path) -> list[str]:
+def run_names(runs: Path) -> list[str]:
     """Names of the directories that may be runs, in order; what starts with a dot is none."""
     try:
         with os.scandir(runs) as entries:
@@ -92,7 +94,7 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def find(runs: Path, text: str, *, suggest: bool = True) -> Path:
+def find_run(runs: Path, text: str, *, suggest: bool = True) -> Path:
     """The directory of the run that a name stands for.
 
     Args:
@@ -105,7 +107,7 @@ def find(runs: Path, text: str, *, suggest: bool = True) -> Path:
     """
     if not text:
         raise _unknown("RUN", "expected a run's name, received an empty one")
-    known = names(runs)
+    known = run_names(runs)
     if text in known:
         return runs / text
     if os.path.isdir(text):
@@ -116,7 +118,7 @@ def find(runs: Path, text: str, *, suggest: bool = True) -> Path:
         if os.sep in text:
             raise _unknown(text, "is no run: it has neither a run.json nor a journal.jsonl")
     if text == LATEST:
-        found = read(runs).runs
+        found = read_history(runs).runs
         if not found:
             raise _unknown(text, f"there are no runs in {runs}")
         return runs / found[0].run
@@ -136,19 +138,19 @@ def find(runs: Path, text: str, *, suggest: bool = True) -> Path:
     raise _unknown(text, f"there is no such run in {runs}", hint)
 
 
-def find_whole(runs: Path, text: str, *, suggest: bool = True) -> Path:
-    """As `find`, where no attempt can be meant.
+def find_whole_run(runs: Path, text: str, *, suggest: bool = True) -> Path:
+    """As `find_run`, where no attempt can be meant.
 
     Raises:
-        InvalidError: as `find`; or one is meant.
+        InvalidError: as `find_run`; or one is meant.
     """
     name, at, number = text.rpartition("@")
     try:
-        return find(runs, text, suggest=suggest)
+        return find_run(runs, text, suggest=suggest)
     except InvalidError:
         if not at or not number.isdecimal():
             raise
-        find(runs, name, suggest=suggest)
+        find_run(runs, name, suggest=suggest)
         message = "expected a whole run, received one of its attempts"
         raise _unknown(text, message, f"leave out the @{number}") from None
 
@@ -161,12 +163,48 @@ def find_attempt(runs: Path, text: str) -> tuple[Path, int | None]:
     """
     name, at, number = text.rpartition("@")
     if not at or os.path.isdir(runs / text) or os.path.isdir(text):
-        return find(runs, text), None
+        return find_run(runs, text), None
     if not number.isdecimal():
-        if any(known.startswith(text) for known in names(runs)):
-            return find(runs, text), None
+        if any(known.startswith(text) for known in run_names(runs)):
+            return find_run(runs, text), None
         raise _unknown(text, f"expected a number after the @, received {number!r}")
-    return find(runs, name), int(number)
+    return find_run(runs, name), int(number)
+
+
+def read_attempt(runs: Path, text: str) -> tuple[Path, Run, int | None]:
+    """The record of the run that `RUN` or `RUN@ATTEMPT` stand for.
+
+    Args:
+        runs: the folder of all runs.
+        text: what was given.
+
+    Returns:
+        The run's directory, its record, and the number of the attempt; None for the whole run.
+
+    Raises:
+        InvalidError: there is no such run or attempt, or the record cannot be read.
+    """
+    directory, number = find_attempt(runs, text)
+    with naming(directory):
+        run = archive.read(directory)
+    if number is not None and not any(attempt.attempt == number for attempt in run.attempts):
+        count = len(run.attempts)
+        has = f"it has attempts 1 to {count}" if count > 1 else f"it has {count or 'no'} attempt"
+        raise _unknown(text, f"there is no attempt {number}; {has}")
+    return directory, run, number
+
+
+@contextlib.contextmanager
+def naming(directory: Path) -> Iterator[None]:
+    """Name the directory in an error about what is read from it.
+
+    Raises:
+        InvalidError: something in the directory could not be read.
+    """
+    try:
+        yield
+    except RecordError as error:
+        raise InvalidError([Problem(file=str(directory), message=str(error))]) from error
 
 
 def _unknown(text: str, message: str, hint: str | None = None) -> InvalidError:
@@ -174,17 +212,17 @@ def _unknown(text: str, message: str, hint: str | None = None) -> InvalidError:
 
 
 def _read(runs: Path, name: str, index: Index | None) -> Brief:
-    # Thousands of paths as texts are made several times faster than as objects.
-    record = os.path.join(runs, name, Paths.RECORD)
+    """The line of a run, from the cache where that has it."""
+    directory = os.path.join(runs, name)
     found = None
     if index is not None:
         with contextlib.suppress(OSError):
-            found = stamp(os.stat(record))
+            found = stamp(os.stat(os.path.join(directory, Paths.RECORD)))
         if found is not None and (known := index.get(name, found)) is not None:
             return known
-    brief = briefs.recorded(name, record)
-    if brief is None:  # the stamp is not of the file that the line is from
-        return briefs.derived(runs / name)
-    if index is not None and found is not None and brief.status not in _UNFINISHED:
+    brief = read_brief(directory)
+    # A line that comes from the journal does not follow from the file with that stamp.
+    cacheable = brief.recorded and brief.status not in _UNFINISHED
+    if index is not None and found is not None and cacheable:
         index.put(brief, found)
     return brief

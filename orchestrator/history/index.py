@@ -16,16 +16,16 @@ from orchestrator.record import files
 NAME = ".history.index"
 """Its file in the folder of all runs."""
 
-_VERSION = 4
-"""Of what a line holds; another version's cache is not used."""
+_VERSION = 5
+"""Raised when the meaning of a field changes; a cache of another version is not used."""
 _CHECKSUM = 4
-"""Bytes of the CRC-32 that the file begins with, for a disk may hand back other bytes."""
+"""Bytes of the CRC-32 at the beginning of the file, by which a damaged one is found out."""
 _SETTLED = 2 * 10**9
-"""Nanoseconds after a change until a file is kept in mind: what changes again within one tick of
-the file system's clock would look the same."""
+"""Nanoseconds after its last change until a file is cached: if it changed again within one tick of
+the file system's clock, its stamp would stay the same."""
 
 Stamp = tuple[int, int, int, int]
-"""What a file that was changed or replaced does not keep: its times, its size, its number."""
+"""Times of modification and change, size and inode: they differ once a file was changed."""
 
 
 class _Line(msgspec.Struct, array_like=True, gc=False):
@@ -35,6 +35,7 @@ class _Line(msgspec.Struct, array_like=True, gc=False):
 
 class _Content(msgspec.Struct, array_like=True):
     version: int
+    fields: tuple[str, ...]
     lines: dict[str, _Line]
 
 
@@ -42,7 +43,7 @@ _DECODER = msgspec.msgpack.Decoder(_Content)
 
 
 class Index:
-    """The lines that are known, and the files that they were read from.
+    """The cached lines, each with the stamp of the file that it was read from.
 
     Args:
         runs: the folder of all runs.
@@ -63,7 +64,7 @@ class Index:
         return line.brief
 
     def put(self, brief: Brief, stamp: Stamp) -> None:
-        """Keep a line in mind, unless its file may still change unseen, or has no name in UTF-8."""
+        """Cache a line, unless its file changed too recently, or its name is not UTF-8."""
         try:
             brief.run.encode()
         except UnicodeEncodeError:
@@ -72,11 +73,11 @@ class Index:
             self._kept[brief.run] = _Line(stamp, brief)
 
     def save(self) -> None:
-        """Write what is new; a folder that cannot be written to goes without."""
+        """Write what is new; in a folder that cannot be written to nothing is cached."""
         if self._kept == self._known:
             return
         temporary = self._path.with_name(f"{NAME}.{os.getpid()}")
-        lines = msgspec.msgpack.encode(_Content(_VERSION, self._kept))
+        lines = msgspec.msgpack.encode(_Content(_VERSION, Brief.__struct_fields__, self._kept))
         content = zlib.crc32(lines).to_bytes(_CHECKSUM) + lines
         with contextlib.suppress(OSError):
             try:
@@ -87,7 +88,7 @@ class Index:
 
 
 def stamp(found: os.stat_result) -> Stamp:
-    """What tells whether a file is the same as before."""
+    """The stamp of a file, from what the system says of it."""
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
@@ -101,4 +102,5 @@ def _load(path: Path) -> dict[str, _Line]:
         content = _DECODER.decode(lines)
     except (OSError, ValueError, msgspec.MsgspecError):
         return {}
-    return content.lines if content.version == _VERSION else {}
+    known = (content.version, content.fields) == (_VERSION, Brief.__struct_fields__)
+    return content.lines if known else {}

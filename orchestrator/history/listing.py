@@ -1,22 +1,21 @@
-"""The history as a list: a row a run."""
+"""The history as a table, a row a run: for people, for spreadsheets and as JSON."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from orchestrator.display import words
 from orchestrator.display.tables import Cell, Column, Row, Style
-from orchestrator.history import find as history
 from orchestrator.history import query
-from orchestrator.history.briefs import Brief
-from orchestrator.history.find import Unreadable
+from orchestrator.history.briefs import NUMBERS, TEXTS, Brief
+from orchestrator.history.find import UNREADABLE, Unreadable, reason_of
 from orchestrator.record import archive, files
 from orchestrator.record.directory import Paths
 from orchestrator.record.encoding import dump, jsonable
@@ -27,64 +26,100 @@ _STYLES: dict[str, Style] = {
     "exhausted": "red", "invalid": "red", "error": "red",
 }  # fmt: skip
 _QUALITY = ("val_loss", "loss")
-"""The metric that is shown where none is asked for: the first that any run has."""
+"""The metrics of which the first that any run has is shown where none is asked for."""
 
-_FIELDS = (
-    "run", "name", "started", "status", "attempts", "failures", "remedy", "skill", "seconds",
-    "screened_seeds",
+_FIELDS = tuple(
+    name for name in Brief.__struct_fields__
+    if name not in ("failed", "metrics", "state", "recorded")
 )  # fmt: skip
-"""The columns for programs, in an order that stays; a column a metric comes after them."""
+"""The columns for programs; one for each metric follows them."""
 
 
-def table(
-    found: Sequence[Brief], metrics: Sequence[str]
-) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
-    """The rows for people.
+def _status(brief: Brief) -> Cell:
+    text = brief.status if brief.state is None else f"{brief.status}: {brief.state}"
+    return Cell(brief.status, text, _STYLES.get(brief.status))
 
-    Args:
-        found: the runs.
-        metrics: the numbers that were asked for by name.
-    """
-    known = ("skill", "attempts", "seconds", *query.TEXTS)
-    asked = [name for name in dict.fromkeys(metrics) if name not in known]
-    if not asked:
-        asked = [name for name in _QUALITY if any(name in each.metrics for each in found)][:1]
-    columns = (
-        Column("run", least=14, middle=True),
-        Column("started", optional=7),
-        Column("status", least=len("interrupted")),
-        Column("attempts", right=True, optional=5),
-        Column("failures", least=11, optional=1),
-        Column("repaired by", least=11, optional=3),
-        Column("skill", right=True, optional=4),
-        *(Column(name, right=True, optional=6) for name in asked),
-        Column("time", right=True, optional=2),
-    )
+
+def _started(brief: Brief) -> Cell:
+    """The time as people here read it, without the year that it is now."""
     year = f"{datetime.now().year}-"
-    return columns, tuple([_row(brief, asked, year) for brief in found])
-
-
-def _row(brief: Brief, metrics: Sequence[str], year: str) -> Row:
-    status = brief.status if brief.state is None else f"{brief.status}: {brief.state}"
-    return (
-        Cell(brief.run),
-        Cell(brief.started, _day(brief.started, year)),
-        Cell(brief.status, status, _STYLES.get(brief.status)),
-        Cell(brief.attempts),
-        Cell(" ".join(brief.failures), ", ".join(brief.failures)),
-        Cell(brief.remedy),
-        _number(brief.skill, ".3g"),
-        *(_number(query.number(brief, name), ".4g") for name in metrics),
-        Cell(brief.seconds, words.duration(brief.seconds)),
-    )
+    return Cell(brief.started, words.when(brief.started).removeprefix(year))
 
 
 def _number(value: float | None, form: str) -> Cell:
     return Cell(value, None if value is None else format(value, form))
 
 
+class Shown(NamedTuple):
+    """A column for people."""
+
+    field: str
+    """The field of `Brief` or the metric that it shows."""
+    column: Column
+    """Its heading, and how it gives way on a narrow terminal."""
+    cell: Callable[[Brief], Cell]
+    """Its cell for a run."""
+
+
+COLUMNS = (
+    Shown("run", Column("run", least=14, middle=True), lambda brief: Cell(brief.run)),
+    Shown("started", Column("started", optional=7), _started),
+    Shown("status", Column("status", least=len("interrupted")), _status),
+    Shown(
+        "attempts",
+        Column("attempts", right=True, optional=5),
+        lambda brief: Cell(brief.attempts),
+    ),
+    Shown(
+        "failures",
+        Column("failures", least=11, optional=1),
+        lambda brief: Cell(" ".join(brief.failures), ", ".join(brief.failures)),
+    ),
+    Shown(
+        "remedy",
+        Column("repaired by", least=11, optional=3),
+        lambda brief: Cell(brief.remedy),
+    ),
+    Shown(
+        "skill",
+        Column("skill", right=True, optional=4),
+        lambda brief: _number(brief.skill, ".3g"),
+    ),
+    # The metrics stand here.
+    Shown(
+        "seconds",
+        Column("time", right=True, optional=2),
+        lambda brief: Cell(brief.seconds, words.duration(brief.seconds)),
+    ),
+)
+"""The columns for people, from left to right."""
+
+
+def table(
+    found: Sequence[Brief], asked: Sequence[str]
+) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+    """The rows for people.
+
+    Args:
+        found: the runs.
+        asked: the fields and metrics that were asked for by name.
+    """
+    fields = {shown.field for shown in COLUMNS if shown.field in NUMBERS} | {*TEXTS}
+    metrics = [name for name in dict.fromkeys(asked) if name not in fields]
+    if not metrics:
+        metrics = [name for name in _QUALITY if any(name in each.metrics for each in found)][:1]
+    columns = (*COLUMNS[:-1], *map(_metric, metrics), COLUMNS[-1])
+    rows = tuple([tuple([shown.cell(brief) for shown in columns]) for brief in found])
+    return tuple([shown.column for shown in columns]), rows
+
+
+def _metric(name: str) -> Shown:
+    column = Column(name, right=True, optional=6)
+    return Shown(name, column, lambda brief: _number(query.number(brief, name), ".4g"))
+
+
 def fields(found: Sequence[Brief]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
-    """The rows for programs, with every metric; lists are separated by blanks."""
+    """The rows for programs, with every metric; the items of a list are separated by blanks."""
     metrics = sorted({name for brief in found for name in brief.metrics})
     columns = (*map(Column, _FIELDS), *(Column(f"metrics.{name}") for name in metrics))
     rows = []
@@ -122,7 +157,7 @@ def _setting(value: Any) -> Cell:
 def documents(
     runs: Path, found: Sequence[Brief], unreadable: Sequence[Unreadable]
 ) -> Iterator[bytes]:
-    """The JSON document, a piece at a time, for all records together may be large.
+    """The JSON document, a piece at a time, since all records together may be large.
 
     Args:
         runs: the folder of all runs.
@@ -136,8 +171,8 @@ def documents(
         try:
             record = _record(runs / brief.run, brief)
             piece = _encoded({**_without_layers(record), "directory": brief.run})
-        except history.UNREADABLE as error:
-            left_out.append(Unreadable(brief.run, history.why(error)))
+        except UNREADABLE as error:
+            left_out.append(Unreadable(brief.run, reason_of(error)))
             continue
         yield between + piece
         between = b",\n"
@@ -154,9 +189,9 @@ def _encoded(value: Any) -> bytes:
 
 
 def _record(directory: Path, brief: Brief) -> dict[str, Any]:
-    """The run's record, from where its line was read."""
+    """The record of a run, from the same file as its line."""
     if brief.recorded:
-        with contextlib.suppress(*history.UNREADABLE, msgspec.MsgspecError):
+        with contextlib.suppress(*UNREADABLE, msgspec.MsgspecError):
             content = files.read(Paths(directory).record)
             found: dict[str, Any] = msgspec.json.decode(content)
             return found
@@ -174,8 +209,3 @@ def _without_layers(value: Any, *, measured: bool = False) -> Any:
     if isinstance(value, list):
         return [_without_layers(item, measured=measured) for item in value]
     return value
-
-
-def _day(started: str | None, year: str) -> str:
-    """A time as `when`, without the year that it is now."""
-    return words.when(started).removeprefix(year)

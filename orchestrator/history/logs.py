@@ -1,4 +1,4 @@
-"""A run's journal as lines for people, as it stands or grows, with what its attempts print."""
+"""A run's journal as lines for people, among them what its attempts print."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from orchestrator.record.events import (
 )
 
 _POLL = 0.2
-"""Seconds between two looks at a run in progress."""
+"""Seconds between two readings of a run in progress."""
 
 
-def follow(
+def follow_run(
     directory: Path, *, wait: bool, sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[str]:
     """The lines of a run.
@@ -47,7 +47,7 @@ def follow(
     reader = journal.Reader(Paths(directory).journal)
     output = _Output()
     while True:
-        owned = archive.is_owned(directory)  # first, so that its last words are read after it
+        owned = archive.is_owned(directory)  # asked before reading, so that nothing is missed
         ended = False
         for entry in reader.read():
             if isinstance(entry.event, AttemptStarted):
@@ -123,7 +123,7 @@ def _clock(entry: journal.Entry) -> str:
 
 
 class _Output:
-    """What an attempt prints, line by line."""
+    """What an attempt prints, line by line, read as it grows."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -131,16 +131,16 @@ class _Output:
         self._torn = b""
 
     def open(self, path: Path) -> None:
-        """Go on with another attempt's."""
+        """Read another attempt's from its beginning."""
         self._path, self._offset, self._torn = path, 0, b""
 
     def new(self) -> Iterator[str]:
-        """The whole lines since the last time."""
+        """The whole lines since the last call."""
         *whole, self._torn = (self._torn + self._read()).split(b"\n")
         yield from map(self._shown, whole)
 
     def rest(self) -> Iterator[str]:
-        """The same, and what stands after the last line's end."""
+        """The same, and a last line that has no end yet."""
         yield from self.new()
         if self._torn:
             yield self._shown(self._torn)
@@ -157,6 +157,6 @@ class _Output:
         return content
 
     def _shown(self, line: bytes) -> str:
-        # A progress bar writes over itself: what stays is what was written last.
+        # A progress bar writes over itself with carriage returns: only its last state is shown.
         text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")
         return f"          | {plain(text)}"

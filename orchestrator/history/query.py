@@ -10,14 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from orchestrator.errors import InvalidError, Problem, suggestion
-from orchestrator.history.briefs import Brief
+from orchestrator.history.briefs import NUMBERS, TEXTS, Brief
 
-NUMBERS = ("skill", "attempts", "seconds", "screened_seeds")
-"""What a run can be compared by, beside its metrics."""
-TEXTS = ("started", "run", "name", "status")
-"""What a list can be sorted by, beside numbers."""
 NEWEST_FIRST = "-started"
-"""The order of a list that nobody asked to sort."""
+"""The order where none is asked for."""
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -38,7 +34,7 @@ class Condition:
     """A bound on a number of a run."""
 
     name: str
-    """A metric, or one of `NUMBERS`."""
+    """A metric, or one of `briefs.NUMBERS`."""
     operator: str
     """`<`, `<=`, `>`, `>=`, `=`, `==` or `!=`."""
     bound: float
@@ -52,7 +48,7 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
-    """What is asked for; runs that fulfil all of it are wanted."""
+    """Which runs are wanted: those that meet every condition."""
 
     statuses: Sequence[str] = ()
     """Any of these; empty for all."""
@@ -139,7 +135,7 @@ def number(brief: Brief, name: str) -> float | None:
 
 
 def _expect(option: str, name: str, briefs: Sequence[Brief], fixed: Sequence[str]) -> None:
-    """Refuse a name that means nothing in any run."""
+    """Refuse a name that is neither a field nor a metric of any run."""
     if name in fixed or not briefs or any(name in brief.metrics for brief in briefs):
         return
     metrics = dict.fromkeys(metric for brief in briefs for metric in brief.metrics)
@@ -160,7 +156,7 @@ def _is_wanted(brief: Brief, query: Query) -> bool:
 
 def _is_named(brief: Brief, pattern: str) -> bool:
     if any(character in pattern for character in "*?"):
-        pattern = pattern.replace("[", "[[]")  # which is a letter here
+        pattern = pattern.replace("[", "[[]")  # brackets are letters here, not a pattern
         return any(fnmatch.fnmatchcase(name, pattern) for name in (brief.run, brief.name))
     return pattern in brief.run
 

@@ -1,4 +1,4 @@
-"""Taking runs away, so that they can be put back: a folder beside them, one rename each."""
+"""Moving runs into the trash: a folder beside them, from which they can be moved back."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from pathlib import Path
 import filelock
 
 from orchestrator.errors import InvalidError, Problem
+from orchestrator.record import archive
 from orchestrator.record.directory import Paths
 
 FOLDER = ".trash"
 """Name of the folder in the folder of all runs."""
 
 
-def place(directory: Path) -> Path:
-    """Where a run stands, by one name however it was given; a link is itself, not its target."""
+def canonical_path(directory: Path) -> Path:
+    """The one absolute path of a run, however it was given; a link stays itself, not its target."""
     absolute = Path(os.path.abspath(directory))
     return absolute.parent.resolve() / absolute.name
 
 
-def discard(directories: Sequence[Path]) -> list[Path]:
+def move_to_trash(directories: Sequence[Path]) -> list[Path]:
     """Move runs into the trash of the folder that each stands in: all, or none.
 
     Args:
-        directories: the runs', each as `place` gives it.
+        directories: the runs', each as `canonical_path` gives it.
 
     Returns:
         Where each is now.
@@ -39,7 +40,7 @@ def discard(directories: Sequence[Path]) -> list[Path]:
         expect_idle(directory)
     moved = []
     with contextlib.ExitStack() as undo:
-        # A link is of no use to a reader once its target is gone, so it goes first.
+        # Links first: once its target is moved, a link leads nowhere and cannot be read.
         for directory in sorted(directories, key=lambda each: not each.is_symlink()):
             target = _move(directory)
             undo.callback(target.rename, directory)
@@ -50,13 +51,11 @@ def discard(directories: Sequence[Path]) -> list[Path]:
 
 
 def expect_idle(directory: Path) -> None:
-    """Refuse what is no run, a run that somebody works on, and one that is in the trash.
+    """Refuse what is no run, a run in progress, and a run that is in the trash already.
 
     Raises:
-        InvalidError: it is such.
+        InvalidError: it is one of these.
     """
-    from orchestrator.record import archive  # noqa: PLC0415
-
     if directory.parent.name == FOLDER:
         raise _refused(directory, "is in the trash already", "delete it there to free its space")
     if not Paths(directory).is_run():
@@ -67,7 +66,8 @@ def expect_idle(directory: Path) -> None:
 
 def _move(directory: Path) -> Path:
     trash = directory.parent / FOLDER
-    # Held, so that nobody takes the run up while it moves; a link's target stays where it is.
+    # With the lock held nobody can resume the run while it moves. A link needs none: its target
+    # stays where it is.
     lock = filelock.FileLock(Paths(directory).lock)
     held = contextlib.nullcontext() if directory.is_symlink() else lock.acquire(timeout=0)
     try:
@@ -84,7 +84,7 @@ def _move(directory: Path) -> Path:
 
 
 def _free(trash: Path, name: str) -> Path:
-    """A name in the trash that nothing has."""
+    """A path in the trash that nothing has: the name, or the name with a number behind it."""
     names = itertools.chain([name], (f"{name}.{count}" for count in itertools.count(2)))
     return next(trash / each for each in names if not os.path.lexists(trash / each))
 

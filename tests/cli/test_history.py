@@ -18,8 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.cli.app import _run as orchestrate
-from orchestrator.history import find as history
-from orchestrator.history import logs
+from orchestrator.history import find, logs
 from orchestrator.record.directory import Paths
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import AttemptEnded, CausesFound, RunEnded, SeedsScreened
@@ -461,7 +460,7 @@ def test_logs_follow_a_run_of_another_process_to_its_end(
     lines = said.splitlines()
     assert follower.returncode == 0
     assert lines[-1].endswith(last)
-    assert lines[0].endswith(f"run {history.names(Path('runs'))[0]}")
+    assert lines[0].endswith(f"run {find.run_names(Path('runs'))[0]}")
     if until == "RunEnded":
         assert out(capsys, "logs", "latest").splitlines() == lines
 
@@ -510,11 +509,11 @@ def test_prune_keeps_the_newest(runs: Path, capsys: Capture) -> None:
         json.loads(out(capsys, "prune", "--keep", "3", "--dry-run", "--json"))["runs"][0]["run"]
         == names[0]
     )
-    assert len(history.names(runs)) == 4
+    assert len(find.run_names(runs)) == 4
     out(capsys, "prune", "--keep", "0", "--status", "exhausted")
-    assert history.names(runs) == sorted([names[0], *names[2:]])
+    assert find.run_names(runs) == sorted([names[0], *names[2:]])
     out(capsys, "prune", "--keep", "1")
-    assert history.names(runs) == names[3:]
+    assert find.run_names(runs) == names[3:]
 
 
 def test_a_run_that_is_named_twice_is_moved_once(runs: Path, capsys: Capture) -> None:
@@ -555,7 +554,7 @@ def test_prune_takes_links_and_what_they_stand_for(runs: Path, capsys: Capture) 
     (runs / "a-link").symlink_to(directory)
     (runs / "z-link").symlink_to(directory)
     assert "3 runs, " in out(capsys, "prune", "--keep", "0")
-    assert history.names(runs) == []
+    assert find.run_names(runs) == []
     assert len(list((runs / ".trash").iterdir())) == 3
 
 

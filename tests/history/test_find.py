@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InvalidError
-from orchestrator.history import briefs, index, query
-from orchestrator.history import find as history
+from orchestrator.history import briefs, find, index, query
 from tests.story import record, story
 
 
@@ -35,16 +34,16 @@ def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "_SETTLED", -1)
 
 
-def same_with_and_without_a_cache(runs: Path) -> history.History:
-    found = history.read(runs, cached=False)
+def same_with_and_without_a_cache(runs: Path) -> find.History:
+    found = find.read_history(runs, cached=False)
     for _ in range(2):
-        assert repr(history.read(runs)) == repr(found)  # NaN is not equal to itself
+        assert repr(find.read_history(runs)) == repr(found)  # NaN is not equal to itself
     return found
 
 
 @pytest.mark.usefixtures("_settled")
 def test_the_cache_never_changes_the_answer(runs: Path, tmp_path: Path) -> None:
-    assert same_with_and_without_a_cache(runs) == history.History((), ())
+    assert same_with_and_without_a_cache(runs) == find.History((), ())
     first, second = record(runs, story(loss=1e3)), record(runs, story(passes=False), name="other")
     assert len(same_with_and_without_a_cache(runs).runs) == 2
     copied = Path(shutil.copytree(first, runs / "copied"))
@@ -76,7 +75,7 @@ def test_the_cache_never_changes_the_answer(runs: Path, tmp_path: Path) -> None:
     (copied / "journal.jsonl").unlink()
     assert [each.directory for each in same_with_and_without_a_cache(runs).unreadable] == ["copied"]
     shutil.rmtree(runs)
-    assert same_with_and_without_a_cache(runs) == history.History((), ())
+    assert same_with_and_without_a_cache(runs) == find.History((), ())
     assert not runs.exists()
 
 
@@ -84,30 +83,30 @@ def test_the_cache_never_changes_the_answer(runs: Path, tmp_path: Path) -> None:
 def test_the_cache_is_used(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record(runs, story())
     unfinished = record(runs, story()[:8])
-    history.read(runs)
+    find.read_history(runs)
     read = []
-    monkeypatch.setattr(briefs, "line", lambda name, _: read.append(name))
+    monkeypatch.setattr(briefs, "_brief", lambda name, _: read.append(name))
     with pytest.raises(AttributeError):  # of the one that is not finished
-        history.read(runs)
+        find.read_history(runs)
     assert set(read) == {unfinished.name}
 
 
 def test_what_has_changed_just_now_may_change_again_and_is_not_kept_in_mind(runs: Path) -> None:
     directory = record(runs, story())
-    history.read(runs)
+    find.read_history(runs)
     assert not (runs / index.NAME).exists()
     age(directory)  # that is a change itself
-    history.read(runs)
+    find.read_history(runs)
     assert not (runs / index.NAME).exists()
 
 
 READ = """
 import sys
 from pathlib import Path
-from orchestrator.history import find as history, index
+from orchestrator.history import find, index
 index._SETTLED = -1
 for _ in range(30):
-    assert len(history.read(Path(sys.argv[1])).runs) == 3
+    assert len(find.read_history(Path(sys.argv[1])).runs) == 3
 """
 
 
@@ -130,7 +129,7 @@ def test_the_newest_come_first_and_what_is_hidden_is_passed_over(runs: Path) -> 
     (runs / ".draft").mkdir()
     (runs / "notes.txt").write_text("")
     os.symlink(directories[0], runs / "link")
-    found = history.read(runs)
+    found = find.read_history(runs)
     assert [each.run for each in found.runs][0] == directories[1].name
     assert {each.run for each in found.runs[1:3]} == {directories[0].name, "link"}
     assert found.unreadable == ()
@@ -161,10 +160,10 @@ def test_no_record_whatever_it_is_hides_the_other_runs(
 ) -> None:
     good, bad = record(runs, story(loss=1e3)), record(runs, story(loss=1e3), name="other")
     spoil(bad / "run.json", damage)
-    found = history.read(runs)
+    found = find.read_history(runs)
     assert {each.run for each in found.runs} == {good.name, bad.name}  # by its journal
     spoil(bad / "journal.jsonl", damage)
-    found = history.read(runs)
+    found = find.read_history(runs)
     assert [each.run for each in found.runs] == [good.name]
     assert [each.directory for each in found.unreadable] == [bad.name]
 
@@ -173,7 +172,7 @@ def test_no_record_whatever_it_is_hides_the_other_runs(
 def test_a_run_in_progress_with_a_pipe_in_it_keeps_nobody_waiting(name: str, runs: Path) -> None:
     good, bad = record(runs, story(loss=1e3)), record(runs, story(loss=1e3)[:-1], name="other")
     spoil(bad / name, os.mkfifo)
-    statuses = {each.run: each.status for each in history.read(runs).runs}
+    statuses = {each.run: each.status for each in find.read_history(runs).runs}
     assert statuses == {good.name: "passed", bad.name: "interrupted"}
 
 
@@ -183,7 +182,7 @@ def test_a_time_beyond_all_times_is_before_every_other(started: str, runs: Path)
     value = json.loads((bad / "run.json").read_text())
     (bad / "run.json").write_text(json.dumps({**value, "started": started}))
     since = query.Query(since=datetime(2020, 1, 1, tzinfo=UTC))
-    found = history.read(runs).runs
+    found = find.read_history(runs).runs
     assert len(found) == 1
     assert query.select(found, since) == ()
 
@@ -197,7 +196,7 @@ def test_what_nobody_may_look_into_is_named(runs: Path) -> None:
     try:
         if me == 0:  # who may look into everything
             os.seteuid(65534)
-        found = history.read(runs, cached=False)
+        found = find.read_history(runs, cached=False)
     finally:
         os.seteuid(me)
         closed.chmod(0o755)
@@ -214,19 +213,19 @@ def test_a_run_goes_by_its_name_the_beginning_of_it_or_its_directory(
     directory = record(runs, story(), name="wide")
     longer = Path(shutil.copytree(directory, runs / f"{directory.name}-again"))
     other = record(runs, story(), name="deep")
-    assert history.find(runs, directory.name) == directory
-    assert history.find(runs, longer.name[:-1]) == longer
-    assert history.find(runs, "deep") == other
-    assert history.find(runs / "missing", str(other)) == other
+    assert find.find_run(runs, directory.name) == directory
+    assert find.find_run(runs, longer.name[:-1]) == longer
+    assert find.find_run(runs, "deep") == other
+    assert find.find_run(runs / "missing", str(other)) == other
     monkeypatch.chdir(other)
-    assert history.find(runs, ".").resolve() == other
-    assert history.find_attempt(runs, "deep@2") == (other, 2)
-    assert history.find_attempt(runs, "deep") == (other, None)
-    assert history.find_attempt(runs, "latest@1")[1] == 1
+    assert find.find_run(runs, ".").resolve() == other
+    assert find.find_attempt(runs, "deep@2") == (other, 2)
+    assert find.find_attempt(runs, "deep") == (other, None)
+    assert find.find_attempt(runs, "latest@1")[1] == 1
     odd = Path(shutil.copytree(other, runs / "odd@2"))
     monkeypatch.chdir(runs)
-    assert history.find_attempt(Path("."), "odd@2") == (Path("odd@2"), None)
-    assert history.find_attempt(runs, str(odd)) == (odd, None)
+    assert find.find_attempt(Path("."), "odd@2") == (Path("odd@2"), None)
+    assert find.find_attempt(runs, str(odd)) == (odd, None)
 
 
 @pytest.mark.parametrize(
@@ -247,15 +246,15 @@ def test_a_name_that_stands_for_no_one_run_is_refused(text: str, message: str, r
     for name in ("wide-1", "wide-2"):
         shutil.copytree(directory, runs / name)
     with pytest.raises(InvalidError, match=message):
-        history.find_attempt(runs, text)
+        find.find_attempt(runs, text)
 
 
 def test_what_only_stands_beside_the_runs_makes_no_name_ambiguous(runs: Path) -> None:
     directory = record(runs, story())
     (runs / "case-notes").mkdir()
-    assert history.find(runs, "case") == directory
+    assert find.find_run(runs, "case") == directory
     (runs / "zoo").mkdir()
-    assert history.find(runs, "zo") == runs / "zoo"  # to say what is wrong with it
+    assert find.find_run(runs, "zo") == runs / "zoo"  # to say what is wrong with it
 
 
 def test_a_folder_that_is_no_run_is_not_looked_for_among_the_runs(
@@ -263,30 +262,30 @@ def test_a_folder_that_is_no_run_is_not_looked_for_among_the_runs(
 ) -> None:
     record(runs, story())
     with pytest.raises(InvalidError, match=f"^{tmp_path}: is no run: it has neither a run.json"):
-        history.find(runs, str(tmp_path))
+        find.find_run(runs, str(tmp_path))
 
 
 def test_a_name_may_have_an_at(runs: Path) -> None:
     copy = shutil.copytree(record(runs, story()), runs / "at@home")
-    assert history.find_attempt(runs, "at@home") == (copy, None)
-    assert history.find_attempt(runs, "at@ho") == (copy, None)
-    assert history.find_attempt(runs, "at@home@2") == (copy, 2)
+    assert find.find_attempt(runs, "at@home") == (copy, None)
+    assert find.find_attempt(runs, "at@ho") == (copy, None)
+    assert find.find_attempt(runs, "at@home@2") == (copy, 2)
     with pytest.raises(InvalidError, match="at@elsewhere: expected a number after the @"):
-        history.find_attempt(runs, "at@elsewhere")
+        find.find_attempt(runs, "at@elsewhere")
 
 
 def test_a_whole_run_is_no_attempt(runs: Path) -> None:
     directory = record(runs, story())
-    assert history.find_whole(runs, "case") == directory
+    assert find.find_whole_run(runs, "case") == directory
     with pytest.raises(InvalidError, match="case@1: expected a whole run.*; leave out the @1$"):
-        history.find_whole(runs, "case@1")
+        find.find_whole_run(runs, "case@1")
     with pytest.raises(InvalidError, match="^zoo: there is no such run"):
-        history.find_whole(runs, "zoo@1")
+        find.find_whole_run(runs, "zoo@1")
     with pytest.raises(InvalidError, match="^zoo@home: there is no such run"):
-        history.find_whole(runs, "zoo@home")
+        find.find_whole_run(runs, "zoo@home")
 
 
 def test_without_runs_the_folder_is_named(runs: Path) -> None:
     for text in ("latest", "some"):
         with pytest.raises(InvalidError, match=f"there are no runs in {runs}"):
-            history.find(runs, text)
+            find.find_run(runs, text)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.history import find as history
-from orchestrator.history import index
+from orchestrator.history import find, index
 from tests.story import record, story
 
 
@@ -19,17 +18,17 @@ def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def answers(runs: Path) -> list[str]:
     """With the cache as it stands, with the one that comes of it, and without."""
-    return [repr(history.read(runs, cached=cached)) for cached in (True, True, False)]
+    return [repr(find.read_history(runs, cached=cached)) for cached in (True, True, False)]
 
 
 def test_a_line_that_the_journal_gave_is_read_anew(runs: Path) -> None:
     directory = record(runs, story(loss=1e3))
     (directory / "run.json").write_text("{")
-    assert history.read(runs).runs[0].status == "passed"
+    assert find.read_history(runs).runs[0].status == "passed"
     journal = directory / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[: len(lines) // 2]))
-    assert history.read(runs).runs[0].status == "interrupted"
+    assert find.read_history(runs).runs[0].status == "interrupted"
     assert len(set(answers(runs))) == 1
 
 
@@ -45,7 +44,7 @@ def test_a_cache_with_a_changed_bit_is_not_believed(runs: Path) -> None:
         damaged = bytearray(content)
         damaged[bit // 8] ^= 1 << bit % 8
         cache.write_bytes(damaged)
-        assert repr(history.read(runs)) == truth
+        assert repr(find.read_history(runs)) == truth
 
 
 def test_a_cache_that_is_a_pipe_is_done_without(runs: Path) -> None:
@@ -60,5 +59,5 @@ def test_a_run_whose_name_is_not_utf8_is_listed_beside_the_others(runs: Path) ->
     odd = runs / os.fsdecode(b"non\xff")
     shutil.copytree(directory, odd)
     assert len(set(answers(runs))) == 1
-    assert {each.run for each in history.read(runs).runs} == {directory.name, odd.name}
+    assert {each.run for each in find.read_history(runs).runs} == {directory.name, odd.name}
     assert (runs / index.NAME).is_file()

@@ -9,16 +9,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.display import tables
-from orchestrator.history import briefs
-from orchestrator.history import find as history
-from orchestrator.history import listing as overview
+from orchestrator.display import tables, words
+from orchestrator.history import briefs, find, listing
 from tests.story import record, story
 
 
 def document(runs: Path) -> Any:
-    found = history.read(runs, cached=False)
-    return json.loads(b"".join(overview.documents(runs, found.runs, found.unreadable)))
+    found = find.read_history(runs, cached=False)
+    return json.loads(b"".join(listing.documents(runs, found.runs, found.unreadable)))
 
 
 @pytest.mark.parametrize(
@@ -46,9 +44,9 @@ def test_a_damaged_record_is_what_its_journal_says_in_the_document_too(
 
 def test_a_record_that_fails_while_the_document_is_written_is_named_in_it(runs: Path) -> None:
     good, lost = record(runs, story(loss=1e3)), record(runs, story())
-    listed = history.read(runs, cached=False).runs
+    listed = find.read_history(runs, cached=False).runs
     shutil.rmtree(lost)
-    found = json.loads(b"".join(overview.documents(runs, listed, ())))
+    found = json.loads(b"".join(listing.documents(runs, listed, ())))
     assert [each["directory"] for each in found["runs"]] == [good.name]
     assert found["unreadable"] == [
         {"directory": lost.name, "reason": "cannot be read: No such file or directory"}
@@ -86,8 +84,8 @@ def test_a_copy_can_be_told_from_its_original(runs: Path) -> None:
 def test_a_narrow_terminal_gets_what_matters_most(width: int, headings: str, runs: Path) -> None:
     record(runs, story(loss=1e3), name="a-rather-long-name")
     record(runs, story(attempts=4, loss=1e3, passes=False)[:-1], name="other")
-    found = history.read(runs, cached=False).runs
-    shown = tables.as_table(*overview.table(found, ["loss"]), width=width, color=False)
+    found = find.read_history(runs, cached=False).runs
+    shown = tables.as_table(*listing.table(found, ["loss"]), width=width, color=False)
     heading, *lines = shown.splitlines()
     assert heading.split() == headings.split()
     assert all(len(line) <= width for line in (heading, *lines))
@@ -106,7 +104,7 @@ def test_this_year_goes_without_saying() -> None:
             failures=(), failed=(), remedy=None, skill=None, metrics={}, seconds=1.0,
             screened_seeds=0,
         )  # fmt: skip
-        assert overview.table([brief], [])[1][0][1].shown == shown
+        assert listing.table([brief], [])[1][0][1].shown == shown
 
 
 @pytest.mark.parametrize(
@@ -119,4 +117,4 @@ def test_this_year_goes_without_saying() -> None:
     ],
 )
 def test_a_time_that_no_clock_here_shows_stays_as_it_is(started: str | None, shown: str) -> None:
-    assert overview.when(started) == shown
+    assert words.when(started) == shown

@@ -76,7 +76,7 @@ def test_numbers_that_are_not_finite_come_back(tmp_path: Path) -> None:
     text = (directory / "run.json").read_text().replace('"skill": 0.5', '"skill": "-Infinity"')
     (directory / "run.json").write_text(text)
     assert archive.read(directory).attempts[0].skill() is None
-    assert briefs.read(directory).skill is None
+    assert briefs.read_brief(directory).skill is None
 
 
 def test_a_run_that_nobody_works_on_is_not_running(tmp_path: Path) -> None:
@@ -85,12 +85,12 @@ def test_a_run_that_nobody_works_on_is_not_running(tmp_path: Path) -> None:
         assert archive.is_owned(directory)
         found = archive.read(directory)
         assert (found.status, found.attempts[-1].status) == ("running", "running")
-        assert briefs.read(directory).state == "attempt 2, main 1/8"
+        assert briefs.read_brief(directory).state == "attempt 2, main 1/8"
     assert not archive.is_owned(directory)
     found = archive.read(directory)
     assert (found.status, found.attempts[-1].status) == ("interrupted", "interrupted")
     assert found.attempts[0].status == "failed"
-    assert briefs.read(directory).status == "interrupted"
+    assert briefs.read_brief(directory).status == "interrupted"
     Paths(directory).lock.unlink()  # as after a copy that leaves hidden files out
     assert archive.read(directory).status == "interrupted"
 
@@ -125,7 +125,7 @@ def test_a_record_behind_its_journal_is_brought_up_to_date(tmp_path: Path) -> No
     (directory / "run.json").write_text(text)
     assert json.loads(text)["status"] == "running"
     assert archive.read(directory).status == "passed"
-    assert briefs.read(directory).remedy == "lower_learning_rate"
+    assert briefs.read_brief(directory).remedy == "lower_learning_rate"
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "other", "empty", "folder"])
@@ -143,14 +143,14 @@ def test_the_journal_stands_in_for_a_record_that_cannot_be_read(
         path.write_bytes({"cut": content[:700], "other": b'{"schema": 1}', "empty": b""}[damage])
     after = archive.read(directory)
     assert replace(after, seconds=0) == replace(before, seconds=0)
-    assert briefs.read(directory).attempts == 2
+    assert briefs.read_brief(directory).attempts == 2
     journal = Paths(directory).journal
     journal.write_bytes(b"\n" + journal.read_bytes())
-    for read in (archive.read, briefs.read):
+    for read in (archive.read, briefs.read_brief):
         with pytest.raises(RecordError, match=r"run.json .*; .*journal.jsonl:1: damaged line"):
             read(directory)
     journal.unlink()
-    for read in (archive.read, briefs.read):
+    for read in (archive.read, briefs.read_brief):
         with pytest.raises(RecordError, match="run.json|no run"):
             read(directory)
 
@@ -159,7 +159,7 @@ def test_a_newer_record_is_refused_whatever_its_shape(tmp_path: Path) -> None:
     directory = record(tmp_path, story())
     for text in ('{"schema": 2}', '{"schema": 3, "run": [], "attempts": {}}'):
         (directory / "run.json").write_text(text)
-        for read in (archive.read, briefs.read):
+        for read in (archive.read, briefs.read_brief):
             with pytest.raises(NewerError, match=r"its schema is \d, this version reads up to 1"):
                 read(directory)
 
@@ -178,14 +178,14 @@ def test_an_older_record_lacks_what_is_new(tmp_path: Path) -> None:
     (directory / "run.json").write_text(json.dumps(value))
     found = archive.read(directory)
     assert (found.status, found.attempts[1].findings, found.inputs.columns) == ("passed", (), ())
-    assert briefs.read(directory).screened_seeds == 0
+    assert briefs.read_brief(directory).screened_seeds == 0
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
 @pytest.mark.parametrize("passes", [True, False])
 def test_a_line_says_what_the_record_says(attempts: int, passes: bool, tmp_path: Path) -> None:
     directory = record(tmp_path, story(attempts=attempts, passes=passes, loss=1e3), name="a-b")
-    run, line = archive.read(directory), briefs.read(directory)
+    run, line = archive.read(directory), briefs.read_brief(directory)
     best = run.attempts[(run.best_attempt or 0) - 1]
     assert line == briefs.Brief(
         run=directory.name, name="a-b", status=run.status, started=run.started,
@@ -215,4 +215,4 @@ def test_a_pipe_in_place_of_a_record_does_not_hang(tmp_path: Path) -> None:
     directory.mkdir()
     os.mkfifo(directory / "run.json")
     with pytest.raises(RecordError, match="no run"):
-        briefs.read(directory)
+        briefs.read_brief(directory)

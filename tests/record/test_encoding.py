@@ -140,7 +140,7 @@ def test_whatever_stands_anywhere_a_line_is_listed_where_the_record_can_be_read(
             place[path[-1]] = value
         (tmp_path / "run.json").write_text(json.dumps(run))
         readable = taken(lambda: archive.read(tmp_path))
-        assert taken(lambda: briefs.read(tmp_path)) == readable, path
+        assert taken(lambda: briefs.read_brief(tmp_path)) == readable, path
 
 
 @pytest.mark.parametrize(
