@@ -19,14 +19,14 @@ from orchestrator.display.text import in_ascii
 from orchestrator.display.widths import crop
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-"""Pictures of something that goes on."""
+"""Frames of a spinner, which turns while something goes on."""
 
 _UNWRAPPED = 1000
-"""Columns of a file or a pipe."""
+"""Width of the console where stdout is a file or a pipe: lines there are not wrapped."""
 _LEVELS = "▁▂▃▄▅▆▇█"
 _NOT_FINITE = "×"
 _LOG_SPAN = 100.0
-"""Values of one sign whose greatest is so many times the least get a logarithmic scale."""
+"""Positive values whose greatest is more than so many times the least get a logarithmic scale."""
 
 
 def stdout() -> Console:
@@ -74,10 +74,10 @@ class Indented:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fitted:
-    """A renderable that is made for the columns that there are."""
+    """A renderable that is made to measure, once the width is known."""
 
     make: Callable[[int], RenderableType]
-    """Takes the columns."""
+    """Makes the renderable for a number of columns."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Make it and render it."""
@@ -157,7 +157,7 @@ def aligned(rows: Sequence[Sequence[Text]], width: int, *, flexible: int) -> lis
     Args:
         rows: the cells; every row has as many.
         width: columns at most.
-        flexible: index of the column that gives way where a row is too wide.
+        flexible: index of the column that is cut where a row is too wide.
     """
     if not rows:
         return []

@@ -19,7 +19,7 @@ _CODES: dict[Style, str] = {
 }  # fmt: skip
 _GAP = "  "
 _FEWEST = 6
-"""Columns that every flexible column keeps, however narrow the terminal is."""
+"""Width that every column that may be cut keeps, however narrow the terminal is."""
 
 
 class Cell(NamedTuple):
@@ -34,7 +34,7 @@ class Cell(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """What people see, on one line."""
+        """The text for people, on one line."""
         if self.text is None and self.value is None:
             return ""
         text = str(self.value) if self.text is None else self.text
@@ -50,11 +50,11 @@ class Column:
     right: bool = False
     """Numbers stand to the right."""
     least: int = 0
-    """Columns that it keeps where the table is too wide; 0 for all of them."""
+    """Width to which it may be cut where the table is too wide; 0 if it may not be cut."""
     optional: int = 0
-    """Where that is not enough, the greatest of these is left out; 0 stays."""
+    """Where cutting is not enough, columns are left out, the greatest number first; 0 never."""
     middle: bool = False
-    """Whether its texts differ at both ends, and give way in their middle."""
+    """Whether its texts differ at both ends, and are cut in their middle."""
 
     @property
     def heading(self) -> str:
@@ -87,7 +87,7 @@ def as_table(
 ) -> str:
     """Aligned columns for people.
 
-    Made for tens of thousands of rows, of which rich would make a page a second.
+    Written for tens of thousands of rows, for which rich's own tables are far too slow.
 
     Args:
         columns: the columns.
@@ -123,7 +123,7 @@ def _aligned(texts: Sequence[str], lengths: Sequence[int], width: int, column: C
     found = []
     for number, (text, length) in enumerate(zip(texts, lengths, strict=True)):
         if length > width:
-            # Headings, such as runs' names, differ at their ends.
+            # Headings can be names of runs, which differ at both ends.
             short = column.middle or not number
             text = squeeze(text, width) if short else crop(text, width)
             length = cell_len(text)
@@ -133,7 +133,7 @@ def _aligned(texts: Sequence[str], lengths: Sequence[int], width: int, column: C
 
 
 def _fit(widths: list[int], columns: Sequence[Column], width: int) -> list[int]:
-    """Narrow the flexible columns and leave out the optional ones; those that are shown."""
+    """Narrow `widths` of the columns that may be cut until all fit; the indices that are shown."""
     shown = list(range(len(columns)))
     flexible = [index for index, column in enumerate(columns) if column.least]
 
@@ -150,7 +150,7 @@ def _fit(widths: list[int], columns: Sequence[Column], width: int) -> list[int]:
     least = {index: columns[index].least for index in flexible}
     if excess() > spare():
         least = dict.fromkeys(flexible, _FEWEST)
-    # The first column says what a row is about: it gives way last.
+    # The first column says what a row is about, so it is cut last.
     for group in (flexible[1:], flexible[:1]) if 0 in least else (flexible,):
         while excess() > 0 and any(widths[index] > least[index] for index in group):
             able = (index for index in group if widths[index] > least[index])

@@ -1,11 +1,11 @@
-"""Text in as many columns as there are."""
+"""Text cut to the columns that there are."""
 
 from __future__ import annotations
 
 from rich.cells import cell_len, set_cell_size
 
 _LEAST_ENDS = 7
-"""Columns from which on a text can have two ends."""
+"""From this width on a text is cut in its middle and not at its end."""
 
 
 def crop(text: str, width: int, *, left: bool = False) -> str:
@@ -14,7 +14,7 @@ def crop(text: str, width: int, *, left: bool = False) -> str:
     Args:
         text: one line.
         width: columns at most.
-        left: take away from the start, for names that differ at their ends.
+        left: cut at the start, for names that differ at their ends.
     """
     if cell_len(text) <= width:
         return text

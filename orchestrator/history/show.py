@@ -1,4 +1,4 @@
-"""One run for people: what each attempt failed by, what was changed, and whether it helped."""
+"""One run for people: why each attempt failed, what was changed then, and whether that helped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NARROW = 72
 """Columns below which tables have fewer or shorter columns."""
 _CHECK = len("prediction_variance")
 _CANDIDATES = 3
-"""Rejected seeds that are named."""
+"""How many rejected seeds are named."""
 
 
 def describe_run(
@@ -44,14 +44,14 @@ def describe_run(
     attempt: int | None = None,
     state: str | None = None,
 ) -> RenderableType:
-    """A run, or one attempt of it.
+    """Everything about a run, or about one attempt of it.
 
     Args:
         run: its record.
         directory: its directory.
         epochs: the epochs of each attempt.
         sizes: bytes on disk, by file or folder.
-        environment: what it ran in.
+        environment: the content of its environment.json.
         attempt: number of the attempt to show in full; None for the run, with the layers of every
             attempt's last phase.
         state: what a run in progress is doing.
@@ -118,19 +118,19 @@ def _attempt(
 
 
 def _result(attempt: Attempt, run: Run) -> Text:
-    """How it ended, and whether the change was of use."""
+    """How an attempt ended, and whether its remedy helped."""
     style = {"passed": "green", "failed": "red", "crashed": "red"}.get(attempt.status, "yellow")
     text = Text(words.outcome(attempt), style=f"bold {style}")
     skill = attempt.skill()
     if skill is not None:
         text.append(f" · skill {skill:.3g}", "not bold default")
     text.append(f" · {words.duration(attempt.seconds)}", "not bold default")
-    verdict = _use(attempt)
+    verdict = _effect(attempt)
     return text.append(f" · {verdict}", "not bold default") if verdict else text
 
 
-def _use(attempt: Attempt) -> str:
-    """Whether the remedy answered the failure before."""
+def _effect(attempt: Attempt) -> str:
+    """Whether the failure that the remedy answers came back."""
     cause, failure = attempt.cause, attempt.failure
     if cause is None or attempt.remedy is None or attempt.status in ("running", "interrupted"):
         return ""
@@ -188,7 +188,7 @@ def _checks(phase: Phase, *, header: bool) -> Iterator[RenderableType]:
 
 
 def _checks_table(phase: Phase, width: int, *, header: bool) -> Table:
-    """A column for each of what is told, or all of it in one where numbers would be broken."""
+    """Verdict, check, measured values and limits; in two columns where four would break numbers."""
     narrow = width < _NARROW
     names = ("", "check") if narrow else ("", "check", "measured", "limit")
     table = Table(
@@ -210,7 +210,7 @@ def _checks_table(phase: Phase, width: int, *, header: bool) -> Table:
 
 
 def _layers(phase: Phase, *, full: bool) -> Iterator[RenderableType]:
-    """Dead units a layer; where many are healthy, only the others."""
+    """The dead units of each layer; of many layers only the worst."""
     check = phase.find(DeadNeuronsCheck)
     layers = () if check is None else check.measured.layers
     if layers:
