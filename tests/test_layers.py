@@ -70,6 +70,17 @@ def test_help_loads_no_command() -> None:
     assert not loaded & {"pydantic", "yaml"}
 
 
+def test_history_loads_little(tmp_path: Path) -> None:
+    """Ten thousand runs are listed in the time that rich's tables take to import."""
+    code = "import orchestrator.cli.app as c; assert c._run(['history']) == 0; print()"
+    assert not modules_after(code) & {"numpy", "pydantic", "yaml", "filelock"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; import sys; print('rich.console' in sys.modules)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_the_package_lists_what_it_has() -> None:
     import orchestrator
 

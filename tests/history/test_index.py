@@ -3,11 +3,14 @@
 import os
 import random
 import shutil
+import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from orchestrator.history import find, index
+from orchestrator.history.briefs import Brief
 from tests.story import record, story
 
 
@@ -61,3 +64,20 @@ def test_a_run_whose_name_is_not_utf8_is_listed_beside_the_others(runs: Path) ->
     assert len(set(answers(runs))) == 1
     assert {each.run for each in find.read_history(runs).runs} == {directory.name, odd.name}
     assert (runs / index.NAME).is_file()
+
+
+@pytest.mark.parametrize(
+    ("version", "fields"), [(index._VERSION - 1, None), (index._VERSION, ("run", "name"))]
+)
+def test_lines_of_another_kind_are_read_anew(
+    version: int, fields: tuple[str, ...] | None, runs: Path
+) -> None:
+    record(runs, story(loss=1e3))
+    truth = answers(runs)[-1]
+    lines = index._load(runs / index.NAME)
+    assert lines
+    content = index._Content(version, fields or Brief.__struct_fields__, lines)
+    packed = msgspec.msgpack.encode(content)
+    (runs / index.NAME).write_bytes(zlib.crc32(packed).to_bytes(4) + packed)
+    assert index._load(runs / index.NAME) == {}
+    assert repr(find.read_history(runs)) == truth

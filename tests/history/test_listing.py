@@ -118,3 +118,11 @@ def test_this_year_goes_without_saying() -> None:
 )
 def test_a_time_that_no_clock_here_shows_stays_as_it_is(started: str | None, shown: str) -> None:
     assert words.when(started) == shown
+
+
+def test_every_field_is_a_column_for_programs() -> None:
+    columns, _ = listing.fields([])
+    assert [column.name for column in columns] == (
+        "run name started status attempts failures remedy skill seconds screened_seeds".split()
+    )
+    assert {shown.field for shown in listing.COLUMNS} <= {column.name for column in columns}
