@@ -78,7 +78,7 @@ COMMANDS: Mapping[str, Entry] = {
 """All commands. Each module imports what its commands need; it is imported when one is called."""
 
 _LOOKING = ("history", "show", "compare", "logs", "rm", "prune")
-"""Commands that end with 0 whatever they have shown."""
+"""Commands whose exit code is 0 whatever they print, so also when the reader leaves early."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the arguments after the program's name; default `sys.argv`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # Output is for people; a terminal that cannot show a character must not end a run.
+    # A character that the terminal cannot show must not end a run.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -122,9 +122,10 @@ def _run(given: list[str]) -> int:
         return report.message(str(error), _USER_CODE, error)
     except (StoppedError, click.Abort, KeyboardInterrupt) as error:
         return report.message(str(error) or "interrupted", _INTERRUPTED, error)
-    except (BrokenPipeError, SystemExit):  # which is what click makes of it
+    except (BrokenPipeError, SystemExit):  # click exits when the pipe behind stdout is closed
         _abandon_stdout()
-        # Who has seen enough of a list may leave; how a run ended is not told by leaving.
+        # Whoever has seen enough of a list may close it; of other commands the code tells how a run
+        # ended, which nobody has been told.
         return 0 if given and given[0] in _LOOKING else _INTERNAL
     except OrchestratorError as error:
         return report.message(str(error), _INTERNAL, error)
@@ -185,13 +186,13 @@ def _print_failure(status: str, problems: Sequence[Problem]) -> None:
     found = [{name: getattr(problem, name) for name in fields} for problem in problems]
     try:
         print_json({"schema": 1, "status": status, "attempts": [], "problems": found})
-    except OSError:  # which may be the very failure
+    except OSError:  # writing to stdout may be what has failed
         _abandon_stdout()
 
 
 def _abandon_stdout() -> None:
-    """Let nothing be written at the exit to where nothing can be written."""
-    with contextlib.suppress(OSError):  # a test's has no descriptor
+    """Send the rest of stdout nowhere, so that flushing it at the exit does not fail again."""
+    with contextlib.suppress(OSError):  # in tests stdout has no descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -203,7 +204,7 @@ def _with_command(given: list[str]) -> list[str]:
 
 
 def _hinted(problems: Sequence[Problem], given: list[str]) -> Sequence[Problem]:
-    """With the command that is meant, where a misspelt one was taken for a config."""
+    """The problems, with a hint at the command where a misspelt one was taken for a config."""
     word = given[0]
     hint = None if Path(word).suffix or os.sep in word else _command_hint(given)
     return [
