@@ -20,6 +20,13 @@ def blocks(language: str) -> list[str]:
     return found
 
 
+def table(column: str) -> list[str]:
+    """The lines below the head of the table whose first column has that name."""
+    _, _, below = README.read_text().partition(f"| {column} |")
+    _, _, *lines = below.partition("\n\n")[0].splitlines()
+    return lines
+
+
 def installing() -> dict[str, str]:
     """The blocks that call pip, by name."""
     found = [block for block in blocks("sh") if "pip install" in block]

@@ -1,6 +1,8 @@
 """What the README says works: its commands, its snippet, its example of a config."""
 
+import itertools
 import os
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from orchestrator.cli.app import _run as orchestrate
 from orchestrator.config import load as configs
+from orchestrator.config.sections.restart import Case, Restart
 from tests import readme
 from tests.story import record, story
 
@@ -67,3 +70,26 @@ def test_every_file_that_is_named_exists() -> None:
     for name in ("configs/model.yaml", "configs/data/README.md", "requirements.lock", "LICENSE"):
         assert (ROOT / name).exists()
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_table_of_restarts_is_the_default_policy() -> None:
+    """A line of the table stands for a case, or for several that try the same."""
+    lines = [line.split("|")[1:3] for line in readme.table("how it failed")]
+    told = [
+        (set(re.findall(r"`(\w+)`", how)), "" if what.strip() == "nothing" else what.strip())
+        for how, what in lines
+    ]
+    cases = [case for case in Restart().policy if isinstance(case, Case)]
+    tried = itertools.groupby(cases, lambda case: ", ".join(rung.remedy for rung in case.rungs))
+    decided = [({name for case in group for name in _names(case)}, what) for what, group in tried]
+    assert told == decided
+    assert len(cases) == len(Restart().policy)
+
+
+def _names(case: Case) -> set[str]:
+    """What a case asks for."""
+    if isinstance(case.when, list):
+        return set(case.when)
+    assert case.when is not None
+    asked = {*(case.when.check or ()), *(case.when.kind or ()), *(case.when.cause or ())}
+    return asked | ({"certain"} if case.when.certain else set())

@@ -305,7 +305,14 @@ def dig(value: Any, *path: int | str) -> Any:
 
 def dump(value: Any) -> str:
     """Write plain values as YAML that `parse` reads back unchanged."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=100,
+        default_flow_style=None,  # what holds no other mapping or list stands on one line
+    )
 
 
 class _Reader:

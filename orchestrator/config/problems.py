@@ -11,21 +11,19 @@ import pydantic
 
 from orchestrator.config.document import Document, Key, dig
 from orchestrator.config.schema import (
-    DELIMITER,
-    FILE_NAME,
-    MODULE,
     ONE_OF,
-    REFERENCE,
     SOURCES,
-    AnyRemedy,
     Config,
     FactoryModel,
     FileModel,
     LayersModel,
     Named,
-    Section,
     Split,
 )
+from orchestrator.config.sections import remedies
+from orchestrator.config.sections.base import DELIMITER, FILE_NAME, MODULE, REFERENCE, Section
+from orchestrator.config.sections.restart import Case
+from orchestrator.config.sections.when import All
 from orchestrator.errors import Problem, closest, short, suggestion
 
 
@@ -133,11 +131,13 @@ _TAGGED: dict[str, type[Section]] = {
     "<layers>": LayersModel,
     "<factory>": FactoryModel,
     "<file>": FileModel,
-    **{f"<{kind.model_fields['remedy'].default}>": kind for kind in typing.get_args(AnyRemedy)},
+    "<case>": Case,
+    "<all>": All,
+    **remedies.TAGGED,
 }
 """The members of the unions by the tags that pydantic puts into locations."""
 
-_UNWRITTEN = {*_TAGGED, "<given>", "<one>", "<each>", "<by_name>", "[key]"}
+_UNWRITTEN = {*_TAGGED, "<given>", "<any>", "<one>", "<each>", "<by_name>", "[key]"}
 """Parts of pydantic's locations that the user has not written."""
 
 

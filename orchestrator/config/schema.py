@@ -8,45 +8,35 @@ from __future__ import annotations
 
 import os
 import re
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from orchestrator.config import document
 from orchestrator.config.document import Document, Key
-from orchestrator.errors import Problem, short, suggestion
+from orchestrator.config.sections.base import (
+    Delimiter,
+    FileName,
+    Flag,
+    Fraction,
+    ModuleName,
+    Off,
+    PositiveFloat,
+    PositiveInt,
+    Reference,
+    Section,
+    Word,
+    flag,
+)
+from orchestrator.config.sections.restart import Restart
+from orchestrator.errors import Problem, short
 
 if TYPE_CHECKING:
     from orchestrator.config.given import Given, Sent
-
-FailureName = Literal["finite", "dead_neurons", "prediction_variance", "metric", "crashed"]
-"""What a rung may answer: the checks, in the order in which they are taken, and a crash."""
-
-
-class Section(BaseModel):
-    """A mapping of the config: unknown keys are errors, types are not converted."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
-        # Built once, as part of the whole config, and not for each section by itself.
-        defer_build=True,
-    )
-
-
-def _flag(value: Any) -> Any:
-    """YAML 1.2 reads on, off, yes and no as text; where a boolean is expected they are one."""
-    words = {"on": True, "yes": True, "off": False, "no": False}
-    return words.get(value.casefold(), value) if isinstance(value, str) else value
 
 
 def _or_null(section: type[Section]) -> BeforeValidator:
@@ -54,26 +44,6 @@ def _or_null(section: type[Section]) -> BeforeValidator:
     return BeforeValidator(
         lambda value: {} if value is None else value, json_schema_input_type=section | None
     )
-
-
-Word = Annotated[str, Field(pattern="^([Oo][Nn]|[Oo][Ff][Ff]|[Yy][Ee][Ss]|[Nn][Oo])$")]
-Off = Literal[False] | Annotated[str, Field(pattern="^([Oo][Ff][Ff]|[Nn][Oo])$", examples=["off"])]
-Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=bool | Word)]
-FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
-FileName = Annotated[str, Field(pattern=FILE_NAME)]
-"""Text that can be part of a file name."""
-REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
-Reference = Annotated[str, Field(pattern=REFERENCE, examples=["package.module:function"])]
-"""`package.module:function`, looked up from the config's folder first."""
-MODULE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
-ModuleName = Annotated[str, Field(pattern=MODULE)]
-"""Name of a module, looked up from the config's folder first."""
-DELIMITER = r'^[^\r\n"\x00]$'
-Delimiter = Annotated[str, Field(pattern=DELIMITER)]
-"""One character that separates the cells of a table."""
-PositiveFloat = Annotated[float, Field(gt=0)]
-PositiveInt = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 def _name_or_one_key(schema: dict[str, Any]) -> None:
@@ -476,7 +446,7 @@ def _switch(value: Any) -> Any:
     """`off` and false switch a check off; nothing behind the colon means its defaults."""
     if value is None:
         return {}
-    return None if _flag(value) is False else value
+    return None if flag(value) is False else value
 
 
 def _write_switch(value: Any, handler: pydantic.SerializerFunctionWrapHandler) -> Any:
@@ -511,120 +481,6 @@ class Checks(Section):
     """Bounds on logged values: one gate or a list."""
 
 
-class Rung(Section):
-    """One line of the policy."""
-
-    model_config = ConfigDict(json_schema_extra={"required": ["remedy"]})
-
-    times: PositiveInt = 1
-    """How often it may be used."""
-    when: Annotated[list[FailureName], Field(min_length=1)] | None = None
-    """Failures that it answers; null means any."""
-    keep: Flag = False
-    """Keep its change when the next attempt fails by the same check."""
-    keep_seed: Flag = False
-    """Do not draw a new seed for the next attempt."""
-
-
-class NewSeed(Rung):
-    """Train again from another seed."""
-
-    remedy: Literal["new_seed"] = "new_seed"
-    """The remedy."""
-    keep_seed: Annotated[Literal[False], BeforeValidator(_flag, json_schema_input_type=Off)] = False
-    """Always false: the new seed is the remedy."""
-
-
-class LowerLearningRate(Rung):
-    """Cap every learning rate at a fraction of the highest rate of the phase that failed."""
-
-    remedy: Literal["lower_learning_rate"] = "lower_learning_rate"
-    """The remedy."""
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The fraction."""
-
-
-class LeakyRelu(Rung):
-    """Replace every hidden relu by leaky relu."""
-
-    remedy: Literal["leaky_relu"] = "leaky_relu"
-    """The remedy."""
-    negative_slope: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Slope below zero. At 0.01 a deep narrow net can still collapse; at 0.2 none did."""
-
-
-class Reinitialize(Rung):
-    """Put another initializer on the kernels of hidden layers, and zeros on their biases."""
-
-    remedy: Literal["reinitialize"] = "reinitialize"
-    """The remedy."""
-    initializer: Annotated[str, Field(min_length=1)] = "he_normal"
-    """Keras's name of the initializer."""
-
-
-class ClipGradients(Rung):
-    """Scale the gradients of a step down where their norm is above a bound."""
-
-    remedy: Literal["clip_gradients"] = "clip_gradients"
-    """The remedy."""
-    norm: PositiveFloat = 1.0
-    """Bound on the norm of all gradients taken together, Keras's `global_clipnorm`."""
-
-
-Remedy = Literal["new_seed", "lower_learning_rate", "leaky_relu", "reinitialize", "clip_gradients"]
-REMEDIES: tuple[Remedy, ...] = typing.get_args(Remedy)
-"""The remedies, in no order."""
-
-
-AnyRemedy = NewSeed | LowerLearningRate | LeakyRelu | Reinitialize | ClipGradients
-
-
-def _rung_tag(value: Any) -> str | None:
-    remedy = value.get("remedy") if isinstance(value, Mapping) else getattr(value, "remedy", None)
-    return f"<{remedy}>" if remedy in REMEDIES else None
-
-
-def _rung_by_name(value: Any) -> Any:
-    """`- new_seed` is short for `- {remedy: new_seed}`."""
-    value = {"remedy": value} if isinstance(value, str) else value
-    if isinstance(value, Mapping) and "remedy" in value and value["remedy"] not in REMEDIES:
-        raise ValueError(
-            f"unknown remedy {value['remedy']!r}; {suggestion(str(value['remedy']), REMEDIES)}"
-        )
-    return value
-
-
-_RungTypes = Annotated[
-    Annotated[NewSeed, pydantic.Tag("<new_seed>")]
-    | Annotated[LowerLearningRate, pydantic.Tag("<lower_learning_rate>")]
-    | Annotated[LeakyRelu, pydantic.Tag("<leaky_relu>")]
-    | Annotated[Reinitialize, pydantic.Tag("<reinitialize>")]
-    | Annotated[ClipGradients, pydantic.Tag("<clip_gradients>")],
-    Discriminator(
-        _rung_tag,
-        custom_error_type="rung",
-        custom_error_message=f"expected {{remedy: NAME}} with one of {', '.join(REMEDIES)}",
-    ),
-]
-AnyRung = Annotated[
-    _RungTypes, BeforeValidator(_rung_by_name, json_schema_input_type=_RungTypes | Remedy)
-]
-
-
-class Restart(Section):
-    """What to do when an attempt fails."""
-
-    max_attempts: PositiveInt = 8
-    """Attempts in all, the first one included."""
-    max_seconds: PositiveFloat | None = None
-    """No attempt is started after this time; null means no limit."""
-    screen_seeds: Annotated[int, Field(ge=0)] = 64
-    """Up to so many candidate seeds are looked at before an attempt, and the first is taken whose
-    untrained network is not dead; 0 and 1 take the first as it is."""
-    policy: list[AnyRung] | None = None
-    """The rungs in order; null means chosen by how the attempt failed."""
-
-
 CLASS = "^[0-9]{1,9}$"
 _ByClass = Annotated[
     dict[Annotated[str, Field(pattern=CLASS)], PositiveFloat],
@@ -645,7 +501,7 @@ class Fit(Section):
 
 
 def _auto_or_flag(value: Any) -> Any:
-    value = _flag(value)
+    value = flag(value)
     if value != "auto" and not isinstance(value, bool):
         raise ValueError(f"expected auto, true or false, received {short(value)}")
     return value

@@ -19,28 +19,12 @@ from orchestrator.record.checks import (
     PredictionVarianceCheck,
 )
 from orchestrator.record.events import AttemptStarted, SeedsScreened
-from orchestrator.record.records import Attempt, Failure, Run
+from orchestrator.record.records import Attempt, Failure, Run, Settings
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not_applicable": "dim"}
 """The style, in rich's words, of each verdict."""
 VERDICTS = {"pass": "pass", "warn": "warn", "fail": "fail", "not_applicable": "n/a"}
 """Each verdict in at most four letters."""
-
-_CHANGES: Mapping[str, str] = {
-    "learning_rate_cap": "learning rate at most {}",
-    "negative_slope": "leaky relu with slope {}",
-    "initializer": "initializer {} and zero biases",
-    "clip_norm": "gradients clipped to norm {}",
-    "seed": "seed {}",
-}
-"""How a setting is told that an attempt changed; the order is that of the sentence."""
-_SHORT_CHANGES = {
-    "learning_rate_cap": "rate ≤ {}",
-    "negative_slope": "slope {}",
-    "initializer": "{}",
-    "clip_norm": "norm ≤ {}",
-}
-"""The same for a narrow line, in which the remedy stands already."""
 
 
 def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
@@ -103,8 +87,8 @@ def short_change(attempt: Attempt, *, seed: bool = False) -> str:
     """
     if attempt.remedy is None:
         return f"as configured: seed {attempt.settings.seed}" if seed else "as configured"
-    templates = _SHORT_CHANGES | ({"seed": _CHANGES["seed"]} if seed else {})
-    brief = _changed(attempt.changed, templates)
+    told = {name: each for name, each in attempt.changed.items() if seed or name != "seed"}
+    brief = _changed(told, narrow=True)
     return f"{attempt.remedy}: {brief}" if brief else attempt.remedy
 
 
@@ -118,18 +102,17 @@ def outcome(attempt: Attempt) -> str:
     return f"{attempt.status}{what}{where}"
 
 
-def _changed(
-    changed: Mapping[str, Mapping[str, Any]], templates: Mapping[str, str] = _CHANGES
-) -> str:
+def _changed(changed: Mapping[str, Mapping[str, Any]], *, narrow: bool = False) -> str:
     parts = []
-    for name, template in templates.items():
+    for name, templates in Settings.WORDS.items():
         if name not in changed:
             continue
         value = changed[name]["to"]
         if value is None:
             parts.append(f"{name} taken back")
         else:
-            parts.append(template.format(f"{value:g}" if isinstance(value, float) else value))
+            shown = f"{value:g}" if isinstance(value, float) else value
+            parts.append(templates[narrow].format(shown))
     return ", ".join(parts)
 
 

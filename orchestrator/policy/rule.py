@@ -1,9 +1,9 @@
-"""The rule that picks the next attempt's settings. Pure: attempts in, settings out.
+"""The rule that picks the next attempt's settings: functions of the config and the attempts.
 
 After a failure the first rung in list order is taken that has uses left, whose `when` matches and
-that can be applied. When an attempt fails by the same check as the one before, the last change is
-taken back first, unless its rung says `keep`. Every restart draws a new seed unless the rung says
-`keep_seed`.
+that can be applied; a case that matches is the last line that is looked at. When an attempt fails
+by the same check as the one before, the last change is taken back first, unless its rung says
+`keep`. Every restart draws a new seed unless the rung says `keep_seed`.
 """
 
 from __future__ import annotations
@@ -11,36 +11,129 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from orchestrator.config.schema import AnyRemedy, LowerLearningRate
-from orchestrator.policy import evidence, remedies
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.remedies import AnyRemedy
+from orchestrator.config.sections.restart import Case
+from orchestrator.policy import evidence
 from orchestrator.record.records import Attempt, Settings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Taken:
+    """A rung that answers a failure, and the settings that it leads to."""
+
+    key: str
+    """The rung's key in the config, such as `restart.policy.3.rungs.0`."""
+    rung: AnyRemedy
+    """The rung."""
+    settings: Settings
+    """Settings of the next attempt."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
     """What the policy answers to a failure."""
 
-    rung: AnyRemedy | None
+    taken: Taken | None
     """The rung taken; None when no rung is left."""
-    settings: Settings | None
-    """Settings of the next attempt; None with no rung."""
     passed_over: tuple[str, ...]
     """Rungs that matched and had uses left but could not be applied, each with its reason."""
     reason: str = ""
     """Why no rung is left."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Change:
-    """The last restart: the rung taken, and the settings it was applied to."""
+def step(config: Config, attempts: Sequence[Attempt]) -> Step:
+    """Pick the next settings after the last attempt failed.
 
-    rung: AnyRemedy
-    base: Settings
+    Args:
+        config: the config.
+        attempts: all attempts so far, each with a failure.
+
+    Returns:
+        The rung and the settings, or why no rung is left.
+
+    Raises:
+        ValueError: an attempt has no failure.
+    """
+    past = _past(config, attempts)
+    base, obstacles = _base(config, attempts, past), _obstacles(attempts)
+    rungs, case = matching(config, attempts)
+    passed_over = []
+    for key, rung in rungs:
+        uses = _uses(key, rung, past)
+        if len(uses) >= rung.times:
+            continue
+        applied: Settings | str | None = obstacles.get(rung.remedy)
+        if applied is None:
+            applied = rung.apply(base, attempts[-1], uses[-1].settings if uses else None)
+        if isinstance(applied, str):
+            passed_over.append(f"{rung.remedy}: {applied}")
+            continue
+        own = attempts[-1].settings.seed
+        seed = own if rung.keep_seed else next(seeds(config, attempts))
+        settings = replace(applied, seed=seed)
+        taken = Taken(key=key, rung=rung, settings=settings)
+        return Step(taken=taken, passed_over=tuple(passed_over))
+    if case is not None and not case.rungs:
+        reason = f"no remedy can help: {evidence.reasons(case.when, attempts[-1])[0]}"
+    else:
+        reason = "the policy has no rung left that answers this failure"
+    if passed_over:
+        reason += "; passed over: " + "; ".join(passed_over)
+    return Step(taken=None, passed_over=tuple(passed_over), reason=reason)
+
+
+def matching(
+    config: Config, attempts: Sequence[Attempt]
+) -> tuple[list[tuple[str, AnyRemedy]], Case | None]:
+    """The rungs that answer the last failure, used up or not.
+
+    Args:
+        config: the config.
+        attempts: all attempts so far, each with a failure.
+
+    Returns:
+        The rungs in order, each with its key in the config, and the case that they end with, if
+        they end with one.
+    """
+    found: list[tuple[str, AnyRemedy]] = []
+    for index, entry in enumerate(config.restart.policy):
+        if not evidence.applies(entry.when, attempts):
+            continue
+        key = f"restart.policy.{index}"
+        if not isinstance(entry, Case):
+            found.append((key, entry))
+            continue
+        for place, rung in enumerate(entry.rungs):
+            if evidence.applies(rung.when, attempts):
+                found.append((f"{key}.rungs.{place}", rung))
+        return found, entry
+    return found, None
+
+
+def seeds(config: Config, attempts: Sequence[Attempt]) -> Iterator[int]:
+    """The derived seeds that no attempt has used or screened, in order."""
+    used = {attempt.settings.seed for attempt in attempts} | {config.seed}
+    used |= {candidate.seed for attempt in attempts for candidate in attempt.screened}
+    for count in itertools.count(1):
+        seed = derive_seed(config.seed, count)
+        if seed not in used:
+            yield seed
+
+
+def candidates(config: Config, attempts: Sequence[Attempt]) -> tuple[int, ...]:
+    """The seeds that the last attempt, which has looked at none yet, may choose from.
+
+    Args:
+        config: the config; where it allows none to be looked at, the attempt has its own.
+        attempts: all attempts so far.
+    """
+    more = max(config.restart.screen_seeds - 1, 0)
+    return (attempts[-1].settings.seed, *itertools.islice(seeds(config, attempts), more))
 
 
 def derive_seed(seed: int, count: int) -> int:
@@ -57,94 +150,65 @@ def derive_seed(seed: int, count: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-@dataclasses.dataclass(kw_only=True, slots=True)
-class Policy:
-    """The walk through the rungs over one run.
+_Past = Sequence[tuple[str, Attempt]]
+"""The attempts that a rung led to, each with the rung's key."""
 
-    Args:
-        seed: the config's seed.
-        rungs: the config's policy, or None for what the evidence asks for (`evidence.rungs`).
+
+def _past(config: Config, attempts: Sequence[Attempt]) -> _Past:
+    """The rungs taken so far, as recorded.
+
+    A record that is older than that names the remedy alone: of its rungs the first is meant that
+    answered and had uses left.
     """
+    past: list[tuple[str, Attempt]] = []
+    for number, attempt in enumerate(attempts[1:], start=1):
+        key = attempt.rung
+        if key is None:
+            rungs, _ = matching(config, attempts[:number])
+            key = next(
+                (
+                    key
+                    for key, rung in rungs
+                    if rung.remedy == attempt.remedy and len(_uses(key, rung, past)) < rung.times
+                ),
+                "",
+            )
+        past.append((key, attempt))
+    return past
 
-    seed: int
-    rungs: Sequence[AnyRemedy] | None
-    _uses: dict[str, int] = dataclasses.field(default_factory=dict)
-    _caps: dict[str, float] = dataclasses.field(default_factory=dict)
-    _last: _Change | None = None
 
-    def step(self, attempts: Sequence[Attempt], obstacles: Mapping[str, str]) -> Step:
-        """Pick the next settings after the last attempt failed.
+def _uses(key: str, rung: AnyRemedy, past: _Past) -> list[Attempt]:
+    """The attempts that count as uses of a rung: cases share theirs by the remedy."""
+    if not _in_case(key):
+        return [attempt for taken, attempt in past if taken == key]
+    return [attempt for taken, attempt in past if _in_case(taken) and attempt.remedy == rung.remedy]
 
-        Args:
-            attempts: all attempts so far; the last one has a failure.
-            obstacles: remedies that the model cannot carry, each with the reason.
 
-        Returns:
-            The rung and the settings, or neither when no rung is left.
+def _in_case(key: str) -> bool:
+    return ".rungs." in key
 
-        Raises:
-            ValueError: the last attempt has no failure.
-        """
-        last = attempts[-1]
-        if last.failure is None:
-            raise ValueError(f"expected a failed attempt, received status={last.status!r}")
-        base = self._base(attempts)
-        passed_over = []
-        if self.rungs is None:
-            hopeless = evidence.hopeless(attempts)
-            if hopeless is not None:
-                reason = f"no remedy can help: {hopeless}"
-                return Step(rung=None, settings=None, passed_over=(), reason=reason)
-        rungs = evidence.rungs(last) if self.rungs is None else self.rungs
-        for index, rung in enumerate(rungs):
-            name = rung.remedy if self.rungs is None else str(index)
-            if self._uses.get(name, 0) >= rung.times:
-                continue
-            if rung.when is not None and last.failure.check not in rung.when:
-                continue
-            cap = self._caps.get(name, math.inf)
-            applied = remedies.apply(rung, base, last, last_cap=cap, obstacles=obstacles)
-            if isinstance(applied, str):
-                passed_over.append(f"{rung.remedy}: {applied}")
-                continue
-            self._uses[name] = self._uses.get(name, 0) + 1
-            self._last = _Change(rung=rung, base=base)
-            if isinstance(rung, LowerLearningRate) and applied.learning_rate_cap is not None:
-                self._caps[name] = applied.learning_rate_cap
-            seed = last.settings.seed if rung.keep_seed else next(self.seeds(attempts))
-            settings = replace(applied, seed=seed)
-            return Step(rung=rung, settings=settings, passed_over=tuple(passed_over))
-        reason = "the policy has no rung left that answers this failure"
-        if passed_over:
-            reason += "; passed over: " + "; ".join(passed_over)
-        return Step(rung=None, settings=None, passed_over=tuple(passed_over), reason=reason)
 
-    def _base(self, attempts: Sequence[Attempt]) -> Settings:
-        """The settings that the next change is made to, with the last change taken back or not."""
-        last = attempts[-1]
-        if len(attempts) < 2 or self._last is None or self._last.rung.keep:
-            return last.settings
-        before = attempts[-2].failure
-        same = (
-            last.failure is not None and before is not None and last.failure.check == before.check
-        )
-        return self._last.base if same else last.settings
+def _base(config: Config, attempts: Sequence[Attempt], past: _Past) -> Settings:
+    """The settings that the next change is made to, with the last change taken back or not."""
+    rungs = {".".join(map(str, key)): rung for key, rung in config.restart.rungs()}
+    base = attempts[0].settings
+    for before, (key, attempt) in zip(attempts, past, strict=False):
+        same = _check(attempt) == _check(before)
+        if not same or (key in rungs and rungs[key].keep):
+            base = attempt.settings
+    return base
 
-    def seeds(self, attempts: Sequence[Attempt]) -> Iterator[int]:
-        """The derived seeds that no attempt has used or screened, in order."""
-        used = {attempt.settings.seed for attempt in attempts} | {self.seed}
-        used |= {candidate.seed for attempt in attempts for candidate in attempt.screened}
-        for count in itertools.count(1):
-            seed = derive_seed(self.seed, count)
-            if seed not in used:
-                yield seed
 
-    def candidates(self, attempts: Sequence[Attempt], count: int) -> tuple[int, ...]:
-        """The seeds that the last attempt, which has looked at none yet, may choose from.
+def _check(attempt: Attempt) -> str | None:
+    return None if attempt.failure is None else attempt.failure.check
 
-        Args:
-            attempts: all attempts so far.
-            count: how many it may look at; with 0 it has its own all the same.
-        """
-        own = attempts[-1].settings.seed
-        return (own, *itertools.islice(self.seeds(attempts), max(count - 1, 0)))
+
+def _obstacles(attempts: Sequence[Attempt]) -> Mapping[str, str]:
+    """Remedies that the model cannot carry, as the first attempts found them.
+
+    A model that a remedy has changed has nothing to say against that remedy any more.
+    """
+    found: dict[str, str] = {}
+    for attempt in attempts:
+        found = {**attempt.obstacles, **found}
+    return found

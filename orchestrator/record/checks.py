@@ -6,6 +6,7 @@ or empty, and are then left out of the JSON where the class says `omit_defaults`
 
 from __future__ import annotations
 
+import typing
 from typing import Literal, Self
 
 from msgspec.structs import replace
@@ -264,6 +265,10 @@ class MetricCheck(Check, tag="metric", kw_only=True):
 
 
 AnyCheck = FiniteCheck | DeadNeuronsCheck | PredictionVarianceCheck | MetricCheck
+NAMES: tuple[str, ...] = tuple(
+    str(kind.__struct_config__.tag) for kind in typing.get_args(AnyCheck)
+)
+"""Their names, in the order in which they are taken."""
 
 
 def _is_below(value: float | None, limit: float | None) -> bool:

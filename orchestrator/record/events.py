@@ -54,6 +54,8 @@ class AttemptStarted(Recorded, kw_only=True, tag="attempt_started"):
     cause: Failure | None
     changed: dict[str, dict[str, Any]]
     passed_over: tuple[str, ...]
+    rung: str | None = None
+    """Key of the rung that led to it in the resolved config; None for the first attempt."""
 
 
 class ModelBuilt(Recorded, kw_only=True, tag="model_built"):
@@ -217,6 +219,7 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
                 attempt=event.attempt,
                 status="running",
                 remedy=event.remedy,
+                rung=event.rung,
                 cause=event.cause,
                 changed=event.changed,
                 passed_over=event.passed_over,
@@ -232,8 +235,6 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
                 conclusion=event.conclusion,
                 exit_code=event.exit_code,
             )
-        case ModelBuilt():
-            return run
         case SeedsScreened():
             *before, attempt = run.attempts
             settings = replace(attempt.settings, seed=event.seed)
@@ -243,15 +244,25 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
             )
             screened = run.screened_seeds + len(event.candidates)
             return replace(run, attempts=(*before, attempt), screened_seeds=screened)
-        case PhaseStarted() | EpochEnded() | PhaseEnded() | CausesFound() | AttemptEnded():
+        case (
+            ModelBuilt()
+            | PhaseStarted()
+            | EpochEnded()
+            | PhaseEnded()
+            | CausesFound()
+            | AttemptEnded()
+        ):
             *before, attempt = run.attempts
             return replace(run, attempts=(*before, _advance_attempt(attempt, event)))
 
 
 def _advance_attempt(
-    attempt: Attempt, event: PhaseStarted | EpochEnded | PhaseEnded | CausesFound | AttemptEnded
+    attempt: Attempt,
+    event: ModelBuilt | PhaseStarted | EpochEnded | PhaseEnded | CausesFound | AttemptEnded,
 ) -> Attempt:
     match event:
+        case ModelBuilt():
+            return replace(attempt, obstacles=event.obstacles)
         case CausesFound():
             return replace(attempt, findings=event.findings)
         case PhaseStarted() | EpochEnded():

@@ -7,8 +7,9 @@ makes the next one.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from msgspec.structs import replace
 
@@ -38,6 +39,33 @@ Cause = Literal[
     "distant_targets",
 ]
 
+FailureKind = Literal[
+    "non_finite",
+    "dead_at_init",
+    "always_dead_at_init",
+    "often_dead_at_init",
+    "diverged",
+    "died",
+    "constant",
+    "worse_than_baseline",
+    "metric",
+    "crashed",
+]
+"""How an attempt failed:
+
+- `non_finite`: weights, losses or predictions are not finite;
+- `dead_at_init`: dead units cut the output off before any training, or it is not finite then;
+- `always_dead_at_init`, beside it: so they do with every seed that was screened, or every seed
+  gives the same network;
+- `diverged`: dead or constant after the loss had shot up, so that a step was too large;
+- `died`: dead without that, or no row's output responds to the inputs any more;
+- `constant`: constant, although units are alive and the output responds;
+- `often_dead_at_init`, beside these two: five seeds or more had to be screened until one was alive;
+- `worse_than_baseline`: the prediction varies, and is worse than the best constant;
+- `metric`: a gate was missed;
+- `crashed`: the worker was killed.
+"""
+
 Form = Literal["regression", "binary", "categorical", "sparse"]
 """How targets and predictions of an output are written: binary is one probability a column,
 categorical one column a class, sparse a class index."""
@@ -45,6 +73,15 @@ categorical one column a class, sparse a class index."""
 
 class Settings(Record, kw_only=True):
     """What may differ between attempts."""
+
+    WORDS: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "learning_rate_cap": ("learning rate at most {}", "rate ≤ {}"),
+        "negative_slope": ("leaky relu with slope {}", "slope {}"),
+        "initializer": ("initializer {} and zero biases", "{}"),
+        "clip_norm": ("gradients clipped to norm {}", "norm ≤ {}"),
+        "seed": ("seed {}", "seed {}"),
+    }
+    """What a change of each is called, in full and on a narrow line, in the order of telling."""
 
     seed: int
     """Seed given to `keras.utils.set_random_seed` before the model is built."""
@@ -152,12 +189,17 @@ class Attempt(Record, kw_only=True):
     """How it ended, or `running`."""
     remedy: str | None = None
     """The remedy that led to it; None for the first."""
+    rung: str | None = None
+    """Key of the rung that led to it in the resolved config, such as `restart.policy.3.rungs.0`;
+    None for the first, and in a record that is older than it."""
     cause: Failure | None = None
     """The failure of the attempt before, which the remedy answers."""
     changed: dict[str, dict[str, Any]] = {}
     """Settings that differ from the attempt before: `{name: {"from", "to"}}`."""
     passed_over: tuple[str, ...] = ()
     """Rungs of the policy that could not be applied, each with its reason."""
+    obstacles: dict[str, str] = {}
+    """Remedies that its model cannot carry, each with the reason and the way out."""
     restarts: int = 0
     """How often its worker was started again."""
     settings: Settings

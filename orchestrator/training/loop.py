@@ -16,8 +16,7 @@ from orchestrator.errors import (
     WorkerError,
     is_disk_full,
 )
-from orchestrator.policy import evidence
-from orchestrator.policy.rule import Policy
+from orchestrator.policy import evidence, rule
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
@@ -83,8 +82,6 @@ class _Loop:
         self.store = store
         self.executor = executor
         self.watcher = watcher
-        self.policy = Policy(seed=config.seed, rungs=config.restart.policy)
-        self.obstacles: dict[str, str] = {}
         self._phase: str | None = None
         self._started = time.monotonic()
 
@@ -115,20 +112,15 @@ class _Loop:
     def _train(self) -> Run:
         """Attempt after attempt, until one passes or none may follow."""
         first = Settings(seed=self.config.seed)
-        self._attempt(first, remedy=None, passed_over=(), new_seed=True)
+        self._attempt(first, None, passed_over=())
         while self._last.status != "passed":
             refusal = self._refusal()
             if refusal is not None:
                 return self._exhaust(refusal)
-            step = self.policy.step(self.store.run.attempts, self.obstacles)
-            if step.rung is None or step.settings is None:
+            step = rule.step(self.config, self.store.run.attempts)
+            if step.taken is None:
                 return self._exhaust(step.reason)
-            self._attempt(
-                step.settings,
-                remedy=step.rung.remedy,
-                passed_over=step.passed_over,
-                new_seed=not step.rung.keep_seed,
-            )
+            self._attempt(step.taken.settings, step.taken, passed_over=step.passed_over)
         decline = evidence.decline(self._last)
         if decline is not None:
             self._record(Warned(message=decline))
@@ -164,12 +156,7 @@ class _Loop:
         self.watcher.show(event, self.store.record(event))
 
     def _attempt(
-        self,
-        settings: Settings,
-        *,
-        remedy: str | None,
-        passed_over: tuple[str, ...],
-        new_seed: bool,
+        self, settings: Settings, taken: rule.Taken | None, *, passed_over: tuple[str, ...]
     ) -> None:
         """Train one attempt and give it its status."""
         attempts = self.store.run.attempts
@@ -178,7 +165,8 @@ class _Loop:
             AttemptStarted(
                 attempt=number,
                 settings=settings,
-                remedy=remedy,
+                remedy=None if taken is None else taken.rung.remedy,
+                rung=None if taken is None else taken.key,
                 cause=attempts[-1].failure if attempts else None,
                 changed=settings.changes(attempts[-1].settings) if attempts else {},
                 passed_over=passed_over,
@@ -186,10 +174,12 @@ class _Loop:
         )
         self._started = time.monotonic()
         self._phase = None
+        begun = self.store.run.attempts
+        keep_seed = taken is not None and taken.rung.keep_seed
         task = Task(
             config=self.config,
             settings=settings,
-            seeds=self._candidates() if new_seed else (settings.seed,),
+            seeds=(settings.seed,) if keep_seed else rule.candidates(self.config, begun),
             attempt=number,
             directory=self.store.attempt_directory(number),
             fingerprint=self.store.fingerprint,
@@ -212,17 +202,11 @@ class _Loop:
             )
         )
 
-    def _candidates(self) -> tuple[int, ...]:
-        """The seeds that the attempt may choose from."""
-        return self.policy.candidates(self.store.run.attempts, self.config.restart.screen_seeds)
-
     def _take(self, event: Event | Sign) -> None:
         if isinstance(event, Sign):
             self.watcher.show(event, self.store.run)
             return
         if isinstance(event, ModelBuilt):
-            # A model that a remedy has changed has nothing to say against it any more.
-            self.obstacles = {**event.obstacles, **self.obstacles}
             self._phase = INIT
         elif isinstance(event, PhaseStarted):
             self._phase = event.phase

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from orchestrator.config import document, schema
 from orchestrator.config import load as config
+from orchestrator.config.sections import remedies
 from orchestrator.errors import InvalidError
 
 BASE = """\
@@ -61,6 +62,8 @@ def test_only_data_model_and_phases_are_required(load):
 
 def test_the_defaults_are_those_of_the_contract(load, tmp_path):
     found = load().model_dump()
+    policy = found["restart"].pop("policy")
+    assert policy[0] == {"when": {"certain": True}, "rungs": []}
     assert found == {
         "version": 1,
         "name": "airfoil",
@@ -92,7 +95,7 @@ def test_the_defaults_are_those_of_the_contract(load, tmp_path):
             },
             "metric": [],
         },
-        "restart": {"max_attempts": 8, "max_seconds": None, "screen_seeds": 64, "policy": None},
+        "restart": {"max_attempts": 8, "max_seconds": None, "screen_seeds": 64},
         "deterministic": "auto",
         "tensorboard": False,
         "keep": "accepted",
@@ -173,9 +176,33 @@ def test_keras_objects_are_names_with_or_without_arguments(load):
 def test_rungs_have_their_defaults_and_a_short_form(load):
     policy = "[new_seed, {remedy: lower_learning_rate, times: 2}, {remedy: leaky_relu, keep: yes}]"
     seed, rate, leaky = load(BASE, f"restart.policy={policy}").restart.policy
-    assert seed == schema.NewSeed()
+    assert seed == remedies.NewSeed()
     assert (rate.factor, rate.times, rate.when) == (0.1, 2, None)
     assert (leaky.negative_slope, leaky.keep) == (0.2, True)
+
+
+def test_the_default_policy_written_out_is_the_same_policy(load, tmp_path):
+    default = load().restart
+    assert default == load(BASE, "restart.policy=").restart  # what older runs have recorded
+    written = document.parse(load().dump(), name="f").value["restart"]["policy"]
+    assert len(written) == len(default.policy)
+    assert load(BASE, f"restart.policy={document.dump(written)}").restart == default
+    assert (
+        "  - when: [non_finite]\n    rungs:\n    - {remedy: lower_learning_rate, times: 3, when: null"
+        in load().dump()
+    )
+
+
+def test_a_rung_may_answer_what_all_of_several_keys_say(load):
+    when = "{kind: [constant, died], cause: [distant_targets], certain: yes, count: 2}"
+    (case,) = load(BASE, f"restart.policy=[{{when: {when}, rungs: [new_seed]}}]").restart.policy
+    assert case.rungs == [remedies.NewSeed()]
+    assert case.model_dump()["when"] == {
+        "kind": ["constant", "died"],
+        "cause": ["distant_targets"],
+        "certain": True,
+        "count": 2,
+    }
 
 
 def test_class_weights_may_be_set_one_by_one(load):
@@ -248,11 +275,21 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("checks.metric=[{name: loss, max: 1, phases: [x]}]", "checks.metric.0.phases: there is no phase 'x'; expected one of main"),
         ("restart.policy=[new_sed]", "restart.policy.0: unknown remedy 'new_sed'; did you mean 'new_seed'?"),
         ("restart.policy=[{remedy: [x]}]", "restart.policy.0: unknown remedy ['x']; expected one of clip_gradients, leaky_relu, lower_learning_rate, new_seed, reinitialize"),
-        ("restart.policy=[{times: 2}]", "restart.policy.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, received the keys times"),
+        ("restart.policy=[{times: 2}]", "restart.policy.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, or {when: …, rungs: […]}, received the keys times"),
         ("restart.policy=[{remedy: new_seed, keep_seed: on}]", "restart.policy.0.keep_seed: expected false, received true"),
         ("restart.policy=[{remedy: clip_gradients, norm: -1}]", "restart.policy.0.norm: expected more than 0.0, received -1"),
         ("restart.policy=[{remedy: reinitialize, initialiser: zeros}]", "restart.policy.0.initialiser: unknown key 'initialiser'; did you mean 'initializer'?"),
-        ("restart.policy=[{remedy: leaky_relu, when: [dead]}]", "restart.policy.0.when.0: expected 'finite', 'dead_neurons', 'prediction_variance', 'metric' or 'crashed', received 'dead'"),
+        ("restart.policy=[{remedy: leaky_relu, when: [dead]}]", "restart.policy.0.when.0: unknown name 'dead'; did you mean 'died'?"),
+        ("restart.policy=[{remedy: leaky_relu, when: died}]", "restart.policy.0.when: expected a list, received 'died'; write it as a list: [died]"),
+        ("restart.policy=[{remedy: leaky_relu, when: {kind: [metrics]}}]", "restart.policy.0.when.kind.0: unknown name 'metrics'; did you mean 'metric'?"),
+        ("restart.policy=[{remedy: leaky_relu, when: {cause: [died]}}]", "restart.policy.0.when.cause.0: unknown name 'died'; expected one of distant_targets, fixed_seed, held_at_zero, initialization, unreachable_targets, unrelated_targets, unscaled_inputs"),
+        ("restart.policy=[{remedy: leaky_relu, when: {kinds: [died]}}]", "restart.policy.0.when.kinds: unknown key 'kinds'; did you mean 'kind'?"),
+        ("restart.policy=[{when: [died], rungs: [new_sed]}]", "restart.policy.0.rungs.0: unknown remedy 'new_sed'; did you mean 'new_seed'?"),
+        ("restart.policy=[{when: [died], rungs: [{times: 2}]}]", "restart.policy.0.rungs.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, received the keys times"),
+        ("restart.policy=[{rungs: [{remedy: clip_gradients, norms: 1}]}]", "restart.policy.0.rungs.0.norms: unknown key 'norms'; did you mean 'norm'?"),
+        ("restart.policy=[{when: [died], rungs: }]", "restart.policy.0.rungs: expected a list, received nothing"),
+        ("restart.policy=[{remedy: lower_learning_rate, factor: 1}]", "restart.policy.0.factor: expected auto, or more than 0 and less than 1, received 1"),
+        ("restart.policy=[{remedy: lower_learning_rate, factor: aut}]", "restart.policy.0.factor: expected auto, or more than 0 and less than 1, received 'aut'"),
         ("restart.policy=[{remedy: leaky_relu, when: []}]", "restart.policy.0.when: expected at least 1 item, received []"),
         ("restart.max_attempts=0", "restart.max_attempts: expected at least 1, received 0"),
         ("fit.class_weight={a: 1}", "fit.class_weight.a: expected a whole number as key, received 'a'"),
@@ -277,7 +314,7 @@ def test_a_wrong_value_is_refused_in_plain_words(complain, assignment, problem):
         ("target=y", "it belongs in data.train or data.validation"),
         ("fraction=0.2", "it belongs in data.validation"),
         ("dead_neurons=off", "it belongs in checks"),
-        ("remedy=new_seed", "it belongs in restart.policy"),
+        ("remedy=new_seed", "it belongs in restart.policy or restart.policy.rungs"),
         ("compile.batch_size=3", "it belongs in the top level"),
         ("compile.learning_rate=3", "it belongs in compile.optimizer"),
         ("data.csv=a", "it belongs in data.train or data.validation"),
@@ -405,7 +442,12 @@ def mutated(draw):
     value = {
         **yaml.safe_load(BASE),
         "checks": {"dead_neurons": {"rows": "all"}, "metric": [{"name": "loss", "max": 1}]},
-        "restart": {"policy": [{"remedy": "leaky_relu", "when": ["finite"]}]},
+        "restart": {
+            "policy": [
+                {"remedy": "leaky_relu", "when": ["finite"]},
+                {"when": {"kind": ["died"]}, "rungs": ["new_seed"]},
+            ]
+        },
         "fit": {"class_weight": {0: 1.0}},
     }
     value = copy.deepcopy(value)

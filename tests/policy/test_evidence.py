@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.config.schema import LowerLearningRate
-from orchestrator.policy import evidence
+from orchestrator.policy import evidence, rule
 from orchestrator.record.records import (
     INIT,
     Attempt,
@@ -19,6 +19,7 @@ from orchestrator.record.records import (
     Phase,
     Settings,
 )
+from tests import builders
 from tests.builders import made
 
 LIMITS = {"min_ratio": 1e-4, "min_information": 1e-4, "min_skill": -0.1}
@@ -73,9 +74,12 @@ def attempt(*phases: Phase, rates: dict[str, float] | None = None, **fields: Any
     )
 
 
-BORN_DEAD = attempt(phase(INIT, dead="fail"))
+DEAD_AT_INIT = attempt(phase(INIT, dead="fail"))
 FAULT = Finding(cause="initialization", reason="its kernel is zero", final=False)
 UNSCALED = Finding(cause="unscaled_inputs", reason="x is in millions", final=False)
+DISTANT = Finding(cause="distant_targets", reason="y is 10,000", final=False)
+UNRELATED = Finding(cause="unrelated_targets", reason="y is noise", final=False)
+CERTAIN = Finding(cause="held_at_zero", reason="held by L1", final=True)
 SCREENED = tuple(Candidate(seed=seed, reason="dead") for seed in range(64))
 
 CASES = {
@@ -86,17 +90,17 @@ CASES = {
     ),
     "dead after the loss shot up": (
         attempt(phase(INIT), phase(dead="fail", losses=(1.0, 50.0))),
-        "shot_up",
+        "diverged",
         ["lower_learning_rate", "leaky_relu", "new_seed"],
     ),
     "constant after the loss shot up": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0, losses=(1.0, 50.0))),
-        "shot_up",
+        "diverged",
         ["lower_learning_rate", "leaky_relu", "new_seed"],
     ),
     "the loss became infinite, the weights are finite again": (
         attempt(phase(INIT), phase(dead="fail", losses=(1.0, float("inf")))),
-        "shot_up",
+        "diverged",
         ["lower_learning_rate", "leaky_relu", "new_seed"],
     ),
     "dead, quietly": (
@@ -104,12 +108,12 @@ CASES = {
         "died",
         ["new_seed", "leaky_relu", "lower_learning_rate", "new_seed"],
     ),
-    "dead, quietly, and most seeds are born dead": (
+    "dead, quietly, and most seeds are dead at init": (
         attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:5]),
-        "died",
+        "died often_dead_at_init",
         ["leaky_relu", "new_seed", "lower_learning_rate"],
     ),
-    "dead, quietly, and some seeds are born dead": (
+    "dead, quietly, and some seeds are dead at init": (
         attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:4]),
         "died",
         ["new_seed", "leaky_relu", "lower_learning_rate", "new_seed"],
@@ -121,18 +125,58 @@ CASES = {
     ),
     "constant with living units": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0, responding=9)),
-        "collapsed",
+        "constant",
         ["new_seed", "lower_learning_rate", "leaky_relu", "new_seed"],
     ),
     "worse than a constant": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.5, responding=9)),
-        "astray",
+        "worse_than_baseline",
         ["new_seed", "leaky_relu", "lower_learning_rate"],
     ),
     "worse than a constant, on inputs of wild scales": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.5), findings=(UNSCALED,)),
-        "astray",
+        "worse_than_baseline",
         ["lower_learning_rate", "new_seed", "leaky_relu"],
+    ),
+    "constant, on targets far from zero and inputs of wild scales": (
+        attempt(
+            phase(INIT),
+            phase(variance="fail", ratio=0.0),
+            screened=SCREENED[:5],
+            findings=(UNSCALED, DISTANT),
+        ),
+        "constant often_dead_at_init",
+        ["lower_learning_rate", "new_seed", "leaky_relu"],
+    ),
+    "constant, on targets unrelated to the inputs": (
+        attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(UNRELATED,)),
+        "constant",
+        ["new_seed", "lower_learning_rate", "leaky_relu", "new_seed"],
+    ),
+    "on targets unrelated to the inputs, of two outputs": (
+        attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(UNRELATED,) * 2),
+        "constant",
+        [],
+    ),
+    "on targets far from zero, of three outputs": (
+        attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(DISTANT,) * 3),
+        "constant",
+        [],
+    ),
+    "on inputs of wild scales, four of them": (
+        attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(UNSCALED,) * 4),
+        "constant",
+        [],
+    ),
+    "dead, on targets unrelated to the inputs": (
+        attempt(phase(INIT), phase(dead="fail"), findings=(UNRELATED,) * 9),
+        "died",
+        ["new_seed", "leaky_relu", "lower_learning_rate", "new_seed"],
+    ),
+    "a gate, with a certain finding": (
+        attempt(phase(INIT), phase(metric="fail"), findings=(FAULT, CERTAIN)),
+        "metric",
+        [],
     ),
     "not finite, on inputs of wild scales": (
         attempt(phase(INIT), phase(finite="fail"), findings=(UNSCALED,)),
@@ -147,12 +191,12 @@ CASES = {
     "killed": (attempt(), "crashed", ["new_seed", "lower_learning_rate"]),
     "not finite before training": (
         attempt(phase(INIT, finite="fail")),
-        "born_dead",
+        "dead_at_init",
         ["new_seed", "leaky_relu", "reinitialize"],
     ),
-    "born dead, and every seed gives the same": (
-        replace(BORN_DEAD, findings=(Finding(cause="fixed_seed", reason="", final=False),)),
-        "born_dead",
+    "dead at init, and every seed gives the same": (
+        replace(DEAD_AT_INIT, findings=(Finding(cause="fixed_seed", reason="", final=False),)),
+        "dead_at_init always_dead_at_init",
         ["leaky_relu", "reinitialize"],
     ),
     "dead under a loss below zero": (
@@ -160,35 +204,45 @@ CASES = {
         "died",
         ["new_seed", "leaky_relu", "lower_learning_rate", "new_seed"],
     ),
-    "born dead, with one seed tried": (
-        BORN_DEAD,
-        "born_dead",
+    "dead at init, with one seed tried": (
+        DEAD_AT_INIT,
+        "dead_at_init",
         ["new_seed", "leaky_relu", "reinitialize"],
     ),
-    "born dead with every seed": (
-        replace(BORN_DEAD, screened=SCREENED),
-        "born_dead",
+    "dead at init with every seed": (
+        replace(DEAD_AT_INIT, screened=SCREENED),
+        "dead_at_init always_dead_at_init",
         ["leaky_relu", "reinitialize"],
     ),
-    "born dead by the initialisers": (
-        replace(BORN_DEAD, screened=SCREENED, findings=(FAULT,)),
-        "born_dead",
+    "dead at init by the initialisers": (
+        replace(DEAD_AT_INIT, screened=SCREENED, findings=(FAULT,)),
+        "dead_at_init always_dead_at_init",
         ["reinitialize", "leaky_relu"],
     ),
-    "born dead by the initialisers, with one seed tried": (
-        replace(BORN_DEAD, findings=(FAULT,)),
-        "born_dead",
+    "dead at init by the initialisers, with one seed tried": (
+        replace(DEAD_AT_INIT, findings=(FAULT,)),
+        "dead_at_init",
         ["reinitialize", "leaky_relu", "new_seed"],
     ),
 }
 
 
-@pytest.mark.parametrize(("failed", "kind", "remedies"), CASES.values(), ids=CASES.keys())
-def test_the_evidence_names_the_kind_and_the_remedies(
-    failed: Attempt, kind: str, remedies: list[str]
+CONFIG = builders.config()
+
+
+@pytest.mark.parametrize(("failed", "kinds", "remedies"), CASES.values(), ids=CASES.keys())
+def test_the_evidence_names_the_kind_and_the_default_policy_the_remedies(
+    failed: Attempt, kinds: str, remedies: list[str]
 ) -> None:
-    assert evidence.kind(failed) == kind
-    assert [rung.remedy for rung in evidence.rungs(failed)] == remedies
+    assert evidence.kinds(failed) == set(kinds.split())
+    rungs, case = rule.matching(CONFIG, [failed])
+    assert [rung.remedy for _, rung in rungs] == remedies
+    assert case is not None
+
+
+def test_every_case_of_the_default_policy_has_its_failure_above() -> None:
+    found = [rule.matching(CONFIG, [failed])[1] for failed, _, _ in CASES.values()]
+    assert [case for case in CONFIG.restart.policy if case not in found] == []
 
 
 def test_the_loss_of_the_untrained_network_is_the_measure() -> None:
@@ -196,38 +250,20 @@ def test_the_loss_of_the_untrained_network_is_the_measure() -> None:
     earlier = phase("warmup", losses=(1.0, 0.9))
     quiet = attempt(phase(INIT), earlier, phase(dead="fail", losses=(0.01, 0.9)))
     loud = attempt(phase(INIT), earlier, phase(dead="fail", losses=(0.01, 3.1)))
-    assert (evidence.kind(quiet), evidence.kind(loud)) == ("died", "shot_up")
+    assert (evidence.kinds(quiet), evidence.kinds(loud)) == ({"died"}, {"diverged"})
 
 
 def test_an_attempt_without_a_failure_has_no_kind() -> None:
     passed = Attempt(attempt=1, status="passed", settings=Settings(seed=7))
     with pytest.raises(ValueError, match="expected a failed attempt"):
-        evidence.kind(passed)
+        evidence.kinds(passed)
 
 
-@pytest.mark.parametrize(
-    ("rates", "factor"),
-    [
-        ({"warmup": 0.001, "main": 5.0}, (0.001 / 5.0) ** (2 / 3)),
-        ({"warmup": 5.0, "main": 5.0}, 0.1),
-        ({"warmup": 4.0, "main": 5.0}, 0.1),
-        ({"warmup": 1e-9, "main": 5.0}, 1e-3),
-        ({"warmup": 0.0, "main": 5.0}, 0.1),
-    ],
-)
-def test_the_rate_goes_towards_one_that_the_attempt_survived(
-    rates: dict[str, float], factor: float
-) -> None:
-    failed = attempt(phase(INIT), phase("warmup"), phase(finite="fail"), rates=rates)
-    (rung,) = [each for each in evidence.rungs(failed) if isinstance(each, LowerLearningRate)]
-    assert rung.factor == pytest.approx(factor)
-
-
-def test_a_final_finding_ends_it() -> None:
-    final = Finding(cause="held_at_zero", reason="held by L1", final=True)
-    failed = replace(CASES["constant with living units"][0], findings=(FAULT, final))
-    assert evidence.hopeless([failed]) == "held by L1"
-    assert evidence.hopeless([replace(failed, findings=(FAULT,))]) is None
+def hopeless(attempts: Sequence[Attempt]) -> str | None:
+    """Why the default policy holds the data to be at fault."""
+    _, case = rule.matching(CONFIG, attempts)
+    assert case is not None
+    return None if case.rungs else evidence.reasons(case.when, attempts[-1])[0]
 
 
 @pytest.mark.parametrize(
@@ -238,14 +274,45 @@ def test_data_at_fault_ends_it_after_failures_of_living_networks(cause: Cause, e
     found = Finding(cause=cause, reason="the data", final=False)
     living = replace(CASES["constant with living units"][0], findings=(found,))
     dead = replace(CASES["dead, quietly"][0], findings=(found,))
-    assert evidence.hopeless([living] * (enough - 1)) is None
-    assert evidence.hopeless([dead] * 5 + [living] * (enough - 1)) is None
-    assert evidence.hopeless([living] * enough) == "the data"
-    assert evidence.hopeless([living] * enough + [dead]) == "the data"
+    assert hopeless([living] * (enough - 1)) is None
+    assert hopeless([dead] * 5 + [living] * (enough - 1)) is None
+    assert hopeless([living, *[dead] * 5, *[living] * (enough - 1)]) == "the data"
+
+
+def test_a_certain_finding_ends_it() -> None:
+    failed = CASES["constant with living units"][0]
+    assert hopeless([replace(failed, findings=(FAULT, CERTAIN))]) == "held by L1"
+    assert hopeless([replace(failed, findings=(FAULT,))]) is None
+
+
+@pytest.mark.parametrize(
+    ("when", "applies"),
+    [
+        (None, True),
+        (["prediction_variance"], True),
+        (["finite", "constant"], True),
+        (["unscaled_inputs"], True),
+        (["finite", "died", "distant_targets"], False),
+        ({"check": ["prediction_variance"], "kind": ["constant"]}, True),
+        ({"check": ["finite"], "kind": ["constant"]}, False),
+        ({"check": ["prediction_variance"], "kind": ["died"]}, False),
+        ({"kind": ["died", "constant"], "cause": ["unscaled_inputs"]}, True),
+        ({"kind": ["constant"], "cause": ["distant_targets"]}, False),
+        ({"certain": True}, False),
+        ({"cause": ["unscaled_inputs"], "certain": True}, False),
+        ({"count": 2}, False),
+    ],
+)
+def test_of_a_list_any_name_applies_and_of_a_mapping_every_key(when: Any, applies: bool) -> None:
+    failed = replace(CASES["constant with living units"][0], findings=(UNSCALED,))
+    (rung,) = builders.config(
+        restart={"policy": [{"remedy": "new_seed", "when": when}]}
+    ).restart.policy
+    assert evidence.applies(rung.when, [failed]) is applies
 
 
 def test_the_conclusion_names_what_failed_and_each_finding_once() -> None:
-    first, second = CASES["not finite"][0], replace(BORN_DEAD, attempt=2)
+    first, second = CASES["not finite"][0], replace(DEAD_AT_INIT, attempt=2)
     found = [replace(each, findings=(FAULT,)) for each in (first, second)]
     assert evidence.conclusion(found, "all is tried") == (
         "all is tried. Attempt 1 failed finite at main, attempt 2 failed dead_neurons at init. "

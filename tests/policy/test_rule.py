@@ -9,21 +9,32 @@ import pytest
 from hypothesis import given
 from msgspec.structs import replace
 
-from orchestrator.config.schema import AnyRemedy as Remedy
-from orchestrator.config.schema import (
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.remedies import AnyRemedy as Remedy
+from orchestrator.config.sections.remedies import (
     ClipGradients,
     LeakyRelu,
     LowerLearningRate,
     NewSeed,
     Reinitialize,
 )
-from orchestrator.policy import evidence
-from orchestrator.policy.rule import Policy, Step, derive_seed
+from orchestrator.config.sections.restart import Restart
+from orchestrator.policy import rule
+from orchestrator.policy.rule import Step, derive_seed
 from orchestrator.record.records import INIT, Attempt, Candidate, Settings
 from tests import builders
 from tests.builders import LAW
 
 SEED = 7
+
+
+def _config(rungs: Sequence[Remedy] | None) -> Config:
+    restart = Restart() if rungs is None else Restart(policy=list(rungs))
+    return builders.config(seed=SEED, restart=restart)
+
+
+def _step(rung: Remedy, *attempts: Attempt) -> Step:
+    return rule.step(_config([rung]), attempts)
 
 
 def _walk(
@@ -37,30 +48,32 @@ def _walk(
 
     A failure is a check, after phase main, or a check and a phase.
     """
-    policy = Policy(seed=SEED, rungs=rungs)
-    settings = Settings(seed=SEED)
+    config = _config(rungs)
+    settings, record = Settings(seed=SEED), dict[str, Any]()
     steps: list[Step] = []
     attempts: list[Attempt] = []
     for number, failure in enumerate(failures, start=1):
         name, at = (failure, "main") if isinstance(failure, str) else failure
         highest = min(rate, settings.learning_rate_cap or math.inf)
         rates = {} if at in (INIT, None) else {"warmup": 3 * highest, "main": highest}
-        attempts.append(builders.failed(number, name, settings=settings, at=at, rates=rates))
-        step = policy.step(attempts, obstacles or {})
+        failed = builders.failed(number, name, settings=settings, at=at, rates=rates)
+        attempts.append(replace(failed, obstacles=obstacles or {}, **record))
+        step = rule.step(config, attempts)
         steps.append(step)
-        if step.settings is None:
+        if step.taken is None:
             break
-        settings = step.settings
+        settings = step.taken.settings
+        record = {"remedy": step.taken.rung.remedy, "rung": step.taken.key}
     return steps, attempts
 
 
 def _names(steps: Sequence[Step]) -> list[str | None]:
-    return [None if step.rung is None else step.rung.remedy for step in steps]
+    return [None if step.taken is None else step.taken.rung.remedy for step in steps]
 
 
 def _settings(step: Step) -> Settings:
-    assert step.settings is not None
-    return step.settings
+    assert step.taken is not None
+    return step.taken.settings
 
 
 def test_rungs_are_taken_in_order_as_often_as_they_say() -> None:
@@ -68,7 +81,7 @@ def test_rungs_are_taken_in_order_as_often_as_they_say() -> None:
     steps, _ = _walk(rungs, ["dead_neurons"] * 6)
     assert _names(steps) == ["new_seed", "new_seed", "lower_learning_rate", "leaky_relu", None]
     reason = "the policy has no rung left that answers this failure"
-    assert steps[-1] == Step(rung=None, settings=None, passed_over=(), reason=reason)
+    assert steps[-1] == Step(taken=None, passed_over=(), reason=reason)
 
 
 def test_two_rungs_with_the_same_remedy_count_their_own_uses() -> None:
@@ -107,8 +120,8 @@ def test_the_rate_is_not_lowered_before_training(at: str | None) -> None:
 @pytest.mark.parametrize("rate", [0.0, math.inf])
 def test_a_rate_that_no_cap_lowers_passes_the_rung_over(rate: float) -> None:
     attempt = builders.failed(1, rates={"main": rate})
-    step = Policy(seed=SEED, rungs=[LowerLearningRate()]).step([attempt], {})
-    assert step.rung is None
+    step = _step(LowerLearningRate(), attempt)
+    assert step.taken is None
     assert f"the highest rate of phase main was {rate:g}" in step.passed_over[0]
 
 
@@ -164,7 +177,7 @@ def test_a_change_that_made_its_failure_vanish_stays() -> None:
 
 def test_the_cap_is_a_fraction_of_the_highest_rate_of_the_phase_that_failed() -> None:
     attempt = builders.failed(1, at="warmup", rates={"warmup": 5.0, "main": 0.003})
-    step = Policy(seed=SEED, rungs=[LowerLearningRate(factor=0.01)]).step([attempt], {})
+    step = _step(LowerLearningRate(factor=0.01), attempt)
     assert _settings(step).learning_rate_cap == pytest.approx(0.05)
 
 
@@ -179,13 +192,17 @@ def test_the_own_last_cap_counts_after_it_was_taken_back() -> None:
         LowerLearningRate(times=2, when=["dead_neurons", "metric"]),
         NewSeed(when=["dead_neurons"]),
     ]
-    policy = Policy(seed=SEED, rungs=rungs)
+    config = _config(rungs)
     first = builders.failed(1, "dead_neurons", rates={"main": 1.0})
-    capped = _settings(policy.step([first], {}))
-    assert capped.learning_rate_cap == pytest.approx(0.1)
+    capped = rule.step(config, [first]).taken
+    assert capped is not None
+    assert capped.settings.learning_rate_cap == pytest.approx(0.1)
     # The cap is gone when the rung comes round again, and the phase runs at 1.0.
-    again = builders.failed(2, "dead_neurons", rates={"main": 1.0})
-    step = policy.step([first, again], {})
+    again = replace(
+        builders.failed(2, "dead_neurons", settings=capped.settings, rates={"main": 1.0}),
+        rung=capped.key,
+    )
+    step = rule.step(config, [first, again])
     assert _settings(step).learning_rate_cap == pytest.approx(0.01)
 
 
@@ -212,14 +229,14 @@ def test_a_derived_seed_that_was_used_is_not_drawn_again() -> None:
             screened=(Candidate(seed=derive_seed(SEED, 1), reason="dead"),),
         ),
     ]
-    step = Policy(seed=SEED, rungs=[NewSeed()]).step(used, {})
+    step = _step(NewSeed(), *used)
     assert _settings(step).seed == derive_seed(SEED, 3)
 
 
 def test_an_attempt_that_did_not_fail_has_no_answer() -> None:
     passed = Attempt(attempt=1, status="passed", settings=Settings(seed=1))
     with pytest.raises(ValueError, match="expected a failed attempt, received status='passed'"):
-        Policy(seed=SEED, rungs=[NewSeed()]).step([passed], {})
+        _step(NewSeed(), passed)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +251,7 @@ def test_an_attempt_that_did_not_fail_has_no_answer() -> None:
 )
 def test_a_remedy_changes_one_thing(rung: Remedy, field: str, value: float) -> None:
     before = Settings(seed=SEED)
-    step = Policy(seed=SEED, rungs=[rung]).step([builders.failed(1, settings=before)], {})
+    step = _step(rung, builders.failed(1, settings=before))
     changes = _settings(step).changes(before)
     assert changes.pop(field) == {"from": getattr(before, field), "to": value}
     assert changes.keys() <= {"seed"}
@@ -251,14 +268,8 @@ def test_what_is_in_force_is_passed_over(
     rung: Remedy, settings: dict[str, Any], reason: str
 ) -> None:
     failed = builders.failed(1, settings=Settings(seed=SEED, **settings))
-    step = Policy(seed=SEED, rungs=[rung]).step([failed], {})
+    step = _step(rung, failed)
     assert step.passed_over == (f"{rung.remedy}: {reason}",)
-
-
-def test_without_a_policy_the_evidence_chooses() -> None:
-    for check, at in [("finite", "main"), ("metric", "main"), ("crashed", None)]:
-        steps, attempts = _walk(None, [(check, at)])
-        assert steps[0].rung == evidence.rungs(attempts[0])[0]
 
 
 def test_without_a_policy_uses_are_counted_over_all_failures() -> None:
@@ -266,6 +277,79 @@ def test_without_a_policy_uses_are_counted_over_all_failures() -> None:
     failures: list[Any] = [("dead_neurons", INIT)] * 3 + ["metric"] * 4
     steps, _ = _walk(None, failures)
     assert _names(steps) == ["new_seed"] * 3 + ["lower_learning_rate"] * 3 + [None]
+
+
+CASES: list[dict[str, Any]] = [
+    {"when": ["finite"], "rungs": ["new_seed", {"remedy": "leaky_relu", "when": ["crashed"]}]},
+    {"when": ["finite", "metric"], "rungs": [{"remedy": "new_seed", "times": 2}, "leaky_relu"]},
+    "clip_gradients",
+    {"when": ["dead_neurons"], "rungs": []},
+    "new_seed",
+]  # type: ignore[list-item]
+
+
+def _cases(*failures: str) -> tuple[list[Step], list[Attempt]]:
+    config = builders.config(seed=SEED, restart={"policy": CASES})
+    return _walk(config.restart.policy, failures)  # type: ignore[arg-type]
+
+
+def test_of_the_cases_that_match_the_first_answers_alone() -> None:
+    assert _names(_cases("finite", "finite")[0]) == ["new_seed", None]
+
+
+def test_cases_share_their_uses_and_other_rungs_do_not() -> None:
+    steps, attempts = _cases("finite", "metric", "metric", "crashed", "crashed", "crashed")
+    assert _names(steps) == [
+        "new_seed",
+        "new_seed",
+        "leaky_relu",
+        "clip_gradients",
+        "new_seed",
+        None,
+    ]
+    assert [attempt.rung for attempt in attempts] == [
+        None,
+        "restart.policy.0.rungs.0",
+        "restart.policy.1.rungs.0",
+        "restart.policy.1.rungs.1",
+        "restart.policy.2",
+        "restart.policy.4",
+    ]
+
+
+def test_a_case_without_rungs_ends_the_run() -> None:
+    steps, _ = _cases("dead_neurons", "dead_neurons")
+    # The rung above it is tried first, where it answers.
+    assert _names(steps) == ["clip_gradients", None]
+    assert steps[1].reason == "no remedy can help: as the test wants it"
+
+
+@pytest.mark.parametrize(
+    ("rates", "factor"),
+    [
+        ({"warmup": 0.001, "main": 5.0}, (0.001 / 5.0) ** (2 / 3)),
+        ({"warmup": 5.0, "main": 5.0}, 0.1),
+        ({"warmup": 4.0, "main": 5.0}, 0.1),
+        ({"warmup": 1e-9, "main": 5.0}, 1e-3),
+        ({"warmup": 0.0, "main": 5.0}, 0.1),
+    ],
+)
+def test_the_rate_goes_towards_one_that_the_attempt_survived(
+    rates: dict[str, float], factor: float
+) -> None:
+    phases = tuple(builders.phase(name) for name in (INIT, "warmup", "main"))
+    failed = replace(builders.failed(1, rates=rates), phases=phases)
+    step = _step(LowerLearningRate(factor="auto"), failed)
+    assert _settings(step).learning_rate_cap == pytest.approx(5.0 * factor)
+
+
+@pytest.mark.parametrize("rungs", [None, [NewSeed(when=["metric"]), LeakyRelu(), NewSeed(times=2)]])
+def test_a_record_without_rungs_is_read_as_if_it_had_them(rungs: list[Remedy] | None) -> None:
+    _, attempts = _walk(rungs, ["dead_neurons", "metric", "dead_neurons", "finite", "dead_neurons"])
+    config = _config(rungs)
+    old = [replace(attempt, rung=None) for attempt in attempts]
+    for count in range(1, len(attempts) + 1):
+        assert rule.step(config, old[:count]) == rule.step(config, attempts[:count])
 
 
 CHECKS = st.sampled_from(["finite", "dead_neurons", "prediction_variance", "metric", "crashed"])
@@ -293,7 +377,7 @@ def test_there_are_never_more_steps_than_uses(
     rungs: list[Remedy] | None, failures: list[tuple[str, str | None]]
 ) -> None:
     steps, _ = _walk(rungs, failures)
-    taken = sum(step.rung is not None for step in steps)
+    taken = sum(step.taken is not None for step in steps)
     # By default three new seeds, three caps, a slope, an initializer and a norm.
     assert taken <= (9 if rungs is None else sum(rung.times for rung in rungs))
 
@@ -314,13 +398,14 @@ def test_a_seed_repeats_only_where_a_rung_says_so(
     steps, attempts = _walk(rungs, failures)
     seen = {attempts[0].settings.seed}
     for attempt, step in zip(attempts, steps, strict=True):
-        if step.rung is None or step.settings is None:
+        if step.taken is None:
             continue
-        if step.rung.keep_seed:
-            assert step.settings.seed == attempt.settings.seed
+        seed = step.taken.settings.seed
+        if step.taken.rung.keep_seed:
+            assert seed == attempt.settings.seed
         else:
-            assert step.settings.seed not in seen
-        seen.add(step.settings.seed)
+            assert seed not in seen
+        seen.add(seed)
 
 
 @LAW
@@ -330,7 +415,7 @@ def test_a_lower_rate_is_lower_than_the_one_that_failed(
 ) -> None:
     steps, attempts = _walk(rungs, failures)
     for attempt, step in zip(attempts, steps, strict=True):
-        if isinstance(step.rung, LowerLearningRate):
+        if step.taken is not None and isinstance(step.taken.rung, LowerLearningRate):
             assert attempt.failure is not None
             assert attempt.failure.phase is not None
             cap = _settings(step).learning_rate_cap

@@ -52,12 +52,14 @@ def test_an_attempt_starts_with_all_that_was_decided() -> None:
         cause=cause,
         changed={"seed": {"from": 7, "to": 9}},
         passed_over=("leaky_relu: no relu",),
+        rung="restart.policy.1",
     )
     (attempt,) = _after(event).attempts
-    assert (attempt.attempt, attempt.status, attempt.remedy) == (
+    assert (attempt.attempt, attempt.status, attempt.remedy, attempt.rung) == (
         1,
         "running",
         "lower_learning_rate",
+        "restart.policy.1",
     )
     assert (attempt.cause, attempt.settings, attempt.changed, attempt.passed_over) == (
         cause,
@@ -65,6 +67,12 @@ def test_an_attempt_starts_with_all_that_was_decided() -> None:
         event.changed,
         event.passed_over,
     )
+
+
+def test_what_the_model_cannot_carry_is_kept_with_the_attempt() -> None:
+    built = ModelBuilt(attempt=1, parameters=3, obstacles={"leaky_relu": "no relu"})
+    (attempt,) = _after(STARTED, built).attempts
+    assert attempt.obstacles == {"leaky_relu": "no relu"}
 
 
 def test_phases_and_the_end_belong_to_the_last_attempt() -> None:
@@ -122,9 +130,7 @@ def test_the_end_says_how_and_with_which_attempt() -> None:
     assert (run.conclusion, run.exit_code) == ("good", 0)
 
 
-@pytest.mark.parametrize(
-    "event", [ModelBuilt(attempt=1, parameters=3, obstacles={}), Warned(message="x"), STARTED]
-)
+@pytest.mark.parametrize("event", [Warned(message="x"), STARTED])
 def test_time_goes_on_with_every_event_and_the_run_before_stays(event: Event) -> None:
     before = Run(run="r", seconds=1.0)
     assert advance(before, event, elapsed=2.3456).seconds == 2.346

@@ -333,6 +333,12 @@ def test_remedies_that_the_model_cannot_carry_are_passed_over(play: Play) -> Non
     done = play(obstructed, restart={"policy": ["leaky_relu", "new_seed"]})
     assert done.remedies == [None, "new_seed"]
     assert done.run.attempts[1].passed_over == ("leaky_relu: your own code applies relu",)
+    assert [attempt.rung for attempt in done.run.attempts] == [None, "restart.policy.1"]
+    assert [attempt.obstacles for attempt in done.run.attempts] == [
+        {"leaky_relu": "your own code applies relu"},
+        {},
+    ]
+    _assert_recorded(done)
     # The second attempt names no obstacle, and the first one's still stands.
     assert done.run.conclusion is not None
     assert done.run.conclusion.startswith(

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from orchestrator.config import user_code
-from orchestrator.config.schema import Config, Reinitialize
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.remedies import Reinitialize
 from orchestrator.data import load as data
 from orchestrator.data.load import Dataset
 from orchestrator.data.rows import AnyRows, leaves, trained_on, transform
@@ -79,29 +80,36 @@ def _prepare(config: Config) -> Prepared:
 
 def _check_initializers(config: Config, model: keras.Model, rows: AnyRows) -> None:
     """Refuse what Keras cannot initialise the hidden kernels with, before a remedy needs it."""
-    problems = []
-    hidden = [*initialization.hidden_variables(model, rows.first(2)[0])]
-    for index, rung in enumerate(config.restart.policy or ()):
-        if not isinstance(rung, Reinitialize):
-            continue
-        key = ("restart", "policy", index, "initializer")
-        try:
-            initializer = keras.initializers.get(rung.initializer)
-        except ValueError:
-            known = [name for name in dir(keras.initializers) if name.islower()]
-            message = f"Keras has no initializer {rung.initializer!r}"
-            hint = suggestion(rung.initializer, known)
-            problems.append(config.problem(key, message, hint))
-            continue
-        try:
-            for _, variable, is_kernel in hidden:
-                if is_kernel:
-                    initializer(tuple(variable.shape), dtype=variable.dtype)
-        except ValueError as error:
-            message = f"does not take the hidden kernels: {objects.describe_error(error)}"
-            problems.append(config.problem(key, message))
+    hidden = initialization.hidden_variables(model, rows.first(2)[0])
+    kernels = [variable for _, variable, is_kernel in hidden if is_kernel]
+    named = {
+        (*key, "initializer"): rung.initializer
+        for key, rung in config.restart.rungs()
+        if isinstance(rung, Reinitialize)
+    }
+    faults = {name: _fault(name, kernels) for name in named.values()}
+    problems = [
+        config.problem(key, *fault)
+        for key, name in named.items()
+        if (fault := faults[name]) is not None
+    ]
     if problems:
         raise InvalidError(problems)
+
+
+def _fault(name: str, kernels: Sequence[keras.Variable]) -> tuple[str, str | None] | None:
+    """Why an initializer cannot be put on kernels, and what to do; None where it can."""
+    try:
+        initializer = keras.initializers.get(name)
+    except ValueError:
+        known = [name for name in dir(keras.initializers) if name.islower()]
+        return f"Keras has no initializer {name!r}", suggestion(name, known)
+    try:
+        for kernel in kernels:
+            initializer(tuple(kernel.shape), dtype=kernel.dtype)
+    except ValueError as error:
+        return f"does not take the hidden kernels: {objects.describe_error(error)}", None
+    return None
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.errors import InvalidError, Problem, RecordError
-from orchestrator.policy.rule import Policy
+from orchestrator.policy import rule
 from orchestrator.record import archive, environment, journal
 from orchestrator.record.directory import Paths
 from orchestrator.record.events import AttemptStarted, Event, Sign, advance
@@ -123,8 +123,7 @@ def _task(
     if attempt.screened:
         settings = replace(settings, seed=attempt.screened[0].seed)
         started = replace(attempt, settings=settings, screened=())
-        policy = Policy(seed=config.seed, rungs=config.restart.policy)
-        seeds = policy.candidates((*before, started), config.restart.screen_seeds)
+        seeds = rule.candidates(config, (*before, started))
     return Task(
         config=config,
         settings=settings,
@@ -153,6 +152,7 @@ def _train(
             attempt=task.attempt,
             settings=task.settings,
             remedy=attempt.remedy,
+            rung=attempt.rung,
             cause=None,  # what the attempt before failed by is no news here
             changed=attempt.changed,
             passed_over=(),

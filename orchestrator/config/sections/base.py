@@ -1,0 +1,48 @@
+"""What every section of the config is made of: the base class, and the types of its values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A mapping of the config: unknown keys are errors, types are not converted."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        # Built once, as part of the whole config, and not for each section by itself.
+        defer_build=True,
+    )
+
+
+def flag(value: Any) -> Any:
+    """YAML 1.2 reads on, off, yes and no as text; where a boolean is expected they are one."""
+    words = {"on": True, "yes": True, "off": False, "no": False}
+    return words.get(value.casefold(), value) if isinstance(value, str) else value
+
+
+Word = Annotated[str, Field(pattern="^([Oo][Nn]|[Oo][Ff][Ff]|[Yy][Ee][Ss]|[Nn][Oo])$")]
+Off = Literal[False] | Annotated[str, Field(pattern="^([Oo][Ff][Ff]|[Nn][Oo])$", examples=["off"])]
+Flag = Annotated[bool, BeforeValidator(flag, json_schema_input_type=bool | Word)]
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
+FileName = Annotated[str, Field(pattern=FILE_NAME)]
+"""Text that can be part of a file name."""
+REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+Reference = Annotated[str, Field(pattern=REFERENCE, examples=["package.module:function"])]
+"""`package.module:function`, looked up from the config's folder first."""
+MODULE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+ModuleName = Annotated[str, Field(pattern=MODULE)]
+"""Name of a module, looked up from the config's folder first."""
+DELIMITER = r'^[^\r\n"\x00]$'
+Delimiter = Annotated[str, Field(pattern=DELIMITER)]
+"""One character that separates the cells of a table."""
+PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -1,0 +1,58 @@
+"""The policy of a config that has none, as a config would write it.
+
+The order of the remedies is measured, by `tests/benchmarks/restarts.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LOWER = {"remedy": "lower_learning_rate", "factor": "auto", "times": 3}
+_LOWER_ONCE = {"remedy": "lower_learning_rate", "factor": "auto"}
+_NEW_SEED = {"remedy": "new_seed", "times": 3}
+_NEW_SEED_ONCE = {"remedy": "new_seed"}
+_LEAKY = {"remedy": "leaky_relu"}
+_REINITIALIZE = {"remedy": "reinitialize"}
+_CLIP = {"remedy": "clip_gradients"}
+
+_LIVING = ["constant", "worse_than_baseline"]
+"""Failures of networks whose units are alive: one that cannot learn noise is not at fault, one that
+is dead may be."""
+
+DEFAULT_POLICY: Any = [
+    # The data is at fault.
+    {"when": {"certain": True}, "rungs": []},
+    {"when": {"kind": _LIVING, "cause": ["unrelated_targets"], "count": 2}, "rungs": []},
+    {"when": {"kind": _LIVING, "cause": ["distant_targets"], "count": 3}, "rungs": []},
+    {"when": {"kind": _LIVING, "cause": ["unscaled_inputs"], "count": 4}, "rungs": []},
+    # Steps too large for the rows; where inputs are not scaled, some seeds are spared.
+    {
+        "when": {"kind": _LIVING, "cause": ["distant_targets"]},
+        "rungs": [_LOWER, _NEW_SEED, _LEAKY],
+    },
+    {
+        "when": {"kind": _LIVING, "cause": ["unscaled_inputs"]},
+        "rungs": [_LOWER_ONCE, _NEW_SEED, _LEAKY],
+    },
+    # Steps too large.
+    {"when": ["non_finite"], "rungs": [_LOWER, _CLIP, _NEW_SEED]},
+    {"when": ["diverged"], "rungs": [_LOWER, _LEAKY, _NEW_SEED]},
+    # Where seeds were screened, another seed is no different from those.
+    {
+        "when": {"kind": ["always_dead_at_init"], "cause": ["initialization"]},
+        "rungs": [_REINITIALIZE, _LEAKY],
+    },
+    {"when": ["always_dead_at_init"], "rungs": [_LEAKY, _REINITIALIZE]},
+    {
+        "when": {"kind": ["dead_at_init"], "cause": ["initialization"]},
+        "rungs": [_REINITIALIZE, _LEAKY, _NEW_SEED],
+    },
+    {"when": ["dead_at_init"], "rungs": [_NEW_SEED, _LEAKY, _REINITIALIZE]},
+    # The network is too deep and narrow for relu.
+    {"when": ["often_dead_at_init"], "rungs": [_LEAKY, _NEW_SEED, _LOWER]},
+    # Bad luck: a lower rate makes it rarer, and leaves many networks untrained.
+    {"when": ["died"], "rungs": [_NEW_SEED_ONCE, _LEAKY, _LOWER, _NEW_SEED]},
+    {"when": ["constant"], "rungs": [_NEW_SEED_ONCE, _LOWER, _LEAKY, _NEW_SEED]},
+    {"when": ["worse_than_baseline"], "rungs": [_NEW_SEED, _LEAKY, _LOWER]},
+    {"when": ["metric", "crashed"], "rungs": [_NEW_SEED, _LOWER]},
+]

@@ -1,0 +1,206 @@
+"""The remedies: of each its arguments, and what it makes of the settings.
+
+`model.build` is where settings become a model, `learning_rate.Rates` where they become rates. What
+a change is called stands with the field of `Settings` that holds it.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import pydantic
+from msgspec.structs import replace
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field
+
+from orchestrator.config.sections.base import Flag, Off, PositiveFloat, PositiveInt, Section, flag
+from orchestrator.config.sections.when import When
+from orchestrator.errors import short, suggestion
+from orchestrator.record.records import Attempt, Settings
+
+
+class Rung(Section):
+    """One line of the policy: a remedy, and when it is tried.
+
+    Each remedy's `apply` returns the settings after it, the seed aside, or why it cannot be
+    applied. It is given the settings to change, the attempt that failed, and the settings of the
+    last attempt that this rung led to, None for none.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"required": ["remedy"]})
+
+    remedy: str
+    """The remedy."""
+    times: PositiveInt = 1
+    """How often it may be used."""
+    when: When | None = None
+    """Failures that it answers; null means any."""
+    keep: Flag = False
+    """Keep its change when the next attempt fails by the same check."""
+    keep_seed: Flag = False
+    """Do not draw a new seed for the next attempt."""
+
+
+class NewSeed(Rung):
+    """Train again from another seed."""
+
+    remedy: Literal["new_seed"] = "new_seed"
+    """The remedy."""
+    keep_seed: Annotated[Literal[False], BeforeValidator(flag, json_schema_input_type=Off)] = False
+    """Always false: the new seed is the remedy."""
+
+    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+        """The same settings; every restart draws a new seed."""
+        return settings
+
+
+def _auto_or_share(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "auto" and not (number and 0 < value < 1):
+        raise ValueError(f"expected auto, or more than 0 and less than 1, received {short(value)}")
+    return value
+
+
+_Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class LowerLearningRate(Rung):
+    """Cap every learning rate at a fraction of the highest rate of the phase that failed."""
+
+    remedy: Literal["lower_learning_rate"] = "lower_learning_rate"
+    """The remedy."""
+    factor: Annotated[
+        Literal["auto"] | float,
+        BeforeValidator(_auto_or_share, json_schema_input_type=Literal["auto"] | _Share),
+    ] = 0.1
+    """The fraction; `auto` means two thirds of the way, on a logarithmic scale, to the highest
+    lower rate that an earlier phase of the same attempt survived, 0.1 where there is none."""
+
+    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+        """A cap on every rate."""
+        phase = None if failed.failure is None else failed.failure.phase
+        rate = None if phase is None else failed.learning_rates.get(phase)
+        if rate is None:
+            return "the attempt failed before it trained, the rate cannot be the cause"
+        if not 0 < rate < math.inf:
+            return f"the highest rate of phase {phase} was {rate:g}, which no cap lowers"
+        # After its change was taken back and another rung was tried, the phase has run above this
+        # rung's last cap, which did not help.
+        if last is not None and last.learning_rate_cap is not None:
+            rate = min(rate, last.learning_rate_cap)
+        factor = _factor(failed) if self.factor == "auto" else self.factor
+        return replace(settings, learning_rate_cap=factor * rate)
+
+
+_LEAST_FACTOR = 1e-3
+_FACTOR = 0.1
+
+
+def _factor(attempt: Attempt) -> float:
+    """From the rate that failed towards the highest rate that the same attempt survived.
+
+    Two thirds of the way on a logarithmic scale: of a shock at rate 5.0 amid 0.001, a cap halfway
+    did not always spare the network. A tenth where no phase before had a lower rate.
+    """
+    failed = attempt.learning_rates.get(attempt.phases[-1].phase) if attempt.phases else None
+    survived = [attempt.learning_rates.get(phase.phase, math.inf) for phase in attempt.phases[1:-1]]
+    if failed is None or not 0 < failed < math.inf:
+        return _FACTOR
+    healthy = max((rate for rate in survived if 0 < rate < failed), default=0.0)
+    if not healthy:
+        return _FACTOR
+    towards = math.pow(healthy / failed, 2 / 3)
+    return min(max(towards, _LEAST_FACTOR), _FACTOR)
+
+
+class LeakyRelu(Rung):
+    """Replace every hidden relu by leaky relu."""
+
+    remedy: Literal["leaky_relu"] = "leaky_relu"
+    """The remedy."""
+    negative_slope: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Slope below zero. At 0.01 a deep narrow net can still collapse; at 0.2 none did."""
+
+    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+        """Leaky relu in every hidden place of relu."""
+        if settings.negative_slope == self.negative_slope:
+            return f"the slope is {self.negative_slope} already"
+        return replace(settings, negative_slope=self.negative_slope)
+
+
+class Reinitialize(Rung):
+    """Put another initializer on the kernels of hidden layers, and zeros on their biases."""
+
+    remedy: Literal["reinitialize"] = "reinitialize"
+    """The remedy."""
+    initializer: Annotated[str, Field(min_length=1)] = "he_normal"
+    """Keras's name of the initializer."""
+
+    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+        """Another initializer on hidden kernels, zeros on hidden biases."""
+        if settings.initializer == self.initializer:
+            return f"the initializer is {self.initializer} already"
+        return replace(settings, initializer=self.initializer)
+
+
+class ClipGradients(Rung):
+    """Scale the gradients of a step down where their norm is above a bound."""
+
+    remedy: Literal["clip_gradients"] = "clip_gradients"
+    """The remedy."""
+    norm: PositiveFloat = 1.0
+    """Bound on the norm of all gradients taken together, Keras's `global_clipnorm`."""
+
+    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+        """A bound on the norm of the gradients."""
+        if settings.clip_norm is not None and settings.clip_norm <= self.norm:
+            return f"the norm is clipped to {settings.clip_norm:g} already"
+        return replace(settings, clip_norm=self.norm)
+
+
+AnyRemedy = (
+    Annotated[NewSeed, pydantic.Tag("<new_seed>")]
+    | Annotated[LowerLearningRate, pydantic.Tag("<lower_learning_rate>")]
+    | Annotated[LeakyRelu, pydantic.Tag("<leaky_relu>")]
+    | Annotated[Reinitialize, pydantic.Tag("<reinitialize>")]
+    | Annotated[ClipGradients, pydantic.Tag("<clip_gradients>")]
+)
+"""All of them; everything else that goes over the remedies follows from this."""
+
+TAGGED: dict[str, type[Rung]] = {
+    tag.tag: kind for kind, tag in map(typing.get_args, typing.get_args(AnyRemedy))
+}
+"""The remedies by the tags that pydantic puts into locations."""
+REMEDIES: tuple[str, ...] = tuple(tag.strip("<>") for tag in TAGGED)
+"""Their names, in no order."""
+
+RemedyName = Annotated[str, Field(json_schema_extra={"enum": list(REMEDIES)})]
+
+
+def rung_tag(value: Any) -> str | None:
+    """The tag of a rung, None where it names no remedy."""
+    remedy = value.get("remedy") if isinstance(value, Mapping) else getattr(value, "remedy", None)
+    return f"<{remedy}>" if remedy in REMEDIES else None
+
+
+def rung_by_name(value: Any) -> Any:
+    """`- new_seed` is short for `- {remedy: new_seed}`."""
+    value = {"remedy": value} if isinstance(value, str) else value
+    if isinstance(value, Mapping) and "remedy" in value and value["remedy"] not in REMEDIES:
+        raise ValueError(
+            f"unknown remedy {value['remedy']!r}; {suggestion(str(value['remedy']), REMEDIES)}"
+        )
+    return value
+
+
+EXPECTED = f"expected {{remedy: NAME}} with one of {', '.join(REMEDIES)}"
+_Tagged = Annotated[
+    AnyRemedy,
+    Discriminator(rung_tag, custom_error_type="rung", custom_error_message=EXPECTED),
+]
+AnyRung = Annotated[
+    _Tagged, BeforeValidator(rung_by_name, json_schema_input_type=_Tagged | RemedyName)
+]
+"""A line of the policy that is one remedy."""

@@ -1,0 +1,84 @@
+"""What to do when an attempt fails: how often, and by which policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import BeforeValidator, Discriminator, Field
+
+from orchestrator.config.document import Key
+from orchestrator.config.sections.base import PositiveFloat, PositiveInt, Section
+from orchestrator.config.sections.default_policy import DEFAULT_POLICY
+from orchestrator.config.sections.remedies import (
+    EXPECTED,
+    AnyRemedy,
+    AnyRung,
+    RemedyName,
+    rung_by_name,
+    rung_tag,
+)
+from orchestrator.config.sections.when import When
+
+
+class Case(Section):
+    """Several lines of the policy for one way to fail.
+
+    Of the cases that match, the first alone answers, and nothing below it does. Cases share their
+    uses: a remedy that one has used counts in all.
+    """
+
+    when: When | None = None
+    """Failures that it answers; null means any."""
+    rungs: list[AnyRung]
+    """What is tried, in order; with none, no remedy can help, and the run ends."""
+
+
+def _entry_tag(value: Any) -> str | None:
+    case = "rungs" in value if isinstance(value, Mapping) else isinstance(value, Case)
+    return "<case>" if case else rung_tag(value)
+
+
+_Tagged = Annotated[
+    AnyRemedy | Annotated[Case, pydantic.Tag("<case>")],
+    Discriminator(
+        _entry_tag,
+        custom_error_type="rung",
+        custom_error_message=f"{EXPECTED}, or {{when: …, rungs: […]}}",
+    ),
+]
+Entry = Annotated[
+    _Tagged, BeforeValidator(rung_by_name, json_schema_input_type=_Tagged | RemedyName)
+]
+"""A line of the policy: a remedy, or a case with several."""
+
+
+def _default(value: Any) -> Any:
+    return DEFAULT_POLICY if value is None else value
+
+
+class Restart(Section):
+    """What to do when an attempt fails."""
+
+    max_attempts: PositiveInt = 8
+    """Attempts in all, the first one included."""
+    max_seconds: PositiveFloat | None = None
+    """No attempt is started after this time; null means no limit."""
+    screen_seeds: Annotated[int, Field(ge=0)] = 64
+    """Up to so many candidate seeds are looked at before an attempt, and the first is taken whose
+    untrained network is not dead; 0 and 1 take the first as it is."""
+    policy: Annotated[
+        list[Entry], BeforeValidator(_default, json_schema_input_type=list[Entry] | None)
+    ] = Field(default=None, validate_default=True)
+    """What is tried, in order; null means the default policy, which follows the evidence."""
+
+    def rungs(self) -> Iterator[tuple[Key, AnyRemedy]]:
+        """Every rung with its key in the config, such as `restart`, `policy`, 3, `rungs`, 0."""
+        for index, entry in enumerate(self.policy):
+            key: Key = ("restart", "policy", index)
+            if isinstance(entry, Case):
+                for place, rung in enumerate(entry.rungs):
+                    yield (*key, "rungs", place), rung
+            else:
+                yield key, entry
