@@ -37,6 +37,7 @@ from orchestrator.config import document
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.policy.rule import derive_seed
+from orchestrator.record.encoding import jsonable
 from orchestrator.training import launch as launcher
 
 ROWS = 1000
@@ -288,8 +289,7 @@ def orchestrated(case: Case, seed: int, folder: Path) -> Outcome:
 
 
 def _skill(checks: Sequence[Any]) -> float | None:
-    for check in checks:
-        check = check if isinstance(check, dict) else dataclasses.asdict(check)
+    for check in jsonable(checks):
         if check["check"] == "prediction_variance":
             return min((entry["skill"] for entry in check["measured"].get("outputs", ())
                         if isinstance(entry.get("skill"), float)), default=None)  # fmt: skip
