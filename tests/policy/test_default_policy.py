@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import pytest
+from msgspec.structs import replace
+
+from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.policy import rule
+from orchestrator.record import archive
 from orchestrator.record.records import Attempt
 from tests.policy import walks
+
+EARLIER = Path(__file__).parents[1] / "record" / "fixtures"
 
 
 def decide(config: Config, attempts: Sequence[Attempt]) -> walks.Decision:
@@ -25,8 +33,22 @@ def decide(config: Config, attempts: Sequence[Attempt]) -> walks.Decision:
 def test_every_recorded_walk_is_walked_again() -> None:
     recorded = walks.recorded()
     assert len(recorded) == walks.WALKS
-    walked = {
-        number: walks.walk(int(number), decide, rule.candidates)
-        for number in recorded
-    }  # fmt: skip
+    walked = {number: walks.walk(int(number), decide, rule.candidates) for number in recorded}
     assert walked == recorded
+
+
+@pytest.mark.parametrize("name", ["exhausted", "passed"])
+def test_the_runs_of_an_earlier_version_are_decided_as_they_were(name: str) -> None:
+    (directory,) = (EARLIER / "runs").glob(f"{name}-*")
+    config = configs.load(directory / "resolved.yaml", base=EARLIER / "project")
+    first, *others = archive.read(directory).attempts
+    before = [first]
+    for attempt in others:
+        taken = rule.step(config, before).taken
+        assert taken is not None
+        # Screening may have chosen another seed than the policy.
+        assert taken.settings == replace(attempt.settings, seed=taken.settings.seed)
+        seeds = [candidate.seed for candidate in attempt.screened] or [attempt.settings.seed]
+        assert (taken.rung.remedy, taken.settings.seed) == (attempt.remedy, seeds[0])
+        before.append(attempt)
+    assert len(before) > 1
