@@ -15,15 +15,15 @@ from orchestrator.record.events import (
     AttemptStarted,
     EpochEnded,
     Event,
-    Glimpse,
+    Heartbeat,
     LayerShare,
     ModelBuilt,
     PhaseEnded,
     PhaseStarted,
-    Progress,
+    Preview,
     RunEnded,
     RunStarted,
-    Sign,
+    TrainingProgress,
     advance,
 )
 from orchestrator.record.records import INIT, Failure, Inputs, Phase, Run, Settings
@@ -33,7 +33,7 @@ RUN = "case-20261123-101010-abcd"
 LAYERS = {"dense": (32, 3), "dense_1": (32, 16)}
 """Names of layers, with their units and how many of them are dead."""
 
-Told = Iterator[tuple[Event | Sign, Run]]
+Told = Iterator[tuple[Event | Heartbeat, Run]]
 
 
 def config(**sections: Any) -> Config:
@@ -46,11 +46,11 @@ def config(**sections: Any) -> Config:
     )
 
 
-def told(events: Sequence[Event | Sign]) -> Told:
+def told(events: Sequence[Event | Heartbeat]) -> Told:
     """The events, each with the run after it."""
     run = Run(run="")
     for event in events:
-        if not isinstance(event, Sign):
+        if not isinstance(event, Heartbeat):
             run = advance(run, event, elapsed=0.0)
         yield event, run
 
@@ -87,13 +87,13 @@ def phase(
     epochs: int | None = None,
     first: int = 1,
     fails: str | None = None,
-) -> Iterator[Event | Sign]:
+) -> Iterator[Event | Heartbeat]:
     """A phase of an attempt; without losses it is `init`."""
     if losses:
         planned = len(losses) if epochs is None else epochs
         yield PhaseStarted(attempt=number, phase=name, epochs=planned, learning_rate=0.01)
     for index, loss in enumerate(losses):
-        yield Progress(step=1, steps=4)
+        yield TrainingProgress(step=1, steps=4)
         yield EpochEnded(
             attempt=number,
             phase=name,
@@ -102,7 +102,7 @@ def phase(
             metrics={"loss": loss, "val_loss": loss * 1.1},
         )
         seen = (LayerShare(layer=each, units=u, dead=d) for each, (u, d) in layers.items())
-        yield Glimpse(rows=256, layers=tuple(seen))
+        yield Preview(rows=256, layers=tuple(seen))
     metrics = {"loss": losses[-1], "val_loss": losses[-1] * 1.1} if losses else {}
     done = Phase(
         phase=name,
@@ -135,7 +135,9 @@ def started(number: int) -> AttemptStarted:
     )
 
 
-def record(runs: Path, events: Sequence[Event | Sign], *, name: str = "case", **made: Any) -> Path:
+def record(
+    runs: Path, events: Sequence[Event | Heartbeat], *, name: str = "case", **made: Any
+) -> Path:
     """A run directory with the events, as a run leaves it.
 
     Args:
@@ -154,7 +156,7 @@ def record(runs: Path, events: Sequence[Event | Sign], *, name: str = "case", **
     }
     with store.create(runs, **(arguments | made)) as opened:
         for event in events:
-            if not isinstance(event, Sign | RunStarted):
+            if not isinstance(event, Heartbeat | RunStarted):
                 opened.record(event)
         return opened.paths.root
 
@@ -165,10 +167,10 @@ def story(
     layers: dict[str, tuple[int, int]] | None = None,
     loss: float = math.nan,
     passes: bool = True,
-) -> list[Event | Sign]:
+) -> list[Event | Heartbeat]:
     """A run whose attempts fail after the warmup, but for the last."""
     layers = LAYERS if layers is None else layers
-    events: list[Event | Sign] = [
+    events: list[Event | Heartbeat] = [
         RunStarted(run=RUN, started="2026-11-23T10:10:10Z", inputs=Inputs(), fingerprint=None)
     ]
     for number in range(1, attempts + 1):

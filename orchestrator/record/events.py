@@ -155,8 +155,8 @@ Event = (
 )
 
 
-class Progress(Record, kw_only=True):
-    """A sign of life from a worker between two epochs; shown, never recorded."""
+class TrainingProgress(Record, kw_only=True):
+    """How far an epoch has come; shown, never recorded."""
 
     step: int
     """Training steps done in this epoch."""
@@ -164,8 +164,8 @@ class Progress(Record, kw_only=True):
     """Training steps in an epoch."""
 
 
-class Screened(Record, kw_only=True):
-    """A sign of life while candidate seeds are screened; shown, never recorded."""
+class ScreeningProgress(Record, kw_only=True):
+    """How many candidate seeds were looked at so far; shown, never recorded."""
 
     seeds: int
     """Seeds looked at."""
@@ -184,7 +184,7 @@ class LayerShare(Record, kw_only=True):
     """Units that were active on none of the rows."""
 
 
-class Glimpse(Record, kw_only=True):
+class Preview(Record, kw_only=True):
     """What a look at the first rows found between two checks; shown, never recorded."""
 
     rows: int
@@ -193,8 +193,8 @@ class Glimpse(Record, kw_only=True):
     """One for each place where an activation is applied, in forward order."""
 
 
-Sign = Progress | Screened | Glimpse
-"""A sign of life from a worker: for whoever watches, not for the journal."""
+Heartbeat = TrainingProgress | ScreeningProgress | Preview
+"""A report that a worker is alive: for whoever watches, not for the journal."""
 
 
 def advance(run: Run, event: Event, *, elapsed: float) -> Run:

@@ -21,7 +21,7 @@ from orchestrator.errors import (
 )
 from orchestrator.record import environment, store
 from orchestrator.record.encoding import jsonable
-from orchestrator.record.events import Event, Sign, Warned
+from orchestrator.record.events import Event, Heartbeat, Warned
 from orchestrator.record.records import Inputs, Run
 from orchestrator.training import loop
 from orchestrator.training.attempt.task import CheckTask, Prepared, PrepareTask
@@ -242,5 +242,5 @@ def _fork_server(config: Config, interrupts: Interrupts, announcer: Announcer) -
     return ForkServer(interrupts.check)
 
 
-def _ignore(report: Event | Sign) -> None:
+def _ignore(report: Event | Heartbeat) -> None:
     """Take a report of work that makes none."""

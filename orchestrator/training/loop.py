@@ -21,10 +21,10 @@ from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
     Event,
+    Heartbeat,
     ModelBuilt,
     PhaseStarted,
     RunEnded,
-    Sign,
     Warned,
     advance,
 )
@@ -55,7 +55,7 @@ USER_CODE_EXIT = 4
 class Watcher(Protocol):
     """Shows what happens."""
 
-    def show(self, event: Event | Sign, run: Run) -> None:
+    def show(self, event: Event | Heartbeat, run: Run) -> None:
         """Show one event; `run` is the run after it."""
 
 
@@ -202,8 +202,8 @@ class _Loop:
             )
         )
 
-    def _take(self, event: Event | Sign) -> None:
-        if isinstance(event, Sign):
+    def _take(self, event: Event | Heartbeat) -> None:
+        if isinstance(event, Heartbeat):
             self.watcher.show(event, self.store.run)
             return
         if isinstance(event, ModelBuilt):

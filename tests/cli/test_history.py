@@ -392,7 +392,7 @@ def test_logs_for_programs(runs: Path, capsys: Capture) -> None:
 FOLLOWED = """
 import sys, time
 from pathlib import Path
-from orchestrator.record.events import RunStarted, Sign
+from orchestrator.record.events import RunStarted, Heartbeat
 from orchestrator.record import store
 from orchestrator.record.records import Inputs
 from tests.story import story
@@ -401,7 +401,7 @@ made = store.create(Path("runs"), name="case", config=b"", resolved="", environm
                     inputs=Inputs(), fingerprint=None)
 print("made", flush=True)
 for event in story(loss=1e3):
-    if not isinstance(event, Sign | RunStarted):
+    if not isinstance(event, Heartbeat | RunStarted):
         made.record(event)
         time.sleep(0.05)
     if type(event).__name__ == sys.argv[1]:

@@ -18,7 +18,7 @@ from orchestrator.history import briefs
 from orchestrator.record import archive, journal
 from orchestrator.record.directory import Paths
 from orchestrator.record.encoding import jsonable
-from orchestrator.record.events import AttemptStarted, EpochEnded, PhaseStarted, RunEnded, Sign
+from orchestrator.record.events import AttemptStarted, EpochEnded, Heartbeat, PhaseStarted, RunEnded
 from orchestrator.record.records import Run
 from tests.story import record, story, told
 
@@ -61,7 +61,7 @@ def test_an_attempt_without_an_end_has_lasted_until_its_last_word(tmp_path: Path
     path = tmp_path / "journal.jsonl"
     written = journal.Journal(path)
     for second, event in enumerate(events):
-        if not isinstance(event, Sign):
+        if not isinstance(event, Heartbeat):
             written.append(event, elapsed=float(second))
     begun = max(index for index, each in enumerate(events) if isinstance(each, AttemptStarted))
     found = archive.read(tmp_path)

@@ -31,13 +31,13 @@ from orchestrator.record.events import (
     CausesFound,
     EpochEnded,
     Event,
+    Heartbeat,
     ModelBuilt,
     PhaseEnded,
     PhaseStarted,
-    Progress,
     RunEnded,
     SeedsScreened,
-    Sign,
+    TrainingProgress,
     Warned,
 )
 from orchestrator.record.journal import read, replay
@@ -58,7 +58,7 @@ from orchestrator.training.executors import executor
 from orchestrator.training.executors.executor import Died, Emit, Ending, Raised
 from tests import builders
 
-Script = Callable[[Task], Iterator[Event | Sign]]
+Script = Callable[[Task], Iterator[Event | Heartbeat]]
 POLICY = {"policy": ["new_seed", "lower_learning_rate", "leaky_relu"]}
 
 
@@ -67,13 +67,13 @@ class Watcher:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.shown: list[Event | Sign] = []
+        self.shown: list[Event | Heartbeat] = []
         self.runs: list[Run] = []
 
-    def show(self, event: Event | Sign, run: Run) -> None:
+    def show(self, event: Event | Heartbeat, run: Run) -> None:
         self.shown.append(event)
         self.runs.append(run)
-        if not isinstance(event, Sign):
+        if not isinstance(event, Heartbeat):
             last = json.loads(self.store.paths.journal.read_bytes().splitlines()[-1])
             assert last["event"].replace("_", "") == type(event).__name__.lower()
 
@@ -97,7 +97,7 @@ def _init() -> Phase:
     return builders.phase(INIT, builders.check(), builders.worth(0.0))
 
 
-def _passing(task: Task, *, skill: float = 0.9, until: int = 3) -> Iterator[Event | Sign]:
+def _passing(task: Task, *, skill: float = 0.9, until: int = 3) -> Iterator[Event | Heartbeat]:
     """An attempt whose phases all pass."""
     number = task.attempt
     yield ModelBuilt(attempt=number, parameters=3, obstacles={})
@@ -109,7 +109,7 @@ def _passing(task: Task, *, skill: float = 0.9, until: int = 3) -> Iterator[Even
         yield PhaseStarted(attempt=number, phase=plan.name, epochs=plan.epochs, learning_rate=0.1)
         for _ in range(plan.epochs):
             epoch += 1
-            yield Progress(step=1, steps=2)
+            yield TrainingProgress(step=1, steps=2)
             yield EpochEnded(
                 attempt=number,
                 phase=plan.name,
@@ -127,7 +127,7 @@ def _passing(task: Task, *, skill: float = 0.9, until: int = 3) -> Iterator[Even
 def _failing(*, at: str = "main", name: str = "dead_neurons", skill: float | None = 0.0) -> Script:
     """An attempt that fails a check after a phase."""
 
-    def train(task: Task) -> Iterator[Event | Sign]:
+    def train(task: Task) -> Iterator[Event | Heartbeat]:
         for event in _passing(task):
             if isinstance(event, PhaseEnded) and event.phase.phase == at:
                 checks = [builders.check("fail", name=name)]
@@ -142,7 +142,7 @@ def _failing(*, at: str = "main", name: str = "dead_neurons", skill: float | Non
 def _raising(error: Exception, *, after: int = 4) -> Script:
     """An attempt that raises after so many events."""
 
-    def train(task: Task) -> Iterator[Event | Sign]:
+    def train(task: Task) -> Iterator[Event | Heartbeat]:
         yield from itertools.islice(_passing(task), after)
         raise error
 
@@ -273,7 +273,7 @@ def test_a_failed_attempt_is_followed_by_another_until_one_passes(play: Play) ->
 
 
 def test_a_warning_does_not_stop_an_attempt(play: Play) -> None:
-    def warned(task: Task) -> Iterator[Event | Sign]:
+    def warned(task: Task) -> Iterator[Event | Heartbeat]:
         yield Warned(message="weights only")
         yield from _passing(task)
 
@@ -323,7 +323,7 @@ def test_no_attempt_is_started_after_the_time(play: Play) -> None:
 
 
 def test_remedies_that_the_model_cannot_carry_are_passed_over(play: Play) -> None:
-    def obstructed(task: Task) -> Iterator[Event | Sign]:
+    def obstructed(task: Task) -> Iterator[Event | Heartbeat]:
         for event in _failing()(task):
             if isinstance(event, ModelBuilt):
                 reason = {"leaky_relu": "your own code applies relu"} if task.attempt == 1 else {}
@@ -367,7 +367,7 @@ def test_without_any_skill_there_is_no_best(play: Play) -> None:
 
 
 def test_the_end_says_what_the_evidence_points_to(play: Play) -> None:
-    def explained(task: Task) -> Iterator[Event | Sign]:
+    def explained(task: Task) -> Iterator[Event | Heartbeat]:
         yield from _failing()(task)
         reason = f"the inputs are not scaled, seen {task.attempt} times"
         finding = Finding(cause="unscaled_inputs", reason=reason, final=False)
@@ -386,7 +386,7 @@ def test_the_end_says_what_the_evidence_points_to(play: Play) -> None:
 def test_where_nothing_can_help_nothing_is_tried_but_what_the_config_asks_for(
     play: Play, policy: list[str] | None
 ) -> None:
-    def hopeless(task: Task) -> Iterator[Event | Sign]:
+    def hopeless(task: Task) -> Iterator[Event | Heartbeat]:
         yield from _failing()(task)
         finding = Finding(cause="unreachable_targets", reason="relu never gives -1", final=True)
         yield CausesFound(attempt=task.attempt, findings=(finding,))
@@ -403,7 +403,7 @@ def test_where_nothing_can_help_nothing_is_tried_but_what_the_config_asks_for(
 def test_an_attempt_may_choose_among_seeds_that_were_not_used(play: Play) -> None:
     offered = []
 
-    def screened(task: Task) -> Iterator[Event | Sign]:
+    def screened(task: Task) -> Iterator[Event | Heartbeat]:
         offered.append(task.seeds)
         if task.attempt == 1:
             candidates = (*(Candidate(seed=seed, reason="dead") for seed in task.seeds[:2]),
@@ -547,7 +547,7 @@ def test_the_worker_is_gone_before_the_end_is_recorded(play: Play) -> None:
             order.append(type(event).__name__)
             return super().record(event)
 
-    def train(task: Task) -> Iterator[Event | Sign]:
+    def train(task: Task) -> Iterator[Event | Heartbeat]:
         try:
             yield from _passing(task)
         finally:
@@ -565,9 +565,9 @@ def test_every_event_is_shown_after_it_was_recorded_and_progress_is_not_recorded
 ) -> None:
     done = play(_failing(), _passing, restart=POLICY)
     recorded = [entry.event for entry in read(done.root / "journal.jsonl")][1:]
-    shown = [event for event in done.watcher.shown if not isinstance(event, Sign)]
+    shown = [event for event in done.watcher.shown if not isinstance(event, Heartbeat)]
     assert jsonable(shown) == jsonable(recorded)
-    assert done.watcher.shown.count(Progress(step=1, steps=2)) == 6
+    assert done.watcher.shown.count(TrainingProgress(step=1, steps=2)) == 6
     assert done.watcher.runs[-1] == done.run
     assert isinstance(shown[0], AttemptStarted)
     assert isinstance(shown[-1], RunEnded)
@@ -595,7 +595,7 @@ def test_a_failing_check_is_data_whatever_it_measured(play: Play) -> None:
     gates = [{"name": "loss", "value": float("nan")}]
     odd = builders.made("metric", verdict="fail", reason="NaN", measured={"gates": gates})
 
-    def train(task: Task) -> Iterator[Event | Sign]:
+    def train(task: Task) -> Iterator[Event | Heartbeat]:
         yield PhaseEnded(attempt=task.attempt, phase=builders.phase(INIT, odd))
 
     done = play(train, restart={"policy": []})
@@ -604,7 +604,7 @@ def test_a_failing_check_is_data_whatever_it_measured(play: Play) -> None:
 
 
 def test_a_passed_attempt_that_was_better_before_is_told_of(play: Play) -> None:
-    def damaged(task: Task) -> Iterator[Event | Sign]:
+    def damaged(task: Task) -> Iterator[Event | Heartbeat]:
         for event in _passing(task):
             if isinstance(event, PhaseEnded) and event.phase.phase != INIT:
                 skill = 0.9 if event.phase.phase == "warmup" else 0.1

@@ -12,14 +12,14 @@ from orchestrator.record.events import (
     AttemptStarted,
     EpochEnded,
     Event,
-    Glimpse,
+    Heartbeat,
     LayerShare,
     ModelBuilt,
     PhaseEnded,
     PhaseStarted,
-    Progress,
-    Screened,
-    Sign,
+    Preview,
+    ScreeningProgress,
+    TrainingProgress,
 )
 from orchestrator.record.records import Phase, Run
 
@@ -93,7 +93,7 @@ class Scene:
         return phase, phase + later * pace
 
 
-def advance(scene: Scene, event: Event | Sign, run: Run, now: float) -> Scene:
+def advance(scene: Scene, event: Event | Heartbeat, run: Run, now: float) -> Scene:
     """The scene after one more event.
 
     Args:
@@ -127,14 +127,14 @@ def advance(scene: Scene, event: Event | Sign, run: Run, now: float) -> Scene:
                 epoch_began=now,
                 activity="",
             )
-        case Screened():
+        case ScreeningProgress():
             activity = f"screening seeds: {event.seeds} of at most {event.limit}"
             return dataclasses.replace(scene, activity=activity)
-        case Progress():
+        case TrainingProgress():
             return _after_step(scene, event.step / event.steps, now)
         case EpochEnded():
             return _after_epoch(scene, event, now)
-        case Glimpse():
+        case Preview():
             return dataclasses.replace(
                 scene,
                 layers=event.layers,

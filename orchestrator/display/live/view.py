@@ -28,11 +28,11 @@ from orchestrator.record.events import (
     CausesFound,
     EpochEnded,
     Event,
+    Heartbeat,
     PhaseEnded,
     PhaseStarted,
     RunEnded,
     SeedsScreened,
-    Sign,
     Warned,
 )
 from orchestrator.record.records import Phase, Run
@@ -103,7 +103,7 @@ class View:
             run = Run(run=directory.name)
             self._screen.scene = Scene(config=config, run=run, began=time.monotonic())
 
-    def show(self, event: Event | Sign, run: Run) -> None:
+    def show(self, event: Event | Heartbeat, run: Run) -> None:
         """Show one event; `run` is the run after it."""
         scene = self._screen.scene
         if scene is not None:
@@ -115,7 +115,7 @@ class View:
         elif self._detail == "attempts":
             self._tell_ending(event, run)
 
-    def _tell(self, event: Event | Sign) -> None:
+    def _tell(self, event: Event | Heartbeat) -> None:
         """The lines that stay."""
         match event:
             case AttemptStarted():
@@ -141,7 +141,7 @@ class View:
                 if event.status != "failed" and event.failure is not None:
                     self._print(Text(f"Attempt {event.attempt} crashed: {event.failure.reason}"))
 
-    def _tell_ending(self, event: Event | Sign, run: Run) -> None:
+    def _tell_ending(self, event: Event | Heartbeat, run: Run) -> None:
         """One line for each attempt, as soon as it is known what follows it."""
         if isinstance(event, AttemptStarted) and event.cause is not None:
             self._print(Text(words.restart_sentence(event)))

@@ -21,7 +21,7 @@ from orchestrator.errors import InvalidError
 from orchestrator.model.build import build_model, keeps_weights, obstacles
 from orchestrator.model.initialization import Recorder
 from orchestrator.model.outputs import Output, find_outputs
-from orchestrator.record.events import ModelBuilt, Screened, SeedsScreened
+from orchestrator.record.events import ModelBuilt, ScreeningProgress, SeedsScreened
 from orchestrator.record.records import Finding, Settings
 from orchestrator.training.attempt import preparation
 from orchestrator.training.attempt.learning_rate import Rates
@@ -161,7 +161,7 @@ def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
         build,
         judge,
         lambda model: any(find_dead_initialization(model, x)),
-        lambda done: emit(Screened(seeds=done, limit=len(seeds))),
+        lambda done: emit(ScreeningProgress(seeds=done, limit=len(seeds))),
     )
     if found.candidates:
         emit(SeedsScreened(attempt=task.attempt, seed=found.seed, candidates=found.candidates))

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from orchestrator.model import keras_internals
-from orchestrator.record.events import EpochEnded, Progress
+from orchestrator.record.events import EpochEnded, TrainingProgress
 from orchestrator.training.attempt import preparation
 from orchestrator.training.attempt.learning_rate import Rates
 from orchestrator.training.executors.executor import Emit
@@ -116,7 +116,7 @@ class Heartbeats(keras.callbacks.Callback):  # type: ignore[misc]
         now = time.monotonic()
         if now - self._last >= _HEARTBEAT_SECONDS:
             self._last = now
-            self._emit(Progress(step=batch + 1, steps=self._steps))
+            self._emit(TrainingProgress(step=batch + 1, steps=self._steps))
 
 
 class SeedGenerators(keras.callbacks.Callback):  # type: ignore[misc]

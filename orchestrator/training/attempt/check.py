@@ -18,7 +18,7 @@ from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import Measurement
 from orchestrator.model import leaky_relu
 from orchestrator.record.checks import AnyCheck, PredictionVarianceCheck
-from orchestrator.record.events import CausesFound, Glimpse, LayerShare
+from orchestrator.record.events import CausesFound, LayerShare, Preview
 from orchestrator.training.attempt.build import Built, Loaded
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Emit
@@ -97,16 +97,16 @@ def is_lost(
         task.config.checks,
         non_finite=_non_finite(built.model, losses),
         training_batch_size=task.config.batch_size,
-        see=lambda found: emit(_glimpse(found)),
+        see=lambda found: emit(_preview(found)),
     )
     return reason is not None
 
 
-def _glimpse(found: Measurement) -> Glimpse:
+def _preview(found: Measurement) -> Preview:
     layers = (
         LayerShare(layer=each.name, units=each.units, dead=each.dead) for each in found.layers
     )
-    return Glimpse(rows=found.rows, layers=tuple(layers))
+    return Preview(rows=found.rows, layers=tuple(layers))
 
 
 def _non_finite(model: keras.Model, losses: Mapping[int, float]) -> list[str]:

@@ -21,9 +21,9 @@ from orchestrator.errors import (
     WorkerError,
     is_disk_full,
 )
-from orchestrator.record.events import Event, Sign
+from orchestrator.record.events import Event, Heartbeat
 
-Emit = Callable[[Event | Sign], None]
+Emit = Callable[[Event | Heartbeat], None]
 """Takes what happens, as it happens."""
 
 Result = TypeVar("Result", covariant=True)

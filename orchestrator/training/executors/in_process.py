@@ -10,7 +10,7 @@ import contextlib
 import traceback
 from collections.abc import Callable
 
-from orchestrator.record.events import Event, Sign
+from orchestrator.record.events import Event, Heartbeat
 from orchestrator.training.executors.executor import Emit, Ending, Raised, Result, Work, perform
 
 _NOTE = "This ran in the caller's own process, which has what it printed.\n"
@@ -31,7 +31,7 @@ class InProcess:
         """Do a piece of work; see `Executor.run`. Nobody notices when it hangs."""
         raised: list[BaseException] = []
 
-        def emit(report: Event | Sign) -> None:
+        def emit(report: Event | Heartbeat) -> None:
             try:
                 self._interrupted()
                 take(report)

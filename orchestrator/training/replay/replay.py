@@ -15,7 +15,7 @@ from orchestrator.errors import InvalidError, Problem, RecordError
 from orchestrator.policy import rule
 from orchestrator.record import archive, environment, journal
 from orchestrator.record.directory import Paths
-from orchestrator.record.events import AttemptStarted, Event, Sign, advance
+from orchestrator.record.events import AttemptStarted, Event, Heartbeat, advance
 from orchestrator.record.records import Attempt, Run
 from orchestrator.training import launch as launcher
 from orchestrator.training.attempt.task import Task
@@ -141,9 +141,9 @@ def _train(
     """The attempt as it comes out now, after those that the run has already."""
     start = time.monotonic()
 
-    def take(event: Event | Sign) -> None:
+    def take(event: Event | Heartbeat) -> None:
         nonlocal run
-        if not isinstance(event, Sign):
+        if not isinstance(event, Heartbeat):
             run = advance(run, event, elapsed=time.monotonic() - start)
         announcer.show(event, run)
 

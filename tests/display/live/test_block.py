@@ -14,10 +14,10 @@ from orchestrator.record.events import (
     AttemptStarted,
     EpochEnded,
     Event,
+    Heartbeat,
     PhaseEnded,
     PhaseStarted,
-    Progress,
-    Sign,
+    TrainingProgress,
 )
 from orchestrator.record.records import Run
 from tests import builders
@@ -28,7 +28,9 @@ MANY = {f"block_{index}/convolution/relu": (64, index) for index in range(40)}
 LONG = {"a_model/with_a_name/" + 30 * "very_" + "long": (8, 8), "層" * 50: (8, 0)}
 
 
-def scenes(events: list[Event | Sign], **sections: object) -> list[tuple[Event | Sign, Scene]]:
+def scenes(
+    events: list[Event | Heartbeat], **sections: object
+) -> list[tuple[Event | Heartbeat, Scene]]:
     """The scene after each event; every event takes a second."""
     scene = Scene(config=config(**sections), run=Run(run=RUN), began=0.0)
     found = []
@@ -42,7 +44,7 @@ def text(scene: Scene, now: float = 100.0, *, width: int = 80, height: int = 24)
     return [line.plain for line in block(scene, now, width=width, height=height)]
 
 
-def during_main(events: list[Event | Sign]) -> Scene:
+def during_main(events: list[Event | Heartbeat]) -> Scene:
     """The scene when the last attempt has trained most of its epochs."""
     found = [scene for event, scene in scenes(events) if isinstance(event, EpochEnded)]
     return found[-2]
@@ -174,9 +176,9 @@ def test_time_left() -> None:
 
     began, scene = after["PhaseStarted"]
     assert scene.seconds_left(began) is None
-    stepped, scene = after["Progress"]
+    stepped, scene = after["TrainingProgress"]
     assert scene.seconds_left(stepped) is None  # this second may have gone into tracing
-    scene = advance(scene, Progress(step=2, steps=4), scene.run, stepped + 1)
+    scene = advance(scene, TrainingProgress(step=2, steps=4), scene.run, stepped + 1)
     assert scene.seconds_left(stepped + 1) == (6.0, 22.0)  # a quarter of an epoch in 1 s
     ended, scene = after["EpochEnded"]
     assert scene.seconds_left(ended) == (2.0, 10.0)

@@ -16,11 +16,11 @@ from orchestrator.record.events import (
     CausesFound,
     EpochEnded,
     Event,
+    Heartbeat,
     ModelBuilt,
     PhaseEnded,
     RunEnded,
     SeedsScreened,
-    Sign,
     Warned,
 )
 from orchestrator.record.records import Candidate, Finding
@@ -65,7 +65,7 @@ def screen(
     )
 
 
-def show(view: View, events: list[Event | Sign], *, until: type | None = None) -> None:
+def show(view: View, events: list[Event | Heartbeat], *, until: type | None = None) -> None:
     """Show the events; stop before the last one of a type."""
     last = max(
         (index for index, event in enumerate(events) if until and isinstance(event, until)),
@@ -187,7 +187,7 @@ def test_warnings_wrap_above_the_block() -> None:
     assert terminal.widest <= 80
 
 
-def plain(events: list[Event | Sign], detail: Detail = "all", **options: object) -> list[str]:
+def plain(events: list[Event | Heartbeat], detail: Detail = "all", **options: object) -> list[str]:
     """What a file gets."""
     stream = io.StringIO()
     with View(Console(file=stream, width=80, **options), detail=detail) as view:  # type: ignore[arg-type]

@@ -18,12 +18,12 @@ from orchestrator.record.events import (
     CausesFound,
     EpochEnded,
     Event,
-    Glimpse,
+    Heartbeat,
     ModelBuilt,
     PhaseEnded,
     PhaseStarted,
+    Preview,
     SeedsScreened,
-    Sign,
 )
 from orchestrator.record.records import Phase, Settings
 from orchestrator.training.attempt import attempt as training
@@ -54,7 +54,7 @@ def train(tmp_path: Path) -> Train:
         )
         events: list[Any] = []
         training.train(task, events.append)
-        return [event for event in events if not isinstance(event, Sign)]
+        return [event for event in events if not isinstance(event, Heartbeat)]
 
     return run
 
@@ -95,13 +95,13 @@ def test_the_events_tell_the_attempt_in_order(make_config: MakeConfig, train: Tr
     assert validation.loss == pytest.approx(last.metrics["val_loss"], rel=1e-5)
 
 
-def test_dead_units_are_glimpsed_between_checks(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_dead_units_are_previewed_between_checks(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(phases=[{"name": "main", "epochs": 3}])
     settings = Settings(seed=config.seed)
     task = Task(config=config, settings=settings, attempt=1, directory=tmp_path, fingerprint=None)
     events: list[Any] = []
     training.train(task, events.append)
-    found = [event for event in events if isinstance(event, Glimpse)]
+    found = [event for event in events if isinstance(event, Preview)]
     assert len(found) == 2  # after the last epoch comes the check
     assert found[0].rows == 64
     assert [layer.units for layer in found[0].layers] == [4]

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator.record.events import EpochEnded, Progress
+from orchestrator.record.events import EpochEnded, TrainingProgress
 from orchestrator.training.attempt import callbacks
 from orchestrator.training.attempt.callbacks import (
     CapRates,
@@ -75,7 +75,7 @@ def test_heartbeats_come_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) 
     heartbeats = Heartbeats(reports.append, steps=9)
     for step, now in enumerate([100.5, 100.9, 101.0, 101.5, 102.0, 109.0]):  # noqa: B007 - read above
         heartbeats.on_train_batch_end(step)
-    assert reports == [Progress(step=step, steps=9) for step in (3, 5, 6)]
+    assert reports == [TrainingProgress(step=step, steps=9) for step in (3, 5, 6)]
 
 
 def test_generators_follow_from_seed_and_epoch() -> None:
