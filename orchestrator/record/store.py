@@ -1,7 +1,7 @@
 """Writing a run directory.
 
-The journal is written first; `run.json`, `attempt.json`, the checks and `epochs.csv` are derived
-from it and replaced by one rename each.
+The journal is written first; everything else is derived from it. `run.json`, `attempt.json` and the
+checks are replaced by one rename each, `epochs.csv` grows by a row an epoch.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 import os
 import secrets
 import shutil
@@ -35,6 +36,9 @@ from orchestrator.record.events import (
 from orchestrator.record.journal import Journal
 from orchestrator.record.records import Inputs, Run
 
+_RECORD_SECONDS = 1.0
+"""While epochs are trained, `run.json` is written at most so often."""
+
 
 class Store:
     """Writes one run's directory; made by `create`.
@@ -60,6 +64,7 @@ class Store:
         self.fingerprint = fingerprint
         self._journal = journal
         self._start = time.monotonic() - run.seconds
+        self._written = -math.inf
         self._lock = lock
 
     def __enter__(self) -> Store:
@@ -135,28 +140,46 @@ class Store:
             _write_json(paths.record, jsonable(attempt))
         if isinstance(event, EpochEnded):
             _append_epoch(self.paths.attempt(event.attempt).epochs, event)
+            # Who wants to know how far a run has come reads the journal.
+            if time.monotonic() - self._written < _RECORD_SECONDS:
+                return
         # Between phases the journal, which is always synced, is enough: a sync takes longer than
         # an epoch of a small network.
         durable = isinstance(event, AttemptStarted | PhaseEnded | AttemptEnded | RunEnded)
         _write_json(self.paths.record, jsonable(self.run), sync=durable)
+        self._written = time.monotonic()
 
 
 def _append_epoch(path: Path, event: EpochEnded) -> None:
     """Add a row; a column that is new to the file is added to all of them, empty before."""
     own = {"phase": event.phase, "epoch": event.epoch, "learning_rate": event.learning_rate}
     row = {**own, **{name: value for name, value in event.metrics.items() if name not in own}}
-    rows: list[dict[str, Any]] = []
-    columns: list[str] = []
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            columns = list(reader.fieldnames or ())
+    _cut_torn_row(path)
+    with path.open("a+", newline="", encoding="utf-8") as file:
+        file.seek(0)
+        columns = next(csv.reader(file), [])
+        if row.keys() <= set(columns):
+            file.seek(0, os.SEEK_END)
+            csv.DictWriter(file, columns).writerow(row)
+            return
+        file.seek(0)
+        rows: list[dict[str, Any]] = [*csv.DictReader(file), row]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, dict.fromkeys([*columns, *row]))
     writer.writeheader()
-    writer.writerows([*rows, row])
+    writer.writerows(rows)
     _write(path, text.getvalue().encode(), sync=False)
+
+
+def _cut_torn_row(path: Path) -> None:
+    """Take away the end of a file after its last whole line, which a killed process has left."""
+    with path.open("ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        if file.read() in (b"", b"\n"):
+            return
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def create(

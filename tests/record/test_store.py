@@ -190,12 +190,26 @@ def test_the_lock_is_given_up_when_the_run_raises(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- record
 
 
-def test_run_json_follows_from_the_journal_after_every_event(made: Store) -> None:
+def test_run_json_follows_from_the_journal_after_every_event(
+    made: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.record.store._RECORD_SECONDS", 0.0)
     for event in SCRIPT:
         run = made.record(event)
         replayed = jsonable(replay(read(made.paths.journal)))
         assert _json(made.paths.record) == replayed, event
         assert jsonable(run) == replayed, event
+
+
+def test_epochs_alone_write_run_json_once_in_a_while_and_a_phase_at_once(made: Store) -> None:
+    made.record(_started(1))
+    written = made.paths.record.read_bytes()
+    for number in (1, 2, 3):
+        made.record(_epoch(number, loss=2.0))
+        assert made.paths.record.read_bytes() == written
+    run = made.record(PhaseEnded(attempt=1, phase=builders.phase("warmup")))
+    assert _json(made.paths.record) == jsonable(run)
+    assert run.attempts[0].learning_rates == {"warmup": 0.1}
 
 
 def _play(made: Store) -> None:
@@ -257,6 +271,31 @@ def test_a_metric_that_comes_later_or_goes_away_leaves_empty_cells(made: Store) 
         ("2", "1.0", "0.5"),
         ("3", "", "0.25"),
     ]
+
+
+def test_a_row_is_appended_and_the_rows_before_stay_as_they_are(made: Store) -> None:
+    made.record(_started(1))
+    made.record(_epoch(1, loss=2.0))
+    path = made.paths.attempt(1).epochs
+    before, inode = path.read_bytes(), path.stat().st_ino
+    made.record(_epoch(2, loss=1.0))
+    assert path.read_bytes() == before + b"warmup,2,0.1,1.0\r\n"
+    assert path.stat().st_ino == inode
+
+
+@pytest.mark.parametrize("left", [5, 40, 49])
+def test_a_row_that_a_killed_process_has_left_half_written_is_cut_off(
+    made: Store, left: int
+) -> None:
+    made.record(_started(1))
+    made.record(_epoch(1, loss=2.0))
+    path = made.paths.attempt(1).epochs
+    content = path.read_bytes()
+    assert left < len(content)
+    path.write_bytes(content[:left])
+    made.record(_epoch(2, loss=1.0))
+    rows = {row["epoch"]: row["loss"] for row in _rows(made)}
+    assert rows == {"2": "1.0"}
 
 
 def test_a_metric_named_like_a_column_of_ours_does_not_replace_it(made: Store) -> None:
