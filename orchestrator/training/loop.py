@@ -11,6 +11,7 @@ from typing import Protocol
 from orchestrator.config.schema import Config
 from orchestrator.errors import (
     InvalidError,
+    OrchestratorError,
     StoppedError,
     UserCodeError,
     WorkerError,
@@ -88,7 +89,7 @@ class _Loop:
     def run(self) -> Run:
         """Take the run to its end; a full disk is one."""
         try:
-            return self._run()
+            return self._train()
         except StoppedError as error:
             return self._stop(str(error))
         except OSError as error:
@@ -96,31 +97,37 @@ class _Loop:
                 raise
             return self._stop(f"the disk is full: {error}")
 
-    def _run(self) -> Run:
-        try:
-            return self._train()
-        except UserCodeError as error:
-            self._close_attempt("crashed", str(error))
-            return self._end("error", str(error), exit_code=USER_CODE_EXIT)
-        except InvalidError as error:
-            self._close_attempt("crashed", str(error))
-            return self._end("invalid", str(error))
-        except WorkerError as error:
-            self._close_attempt("crashed", str(error))
-            return self._end("error", f"internal error: {error}")
-
     def _train(self) -> Run:
         """Attempt after attempt, until one passes or none may follow."""
-        first = Settings(seed=self.config.seed)
-        self._attempt(first, None, passed_over=())
-        while self._last.status != "passed":
+        task = self._start(Settings(seed=self.config.seed), None, passed_over=())
+        while True:
+            error = self._attempt(task)
+            if error is not None:
+                return self._fail(error)
+            if self._last.status == "passed":
+                return self._pass()
             refusal = self._refusal()
             if refusal is not None:
                 return self._exhaust(refusal)
             step = rule.step(self.config, self.store.run.attempts)
             if step.taken is None:
                 return self._exhaust(step.reason)
-            self._attempt(step.taken.settings, step.taken, passed_over=step.passed_over)
+            task = self._start(step.taken.settings, step.taken, passed_over=step.passed_over)
+
+    def _fail(self, error: OrchestratorError) -> Run:
+        """End by an error of an attempt that no remedy answers."""
+        if not isinstance(error, UserCodeError | InvalidError | WorkerError):
+            raise error
+        self._close_attempt("crashed", str(error))
+        match error:
+            case UserCodeError():
+                return self._end("error", str(error), exit_code=USER_CODE_EXIT)
+            case InvalidError():
+                return self._end("invalid", str(error))
+            case _:
+                return self._end("error", f"internal error: {error}")
+
+    def _pass(self) -> Run:
         decline = evidence.decline(self._last)
         if decline is not None:
             self._record(Warned(message=decline))
@@ -155,10 +162,10 @@ class _Loop:
     def _record(self, event: Event) -> None:
         self.watcher.show(event, self.store.record(event))
 
-    def _attempt(
+    def _start(
         self, settings: Settings, taken: rule.Taken | None, *, passed_over: tuple[str, ...]
-    ) -> None:
-        """Train one attempt and give it its status."""
+    ) -> Task:
+        """Record that an attempt begins, and say what it is to do."""
         attempts = self.store.run.attempts
         number = len(attempts) + 1
         self._record(
@@ -176,7 +183,7 @@ class _Loop:
         self._phase = None
         begun = self.store.run.attempts
         keep_seed = taken is not None and taken.rung.keep_seed
-        task = Task(
+        return Task(
             config=self.config,
             settings=settings,
             seeds=(settings.seed,) if keep_seed else rule.candidates(self.config, begun),
@@ -184,23 +191,29 @@ class _Loop:
             directory=self.store.attempt_directory(number),
             fingerprint=self.store.fingerprint,
         )
+
+    def _attempt(self, task: Task) -> OrchestratorError | None:
+        """Train one attempt and give it its status, or return the error that it ended with."""
         match self.executor.run(task, self._take):
             case Died(reason=reason):
                 self._close_attempt("crashed", reason)
-                return
+                return None
             case Raised(error):
-                raise error
+                return error
         phases = self._last.phases
         failure = phases[-1].failure() if phases else None
         planned = 1 + len(self.config.phases)
         if failure is None and len(phases) < planned:
-            raise WorkerError(f"the worker ended after {len(phases)} of {planned} phases")
-        status: AttemptStatus = "passed" if failure is None else "failed"
+            return WorkerError(f"the worker ended after {len(phases)} of {planned} phases")
         self._record(
             AttemptEnded(
-                attempt=number, status=status, failure=failure, seconds=self._attempt_seconds
+                attempt=task.attempt,
+                status="passed" if failure is None else "failed",
+                failure=failure,
+                seconds=self._attempt_seconds,
             )
         )
+        return None
 
     def _take(self, event: Event | Heartbeat) -> None:
         if isinstance(event, Heartbeat):
