@@ -14,7 +14,8 @@ import pydantic
 from orchestrator.config import document
 from orchestrator.config import problems as messages
 from orchestrator.config.document import Document, Key, dig
-from orchestrator.config.schema import FILES, Config, resolve
+from orchestrator.config.schema import Config, resolve
+from orchestrator.config.sections.data import FILES
 from orchestrator.errors import InvalidError, Problem, short, suggestion
 from orchestrator.record import files
 from orchestrator.record.directory import Paths

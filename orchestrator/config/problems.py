@@ -10,18 +10,18 @@ from typing import Any
 import pydantic
 
 from orchestrator.config.document import Document, Key, dig
-from orchestrator.config.schema import (
-    ONE_OF,
-    SOURCES,
-    Config,
-    FactoryModel,
-    FileModel,
-    LayersModel,
-    Named,
-    Split,
-)
+from orchestrator.config.schema import Config
 from orchestrator.config.sections import remedies
-from orchestrator.config.sections.base import DELIMITER, FILE_NAME, MODULE, REFERENCE, Section
+from orchestrator.config.sections.base import (
+    DELIMITER,
+    FILE_NAME,
+    MODULE,
+    ONE_OF,
+    REFERENCE,
+    Section,
+)
+from orchestrator.config.sections.data import SOURCES, Split
+from orchestrator.config.sections.model import FactoryModel, FileModel, LayersModel, Named
 from orchestrator.config.sections.restart import Case
 from orchestrator.config.sections.when import All
 from orchestrator.errors import Problem, closest, short, suggestion

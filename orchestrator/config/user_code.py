@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from orchestrator.config.document import Key
-from orchestrator.config.schema import Config, FactoryModel, GivenModel
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.model import FactoryModel, GivenModel
 from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError, suggestion
 
 _LIBRARIES = (Path(__file__).parents[1], *(Path(path) for path in sys.path if "-packages" in path))

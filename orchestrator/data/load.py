@@ -15,9 +15,9 @@ import numpy as np
 import optree
 
 from orchestrator.config import user_code
-from orchestrator.config.schema import (
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.data import (
     CallableSource,
-    Config,
     CsvSource,
     FeatherSource,
     GivenSource,

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from orchestrator.config.schema import DeadNeurons, Gate, PredictionVariance
+from orchestrator.config.sections.checks import DeadNeurons, Gate, PredictionVariance
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.units import Flow, Layer
 from orchestrator.record.checks import (

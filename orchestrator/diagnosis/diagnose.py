@@ -13,16 +13,10 @@ import keras
 import numpy as np
 
 from orchestrator.config.document import Key
-from orchestrator.config.schema import (
-    TABLES,
-    Checks,
-    Config,
-    CsvSource,
-    FileModel,
-    NpySource,
-    NpzSource,
-    TableSource,
-)
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.checks import Checks
+from orchestrator.config.sections.data import TABLES, CsvSource, NpySource, NpzSource, TableSource
+from orchestrator.config.sections.model import FileModel
 from orchestrator.data.batches import Batches
 from orchestrator.data.files import encoding, numpy
 from orchestrator.data.load import read_table

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from orchestrator.config.schema import Checks
+from orchestrator.config.sections.checks import Checks
 from orchestrator.data.rows import Readable
 from orchestrator.diagnosis import checks as verdicts
 from orchestrator.diagnosis.skill.columns import OutputSkill

@@ -12,9 +12,9 @@ from typing import Any
 import keras
 
 from orchestrator.config import user_code
-from orchestrator.config.schema import (
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.model import (
     Compile,
-    Config,
     FactoryModel,
     FileModel,
     GivenModel,

@@ -10,7 +10,8 @@ import keras
 import tensorflow as tf
 
 from orchestrator.config import user_code
-from orchestrator.config.schema import Config, FileModel
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.model import FileModel
 from orchestrator.model import keras_internals, layers
 from orchestrator.model.keras_internals import Relu6Operation, ReluOperation, is_of_keras
 

@@ -11,7 +11,8 @@ from typing import Any
 import keras
 
 from orchestrator.config.document import Key
-from orchestrator.config.schema import Config, Named
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.model import Named
 from orchestrator.errors import InvalidError, Problem, suggestion
 
 _NESTED = (

@@ -21,7 +21,8 @@ import numpy.typing as npt
 import optree
 
 from orchestrator.config import user_code
-from orchestrator.config.schema import Config, FileModel
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.model import FileModel
 from orchestrator.data.rows import AnyRows, Scaling, leaves
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.model import keras_internals, layers, objects

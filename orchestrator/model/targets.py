@@ -9,7 +9,8 @@ import keras
 
 from orchestrator.config import user_code
 from orchestrator.config.document import Key
-from orchestrator.config.schema import Config, FileModel
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.model import FileModel
 from orchestrator.data.rows import AnyRows, Tree, trained_on
 from orchestrator.errors import InvalidError, Reporter, UserCodeError
 from orchestrator.model import objects

@@ -23,7 +23,7 @@ import click
 import keras
 import numpy as np
 
-from orchestrator.config.schema import Checks
+from orchestrator.config.sections.checks import Checks
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.diagnose import Arguments, diagnose
 from orchestrator.diagnosis.examine import examine

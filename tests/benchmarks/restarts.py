@@ -399,7 +399,7 @@ def shares_of_an_epoch(
     """Seconds of a look for a cut over those of an epoch, pair by pair."""
     import keras
 
-    from orchestrator.config.schema import Checks
+    from orchestrator.config.sections.checks import Checks
     from orchestrator.data.rows import Rows
     from orchestrator.diagnosis.examine import non_finite_variables, why_lost
     from orchestrator.diagnosis.tracing.probe import Probe

@@ -15,6 +15,9 @@ from hypothesis import given, settings
 from orchestrator.cli.app import _run as orchestrate
 from orchestrator.config import document, json_schema, schema
 from orchestrator.config import load as config
+from orchestrator.config.sections.base import Section
+from orchestrator.config.sections.data import GivenSource
+from orchestrator.config.sections.model import GivenModel
 from orchestrator.errors import InvalidError
 from tests import readme
 from tests.config.test_load import mutated
@@ -256,12 +259,12 @@ def test_some_problems_are_the_loaders_alone(assignment: str, message: str) -> N
     assert takes(value)
 
 
-def sections(section: Any = schema.Config) -> Iterator[type[schema.Section]]:
+def sections(section: Any = schema.Config) -> Iterator[type[Section]]:
     """Every section that a config may hold, itself included; `retrain` alone makes the others."""
     for inner in typing.get_args(section):
         yield from sections(inner)
-    given = (schema.GivenSource, schema.GivenModel)
-    if isinstance(section, type) and issubclass(section, schema.Section) and section not in given:
+    given = (GivenSource, GivenModel)
+    if isinstance(section, type) and issubclass(section, Section) and section not in given:
         yield section
         for field in section.model_fields.values():
             yield from sections(field.annotation)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from orchestrator.config import document, schema
 from orchestrator.config import load as config
 from orchestrator.config.sections import remedies
+from orchestrator.config.sections.checks import Finite, Gate, PredictionVariance
 from orchestrator.errors import InvalidError
 
 BASE = """\
@@ -143,8 +144,8 @@ def test_a_check_is_merged_into_its_defaults(load):
     checks = load(BASE, "checks={dead_neurons: {fail_above: 0.95}, finite: }").checks
     assert checks.dead_neurons.fail_above == 0.95
     assert checks.dead_neurons.warn_above == 0.5
-    assert checks.finite == schema.Finite()
-    assert checks.prediction_variance == schema.PredictionVariance()
+    assert checks.finite == Finite()
+    assert checks.prediction_variance == PredictionVariance()
 
 
 @pytest.mark.parametrize("off", ["off", "false", "no"])
@@ -157,7 +158,7 @@ def test_off_switches_checks_off_one_by_one(load, off):
 
 def test_a_single_metric_gate_is_a_list_of_one(load):
     gates = load(BASE, "checks.metric={name: val_loss, max: 20}").checks.metric
-    assert gates == [schema.Gate(name="val_loss", max=20.0)]
+    assert gates == [Gate(name="val_loss", max=20.0)]
 
 
 def test_empty_sections_mean_their_defaults(load):

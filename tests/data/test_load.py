@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from orchestrator.config import load as config
-from orchestrator.config import schema
+from orchestrator.config.sections.data import NpySource, NpzSource
 from orchestrator.data import load as data
 from orchestrator.data import rows, standardize
 from orchestrator.data.files import numpy as numpy_files
@@ -53,7 +53,7 @@ def archive(tmp_path, arrays, **names):
         path.write_bytes(arrays)
     else:
         np.savez(path, **arrays)
-    return numpy_files.read_npz(path, schema.NpzSource(npz="t.npz", **names), name="t.npz")
+    return numpy_files.read_npz(path, NpzSource(npz="t.npz", **names), name="t.npz")
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "i1", "u8"])
@@ -112,7 +112,7 @@ def test_the_first_bad_row_is_found_beyond_the_first_piece(tmp_path):
 
 def test_a_missing_archive_is_named(tmp_path):
     with pytest.raises(InvalidError, match=r"t\.npz: cannot be read: No such file"):
-        numpy_files.read_npz(tmp_path / "t.npz", schema.NpzSource(npz="t.npz"), name="t.npz")
+        numpy_files.read_npz(tmp_path / "t.npz", NpzSource(npz="t.npz"), name="t.npz")
 
 
 @settings(deadline=None, max_examples=100)
@@ -351,7 +351,7 @@ def test_only_callables_are_code_of_the_users(tmp_path):
 
 def test_truth_values_become_numbers(tmp_path: pathlib.Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.eye(2, dtype=bool), y=np.array([True, False]))
-    found = numpy_files.read_npz(tmp_path / "a.npz", schema.NpzSource(npz="a.npz"), name="a.npz")
+    found = numpy_files.read_npz(tmp_path / "a.npz", NpzSource(npz="a.npz"), name="a.npz")
     assert (found.x.dtype, found.y.dtype) == (np.float32, np.float32)
     assert found.y.tolist() == [1.0, 0.0]
 
@@ -536,7 +536,7 @@ def mapped(tmp_path, **arrays):
         np.save(tmp_path / f"{name}.npy", array)
     names = {"y": "y.npy"} | ({"sample_weight": "w.npy"} if "w" in arrays else {})
     folder = config.Config.model_construct(base=str(tmp_path))
-    return numpy_files.read_npy(schema.NpySource(npy="x.npy", **names), folder)
+    return numpy_files.read_npy(NpySource(npy="x.npy", **names), folder)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f2", ">f8", "u1", "?", ">i4"])
@@ -571,7 +571,7 @@ def test_what_is_no_npy_file_is_refused(tmp_path, name, content, message):
     (tmp_path / f"{name}.npy").write_bytes(content)
     with pytest.raises(InvalidError, match=message.replace(".", r"\.")):
         numpy_files.read_npy(
-            schema.NpySource(npy="x.npy", y="y.npy"),
+            NpySource(npy="x.npy", y="y.npy"),
             config.Config.model_construct(base=str(tmp_path)),
         )
 
@@ -582,7 +582,7 @@ def test_an_archive_where_an_npy_file_is_expected_is_refused(tmp_path):
         np.savez(file, x=X)
     with pytest.raises(InvalidError, match=r"x\.npy: expected an \.npy file, received an archive; use npz: for archives"):  # fmt: skip
         numpy_files.read_npy(
-            schema.NpySource(npy="x.npy", y="y.npy"),
+            NpySource(npy="x.npy", y="y.npy"),
             config.Config.model_construct(base=str(tmp_path)),
         )
 

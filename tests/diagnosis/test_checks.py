@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.config.schema import DeadNeurons, Gate, PredictionVariance
+from orchestrator.config.sections.checks import DeadNeurons, Gate, PredictionVariance
 from orchestrator.diagnosis import checks
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.units import INPUT, Flow, Layer

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import diagnose
-from orchestrator.config.schema import Checks
+from orchestrator.config.sections.checks import Checks
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.diagnose import Arguments
 from orchestrator.diagnosis.examine import examine

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
 
 
 class Section(BaseModel):
@@ -46,3 +47,30 @@ Delimiter = Annotated[str, Field(pattern=DELIMITER)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def shape_tag(value: Any) -> str:
+    """Whether there is one for all outputs, a list of one each, or one each by name."""
+    if isinstance(value, Mapping):
+        return "<by_name>"
+    return "<each>" if isinstance(value, list) else "<one>"
+
+
+def list_tag(value: Any) -> str:
+    """Like `shape_tag` where one is a list already."""
+    return "<by_name>" if isinstance(value, Mapping) else "<each>"
+
+
+ONE_OF = "expected a mapping with exactly one of the keys "
+
+
+def one_of(*keys: str) -> Discriminator:
+    """Tell the classes of a union apart by which key is there."""
+
+    def tag(value: Any) -> str | None:
+        names = value if isinstance(value, Mapping) else getattr(type(value), "model_fields", ())
+        found = [key for key in (*keys, "given") if key in names]
+        return f"<{found[0]}>" if len(found) == 1 else None
+
+    expected = f"{ONE_OF}{', '.join(keys)}"
+    return Discriminator(tag, custom_error_type="one_of", custom_error_message=expected)

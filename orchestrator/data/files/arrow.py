@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow
 from pyarrow import ipc, parquet, types
 
-from orchestrator.config.schema import FeatherSource, ParquetSource, TableSource
+from orchestrator.config.sections.data import FeatherSource, ParquetSource, TableSource
 from orchestrator.data.arrays import invalid, summary
 from orchestrator.data.files import cells
 from orchestrator.data.files.opening import open_file

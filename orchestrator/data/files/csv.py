@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow
 from pyarrow import csv as arrow_csv
 
-from orchestrator.config.schema import CsvSource
+from orchestrator.config.sections.data import CsvSource
 from orchestrator.data.arrays import invalid
 from orchestrator.data.files import arrow, cells
 from orchestrator.data.files.opening import open_file

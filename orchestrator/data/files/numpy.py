@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.config.schema import Config, NpySource, NpzSource
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.data import NpySource, NpzSource
 from orchestrator.data.arrays import checked, invalid, summary
 from orchestrator.data.files.opening import open_file
 from orchestrator.data.rows import Array, Rows

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.config.schema import CsvSource, TableSource
+from orchestrator.config.sections.data import CsvSource, TableSource
 from orchestrator.data.arrays import FLOAT32_MAX, beyond_float32
 from orchestrator.data.files import cells
 from orchestrator.data.rows import Array

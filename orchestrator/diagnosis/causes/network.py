@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.config.schema import PredictionVariance
+from orchestrator.config.sections.checks import PredictionVariance
 from orchestrator.data.rows import AnyRows, Tree
 from orchestrator.diagnosis.causes.rows import find_distant_targets, find_row_faults, size
 from orchestrator.diagnosis.checks import NO_SKILL

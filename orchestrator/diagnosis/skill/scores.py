@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.config.schema import PredictionVariance
+from orchestrator.config.sections.checks import PredictionVariance
 from orchestrator.data.rows import Readable, Rows, Tree
 from orchestrator.diagnosis.skill.columns import OutputSkill, spread
 from orchestrator.diagnosis.skill.score import Score

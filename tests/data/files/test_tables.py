@@ -16,7 +16,7 @@ from pyarrow import csv as arrow_csv
 from pyarrow import feather, ipc, parquet
 
 from orchestrator.config import load as config
-from orchestrator.config import schema
+from orchestrator.config.sections.data import CsvSource, FeatherSource, ParquetSource
 from orchestrator.data import load as data
 from orchestrator.data.files import arrow as arrow_files
 from orchestrator.data.files import csv, encoding, tables
@@ -27,7 +27,7 @@ from tests.builders import LAW
 def table(tmp_path, text, *, target="y", delimiter=","):
     path = tmp_path / "t.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    source = schema.CsvSource(csv="t.csv", target=target, delimiter=delimiter)
+    source = CsvSource(csv="t.csv", target=target, delimiter=delimiter)
     found = csv.read(path, source, name="t.csv")
     rows = encoding.encode(found, encoding.learn(found))
     return dataclasses.replace(rows, x=np.asarray(rows.x))
@@ -127,7 +127,7 @@ def test_a_tab_separated_row_of_nothing_is_missing_values_not_a_blank_line(tmp_p
 
 
 def test_a_table_that_is_gone_or_a_folder_is_named(tmp_path):
-    source = schema.CsvSource(csv="t.csv", target="y")
+    source = CsvSource(csv="t.csv", target="y")
     with pytest.raises(InvalidError, match=r"t\.csv: cannot be read: No such file or directory"):
         csv.read(tmp_path / "t.csv", source, name="t.csv")
     with pytest.raises(InvalidError, match=r"t\.csv: cannot be read: Is a directory"):
@@ -184,7 +184,7 @@ CELLS = st.sampled_from(
 def test_arrow_reads_what_python_reads_or_leaves_it_to_python(tmp_path_factory, text, texts):
     path = tmp_path_factory.getbasetemp() / "t.csv"
     path.write_bytes(f"a,b\n{text}".encode())
-    source = schema.CsvSource(csv="t.csv", target="b", text=list(texts))
+    source = CsvSource(csv="t.csv", target="b", text=list(texts))
 
     def outcome():
         try:
@@ -224,7 +224,7 @@ def rows_of(tmp_path, text, /, **roles):
     """The rows of a text file whose columns have the given roles."""
     (tmp_path / "t.csv").write_text(text)
     found = csv.read(
-        tmp_path / "t.csv", schema.CsvSource(csv="t.csv", **{"target": "y", **roles}), name="t.csv"
+        tmp_path / "t.csv", CsvSource(csv="t.csv", **{"target": "y", **roles}), name="t.csv"
     )
     rows = encoding.encode(found, encoding.learn(found))
     return dataclasses.replace(rows, x=np.asarray(rows.x))
@@ -337,7 +337,7 @@ def test_encoding_and_decoding_gives_the_texts_back(tmp_path_factory, words):
     text = "a,b\n" + "".join(f"{word},{word}\n" for word in quoted)
     path = tmp_path_factory.getbasetemp() / "words.csv"
     path.write_text(text, newline="")
-    source = schema.CsvSource(csv="t", target="b", text=["a", "b"])
+    source = CsvSource(csv="t", target="b", text=["a", "b"])
     found = csv.read(path, source, name="t")
     learnt = encoding.learn(found)
     rows = encoding.encode(found, learnt)
@@ -440,7 +440,7 @@ def parquet_table(tmp_path, columns, **roles):
     else:
         table = columns if isinstance(columns, pyarrow.Table) else pyarrow.table(columns)
         parquet.write_table(table, path)
-    source = schema.ParquetSource(parquet="t.parquet", **{"target": "y", **roles})
+    source = ParquetSource(parquet="t.parquet", **{"target": "y", **roles})
     return arrow_files.read_parquet(path, source, name="t.parquet")
 
 
@@ -598,7 +598,7 @@ def write_feather(path, table, form):
 
 
 def feather_table(path, **roles):
-    source = schema.FeatherSource(feather="t.feather", **{"target": "y", **roles})
+    source = FeatherSource(feather="t.feather", **{"target": "y", **roles})
     return arrow_files.read_feather(path, source, name="t.feather")
 
 
