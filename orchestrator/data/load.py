@@ -67,12 +67,16 @@ def load(config: Config) -> Dataset:
         InvalidError: the data is at fault; names file, row and column.
         UserCodeError: a data callable raised.
     """
-    found = load_lazily(config)
-    held = None if found.validation is None else _in_memory(found.validation)
-    return dataclasses.replace(found, train=_in_memory(found.train), validation=held)
+    return in_memory(load_lazily(config))
 
 
-def _in_memory(part: AnyRows) -> AnyRows:
+def in_memory(dataset: Dataset) -> Dataset:
+    """The dataset with inputs as the model takes them, but for streams and what is mapped."""
+    held = None if dataset.validation is None else _ready(dataset.validation)
+    return dataclasses.replace(dataset, train=_ready(dataset.train), validation=held)
+
+
+def _ready(part: AnyRows) -> AnyRows:
     if isinstance(part, Stream) or part.mapped:
         return part
     x, _, _ = part.batch(slice(None))

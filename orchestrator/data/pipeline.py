@@ -12,6 +12,8 @@ import tensorflow as tf
 from orchestrator.data.rows import (
     AnyRows,
     Batch,
+    Columns,
+    Lookup,
     Rows,
     Scaling,
     Stream,
@@ -49,9 +51,10 @@ class Feed:
         self._rows = rows
         self._batch_size = batch_size
         self._seed = seed
-        self._tensors: Tree = None
-        if isinstance(rows, Rows) and not rows.lazy:
-            self._tensors = transform(tf.constant, _present(rows.batch(slice(None))))
+        self._gatherers: Tree = None
+        if isinstance(rows, Rows) and not rows.mapped:
+            whole = (rows.x, rows.y, rows.weight) if rows.lazy else rows.batch(slice(None))
+            self._gatherers = transform(_gatherer, _present(whole))
         self._class_weight = class_weight
 
     def batches(self, epoch: int) -> tf.data.Dataset:
@@ -85,8 +88,8 @@ class Feed:
         return tf.data.Dataset.range(self.steps).map(_plain(batch))
 
     def _gather(self, chosen: tf.Tensor) -> Tree:
-        if self._tensors is not None:
-            return transform(lambda tensor: tf.gather(tensor, chosen), self._tensors)
+        if self._gatherers is not None:
+            return transform(lambda gather: gather(chosen), self._gatherers)
         rows = self._rows
         example: Tree = _present(rows.first(1))
 
@@ -98,6 +101,18 @@ class Feed:
         for tensor, array in zip(tensors, arrays, strict=True):
             tensor.set_shape((None, *array.shape[1:]))
         return optree.tree_unflatten(optree.tree_structure(example), tensors)
+
+
+def _gatherer(values: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+    """What takes some rows of an array that is in memory."""
+    if isinstance(values, Columns):
+        parts = [_gatherer(part) for part in values.parts]
+        return lambda chosen: tf.concat([part(chosen) for part in parts], axis=1)
+    if isinstance(values, Lookup):
+        codes, table = tf.constant(values.codes), tf.constant(values.table)
+        return lambda chosen: tf.gather(table, tf.gather(codes, chosen))
+    tensor = tf.constant(values)
+    return lambda chosen: tf.gather(tensor, chosen)
 
 
 def held_back(rows: AnyRows, batch_size: int) -> tf.data.Dataset:

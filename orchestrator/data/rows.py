@@ -73,6 +73,10 @@ class Scaling:
         """What is divided by, shape (columns,)."""
         return np.maximum(np.sqrt(self.variance), np.float32(_KERAS_EPSILON))
 
+    def part(self, columns: slice) -> Scaling:
+        """The scaling of some of the columns."""
+        return Scaling(mean=self.mean[columns], variance=self.variance[columns])
+
     def apply(self, x: Array) -> npt.NDArray[np.float32]:
         """Standardise in float32, in the layer's own order of operations.
 
@@ -99,6 +103,11 @@ class Lookup:
     table: Array
     """What each category puts into the columns, shape (categories, columns)."""
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return len(self.codes), self.table.shape[1]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Columns:
@@ -119,14 +128,12 @@ class Columns:
     @property
     def widths(self) -> tuple[int, ...]:
         """Number of columns of each part."""
-        values = (part.table if isinstance(part, Lookup) else part for part in self.parts)
-        return tuple(each.shape[1] if each.ndim > 1 else 1 for each in values)
+        return tuple((*part.shape, 1)[1] for part in self.parts)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns)."""
-        first = self.parts[0]
-        return len(first.codes if isinstance(first, Lookup) else first), sum(self.widths)
+        return self.parts[0].shape[0], sum(self.widths)
 
     @property
     def ndim(self) -> int:

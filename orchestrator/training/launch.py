@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
+from orchestrator.data import cache
 from orchestrator.data import load as data
+from orchestrator.data.cache import Stored
 from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.display.live.view import View, stderr
 from orchestrator.errors import (
@@ -136,8 +140,31 @@ def validate(config: Config, *, announcer: Announcer, interrupts: Interrupts) ->
         UserCodeError: the user's own code raised.
         StoppedError: Ctrl-C or its like.
     """
-    executor = _fork_server(config, interrupts, announcer)
-    return result_of(executor.run(PrepareTask(config=config), _ignore))
+    with cache.folder(Path(tempfile.gettempdir())) as folder:
+        return prepare(config, folder, announcer=announcer, interrupts=interrupts)[0]
+
+
+def prepare(
+    config: Config, folder: Path, *, announcer: Announcer, interrupts: Interrupts
+) -> tuple[Prepared, Stored | None]:
+    """`validate`, with the data left in a folder for those who train.
+
+    Args:
+        config: the config.
+        folder: gets the data.
+        announcer: told what goes on.
+        interrupts: entered by the caller.
+
+    Returns:
+        What was found, and where the data is; None where it is a stream.
+
+    Raises:
+        InvalidError: as `validate`, like the others that it raises.
+    """
+    stored = _read(config, folder)
+    announcer.say("importing TensorFlow")
+    task = PrepareTask(config=config, folder=folder, stored=stored)
+    return result_of(ForkServer(interrupts.check).run(task, _ignore))
 
 
 def check(examinee: Examinee, *, announcer: Announcer, interrupts: Interrupts) -> Health:
@@ -188,15 +215,33 @@ def launch(
         NotSentError: what `retrain` was given cannot be made in a worker; nothing was written.
         WorkerError: our own code raised before the run began.
     """
-    executor: Executor
-    if local is None:
-        executor = _fork_server(config, interrupts, announcer)
-    else:
-        executor = InProcess(interrupts.check)
+    with contextlib.ExitStack() as stack:
+        with _writing_to(runs_dir):
+            folder = stack.enter_context(cache.folder(runs_dir))
+        stored = _read(config, folder)
+        executor: Executor
+        if local is None:
+            announcer.say("importing TensorFlow")
+            executor = ForkServer(interrupts.check)
+        else:
+            executor = InProcess(interrupts.check)
+        task = PrepareTask(config=config, folder=folder, stored=stored)
+        return _launch(task, executor, runs_dir, announcer, interrupts, local)
+
+
+def _launch(
+    task: PrepareTask,
+    executor: Executor,
+    runs_dir: Path,
+    announcer: Announcer,
+    interrupts: Interrupts,
+    local: str | None,
+) -> tuple[Run, Path]:
+    config, stored = task.config, task.stored
     prepared: Prepared | None = None
-    match executor.run(PrepareTask(config=config), _ignore):
+    match executor.run(task, _ignore):
         case Finished(found):
-            prepared = found
+            prepared, stored = found
         case Died() | Raised(UserCodeError()):
             pass  # the first attempt meets the same, and records it
         case Raised(error):
@@ -210,13 +255,13 @@ def launch(
         for warning in (*notes, *(() if prepared is None else prepared.warnings)):
             event = Warned(message=warning)
             announcer.show(event, made.record(event))
-        run = loop.execute(config, made, executor, announcer)
+        run = loop.execute(config, made, executor, announcer, stored)
     return run, made.paths.root
 
 
 def _create_store(config: Config, runs_dir: Path, prepared: Prepared | None) -> store.Store:
     fingerprint = None if prepared is None else prepared.fingerprint
-    try:
+    with _writing_to(runs_dir):
         return store.create(
             runs_dir,
             name=config.name,
@@ -226,6 +271,13 @@ def _create_store(config: Config, runs_dir: Path, prepared: Prepared | None) -> 
             inputs=Inputs() if prepared is None else prepared.inputs,
             fingerprint=fingerprint,
         )
+
+
+@contextlib.contextmanager
+def _writing_to(runs_dir: Path) -> Iterator[None]:
+    """Say what it means that nothing can be written there."""
+    try:
+        yield
     except OSError as error:
         if is_disk_full(error):
             raise StoppedError(f"the disk is full: {error}") from error
@@ -234,12 +286,17 @@ def _create_store(config: Config, runs_dir: Path, prepared: Prepared | None) -> 
         raise InvalidError([problem]) from error
 
 
-def _fork_server(config: Config, interrupts: Interrupts, announcer: Announcer) -> ForkServer:
-    """What is wrong with a file of data is said before TensorFlow is imported."""
-    if not data.has_user_code(config):
-        data.load(config)
-    announcer.say("importing TensorFlow")
-    return ForkServer(interrupts.check)
+def _read(config: Config, folder: Path) -> Stored | None:
+    """Read the data, so that what is wrong with a file is said before TensorFlow is imported.
+
+    Returns:
+        Where it is; None where only a worker can read it.
+    """
+    if data.has_user_code(config):
+        return None
+    found = data.load_lazily(config)
+    with _writing_to(folder.parent):
+        return cache.save(found, folder)
 
 
 def _ignore(report: Event | Heartbeat) -> None:

@@ -9,6 +9,7 @@ import time
 from typing import Protocol
 
 from orchestrator.config.schema import Config
+from orchestrator.data.cache import Stored
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,
@@ -60,7 +61,13 @@ class Watcher(Protocol):
         """Show one event; `run` is the run after it."""
 
 
-def execute(config: Config, store: Store, executor: Executor, watcher: Watcher) -> Run:
+def execute(
+    config: Config,
+    store: Store,
+    executor: Executor,
+    watcher: Watcher,
+    stored: Stored | None = None,
+) -> Run:
     """Take a run to its end.
 
     Args:
@@ -68,20 +75,29 @@ def execute(config: Config, store: Store, executor: Executor, watcher: Watcher) 
         store: the run's directory, with no attempt yet.
         executor: trains the attempts.
         watcher: shows what happens.
+        stored: where the data is; None where each attempt reads it for itself.
 
     Returns:
         The finished run; also on an interrupt, and when the user's code raised.
     """
-    return _Loop(config, store, executor, watcher).run()
+    return _Loop(config, store, executor, watcher, stored).run()
 
 
 class _Loop:
     """The state of a run while it is executed."""
 
-    def __init__(self, config: Config, store: Store, executor: Executor, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        executor: Executor,
+        watcher: Watcher,
+        stored: Stored | None,
+    ) -> None:
         self.config = config
         self.store = store
         self.executor = executor
+        self.stored = stored
         self.watcher = watcher
         self._phase: str | None = None
         self._started = time.monotonic()
@@ -190,6 +206,7 @@ class _Loop:
             attempt=number,
             directory=self.store.attempt_directory(number),
             fingerprint=self.store.fingerprint,
+            stored=self.stored,
         )
 
     def _attempt(self, task: Task) -> OrchestratorError | None:

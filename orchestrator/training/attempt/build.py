@@ -46,7 +46,7 @@ def load(task: Task) -> Loaded:
     Raises:
         InvalidError: the data is not what the run began with.
     """
-    dataset = preparation.load(task.config)
+    dataset = preparation.load(task.config, task.stored)
     if task.fingerprint is not None and dataset.fingerprint != task.fingerprint:
         message = "the data is not what it was when the run began"
         hint = "let a data callable return the same rows at every call"

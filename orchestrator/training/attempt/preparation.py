@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,7 +14,9 @@ import tensorflow as tf
 from orchestrator.config import user_code
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.remedies import Reinitialize
+from orchestrator.data import cache
 from orchestrator.data import load as data
+from orchestrator.data.cache import Stored
 from orchestrator.data.load import Dataset
 from orchestrator.data.rows import AnyRows, leaves, trained_on, transform
 from orchestrator.diagnosis.tracing.probe import Measurement, Probe
@@ -26,11 +29,12 @@ from orchestrator.record.records import Inputs, Settings
 from orchestrator.training.attempt.task import Prepared
 
 
-def prepare(config: Config) -> Prepared:
+def prepare(config: Config, dataset: Dataset | None = None) -> Prepared:
     """Build data and model and fit their shapes together, without training.
 
     Args:
         config: the config.
+        dataset: its rows; None where they are still to be read.
 
     Returns:
         What was found.
@@ -40,11 +44,10 @@ def prepare(config: Config) -> Prepared:
         UserCodeError: the user's own code raised.
     """
     with blamed():
-        return _prepare(config)
+        return _prepare(config, load(config) if dataset is None else dataset)
 
 
-def _prepare(config: Config) -> Prepared:
-    dataset = load(config)
+def _prepare(config: Config, dataset: Dataset) -> Prepared:
     train, held = dataset.train, dataset.validation
     model = build_model(config, Settings(seed=config.seed), train)
     if held is not None:
@@ -189,15 +192,43 @@ def user_callbacks(config: Config) -> list[keras.callbacks.Callback]:
     return callbacks
 
 
-def load(config: Config) -> Dataset:
-    """Read the rows, with operations and generators set so that every attempt reads the same."""
+def store(config: Config, folder: Path) -> tuple[Dataset, Stored | None]:
+    """Read the rows, and put them into files where they are not streams.
+
+    Args:
+        config: the config.
+        folder: gets the files.
+
+    Raises:
+        InvalidError: the data is at fault.
+        UserCodeError: a data callable raised.
+    """
+    with blamed():
+        _set_up(config)
+        dataset = data.load_lazily(config)
+        stored = cache.save(dataset, folder)
+        return (data.in_memory(dataset) if stored is None else cache.load(stored)), stored
+
+
+def load(config: Config, stored: Stored | None = None) -> Dataset:
+    """The rows, read or from their files, with operations and generators set for an attempt.
+
+    Args:
+        config: the config.
+        stored: where the rows are; None where they are still to be read.
+    """
+    _set_up(config)
+    return data.load(config) if stored is None else cache.load(stored)
+
+
+def _set_up(config: Config) -> None:
+    """Set operations and generators so that every attempt reads and computes the same."""
     gpu = bool(tf.config.list_physical_devices("GPU"))
     if config.deterministic is True or (config.deterministic == "auto" and not gpu):
         tf.config.experimental.enable_op_determinism()
     # A data callable that draws from NumPy's or Keras's global generators gets the same draws in
     # every attempt.
     keras.utils.set_random_seed(config.seed)
-    return data.load(config)
 
 
 def _constant_targets(rows: AnyRows) -> Iterator[str]:

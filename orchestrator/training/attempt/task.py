@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.schema import Config
+from orchestrator.data.cache import Stored
 from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.record.records import Inputs, Settings
 from orchestrator.training.executors.executor import Emit
@@ -33,6 +34,8 @@ class Task:
     """Its directory, which exists."""
     fingerprint: str | None
     """What the data must hash to; None when it is not known yet."""
+    stored: Stored | None = None
+    """Where the data is; None where the attempt is to read it for itself."""
     until: str | None = None
     """Name of the phase after whose checks it ends, with no model saved; None for all phases."""
 
@@ -81,6 +84,10 @@ class PrepareTask:
 
     config: Config
     """The config."""
+    folder: Path
+    """Gets the data, where that is not stored yet."""
+    stored: Stored | None = None
+    """Where the data is; None where it is still to be read."""
     log: Path = Path(os.devnull)
     """File that gets what the building prints."""
 
@@ -89,11 +96,20 @@ class PrepareTask:
         """Seconds after which the building counts as hung."""
         return self.config.stall_timeout
 
-    def do(self, emit: Emit) -> Prepared:
-        """Build both; see `preparation.prepare`."""
+    def do(self, emit: Emit) -> tuple[Prepared, Stored | None]:
+        """Build both; see `preparation.prepare`.
+
+        Returns:
+            What was found, and where the attempts find the data; None where each reads it for
+            itself.
+        """
         from orchestrator.training.attempt import preparation  # noqa: PLC0415
 
-        return preparation.prepare(self.config)
+        if self.stored is not None:
+            dataset = preparation.load(self.config, self.stored)
+            return preparation.prepare(self.config, dataset), self.stored
+        dataset, stored = preparation.store(self.config, self.folder)
+        return preparation.prepare(self.config, dataset), stored
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
+from orchestrator.data import cache
 from orchestrator.errors import InvalidError, Problem, RecordError
 from orchestrator.policy import rule
 from orchestrator.record import archive, environment, journal
@@ -60,19 +61,23 @@ def replay(
     config = _config(directory, base)
     then = archive.environment(directory)
     fingerprint = then.get("data")
-    if fingerprint is not None:
-        found = launcher.validate(config, announcer=announcer, interrupts=interrupts).fingerprint
-        if found != fingerprint and not force:
-            message = "the data is not what the attempt was trained on: its hash is another"
-            raise _refused(directory, message, "--force trains on it all the same")
-        fingerprint = found
-    else:
-        announcer.say("importing TensorFlow")
     before = tuple(each for each in run.attempts if each.attempt < attempt.attempt)
-    task = _task(config, before, attempt, fingerprint)
-    announcer.begin(directory, config, replayed=attempt.attempt)
-    begun = Run(run=f"{run.run}@{attempt.attempt}", attempts=before)
-    again = _train(task, attempt, begun, announcer, ForkServer(interrupts.check))
+    task = _task(config, before, attempt)
+    with cache.folder(Path(tempfile.gettempdir())) as folder:
+        if fingerprint is not None:
+            found, stored = launcher.prepare(
+                config, folder, announcer=announcer, interrupts=interrupts
+            )
+            if found.fingerprint != fingerprint and not force:
+                message = "the data is not what the attempt was trained on: its hash is another"
+                raise _refused(directory, message, "--force trains on it all the same")
+            fingerprint = found.fingerprint
+            task = dataclasses.replace(task, fingerprint=fingerprint, stored=stored)
+        else:
+            announcer.say("importing TensorFlow")
+        announcer.begin(directory, config, replayed=attempt.attempt)
+        begun = Run(run=f"{run.run}@{attempt.attempt}", attempts=before)
+        again = _train(task, attempt, begun, announcer, ForkServer(interrupts.check))
     now = environment.describe(Path(config.base), fingerprint)
     journaled = _journaled(directory, attempt.attempt)
     return fidelity.compare(run.run, attempt, again, then=then, now=now, journaled=journaled)
@@ -110,9 +115,7 @@ def _config(directory: Path, base: Path | None) -> Config:
     return configs.load(Paths(directory).resolved, base=base)
 
 
-def _task(
-    config: Config, before: tuple[Attempt, ...], attempt: Attempt, fingerprint: str | None
-) -> Task:
+def _task(config: Config, before: tuple[Attempt, ...], attempt: Attempt) -> Task:
     """What the attempt was given; the directory is still to be chosen.
 
     Screening is done again with the same candidates, for it reads rows: a dataset that shuffles
@@ -130,7 +133,7 @@ def _task(
         seeds=seeds,
         attempt=attempt.attempt,
         directory=Path(),
-        fingerprint=fingerprint,
+        fingerprint=None,
         until=attempt.phases[-1].phase,
     )
 

@@ -39,13 +39,15 @@ def test_users_errors_cross_to_this_process(
 ) -> None:
     code = "def broken():\n    raise ValueError('no rows today')\n"
     config = make_config(code, data={"train": {"callable": "rows:broken"}})
-    work = PrepareTask(config=config, log=tmp_path / "log.txt")
+    work = PrepareTask(config=config, folder=tmp_path, log=tmp_path / "log.txt")
     with pytest.raises(UserCodeError, match="no rows today"):
         result_of(server.run(work, print))
     assert "Traceback" in (tmp_path / "log.txt").read_text()
 
 
-def test_problems_cross_to_this_process(server: ForkServer, make_config: MakeConfig) -> None:
+def test_problems_cross_to_this_process(
+    server: ForkServer, make_config: MakeConfig, tmp_path: Path
+) -> None:
     config = make_config(model={"layers": [{"Dens": {"units": 1}}]})
     with pytest.raises(InvalidError, match=r"config\.yaml:\d+: model\.layers\.0\.Dens"):
-        result_of(server.run(PrepareTask(config=config), print))
+        result_of(server.run(PrepareTask(config=config, folder=tmp_path), print))

@@ -1,0 +1,63 @@
+"""From a config to a run: the data is read once, and what it was kept in is gone afterwards."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.errors import InvalidError
+from orchestrator.training import launch
+
+Write = Callable[..., Path]
+
+COUNTED = """
+import pathlib
+
+def counted(count=64):
+    with open(pathlib.Path(__file__).with_name("calls"), "a") as file:
+        file.write("called\\n")
+    return line(count)
+"""
+
+HOPELESS = [{"Dense": {"units": 4, "activation": "relu", "bias_initializer": {"Constant": {"value": -99}}}}, {"Dense": {"units": 1}}]  # fmt: skip  # noqa: E501
+
+TWICE = {"max_attempts": 2, "screen_seeds": 1, "policy": [{"remedy": "new_seed", "times": 1}]}
+
+
+def test_a_data_callable_is_called_once_for_all_attempts(
+    config_file: Write, runs: Path, tmp_path: Path
+) -> None:
+    path = config_file(
+        COUNTED,
+        data={"train": {"callable": "rows:counted"}, "validation": {"fraction": 0.25}},
+        model={"layers": HOPELESS},
+        restart=TWICE,
+    )
+    record = launch.run(path, runs_dir=runs, quiet=True)
+    assert (record["status"], len(record["attempts"])) == ("exhausted", 2)
+    assert (tmp_path / "calls").read_text() == "called\n"
+    assert [each.name for each in runs.iterdir()] == [record["run"]]
+
+
+def test_files_of_data_may_go_once_they_were_read(config_file: Write, runs: Path) -> None:
+    """What is trained on is what was checked, whatever becomes of the file in the meantime."""
+    path = config_file(
+        "import pathlib\n\ndef build():\n    import keras\n"
+        "    pathlib.Path(__file__).with_name('t.csv').unlink(missing_ok=True)\n"
+        "    return keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])\n",
+        data={"train": {"csv": "t.csv", "target": "y"}, "standardize": True},
+        model={"factory": {"callable": "rows:build"}},
+    )
+    lines = [f"{x!r},{2 * x!r}" for x in np.random.default_rng(0).normal(size=64).tolist()]
+    path.with_name("t.csv").write_text("\n".join(["x,y", *lines]))
+    record = launch.run(path, runs_dir=runs, quiet=True)
+    assert len(record["attempts"][0]["phases"]) == 2
+
+
+def test_an_invalid_run_leaves_nothing(config_file: Write, runs: Path) -> None:
+    path = config_file(data={"train": {"csv": "t.csv", "target": "y"}})
+    path.with_name("t.csv").write_text("x,y\n1,a\n2,3\n")
+    with pytest.raises(InvalidError, match=r"t\.csv:2: y: row 1"):
+        launch.run(path, runs_dir=runs, quiet=True)
+    assert not runs.exists()
