@@ -40,6 +40,16 @@ def test_only_these_import_tensorflow() -> None:
     assert {module for module in users if not module.startswith(TENSORFLOW)} == set()
 
 
+def test_only_the_launch_knows_which_executors_there_are() -> None:
+    executors = {"fork_server", "in_process"}
+    knowing = {
+        module
+        for module, path in modules().items()
+        if executors & {part for name in imports(path) for part in name.split(".")}
+    }
+    assert knowing == {"training.launch"}
+
+
 def modules_after(code: str) -> set[str]:
     """Top-level modules that are loaded in a fresh interpreter after some code."""
     code += "; import sys; print(*{name.partition('.')[0] for name in sys.modules})"

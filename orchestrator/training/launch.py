@@ -124,6 +124,16 @@ class Announcer(Watcher, Protocol):
         """Tell where the run is recorded, and what it or the replay of an attempt goes through."""
 
 
+def choose_executor(interrupts: Interrupts, local: str | None = None) -> Executor:
+    """What does the work; nothing else knows which executors there are.
+
+    Args:
+        interrupts: entered by the caller.
+        local: why it is to be done in this process; None for processes of their own.
+    """
+    return ForkServer(interrupts.check) if local is None else InProcess(interrupts.check)
+
+
 def validate(config: Config, *, announcer: Announcer, interrupts: Interrupts) -> Prepared:
     """Build and shape-check what a config asks for; write and train nothing.
 
@@ -164,7 +174,7 @@ def prepare(
     stored = _read(config, folder)
     announcer.say("importing TensorFlow")
     task = PrepareTask(config=config, folder=folder, stored=stored)
-    return result_of(ForkServer(interrupts.check).run(task, _ignore))
+    return result_of(choose_executor(interrupts).run(task, _ignore))
 
 
 def check(examinee: Examinee, *, announcer: Announcer, interrupts: Interrupts) -> Health:
@@ -185,8 +195,7 @@ def check(examinee: Examinee, *, announcer: Announcer, interrupts: Interrupts) -
         WorkerDiedError: the worker was killed, perhaps for want of memory.
     """
     announcer.say("importing TensorFlow")
-    executor = ForkServer(interrupts.check)
-    return result_of(executor.run(CheckTask(examinee=examinee), _ignore))
+    return result_of(choose_executor(interrupts).run(CheckTask(examinee=examinee), _ignore))
 
 
 def launch(
@@ -219,12 +228,9 @@ def launch(
         with _writing_to(runs_dir):
             folder = stack.enter_context(cache.folder(runs_dir))
         stored = _read(config, folder)
-        executor: Executor
         if local is None:
             announcer.say("importing TensorFlow")
-            executor = ForkServer(interrupts.check)
-        else:
-            executor = InProcess(interrupts.check)
+        executor = choose_executor(interrupts, local)
         task = PrepareTask(config=config, folder=folder, stored=stored)
         return _launch(task, executor, runs_dir, announcer, interrupts, local)
 

@@ -21,7 +21,6 @@ from orchestrator.record.records import Attempt, Run
 from orchestrator.training import launch as launcher
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Executor, result_of
-from orchestrator.training.executors.fork_server import ForkServer
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.launch import Announcer
 from orchestrator.training.replay import fidelity
@@ -77,7 +76,7 @@ def replay(
             announcer.say("importing TensorFlow")
         announcer.begin(directory, config, replayed=attempt.attempt)
         begun = Run(run=f"{run.run}@{attempt.attempt}", attempts=before)
-        again = _train(task, attempt, begun, announcer, ForkServer(interrupts.check))
+        again = _train(task, attempt, begun, announcer, launcher.choose_executor(interrupts))
     now = environment.describe(Path(config.base), fingerprint)
     journaled = _journaled(directory, attempt.attempt)
     return fidelity.compare(run.run, attempt, again, then=then, now=now, journaled=journaled)
