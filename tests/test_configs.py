@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.app import _run as orchestrate
+from orchestrator.cli.app import execute as orchestrate
 from orchestrator.config import load as configs
 from orchestrator.training import launch as launcher
 from orchestrator.training.executors.in_process import InProcess

@@ -65,12 +65,14 @@ def test_help_schema_and_config_errors_load_neither_tensorflow_nor_numpy(tmp_pat
     bad = tmp_path / "bad.yaml"
     bad.write_text("phases: 3\n")
     for arguments in (["--help"], ["schema"], [str(bad)], ["validate", str(bad)]):
-        loaded = modules_after(f"import orchestrator.cli.app as c; c._run({arguments!r})")
+        loaded = modules_after(f"import orchestrator.cli.app as c; c.execute({arguments!r})")
         assert not loaded & {"tensorflow", "keras", "numpy", "rich"}
 
 
 def test_help_loads_no_command() -> None:
-    code = "import orchestrator.cli.app as c; c._run(['--help']); import sys; print(*sys.modules)"
+    code = (
+        "import orchestrator.cli.app as c; c.execute(['--help']); import sys; print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
     assert {name for name in loaded if name.startswith("orchestrator.cli.")} == {
@@ -82,7 +84,7 @@ def test_help_loads_no_command() -> None:
 
 def test_history_loads_little(tmp_path: Path) -> None:
     """Ten thousand runs are listed in the time that rich's tables take to import."""
-    code = "import orchestrator.cli.app as c; assert c._run(['history']) == 0; print()"
+    code = "import orchestrator.cli.app as c; assert c.execute(['history']) == 0; print()"
     assert not modules_after(code) & {"numpy", "pydantic", "yaml", "filelock"}
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; import sys; print('rich.console' in sys.modules)"],

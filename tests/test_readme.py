@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.app import _run as orchestrate
+from orchestrator.cli.app import execute as orchestrate
 from orchestrator.config import load as configs
 from orchestrator.config.sections.restart import Case, Restart
 from tests import readme

@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        code = _run(given)
+        code = execute(given)
     finally:
         # Who never imported it has started no process.
         fork_server = sys.modules.get("orchestrator.training.executors.fork_server")
@@ -102,8 +102,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _run(given: list[str]) -> int:
-    """Run a command; every expected failure becomes one message and an exit code."""
+def execute(given: list[str]) -> int:
+    """Run a command; every failure becomes one message and an exit code.
+
+    Args:
+        given: the arguments after the program's name.
+
+    Returns:
+        The exit code.
+    """
     report = _Report(as_json="--json" in given, debug="--debug" in given)
     try:
         code = cli.main(_with_command(given), prog_name="orchestrate", standalone_mode=False)

@@ -12,7 +12,7 @@ from orchestrator.display.live.view import View, stderr
 from orchestrator.history.find import read_attempt
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.replay import fidelity
-from orchestrator.training.replay import replay as attempts
+from orchestrator.training.replay.replay import replay_attempt
 
 
 @click.command()
@@ -37,7 +37,7 @@ def replay(
     directory, record, number = read_attempt(runs_dir, run)
     view = View(stderr(), detail="warnings" if quiet else "all")
     with Interrupts() as interrupts, view:
-        found = attempts.replay(
+        found = replay_attempt(
             directory,
             record,
             number,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from orchestrator.cli import app
-from orchestrator.cli.app import _run as orchestrate
+from orchestrator.cli.app import execute as orchestrate
 from orchestrator.record import journal
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import JSON_SCHEMA

@@ -17,7 +17,7 @@ import filelock
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.cli.app import _run as orchestrate
+from orchestrator.cli.app import execute as orchestrate
 from orchestrator.history import find, logs
 from orchestrator.record.directory import Paths
 from orchestrator.record.encoding import jsonable
@@ -579,10 +579,10 @@ def test_rm_suggests_no_other_run(runs: Path, capsys: Capture) -> None:
 def test_none_of_them_imports_tensorflow(runs: Path) -> None:
     record(runs, story())
     code = (
-        "import sys\nfrom orchestrator.cli.app import _run\n"
+        "import sys\nfrom orchestrator.cli.app import execute\n"
         "for given in (['history'], ['history', '--json'], ['show', 'latest'], "
         "['compare', 'latest', 'latest'], ['logs', 'latest'], ['prune', '--keep', '1']):\n"
-        "    assert _run(given) == 0, given\n"
+        "    assert execute(given) == 0, given\n"
         "print([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

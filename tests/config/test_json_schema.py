@@ -12,7 +12,7 @@ import fastjsonschema
 import pytest
 from hypothesis import given, settings
 
-from orchestrator.cli.app import _run as orchestrate
+from orchestrator.cli.app import execute as orchestrate
 from orchestrator.config import document, json_schema, schema
 from orchestrator.config import load as config
 from orchestrator.config.sections.base import Section

@@ -181,7 +181,7 @@ def test_the_command_prints_a_document_and_ends_with_3(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    assert app._run(["check", "sick.keras", "--data", "rows.npz", "--json", "--quiet"]) == 3
+    assert app.execute(["check", "sick.keras", "--data", "rows.npz", "--json", "--quiet"]) == 3
     found = json.loads(capsys.readouterr().out)
     assert (found["status"], found["schema"], found["rows"]) == ("failed", 1, 25)
     assert found["layers"][1]["dead"] == [0, 1, 2, 3]
@@ -191,7 +191,7 @@ def test_the_command_prints_a_document_and_ends_with_3(
 def test_files_that_are_not_there_are_a_mistake_of_usage(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert app._run(["check", "none.keras", "--data", "none.npz"]) == 2
+    assert app.execute(["check", "none.keras", "--data", "none.npz"]) == 2
     assert "'none.npz' does not exist" in capsys.readouterr().err
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import fastjsonschema
 import pytest
 
-from orchestrator.cli.app import _run as orchestrate
+from orchestrator.cli.app import execute as orchestrate
 from orchestrator.record.encoding import dump, jsonable
 from orchestrator.record.events import EpochEnded
 from orchestrator.record.records import JSON_SCHEMA

@@ -27,7 +27,7 @@ from orchestrator.training.replay import fidelity
 from orchestrator.training.replay.fidelity import Fidelity
 
 
-def replay(
+def replay_attempt(
     directory: Path,
     run: Run,
     number: int | None,
