@@ -11,7 +11,7 @@ from rich.text import Text
 
 from orchestrator.display import words
 from orchestrator.display.charts import SPINNER, aligned, bar, is_logarithmic, sparkline
-from orchestrator.display.live.scene import Scene
+from orchestrator.display.live.scene import Curve, Scene
 from orchestrator.display.text import clean
 from orchestrator.display.widths import crop
 from orchestrator.record.checks import Check
@@ -150,22 +150,21 @@ def _curves(scene: Scene, width: int) -> _Section:
     if scene.config.data.validation is not None:
         names.append("val_loss")
     columns = min(_CURVE, scene.planned, max(width - _BESIDE_CURVE, 8))
-    rows = [_curve_row(name, scene.curves.get(name, ()), columns, scene) for name in names]
+    rows = [_curve_row(name, scene.curves.get(name, Curve()), columns, scene) for name in names]
     return _Section(rows=rows, weights=[0.0] * len(rows), flexible=3)
 
 
-def _curve_row(name: str, values: Sequence[float], columns: int, scene: Scene) -> list[Text]:
+def _curve_row(name: str, curve: Curve, columns: int, scene: Scene) -> list[Text]:
     """Name, latest value and curve, each padded to its final width, so that nothing shifts."""
-    latest = words.number(values[-1]) if values else "–"
-    curve = sparkline(values, columns, scene.planned)
-    lowest = min(filter(math.isfinite, values), default=None)
-    notes = [] if lowest is None else [f"lowest {words.number(lowest)}"]
-    if is_logarithmic(values):
+    latest = words.number(curve.latest) if curve.epochs else "–"
+    drawn = sparkline(curve.points, columns, math.ceil(scene.planned / curve.each))
+    notes = [f"lowest {words.number(curve.lowest)}"] if math.isfinite(curve.lowest) else []
+    if is_logarithmic((curve.lowest, curve.highest)):
         notes.append("log scale")
     return [
         Text(name),
         Text(f"{latest:<9}"),
-        Text(f"{curve:<{columns}}", style="cyan"),
+        Text(f"{drawn:<{columns}}", style="cyan"),
         Text(", ".join(notes), style="dim"),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Mapping
 
@@ -23,8 +24,54 @@ from orchestrator.record.events import (
 )
 from orchestrator.record.records import Phase, Run
 
+_POINTS = 512
+"""Points of a curve that are kept; even, and far more than are drawn."""
 _RECENT = 8
 """How many of the latest epochs give, by their median, the time that the next ones take."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """One logged value over the epochs of an attempt, in a bounded number of points."""
+
+    points: tuple[float, ...] = ()
+    """One for so many epochs as `each` says: the value of the last of them, or the first that is
+    not finite."""
+    each: int = 1
+    """Epochs that a point stands for; the last one may stand for fewer."""
+    epochs: int = 0
+    """Epochs in all."""
+    latest: float = math.nan
+    """Value of the last epoch."""
+    lowest: float = math.inf
+    """Lowest finite value; infinite where there is none."""
+    highest: float = -math.inf
+    """Highest finite value; infinite where there is none."""
+
+    def followed_by(self, value: float) -> Curve:
+        """The curve after one more epoch."""
+        points, each = self.points, self.each
+        if self.epochs % each:
+            points = (*points[:-1], _later(points[-1], value))
+        else:
+            if len(points) == _POINTS:
+                points = tuple(map(_later, points[::2], points[1::2]))
+                each *= 2
+            points = (*points, value)
+        finite = [value] if math.isfinite(value) else []
+        return Curve(
+            points=points,
+            each=each,
+            epochs=self.epochs + 1,
+            latest=value,
+            lowest=min(self.lowest, *finite, math.inf),
+            highest=max(self.highest, *finite, -math.inf),
+        )
+
+
+def _later(before: float, value: float) -> float:
+    """What stands for two points, one after the other."""
+    return value if math.isfinite(before) else before
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +101,8 @@ class Scene:
     guess: float | None = None
     """Seconds that an epoch takes, by the steps since the first report of progress. The time before
     that report is left out, for the first epoch begins with tracing the model."""
-    curves: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
-    """Each logged value, epoch by epoch over the whole attempt."""
+    curves: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
+    """Each logged value over the epochs of the attempt."""
     layers: tuple[LayerShare, ...] = ()
     """Dead units of each layer."""
     looked_at: str | None = None
@@ -155,7 +202,10 @@ def _after_step(scene: Scene, fraction: float, now: float) -> Scene:
 
 
 def _after_epoch(scene: Scene, event: EpochEnded, now: float) -> Scene:
-    curves = {name: (*scene.curves.get(name, ()), value) for name, value in event.metrics.items()}
+    curves = {
+        name: scene.curves.get(name, Curve()).followed_by(value)
+        for name, value in event.metrics.items()
+    }
     last = scene.phase is not None and scene.epoch + 1 >= scene.phase.epochs
     return dataclasses.replace(
         scene,
