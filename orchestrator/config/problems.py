@@ -16,7 +16,6 @@ from orchestrator.config.sections.base import (
     DELIMITER,
     FILE_NAME,
     MODULE,
-    ONE_OF,
     REFERENCE,
     Section,
 )
@@ -96,10 +95,11 @@ def _explain(item: Any) -> tuple[str, str | None]:
         return "missing, it is required", _EXAMPLES.get(location[-1])
     if kind == "value_error":
         return str(context["error"]), None
-    if kind in {"one_of", "rung"}:
-        expected = item["msg"].removeprefix("expected ")
-        if kind == "one_of":
-            hint = _misspelt(received, item["msg"].removeprefix(ONE_OF).split(", "))
+    if kind == "one_of":
+        expected = f"a mapping with exactly one of the keys {', '.join(context['keys'])}"
+        hint = _misspelt(received, context["keys"])
+    elif kind == "rung":
+        expected = item["msg"]
     elif kind == "string_pattern_mismatch":
         expected = _PATTERNS[context["pattern"]]
     elif kind == "literal_error":

@@ -229,7 +229,7 @@ def check(examinee: Examinee) -> Health:
         }
     )
     try:
-        model = load_file(plan, config, config.seed)
+        model = load_file(plan, config, config.seed, naming="--module my_layers")
     except InvalidError as error:
         raise InvalidError([_of_file(each, examinee) for each in error.problems]) from error
     rows = _read(examinee, config, input_names(model))
@@ -246,10 +246,7 @@ def check(examinee: Examinee) -> Health:
 
 def _of_file(problem: Problem, examinee: Examinee) -> Problem:
     """What is wrong with the model's file, without the keys that only a config has."""
-    hint = problem.hint
-    if hint is not None:
-        hint = hint.replace("modules: [my_layers]", "--module my_layers")
-    return dataclasses.replace(problem, file=str(examinee.model), key=None, hint=hint)
+    return dataclasses.replace(problem, file=str(examinee.model), key=None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

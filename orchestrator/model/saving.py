@@ -150,13 +150,16 @@ def _missing_for_saving(model: keras.Model) -> str | None:
     return "; ".join(found) or None
 
 
-def load_file(plan: FileModel, config: Config, seed: int) -> keras.Model:
+def load_file(
+    plan: FileModel, config: Config, seed: int, *, naming: str = "modules: [my_layers]"
+) -> keras.Model:
     """The model of a `.keras` file, with its weights or with fresh ones.
 
     Args:
         plan: the file, and the modules with the user's own classes.
         config: names the place of a problem.
         seed: of fresh weights.
+        naming: how the user names a module, for example.
 
     Raises:
         InvalidError: the file cannot be read, or holds no model.
@@ -176,7 +179,7 @@ def load_file(plan: FileModel, config: Config, seed: int) -> keras.Model:
             raise UserCodeError(
                 f"the model's own code raised {user_code.describe(error)}"
             ) from error
-        raise InvalidError([config.problem(key, *_unreadable(error))]) from error
+        raise InvalidError([config.problem(key, *_unreadable(error, naming))]) from error
     if not isinstance(model, keras.Model):
         message = f"expected a keras.Model in the file, received {type(model).__name__}"
         raise InvalidError([config.problem(key, message)])
@@ -198,7 +201,7 @@ def _load(path: Path) -> Any:
         return model
 
 
-def _unreadable(error: Exception) -> tuple[str, str | None]:
+def _unreadable(error: Exception, naming: str) -> tuple[str, str | None]:
     """Why Keras cannot load a file, and what to do."""
     text = objects.describe_error(error)
     # Inside a Sequential the reason comes after its whole config.
@@ -207,7 +210,7 @@ def _unreadable(error: Exception) -> tuple[str, str | None]:
         kind, name = missing.groups()
         return f"the file needs your own {kind} {name}", (
             "register it with the decorator keras.saving.register_keras_serializable() and name "
-            "its module, as in modules: [my_layers]"
+            f"its module, as in {naming}"
         )
     if "lambda" in text.lower():
         return f"cannot be loaded safely: {text}", "replace the Lambda by a layer of your own"

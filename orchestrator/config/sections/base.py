@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
+from annotated_types import GroupedMetadata
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
+from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
@@ -61,16 +64,24 @@ def list_tag(value: Any) -> str:
     return "<by_name>" if isinstance(value, Mapping) else "<each>"
 
 
-ONE_OF = "expected a mapping with exactly one of the keys "
+@dataclasses.dataclass(frozen=True, slots=True)
+class OneOf(GroupedMetadata):
+    """Tells the classes of a union apart by which one of these keys is there."""
 
+    keys: tuple[str, ...]
+    """Each is the name of a class's tag, too."""
 
-def one_of(*keys: str) -> Discriminator:
-    """Tell the classes of a union apart by which key is there."""
+    def __iter__(self) -> Iterator[object]:
+        """What pydantic is to know: the tags, and the error where there is none."""
+        yield Discriminator(self._tag)
+        yield BeforeValidator(self._expect_tag)
 
-    def tag(value: Any) -> str | None:
+    def _tag(self, value: Any) -> str | None:
         names = value if isinstance(value, Mapping) else getattr(type(value), "model_fields", ())
-        found = [key for key in (*keys, "given") if key in names]
+        found = [key for key in (*self.keys, "given") if key in names]
         return f"<{found[0]}>" if len(found) == 1 else None
 
-    expected = f"{ONE_OF}{', '.join(keys)}"
-    return Discriminator(tag, custom_error_type="one_of", custom_error_message=expected)
+    def _expect_tag(self, value: Any) -> Any:
+        if self._tag(value) is None:
+            raise PydanticCustomError("one_of", "expected one of {keys}", {"keys": self.keys})
+        return value

@@ -11,9 +11,9 @@ from pydantic.json_schema import SkipJsonSchema
 from orchestrator.config.sections.base import (
     Delimiter,
     Flag,
+    OneOf,
     Reference,
     Section,
-    one_of,
     shape_tag,
 )
 
@@ -156,10 +156,10 @@ FILES: dict[str, type[Section]] = {**TABLES, "npz": NpzSource, "npy": NpySource}
 """The kinds of files that hold rows, by the key that names the file."""
 SOURCES: dict[str, type[Section]] = {**FILES, "callable": CallableSource}
 """What a config may read rows from, by the key that tells it apart."""
-Source = Annotated[_SourceTypes, one_of(*SOURCES)]
+Source = Annotated[_SourceTypes, OneOf((*SOURCES,))]
 Validation = Annotated[
     _SourceTypes | Annotated[Split, pydantic.Tag("<fraction>")],
-    one_of("fraction", *SOURCES),
+    OneOf(("fraction", *SOURCES)),
 ]
 
 

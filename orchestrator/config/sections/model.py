@@ -11,10 +11,10 @@ from pydantic.json_schema import SkipJsonSchema
 
 from orchestrator.config.sections.base import (
     ModuleName,
+    OneOf,
     Reference,
     Section,
     list_tag,
-    one_of,
     shape_tag,
 )
 from orchestrator.errors import short
@@ -115,7 +115,7 @@ Model = Annotated[
     | Annotated[FactoryModel, pydantic.Tag("<factory>")]
     | Annotated[FileModel, pydantic.Tag("<file>")]
     | SkipJsonSchema[Annotated[GivenModel, pydantic.Tag("<given>")]],
-    one_of("layers", "factory", "file"),
+    OneOf(("layers", "factory", "file")),
 ]
 
 

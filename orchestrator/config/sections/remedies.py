@@ -195,7 +195,7 @@ def rung_by_name(value: Any) -> Any:
     return value
 
 
-EXPECTED = f"expected {{remedy: NAME}} with one of {', '.join(REMEDIES)}"
+EXPECTED = f"{{remedy: NAME}} with one of {', '.join(REMEDIES)}"
 _Tagged = Annotated[
     AnyRemedy,
     Discriminator(rung_tag, custom_error_type="rung", custom_error_message=EXPECTED),
