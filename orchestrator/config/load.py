@@ -17,8 +17,7 @@ from orchestrator.config.document import Document, Key, dig
 from orchestrator.config.schema import Config, resolve
 from orchestrator.config.sections.data import FILES
 from orchestrator.errors import InvalidError, Problem, short, suggestion
-from orchestrator.record import files
-from orchestrator.record.directory import Paths
+from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.records import INIT
 
 
@@ -149,7 +148,7 @@ def _file_keys(value: Any) -> Iterable[Key]:
 def recorded(directory: Path) -> dict[str, Any]:
     """The recorded config of a run, with every default filled in; empty where it cannot be read."""
     try:
-        text = files.read(Paths(directory).resolved).decode()
+        text = read_file(Paths(directory).resolved).decode()
         value = document.parse(text, name="").value
     except (OSError, ValueError, InvalidError):
         return {}

@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 
 from orchestrator.errors import RecordError
-from orchestrator.record import archive, files
-from orchestrator.record.directory import Paths
+from orchestrator.record import archive
+from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.events import EpochEnded, Event, PhaseStarted
 from orchestrator.record.records import Attempt, Run
 
@@ -74,7 +74,7 @@ def read_brief(directory: str | os.PathLike[str]) -> Brief:
     """
     name = os.path.basename(directory)
     with contextlib.suppress(OSError, RecordError):
-        content = files.read(os.path.join(directory, Paths.RECORD))
+        content = read_file(os.path.join(directory, Paths.RECORD))
         brief = _brief(name, archive.parse(content, Paths.RECORD))
         # Whether a run is still in progress, its record alone cannot tell.
         if brief.status != "running":

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from orchestrator.history.briefs import Brief
-from orchestrator.record import files
+from orchestrator.record.directory import read_file
 
 NAME = ".history.index"
 """Its file in the folder of all runs."""
@@ -95,7 +95,7 @@ def stamp(found: os.stat_result) -> Stamp:
 def _load(path: Path) -> dict[str, _Line]:
     """The lines of a cache; none where there is no cache, or one that cannot be used."""
     try:
-        found = files.read(path)
+        found = read_file(path)
         lines = memoryview(found)[_CHECKSUM:]
         if zlib.crc32(lines).to_bytes(_CHECKSUM) != found[:_CHECKSUM]:
             return {}

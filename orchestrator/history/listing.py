@@ -16,8 +16,8 @@ from orchestrator.display.tables import Cell, Column, Row, Style
 from orchestrator.history import query
 from orchestrator.history.briefs import NUMBERS, TEXTS, Brief
 from orchestrator.history.find import UNREADABLE, Unreadable, reason_of
-from orchestrator.record import archive, files
-from orchestrator.record.directory import Paths
+from orchestrator.record import archive
+from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.encoding import dump, jsonable
 from orchestrator.record.records import Attempt, Settings
 
@@ -192,7 +192,7 @@ def _record(directory: Path, brief: Brief) -> dict[str, Any]:
     """The record of a run, from the same file as its line."""
     if brief.recorded:
         with contextlib.suppress(*UNREADABLE, msgspec.MsgspecError):
-            content = files.read(Paths(directory).record)
+            content = read_file(Paths(directory).record)
             found: dict[str, Any] = msgspec.json.decode(content)
             return found
     record: dict[str, Any] = jsonable(archive.read(directory))

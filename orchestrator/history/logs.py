@@ -10,8 +10,8 @@ from pathlib import Path
 from orchestrator.display import words
 from orchestrator.display.tables import Cell, Column, Row
 from orchestrator.display.text import clean, plain
-from orchestrator.record import archive, files, journal
-from orchestrator.record.directory import Paths
+from orchestrator.record import archive, journal
+from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
@@ -150,7 +150,7 @@ class _Output:
         if self._path is None:
             return b""
         try:
-            content = files.read(self._path, self._offset)
+            content = read_file(self._path, self._offset)
         except OSError:
             return b""
         self._offset += len(content)

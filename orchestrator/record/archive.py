@@ -19,8 +19,8 @@ import msgspec
 from msgspec.structs import replace
 
 from orchestrator.errors import NewerError, RecordError
-from orchestrator.record import files, journal
-from orchestrator.record.directory import Paths
+from orchestrator.record import journal
+from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.encoding import Record, decode, decoder
 from orchestrator.record.events import AttemptStarted, EpochEnded
 from orchestrator.record.records import SCHEMA, Run
@@ -166,7 +166,7 @@ def sizes(directory: Path) -> dict[str, int]:
 def environment(directory: Path) -> dict[str, Any]:
     """What `environment.json` says; empty where it cannot be read."""
     try:
-        value = json.loads(files.read(Paths(directory).environment))
+        value = json.loads(read_file(Paths(directory).environment))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -201,7 +201,7 @@ def _abandoned(run: Run) -> Run:
 
 def _content(path: Path) -> bytes:
     try:
-        return files.read(path)
+        return read_file(path)
     except FileNotFoundError as error:
         raise RecordError(f"{path.name} is missing") from error
     except OSError as error:

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from orchestrator.errors import RecordError
-from orchestrator.record import files
+from orchestrator.record.directory import read_file
 from orchestrator.record.encoding import Record, decode, decoder, dump, jsonable
 from orchestrator.record.events import Event, advance
 from orchestrator.record.records import SCHEMA, Run
@@ -101,7 +101,7 @@ def read(path: Path) -> list[Entry]:
             any line is of a newer schema.
     """
     try:
-        lines = files.read(path).split(b"\n")
+        lines = read_file(path).split(b"\n")
     except OSError as error:
         raise RecordError(f"{path.name}: cannot be read: {error.strerror}") from error
     entries = list(_verified(lines, path))
@@ -129,7 +129,7 @@ class Reader:
             RecordError: as `read`.
         """
         try:
-            content = files.read(self._path, self._offset)
+            content = read_file(self._path, self._offset)
         except OSError as error:
             raise RecordError(f"{self._path.name}: cannot be read: {error.strerror}") from error
         whole = content[: content.rfind(b"\n") + 1]
