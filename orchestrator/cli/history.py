@@ -16,15 +16,17 @@ from orchestrator.cli.output import print_table, warn
 from orchestrator.history import listing, query
 from orchestrator.history.find import read_history
 from orchestrator.history.query import Query
+from orchestrator.record.checks import NAMES
 
-_CHECKS = ("finite", "dead_neurons", "prediction_variance", "metric", "crashed")
+_FAILURES = (*NAMES, "crashed")
+"""What an attempt can fail by."""
 
 
 @click.command()
 @click.option("--status", "statuses", multiple=True, type=click.Choice(options.STATUSES),
               help="Only runs that ended so; more than once for any of them.")  # fmt: skip
 @click.option("--name", help="Only runs with this in their name; * and ? stand for any letters.")
-@click.option("--check", "checks", multiple=True, type=click.Choice(_CHECKS),
+@click.option("--check", "checks", multiple=True, type=click.Choice(_FAILURES),
               help="Only runs with an attempt that failed this check.")  # fmt: skip
 @click.option("--since", metavar="TIME", help="Only runs begun since: 2d, 12h, 2026-11-23, …")
 @click.option("--where", "conditions", multiple=True, metavar="BOUND",

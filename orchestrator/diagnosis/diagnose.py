@@ -21,15 +21,15 @@ from orchestrator.data.batches import Batches
 from orchestrator.data.files import encoding, numpy
 from orchestrator.data.load import read_table
 from orchestrator.data.rows import Precision, Readable, Rows
+from orchestrator.diagnosis.checks import Evidence, judge
 from orchestrator.diagnosis.examine import (
     Examination,
     Gradients,
     examine,
     non_finite_variables,
-    not_finite,
-    numbered,
 )
 from orchestrator.diagnosis.health import Examinee, Health, LayerHealth, Verdicts
+from orchestrator.diagnosis.skill.columns import numbered
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Probe
 from orchestrator.errors import InvalidError, Problem, Reporter
 from orchestrator.model.build import try_call
@@ -145,13 +145,15 @@ def of_rows(
         rows,
         outputs,
         limits,
-        non_finite=known,
+        Evidence(non_finite=known),
         exhaustive=exhaustive,
         gradients=gradients,
         batch_size=batch_size,
     )
     if isinstance(rows, Batches) and non_finite:
-        examined = Examination(checks=not_finite(non_finite, limits), rows=examined.rows)
+        examined = Examination(
+            checks=judge(Evidence(non_finite=non_finite), limits), rows=examined.rows
+        )
     return Health(
         finite=all(check.verdict == "pass" for check in examined.checks if check.check == "finite"),
         layers=tuple(LayerHealth.of(layer) for layer in examined.layers),

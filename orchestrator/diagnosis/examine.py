@@ -11,13 +11,14 @@ import numpy as np
 
 from orchestrator.config.sections.checks import Checks
 from orchestrator.data.rows import Readable
-from orchestrator.diagnosis import checks as verdicts
+from orchestrator.diagnosis.checks import Evidence, judge
+from orchestrator.diagnosis.dead_neurons import is_certainly_alive, needs_batch_statistics
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe
-from orchestrator.diagnosis.units import Flow, Layer
+from orchestrator.diagnosis.units import Flow, Layer, cut, cut_reason, livelier
 from orchestrator.model.outputs import Output
-from orchestrator.record.checks import AnyCheck, DeadNeuronsCheck, PredictionVarianceCheck
+from orchestrator.record.checks import AnyCheck, PredictionVarianceCheck
 
 _FIRST_ROWS = 256
 """Rows to begin with: on so many, nearly every live unit has been active once."""
@@ -31,7 +32,7 @@ class Examination:
     """What was measured, and the verdicts on it."""
 
     checks: tuple[AnyCheck, ...]
-    """`finite`, `dead_neurons` and `prediction_variance`, but for those that are off."""
+    """Those that are on, in the order in which they are recorded."""
     layers: tuple[Layer, ...] = ()
     """What was counted at each activation site; empty where there are non-finite values."""
     flow: Flow = Flow(layers=(), outputs=())
@@ -53,11 +54,8 @@ def examine(
     rows: Readable,
     outputs: Sequence[Output],
     limits: Checks,
+    known: Evidence,
     *,
-    non_finite: Sequence[str] = (),
-    untrained: bool = False,
-    last: bool = True,
-    sampled: bool = False,
     exhaustive: bool = True,
     gradients: Gradients = "never",
     batch_size: int = BATCH_SIZE,
@@ -69,11 +67,9 @@ def examine(
         probe: of the model.
         rows: what to run through the model.
         outputs: the model's outputs.
-        limits: the checks with their limits; gates are not looked at.
-        non_finite: clauses on what is known not to be finite, such as weights.
-        untrained: whether this is phase 0, where only a cut fails.
-        last: whether this is after the last phase, where the skill is judged too.
-        sampled: whether the rows are only some of those that count.
+        limits: the checks with their limits.
+        known: what is known of the phase and of weights and losses; `exact` says whether the rows
+            are all that count. Where something is not finite, nothing is measured.
         exhaustive: read to the end even when no further row can bring a unit to life or make the
             prediction constant; the skill is judged only where all rows were read.
         gradients: when to measure blocked units and rows that respond.
@@ -83,66 +79,92 @@ def examine(
     Returns:
         The counts, the worth of the outputs and the verdicts.
     """
-    if non_finite:
-        return Examination(checks=not_finite(non_finite, limits))
-    dead, variance = limits.dead_neurons, limits.prediction_variance
+    if known.non_finite:
+        return Examination(checks=judge(known, limits))
     scores = Scores(outputs)
-    certain = None if exhaustive else scores.certainty(rows, variance)
-
-    def enough(layers: Sequence[Layer]) -> bool:
-        alive = dead is None or verdicts.is_certainly_alive(layers, dead)
-        return alive and certain is not None and certain()
-
     found = probe.measure(
         rows,
         batch_size=batch_size,
         gradients=gradients == "always",
         see=scores.see,
-        enough=None if certain is None else enough,
+        enough=None if exhaustive else _enough(scores, rows, limits),
     )
     if scores.non_finite():
-        return Examination(checks=not_finite(scores.non_finite(), limits))
-    last = last and found.complete  # the rows that were not read count for the skill, too
-    columns = scores.columns()
-    flow = dataclasses.replace(found.flow, names=tuple(output.name for output in outputs))
-    batch: Measurement | None = None
-    batch_columns: list[list[OutputSkill]] | None = None
-    checks = _judge(found, flow, columns, limits, None, None, untrained, last, sampled)
-    suspected = probe.has_batch_normalization and (
-        any(check.verdict == "fail" for check in checks if check.check == "prediction_variance")
-        or (dead is not None and verdicts.needs_batch_statistics(found.layers, dead))
+        non_finite = dataclasses.replace(known, non_finite=scores.non_finite())
+        return Examination(checks=judge(non_finite, limits))
+    evidence = dataclasses.replace(
+        _counted(known, found, known),
+        # The rows that were not read count for the skill, too.
+        last=known.last and found.complete,
+        flow=dataclasses.replace(found.flow, names=tuple(output.name for output in outputs)),
+        columns=scores.columns(),
     )
-    again = not getattr(rows, "once", False)
-    lags = suspected and again
-    if suspected and not again:
+    checks = judge(evidence, limits)
+    suspicious = any(check.verdict in ("warn", "fail") for check in checks)
+    if probe.has_batch_normalization and _may_lag(evidence, checks, limits):
+        evidence = _with_batch_statistics(evidence, probe, rows, outputs, training_batch_size)
+    if gradients == "when_suspicious" and suspicious and not known.untrained:
+        found = probe.measure(rows, batch_size=batch_size, gradients=True)
+        evidence = _counted(evidence, found, known)
+    return Examination(
+        checks=judge(evidence, limits),
+        layers=found.layers,
+        flow=evidence.flow,
+        columns=tuple(tuple(each) for each in evidence.columns),
+        rows=found.rows,
+        complete=found.complete,
+        responding=found.responding,
+        notes=tuple(evidence.notes),
+    )
+
+
+def _enough(
+    scores: Scores, rows: Readable, limits: Checks
+) -> Callable[[Sequence[Layer]], bool] | None:
+    """Tells whether no further row can change a verdict; None where only the end can tell."""
+    dead, certain = limits.dead_neurons, scores.certainty(rows, limits.prediction_variance)
+    if certain is None:
+        return None
+
+    def enough(layers: Sequence[Layer]) -> bool:
+        return (dead is None or is_certainly_alive(layers, dead)) and certain()
+
+    return enough
+
+
+def _counted(evidence: Evidence, found: Measurement, known: Evidence) -> Evidence:
+    """The evidence with what a pass over the rows has counted."""
+    responding = None if found.responding is None else (found.responding, found.rows)
+    return dataclasses.replace(
+        evidence,
+        exact=known.exact and found.complete,
+        layers=found.layers,
+        responding=responding,
+        notes=found.notes,
+    )
+
+
+def _may_lag(evidence: Evidence, checks: Sequence[AnyCheck], limits: Checks) -> bool:
+    """Whether a verdict may hang on BatchNorm's moving statistics."""
+    dead = limits.dead_neurons
+    return any(
+        check.verdict == "fail" for check in checks if isinstance(check, PredictionVarianceCheck)
+    ) or (dead is not None and needs_batch_statistics(evidence.layers, dead))
+
+
+def _with_batch_statistics(
+    evidence: Evidence, probe: Probe, rows: Readable, outputs: Sequence[Output], batch_size: int
+) -> Evidence:
+    """The evidence with a second pass in which BatchNorm uses the batches' own statistics."""
+    if getattr(rows, "once", False):
         note = (
             "the rows can be read only once, so BatchNorm's moving statistics were not compared "
             "with the batch's"
         )
-        found = dataclasses.replace(found, notes=(*found.notes, note))
-    if lags:
-        batch_scores = Scores(outputs)
-        batch = probe.measure(
-            rows, batch_size=training_batch_size, batch_statistics=True, see=batch_scores.see
-        )
-        batch_columns = batch_scores.columns()
-    suspicious = any(check.verdict in ("warn", "fail") for check in checks)
-    if gradients == "when_suspicious" and suspicious and not untrained:
-        found = probe.measure(rows, batch_size=batch_size, gradients=True)
-    if suspected or found.responding is not None:
-        checks = _judge(
-            found, flow, columns, limits, batch, batch_columns, untrained, last, sampled
-        )
-    return Examination(
-        checks=checks,
-        layers=found.layers,
-        flow=flow,
-        columns=tuple(tuple(each) for each in columns),
-        rows=found.rows,
-        complete=found.complete,
-        responding=found.responding,
-        notes=found.notes,
-    )
+        return dataclasses.replace(evidence, notes=(*evidence.notes, note))
+    scores = Scores(outputs)
+    found = probe.measure(rows, batch_size=batch_size, batch_statistics=True, see=scores.see)
+    return dataclasses.replace(evidence, batch_layers=found.layers, batch_columns=scores.columns())
 
 
 def why_lost(
@@ -177,72 +199,15 @@ def why_lost(
         found = probe.measure(rows, at_least=at_least)
         if at_least is not None and see is not None:
             see(found)
-        if not verdicts.cut(found.layers, found.flow)[1]:
+        if not cut(found.layers, found.flow)[1]:
             return None
         if found.complete:
             break
     judged: Sequence[Layer] = found.layers
     if probe.has_batch_normalization:
         batch = probe.measure(rows, batch_size=training_batch_size, batch_statistics=True)
-        judged = [*map(verdicts.livelier, judged, batch.layers)]
-    return verdicts.cut_reason(judged, found.flow)
-
-
-def _judge(
-    found: Measurement,
-    flow: Flow,
-    columns: list[list[OutputSkill]],
-    limits: Checks,
-    batch: Measurement | None,
-    batch_columns: list[list[OutputSkill]] | None,
-    untrained: bool,
-    last: bool,
-    sampled: bool,
-) -> tuple[AnyCheck, ...]:
-    checks: list[AnyCheck] = [verdicts.finite([])] if limits.finite is not None else []
-    exact = found.complete and not sampled
-    if limits.dead_neurons is not None:
-        checks.append(
-            verdicts.dead_neurons(
-                found.layers,
-                flow,
-                limits.dead_neurons,
-                skills=[_lowest_skill(each) for each in columns],
-                untrained=untrained,
-                exact=exact,
-                batch_layers=None if batch is None else batch.layers,
-                responding=None if found.responding is None else (found.responding, found.rows),
-                notes=found.notes,
-            )
-        )
-    if limits.prediction_variance is not None:
-        checks.append(
-            verdicts.prediction_variance(
-                numbered(columns),
-                limits.prediction_variance,
-                untrained=untrained,
-                last=last,
-                exact=exact,
-                batch_outputs=None if batch_columns is None else numbered(batch_columns),
-            )
-        )
-    return tuple(checks)
-
-
-def not_finite(found: Sequence[str], limits: Checks) -> tuple[AnyCheck, ...]:
-    """The checks of a model with values that are not finite, which hide everything else.
-
-    Args:
-        found: a clause for each place with such values.
-        limits: the checks; those that are off are left out.
-    """
-    checks: list[AnyCheck] = [verdicts.finite(found)] if limits.finite is not None else []
-    reason = "there are non-finite values"
-    if limits.dead_neurons is not None:
-        checks.append(verdicts.not_applicable(DeadNeuronsCheck, reason))
-    if limits.prediction_variance is not None:
-        checks.append(verdicts.not_applicable(PredictionVarianceCheck, reason))
-    return tuple(checks)
+        judged = [*map(livelier, judged, batch.layers)]
+    return cut_reason(judged, found.flow)
 
 
 def non_finite_variables(groups: Sequence[tuple[str, Sequence[Any]]]) -> list[str]:
@@ -261,13 +226,3 @@ def non_finite_variables(groups: Sequence[tuple[str, Sequence[Any]]]) -> list[st
             if bad:
                 found.append(f"{what} {variable.path} has {bad} of {values.size} values not finite")
     return found
-
-
-def numbered(found: Sequence[Sequence[OutputSkill]]) -> list[OutputSkill]:
-    """The columns of all outputs, numbered over all of them."""
-    columns = [column for output in found for column in output]
-    return [dataclasses.replace(each, output=index) for index, each in enumerate(columns)]
-
-
-def _lowest_skill(columns: Sequence[OutputSkill]) -> float | None:
-    return min((each.skill for each in columns if each.skill is not None), default=None)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.units import Layer
-from orchestrator.record.checks import Check, PredictionVarianceCheck
+from orchestrator.record.checks import Check, DeadNeuronsCheck, PredictionVarianceCheck
 from orchestrator.record.encoding import jsonable
 
 _Indices = npt.NDArray[np.int64]
@@ -188,39 +188,14 @@ def _sentences(health: Health) -> Iterator[str]:
             "look at the scale of the inputs."
         )
         return
-    dead = [layer for layer in health.layers if layer.units and layer.dead.size == layer.units]
-    verdicts = {check.check: check for check in health.verdicts}
-    check = verdicts["dead_neurons"]
-    variance = verdicts["prediction_variance"]
-    if check.verdict == "fail" and dead:
-        names = ", ".join(layer.name for layer in dead)
-        yield (
-            f"Every unit of {names} is dead: its gradient is zero for every row, so no training "
-            "from here can revive it. Train again from the start with a lower learning rate, "
-            "another seed, or leaky ReLU in the hidden layers."
-        )
-    elif check.verdict == "fail":
-        yield (f"{_capital(check.reason)}. Train again with a lower learning rate or leaky ReLU.")
-    if variance.verdict == "fail" and check.verdict != "fail":
-        if health.responding_rows == 0 or _blocked(health):
-            yield (
-                "The prediction is constant although no layer is entirely dead: on every row some "
-                "layer lets nothing through. Train again with another seed or leaky ReLU."
-            )
-        elif isinstance(variance, PredictionVarianceCheck) and variance.is_worse_than_constant():
-            yield (
-                "The predictions vary, and are further from the targets than their mean would be: "
-                "these rows are unlike those of the training (other units, another scaling, "
-                "another order of the columns), or the training went astray; try a lower learning "
-                "rate."
-            )
-        else:
-            yield (
-                f"{_capital(variance.reason)}. The units are alive: look at the output layer (a "
-                "constraint or regulariser that holds it at zero, an activation that cannot reach "
-                "the targets), the learning rate, and whether the inputs say anything of the "
-                "targets."
-            )
+    failed = [check for check in health.verdicts if check.verdict == "fail"]
+    for check in failed:
+        if isinstance(check, DeadNeuronsCheck):
+            yield _advice_on_units(check, health)
+        elif not isinstance(check, PredictionVarianceCheck):
+            yield f"{_capital(check.reason)}."
+        elif not any(isinstance(each, DeadNeuronsCheck) for each in failed):
+            yield _advice_on_outputs(check, health)
     if health.failure is None:
         total = sum(layer.dead.size for layer in health.layers)
         units = sum(layer.units for layer in health.layers)
@@ -235,6 +210,41 @@ def _sentences(health: Health) -> Iterator[str]:
             if each.verdict == "warn":
                 yield f"{_capital(each.reason)}."
     yield from (f"{_capital(note)}." for note in health.notes)
+
+
+def _advice_on_units(check: DeadNeuronsCheck, health: Health) -> str:
+    """What to do where units have died."""
+    dead = [layer for layer in health.layers if layer.units and layer.dead.size == layer.units]
+    if not dead:
+        return f"{_capital(check.reason)}. Train again with a lower learning rate or leaky ReLU."
+    names = ", ".join(layer.name for layer in dead)
+    return (
+        f"Every unit of {names} is dead: its gradient is zero for every row, so no training "
+        "from here can revive it. Train again from the start with a lower learning rate, "
+        "another seed, or leaky ReLU in the hidden layers."
+    )
+
+
+def _advice_on_outputs(check: PredictionVarianceCheck, health: Health) -> str:
+    """What to do where the prediction is constant, or worse, although units are alive."""
+    if health.responding_rows == 0 or _blocked(health):
+        return (
+            "The prediction is constant although no layer is entirely dead: on every row some "
+            "layer lets nothing through. Train again with another seed or leaky ReLU."
+        )
+    if check.is_worse_than_constant():
+        return (
+            "The predictions vary, and are further from the targets than their mean would be: "
+            "these rows are unlike those of the training (other units, another scaling, "
+            "another order of the columns), or the training went astray; try a lower learning "
+            "rate."
+        )
+    return (
+        f"{_capital(check.reason)}. The units are alive: look at the output layer (a "
+        "constraint or regulariser that holds it at zero, an activation that cannot reach "
+        "the targets), the learning rate, and whether the inputs say anything of the "
+        "targets."
+    )
 
 
 def _blocked(health: Health) -> bool:

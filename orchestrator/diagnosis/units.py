@@ -6,7 +6,7 @@ Pure NumPy: no model, no file. The definitions are those of the project's design
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -130,3 +130,47 @@ class Flow:
             if isinstance(source, int):
                 stack.extend(self.layers[source])
         return found
+
+
+def cut(layers: Sequence[Layer], flow: Flow) -> tuple[list[int], list[int]]:
+    """The entirely dead layers, and the outputs that they cut off from the inputs."""
+    dead = [
+        index for index, layer in enumerate(layers) if layer.units and layer.dead == layer.units
+    ]
+    return dead, flow.cut_outputs(dead)
+
+
+def livelier(moving: Layer, batch: Layer) -> Layer:
+    """The layer as it counts: a unit that only BatchNorm's moving statistics kill is not dead."""
+    return batch if batch.dead < moving.dead else moving
+
+
+def cut_reason(judged: Sequence[Layer], flow: Flow) -> str | None:
+    """Why an output is cut off, naming a layer that is enough to cut it where there is one.
+
+    Args:
+        judged: the layers, each as it counts.
+        flow: which of them feed which.
+
+    Returns:
+        One clause, or None where every output can be reached.
+    """
+    dead, outputs = cut(judged, flow)
+    if not outputs:
+        return None
+    alone = [index for index in dead if outputs[0] in flow.cut_outputs([index])]
+    layer = judged[(alone or dead)[0]]
+    more = len(dead) - 1
+    others = f", and so {'are' if more > 1 else 'is'} {more} more" if more else ""
+    return (
+        f"layer {layer.name} is entirely dead ({layer.dead} of {layer.units} units) on "
+        f"{layer.rows} rows{others}; nothing gets through to {names_of(outputs, flow)}"
+    )
+
+
+def names_of(indices: Sequence[int], flow: Flow) -> str:
+    """Outputs by name, as part of a sentence."""
+    if len(flow.outputs) == 1:
+        return "the output"
+    names = [flow.names[index] if flow.names else str(index) for index in indices]
+    return f"output{'s' * (len(indices) > 1)} {', '.join(names)}"

@@ -13,10 +13,6 @@ from typing import Any
 
 from orchestrator.record.checks import (
     AnyCheck,
-    DeadNeuronsCheck,
-    FiniteCheck,
-    MetricCheck,
-    PredictionVarianceCheck,
 )
 from orchestrator.record.events import AttemptStarted, SeedsScreened
 from orchestrator.record.records import Attempt, Failure, Run, Settings
@@ -141,62 +137,7 @@ def readings(check: AnyCheck) -> tuple[str, str]:
     """
     if check.verdict == "not_applicable":
         return f"not measured: {check.reason}", ""
-    match check:
-        case FiniteCheck():
-            return ("all finite" if check.verdict == "pass" else check.reason), ""
-        case DeadNeuronsCheck() if check.measured.dead_fraction is not None:
-            return _dead_share(check, check.measured.dead_fraction)
-        case PredictionVarianceCheck() if check.measured.outputs:
-            return _variance(check)
-        case MetricCheck() if check.measured.gates:
-            return _gates(check)
-    return check.reason, ""
-
-
-def _dead_share(check: DeadNeuronsCheck, fraction: float) -> tuple[str, str]:
-    measured, limits = check.measured, check.limits
-    sign = "at most " if measured.exact is False else ""
-    share = f"{sign}{fraction:.0%} of {measured.worst_layer} dead"
-    bounds = (("warn", limits.warn_above), ("fail", limits.fail_above))
-    allowed = ", ".join(f"{word} > {bound:.0%}" for word, bound in bounds if bound is not None)
-    # A failure's reason stands above already.
-    return (check.reason if check.verdict == "warn" else share), allowed
-
-
-def _variance(check: PredictionVarianceCheck) -> tuple[str, str]:
-    outputs, limits = check.measured.outputs, check.limits
-    told = []
-    for output in outputs:
-        values = {
-            "variance ratio": output.variance_ratio,
-            "information": output.information,
-            "skill": output.skill,
-        }
-        known = (f"{name} {value:.4g}" for name, value in values.items() if value is not None)
-        head = f"output {output.output}: " if len(outputs) > 1 else ""
-        told.append(head + ", ".join(known))
-    kinds = {output.kind for output in outputs}
-    bounds = {"skill": limits.min_skill}
-    if kinds - {"classification"}:
-        bounds = {"ratio": limits.min_ratio, **bounds}
-    if "classification" in kinds:
-        bounds = {"information": limits.min_information, **bounds}
-    allowed = (f"{name} >= {bound:g}" for name, bound in bounds.items() if bound is not None)
-    return "; ".join(told), ", ".join(allowed)
-
-
-def _gates(check: MetricCheck) -> tuple[str, str]:
-    values = (
-        f"{gate.name} {'not logged' if gate.value is None else f'{gate.value:.4g}'}"
-        for gate in check.measured.gates
-    )
-    bounds = (
-        f"{sign} {bound:g}"
-        for gate in check.limits.gates
-        for sign, bound in ((">=", gate.min), ("<=", gate.max))
-        if bound is not None
-    )
-    return ", ".join(values), ", ".join(bounds)
+    return check.reading(), check.bounds()
 
 
 def when(started: str | None) -> str:

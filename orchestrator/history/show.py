@@ -16,10 +16,7 @@ from rich.text import Text
 from orchestrator.display import words
 from orchestrator.display.charts import Fitted, Indented, Legible, bar, is_logarithmic, sparkline
 from orchestrator.display.text import clean
-from orchestrator.record.checks import (
-    DeadNeuronsCheck,
-    LayerUnits,
-)
+from orchestrator.record.checks import NAMES, DeadNeuronsCheck, LayerUnits
 from orchestrator.record.events import EpochEnded
 from orchestrator.record.records import Attempt, Phase, Run
 
@@ -29,7 +26,7 @@ _BAR = 24
 _SHORT_BAR = 8
 _NARROW = 72
 """Columns below which tables have fewer or shorter columns."""
-_CHECK = len("prediction_variance")
+_CHECK = max(map(len, NAMES))
 _CANDIDATES = 3
 """How many rejected seeds are named."""
 

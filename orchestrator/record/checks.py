@@ -34,6 +34,14 @@ class Check(Record, tag_field="check"):
         """As `run.json` has it: without the lists with an entry for each unit."""
         return self
 
+    def reading(self) -> str:
+        """What was measured, in one clause for tables; the reason, where that says it best."""
+        return self.reason
+
+    def bounds(self) -> str:
+        """What is allowed, in one clause for tables; empty where there are no limits."""
+        return ""
+
 
 class NoLimits(Record):
     """A check without limits."""
@@ -53,6 +61,10 @@ class FiniteCheck(Check, tag="finite", kw_only=True):
     """What was measured."""
     limits: NoLimits = NoLimits()
     """There are none."""
+
+    def reading(self) -> str:
+        """What was measured."""
+        return "all finite" if self.verdict == "pass" else self.reason
 
 
 class LayerUnits(Record, kw_only=True, omit_defaults=True):
@@ -139,6 +151,19 @@ class DeadNeuronsCheck(Check, tag="dead_neurons", kw_only=True):
         layers = tuple(layer.without_units() for layer in self.measured.layers)
         return replace(self, measured=replace(self.measured, layers=layers))
 
+    def reading(self) -> str:
+        """The dead share of the worst layer; for a warning its reason, which may name another."""
+        measured = self.measured
+        if measured.dead_fraction is None or self.verdict == "warn":
+            return self.reason
+        sign = "at most " if measured.exact is False else ""
+        return f"{sign}{measured.dead_fraction:.0%} of {measured.worst_layer} dead"
+
+    def bounds(self) -> str:
+        """Above which dead shares it warns and fails."""
+        bounds = (("warn", self.limits.warn_above), ("fail", self.limits.fail_above))
+        return ", ".join(f"{word} > {bound:.0%}" for word, bound in bounds if bound is not None)
+
 
 class OutputWorth(Record, kw_only=True, omit_defaults=True):
     """What one output's predictions are worth on the training rows."""
@@ -220,6 +245,35 @@ class PredictionVarianceCheck(Check, tag="prediction_variance", kw_only=True):
             _is_below(output.skill, self.limits.min_skill) for output in self.measured.outputs
         )
 
+    def reading(self) -> str:
+        """The numbers of every output."""
+        outputs = self.measured.outputs
+        told = []
+        for output in outputs:
+            values = {
+                "variance ratio": output.variance_ratio,
+                "information": output.information,
+                "skill": output.skill,
+            }
+            known = (f"{name} {value:.4g}" for name, value in values.items() if value is not None)
+            name = f"output {output.output}: " if len(outputs) > 1 else ""
+            told.append(name + ", ".join(known))
+        return "; ".join(told) if outputs else self.reason
+
+    def bounds(self) -> str:
+        """The least of each number that its outputs were held to."""
+        kinds = {output.kind for output in self.measured.outputs}
+        if not kinds:
+            return ""
+        bounds = {"skill": self.limits.min_skill}
+        if kinds - {"classification"}:
+            bounds = {"ratio": self.limits.min_ratio, **bounds}
+        if "classification" in kinds:
+            bounds = {"information": self.limits.min_information, **bounds}
+        return ", ".join(
+            f"{name} >= {least:g}" for name, least in bounds.items() if least is not None
+        )
+
 
 class GateValue(Record, kw_only=True):
     """The value of a metric with a gate."""
@@ -262,6 +316,23 @@ class MetricCheck(Check, tag="metric", kw_only=True):
     """What was measured."""
     limits: MetricLimits = MetricLimits()
     """The limits that the verdict was taken against."""
+
+    def reading(self) -> str:
+        """The value of every metric with a gate."""
+        values = (
+            f"{gate.name} {'not logged' if gate.value is None else f'{gate.value:.4g}'}"
+            for gate in self.measured.gates
+        )
+        return ", ".join(values) or self.reason
+
+    def bounds(self) -> str:
+        """What each metric has to keep to."""
+        return ", ".join(
+            f"{sign} {bound:g}"
+            for gate in self.limits.gates
+            for sign, bound in ((">=", gate.min), ("<=", gate.max))
+            if bound is not None
+        )
 
 
 AnyCheck = FiniteCheck | DeadNeuronsCheck | PredictionVarianceCheck | MetricCheck

@@ -25,6 +25,7 @@ import numpy as np
 
 from orchestrator.config.sections.checks import Checks
 from orchestrator.data.rows import Rows
+from orchestrator.diagnosis.checks import Evidence
 from orchestrator.diagnosis.diagnose import Arguments, diagnose
 from orchestrator.diagnosis.examine import examine
 from orchestrator.diagnosis.tracing.probe import Probe
@@ -101,7 +102,7 @@ def warm(
     outputs = find_outputs(model, Arguments(), rows)
 
     def look() -> object:
-        return examine(probe, rows, outputs, Checks(), batch_size=batch_size, **options)
+        return examine(probe, rows, outputs, Checks(), Evidence(), batch_size=batch_size, **options)
 
     look()
     return look

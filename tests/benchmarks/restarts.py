@@ -300,6 +300,7 @@ def plain(case: Case, seed: int, folder: Path, attempts: int, **changes: Any) ->
     """Training to the end, then reseeding, up to so many times; judged by the same checks."""
     import keras
 
+    from orchestrator.diagnosis.checks import Evidence
     from orchestrator.diagnosis.examine import examine, non_finite_variables
     from orchestrator.diagnosis.tracing.probe import Probe
     from orchestrator.model.build import build_model
@@ -330,7 +331,7 @@ def plain(case: Case, seed: int, folder: Path, attempts: int, **changes: Any) ->
         weights = [("weight", model.weights)]
         examined = examine(
             Probe(model), dataset.train, find_outputs(model, config, dataset.train),
-            config.checks, non_finite=non_finite_variables(weights),
+            config.checks, Evidence(non_finite=non_finite_variables(weights)),
         )  # fmt: skip
         passed = all(check.verdict != "fail" for check in examined.checks)
         skill = _skill(examined.checks)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from orchestrator import diagnose
 from orchestrator.config.sections.checks import Checks
 from orchestrator.data.rows import Rows
+from orchestrator.diagnosis.checks import Evidence
 from orchestrator.diagnosis.diagnose import Arguments
 from orchestrator.diagnosis.examine import examine
 from orchestrator.diagnosis.health import Health, LayerHealth
@@ -282,9 +283,11 @@ def test_stopping_early_never_changes_a_verdict(
     outputs = find_outputs(network.model, Arguments(), rows)
 
     options: dict[str, Any] = {"batch_size": 4}
-    early = examine(network.probe, rows, outputs, Checks(), exhaustive=False, **options)
+    early = examine(network.probe, rows, outputs, Checks(), Evidence(), exhaustive=False, **options)
     # The skill is judged only where all rows were read.
-    every = examine(network.probe, rows, outputs, Checks(), last=early.complete, **options)
+    every = examine(
+        network.probe, rows, outputs, Checks(), Evidence(last=early.complete), **options
+    )
 
     assert every.complete
     assert early.complete == (early.rows == count)

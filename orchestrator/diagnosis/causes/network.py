@@ -16,8 +16,8 @@ import numpy.typing as npt
 from orchestrator.config.sections.checks import PredictionVariance
 from orchestrator.data.rows import AnyRows, Tree
 from orchestrator.diagnosis.causes.rows import find_distant_targets, find_row_faults, size
-from orchestrator.diagnosis.checks import NO_SKILL
 from orchestrator.diagnosis.examine import Examination
+from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.diagnosis.units import Flow, Layer
 from orchestrator.model import initialization, layers
 from orchestrator.model.keras_internals import own_variables

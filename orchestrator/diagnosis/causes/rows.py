@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.data.rows import AnyRows, Tree, leaves, num_rows
-from orchestrator.diagnosis.checks import NO_SKILL
+from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.model.keras_internals import all_layers
 from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding

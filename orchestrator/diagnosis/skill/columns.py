@@ -6,6 +6,7 @@ Pure NumPy: no model, no file. The formulas are those of the project's design, s
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from orchestrator.record.records import Form
 
 _Array = npt.NDArray[np.float64]
 
+NO_SKILL = 0.01
+"""Skill at or below which a prediction counts as no better than the best constant."""
 _EPSILON = 1e-7
 """Probabilities are clipped to this distance from 0 and 1, as Keras clips them
 (`keras.config.epsilon`)."""
@@ -48,6 +51,12 @@ class OutputSkill:
     """Every row gets the same class."""
     distinct: bool = True
     """Not all predictions are equal."""
+
+
+def numbered(found: Sequence[Sequence[OutputSkill]]) -> list[OutputSkill]:
+    """The columns of all outputs, numbered over all of them."""
+    columns = [column for output in found for column in output]
+    return [dataclasses.replace(each, output=index) for index, each in enumerate(columns)]
 
 
 class _Extremes:

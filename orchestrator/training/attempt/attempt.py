@@ -45,11 +45,10 @@ def train(task: Task, emit: Emit) -> None:
                 epochs = _train_phase(task, rows, built, plan, trained, emit)
             trained.append(epochs)
             losses = _losses(trained)
-            examined = check.examine(task, rows, built, plan, losses)
-            checks = check.checks(task, rows, built, plan, examined, epochs.metrics)
+            examined = check.examine_phase(task, rows, built, plan, losses, epochs.metrics)
             if plan is not None:
                 _save_checkpoint(task, built)
-            phase = _phase(plan, epochs, checks, built.model, start)
+            phase = _phase(plan, epochs, examined.checks, built.model, start)
             emit(PhaseEnded(attempt=task.attempt, phase=phase))
             if phase.failure() is not None:
                 check.explain(task, rows, built, plan, examined, losses, emit)

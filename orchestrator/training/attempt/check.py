@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import traceback
 from collections.abc import Mapping, Sequence
@@ -10,81 +11,72 @@ import keras
 
 from orchestrator.config.schema import PhasePlan
 from orchestrator.data.rows import AnyRows
-from orchestrator.diagnosis import checks as verdicts
-from orchestrator.diagnosis import examine as examination
 from orchestrator.diagnosis.causes.network import find_causes
-from orchestrator.diagnosis.examine import Examination, non_finite_variables, numbered, why_lost
+from orchestrator.diagnosis.checks import Evidence, with_validation
+from orchestrator.diagnosis.examine import Examination, examine, non_finite_variables, why_lost
+from orchestrator.diagnosis.skill.columns import numbered
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import Measurement
 from orchestrator.model import leaky_relu
-from orchestrator.record.checks import AnyCheck, PredictionVarianceCheck
+from orchestrator.record.checks import PredictionVarianceCheck
 from orchestrator.record.events import CausesFound, LayerShare, Preview
 from orchestrator.training.attempt.build import Built, Loaded
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Emit
 
 
-def examine(
+def examine_phase(
     task: Task,
     rows: Loaded,
     built: Built,
     plan: PhasePlan | None,
     losses: Mapping[int, float],
-) -> Examination:
-    """Look at the network after a phase; `plan` is None after phase 0."""
-    last = plan is task.config.phases[-1]
-    return examination.examine(
-        built.probe,
-        rows.checked,
-        built.outputs,
-        task.config.checks,
-        non_finite=_non_finite(built.model, losses),
-        untrained=plan is None,
-        last=last,
-        sampled=len(rows.checked) < len(rows.dataset.train),
-        exhaustive=last,
-        gradients="when_suspicious",
-        training_batch_size=task.config.batch_size,
-    )
-
-
-def checks(
-    task: Task,
-    rows: Loaded,
-    built: Built,
-    plan: PhasePlan | None,
-    examined: Examination,
     metrics: Mapping[str, float],
-) -> tuple[AnyCheck, ...]:
-    """All checks that are due after a phase; `plan` is None after phase 0."""
+) -> Examination:
+    """Look at the network after a phase, and take its checks; `plan` is None after phase 0."""
     limits = task.config.checks
     last = plan is task.config.phases[-1]
-    held = rows.dataset.validation
-    found = list(examined.checks)
-    if last and examined.columns and held is not None:
-        found = [
-            _with_validation(check, built, held)
-            if isinstance(check, PredictionVarianceCheck)
-            else check
-            for check in found
-        ]
-    gates = [
+    due = [
         gate
         for gate in limits.metric
         if plan is not None and (plan.name in gate.phases if gate.phases else last)
     ]
-    if gates:
-        found.append(verdicts.metric(gates, metrics))
-    return tuple(found)
+    known = Evidence(
+        non_finite=_non_finite(built.model, losses),
+        untrained=plan is None,
+        last=last,
+        exact=len(rows.checked) == len(rows.dataset.train),
+        gates=due,
+        logged=metrics,
+    )
+    examined = examine(
+        built.probe,
+        rows.checked,
+        built.outputs,
+        limits,
+        known,
+        exhaustive=last,
+        gradients="when_suspicious",
+        training_batch_size=task.config.batch_size,
+    )
+    held = rows.dataset.validation
+    if last and examined.columns and held is not None:
+        return _with_validation(examined, built, held)
+    return examined
 
 
-def _with_validation(
-    check: PredictionVarianceCheck, built: Built, held: AnyRows
-) -> PredictionVarianceCheck:
-    """The check with what the predictions are worth on the validation rows."""
+def _with_validation(examined: Examination, built: Built, held: AnyRows) -> Examination:
+    """The examination with what the predictions are worth on the validation rows, too."""
+    if not any(isinstance(check, PredictionVarianceCheck) for check in examined.checks):
+        return examined
     scores = Scores(built.outputs)
     built.probe.measure(held, see=scores.see)
-    return verdicts.with_validation(check, numbered(scores.columns()))
+    worth = numbered(scores.columns())
+    checks = (
+        with_validation(check, worth) if isinstance(check, PredictionVarianceCheck) else check
+        for check in examined.checks
+    )
+    return dataclasses.replace(examined, checks=tuple(checks))
 
 
 def is_lost(
