@@ -45,38 +45,42 @@ def converted(x: Any, y: Any, weight: Any = None, *, name: str) -> Batch:
     Raises:
         InvalidError: NumPy makes no array of them.
     """
-    count = max(_counts(x) & _counts(y), default=0)
     given = None if weight is None else _array(weight, "sample_weight", name)
-    return _arrays(_several(x, count), "x", name), _arrays(_several(y, count), "y", name), given
+    return tree_of(x, "x", name), tree_of(y, "y", name), given
 
 
-def _counts(value: Any) -> set[int]:
-    """How many rows a value can be taken to have: a list of arrays in one of two ways."""
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    if isinstance(value, tuple) and value and not np.isscalar(value[0]):
-        return _counts(value[0])
-    if isinstance(value, list | tuple):
-        firsts = {tuple(getattr(each, "shape", ())[:1]) for each in value}
-        return {len(value), *(map(int, firsts.pop()) if len(firsts) == 1 else ())}
-    return {int(length) for length in getattr(value, "shape", ())[:1]}
+def tree_of(value: Any, role: str, name: str) -> Tree:
+    """Arrays as people hand them in, taken as Keras's `fit` takes them.
 
+    Args:
+        value: an array, or what NumPy makes one of; or a dict, tuple or list of such for several
+            inputs or outputs. A list of numbers, or of lists of them, is one array.
+        role: `x` or `y`.
+        name: how to call whose they are in messages.
 
-def _several(value: Any, count: int) -> Any:
-    """A list of arrays, which is rows to NumPy, as Keras's several inputs or outputs if it is."""
-    if isinstance(value, list) and value and len(value) != count:
-        if all(tuple(getattr(each, "shape", ())[:1]) == (count,) for each in value):
-            return tuple(value)
-    return value
+    Returns:
+        An array, or a dict or tuple of trees.
 
-
-def _arrays(value: Any, role: str, name: str) -> Tree:
-    """A dict or tuple of arrays, or else what NumPy makes an array of."""
+    Raises:
+        InvalidError: NumPy makes no array of it.
+    """
     if isinstance(value, Mapping) and value:
-        return {str(key): _arrays(each, f"{role}.{key}", name) for key, each in value.items()}
-    if isinstance(value, tuple) and value and not any(np.isscalar(each) for each in value):
-        return tuple(_arrays(each, f"{role}.{index}", name) for index, each in enumerate(value))
+        return {str(key): tree_of(each, f"{role}.{key}", name) for key, each in value.items()}
+    if _is_several(value):
+        return tuple(tree_of(each, f"{role}.{index}", name) for index, each in enumerate(value))
     return _array(value, role, name)
+
+
+def _is_several(value: Any) -> bool:
+    """Whether these are arrays, and not the numbers of one."""
+    if not isinstance(value, list | tuple):
+        return False
+    lists = list | tuple if isinstance(value, tuple) else ()  # a list of lists is a matrix
+    return any(
+        isinstance(each, Mapping) or len(getattr(each, "shape", ())) > 0
+        or isinstance(each, lists) or _is_several(each)
+        for each in value
+    )  # fmt: skip
 
 
 def _array(value: Any, role: str, name: str) -> Array:
@@ -130,7 +134,10 @@ def checked(
         other = next(key for key, length in lengths.items() if length != count)
         received = f"received {count} rows of {first} and {lengths[other]} of {other}"
         message = f"expected as many targets as inputs, {received}"
-        problems.append(Problem(file=name, message=message))
+        hint = None
+        if isinstance(x, tuple) or isinstance(y, tuple):
+            hint = "several arrays are several inputs or outputs: numpy.stack makes one of them"
+        problems.append(Problem(file=name, message=message, hint=hint))
     if problems:
         raise InvalidError(problems)
     x, y, weight = batch

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from orchestrator.data.arrays import tree_of
 from orchestrator.data.rows import (
     Array,
     Batch,
@@ -159,8 +160,8 @@ class Batches:
 
 
 def _rows(x: Any, y: Any, weight: Any) -> Rows:
-    inputs = _arrays(x)
-    targets = None if y is None else _arrays(y)
+    inputs = tree_of(x, "x", "diagnose")
+    targets = None if y is None else tree_of(y, "y", "diagnose")
     weights = _weights(weight)
     _check((inputs, targets, weights))
     if not num_rows(inputs):
@@ -193,8 +194,8 @@ def _batch(batch: Any) -> Batch:
         raise _problem("x", message, None)
     x, y, weight = (*batch, None, None)[:3]
     found = (
-        _arrays(x),
-        None if y is None else _arrays(y),
+        tree_of(x, "x", "diagnose"),
+        None if y is None else tree_of(y, "y", "diagnose"),
         _weights(weight),
     )
     _check(found)
@@ -202,32 +203,15 @@ def _batch(batch: Any) -> Batch:
 
 
 def _weights(weight: Any) -> Array | None:
-    if isinstance(weight, Mapping) or (isinstance(weight, list | tuple) and _several(weight)):
+    found = None if weight is None else tree_of(weight, "sample_weight", "diagnose")
+    if isinstance(found, dict | tuple):
         message = "expected one weight a row for all outputs, received several"
         raise _problem("sample_weight", message, "diagnose the outputs one by one")
-    return None if weight is None else np.asarray(weight)
+    return found
 
 
 def _finite(array: Array) -> Array:
     return array if array.dtype.kind != "f" else np.where(np.isfinite(array), array, 0)
-
-
-def _arrays(tree: Any) -> Tree:
-    """Lists of arrays as tuples, as the model takes them, and everything else as an array."""
-    if isinstance(tree, Mapping):
-        return {name: _arrays(value) for name, value in tree.items()}
-    if (
-        isinstance(tree, tuple)
-        and _several(tree)
-        or (isinstance(tree, list) and any(hasattr(each, "shape") for each in tree))
-    ):
-        return tuple(_arrays(each) for each in tree)
-    return tree if isinstance(tree, np.ndarray) else np.asarray(tree)
-
-
-def _several(parts: Iterable[Any]) -> bool:
-    """Whether these are arrays rather than the numbers of one."""
-    return any(np.ndim(each) > 0 for each in parts)
 
 
 def _problem(key: str, message: str, hint: str | None) -> InvalidError:

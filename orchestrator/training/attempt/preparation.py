@@ -19,7 +19,7 @@ from orchestrator.data import load as data
 from orchestrator.data.cache import Stored
 from orchestrator.data.load import Dataset
 from orchestrator.data.rows import AnyRows, leaves, trained_on, transform
-from orchestrator.diagnosis.tracing.probe import Measurement, Probe
+from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe
 from orchestrator.errors import InvalidError, OrchestratorError, Problem, UserCodeError, suggestion
 from orchestrator.model import initialization, objects, saving
 from orchestrator.model.build import build_model
@@ -132,10 +132,11 @@ def _measure_all(config: Config, model: keras.Model, dataset: Dataset) -> Measur
     """Run every row through the model, for what only some rows show, such as a wrong index."""
     probe = Probe(model)
     key = ("model",)
+    size = max(BATCH_SIZE, config.batch_size)  # a training step takes more memory than this
     try:
-        measured = probe.measure(dataset.train)
+        measured = probe.measure(dataset.train, batch_size=size)
         if dataset.validation is not None:
-            probe.measure(dataset.validation)
+            probe.measure(dataset.validation, batch_size=size)
     except tf.errors.InvalidArgumentError as error:
         message = f"the model does not take every row: {objects.describe_error(error)}"
         raise InvalidError([config.problem(key, message)]) from error
