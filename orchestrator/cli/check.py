@@ -1,4 +1,4 @@
-"""The command `check`."""
+"""The command `check`; `training` does what comes after its arguments."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from pathlib import Path
 import click
 
 from orchestrator.cli import options
-from orchestrator.diagnosis.health import Examinee
-from orchestrator.display import charts, results
-from orchestrator.display.live.view import View, stderr
-from orchestrator.training import launch
-from orchestrator.training.interrupts import Interrupts
 
 
 @click.command()
@@ -67,7 +62,10 @@ def check(
     Tells which units of which layers are dead and what the predictions are worth. Ends with exit
     code 3 when a check fails.
     """
-    examinee = Examinee(
+    # Whoever reads the help does not wait until NumPy and rich are imported.
+    from orchestrator.cli import training  # noqa: PLC0415
+
+    return training.check(
         model=model,
         data=data,
         target=target,
@@ -76,15 +74,6 @@ def check(
         modules=modules,
         exhaustive=not fast,
         gradients=gradients,
+        as_json=as_json,
+        quiet=quiet,
     )
-    view = View(stderr(), detail="warnings" if quiet else "all")
-    with Interrupts() as interrupts, view:
-        health = launch.check(examinee, announcer=view, interrupts=interrupts)
-    failed = health.failure is not None
-    if as_json:
-        status = "failed" if failed else "passed"
-        head = {"schema": 1, "status": status, "model": str(model), "data": str(data)}
-        options.print_json({**head, **health.record(), "summary": health.summary()})
-    else:
-        charts.stdout().print(results.describe_health(health), highlight=False)
-    return options.CHECK_FAILED if failed else 0

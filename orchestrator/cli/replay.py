@@ -1,4 +1,4 @@
-"""The command `replay`."""
+"""The command `replay`; `training` does what comes after its arguments."""
 
 from __future__ import annotations
 
@@ -7,12 +7,6 @@ from pathlib import Path
 import click
 
 from orchestrator.cli import options
-from orchestrator.cli.output import print_table
-from orchestrator.display.live.view import View, stderr
-from orchestrator.history.find import read_attempt
-from orchestrator.training.interrupts import Interrupts
-from orchestrator.training.replay import fidelity
-from orchestrator.training.replay.replay import replay_attempt
 
 
 @click.command()
@@ -34,24 +28,6 @@ def replay(
     best, or else its last. Nothing in the run's directory changes. Ends with exit code 3 when the
     weights, the logged values or the checks of any phase differ from what was recorded.
     """
-    directory, record, number = read_attempt(runs_dir, run)
-    view = View(stderr(), detail="warnings" if quiet else "all")
-    with Interrupts() as interrupts, view:
-        found = replay_attempt(
-            directory,
-            record,
-            number,
-            base=base,
-            force=force,
-            announcer=view,
-            interrupts=interrupts,
-        )
-    if form == "json":
-        options.print_json(found)
-    else:
-        print_table(form, *fidelity.table(found))
-    if form is None:
-        click.echo(f"\n{fidelity.sentence(found)}")
-        if found.reason is not None:
-            click.echo(f"perhaps because: {found.reason}")
-    return 0 if found.same else options.CHECK_FAILED
+    from orchestrator.cli import training  # noqa: PLC0415 - as in `check`
+
+    return training.replay(run, runs_dir=runs_dir, base=base, force=force, form=form, quiet=quiet)

@@ -1,4 +1,4 @@
-"""What `run` and `validate` do once their config is known to be right."""
+"""What the commands do that need a model, once their arguments and config are known to be right."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from orchestrator.cli.options import print_json
+from orchestrator.cli.options import CHECK_FAILED, print_json
+from orchestrator.cli.output import print_table
 from orchestrator.config.schema import Config
+from orchestrator.diagnosis.health import Examinee
 from orchestrator.display import charts, results
 from orchestrator.display.charts import Legible
 from orchestrator.display.live.view import Detail, View, stderr
+from orchestrator.history.find import read_attempt
 from orchestrator.record.encoding import jsonable
 from orchestrator.training import launch
 from orchestrator.training.attempt.task import Prepared
 from orchestrator.training.interrupts import Interrupts
+from orchestrator.training.replay import fidelity
+from orchestrator.training.replay.replay import replay_attempt
 
 
 def run(config: Config, *, runs_dir: Path, as_json: bool, quiet: bool) -> int:
@@ -56,6 +62,63 @@ def validate(config: Config, *, as_json: bool, quiet: bool) -> int:
     else:
         charts.stdout().print(validated(config.name, prepared), highlight=False)
     return 0
+
+
+def check(*, as_json: bool, quiet: bool, **examined: Any) -> int:
+    """Diagnose a model trained elsewhere, and print what was found.
+
+    Args:
+        as_json: print one JSON document.
+        quiet: say nothing on the way.
+        **examined: the fields of `Examinee`.
+
+    Returns:
+        The exit code.
+    """
+    examinee = Examinee(**examined)
+    view = View(stderr(), detail="warnings" if quiet else "all")
+    with Interrupts() as interrupts, view:
+        health = launch.check(examinee, announcer=view, interrupts=interrupts)
+    failed = health.failure is not None
+    if as_json:
+        status = "failed" if failed else "passed"
+        head = {"schema": 1, "status": status}
+        files = {"model": str(examinee.model), "data": str(examinee.data)}
+        print_json({**head, **files, **health.record(), "summary": health.summary()})
+    else:
+        charts.stdout().print(results.describe_health(health), highlight=False)
+    return CHECK_FAILED if failed else 0
+
+
+def replay(
+    run: str, *, runs_dir: Path, base: Path | None, force: bool, form: str | None, quiet: bool
+) -> int:
+    """Train one attempt again, and print how far it agrees with its record.
+
+    Returns:
+        The exit code.
+    """
+    directory, record, number = read_attempt(runs_dir, run)
+    view = View(stderr(), detail="warnings" if quiet else "all")
+    with Interrupts() as interrupts, view:
+        found = replay_attempt(
+            directory,
+            record,
+            number,
+            base=base,
+            force=force,
+            announcer=view,
+            interrupts=interrupts,
+        )
+    if form == "json":
+        print_json(found)
+    else:
+        print_table(form, *fidelity.table(found))
+    if form is None:
+        click.echo(f"\n{fidelity.sentence(found)}")
+        if found.reason is not None:
+            click.echo(f"perhaps because: {found.reason}")
+    return 0 if found.same else CHECK_FAILED
 
 
 def _detail(*, as_json: bool, quiet: bool) -> Detail:
