@@ -1,6 +1,9 @@
 """Checks as records: what each says of itself in tables."""
 
+import math
+
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.record.checks import (
     NAMES,
@@ -12,6 +15,7 @@ from orchestrator.record.checks import (
     FiniteCheck,
     GateBounds,
     GateValue,
+    LayerUnits,
     MetricCheck,
     MetricLimits,
     MetricMeasured,
@@ -82,3 +86,43 @@ def test_a_check_without_words_of_its_own_has_its_reason() -> None:
 
 def test_names_are_those_of_the_sections() -> None:
     assert NAMES == ("finite", "dead_neurons", "prediction_variance", "metric")
+
+
+GOOD = OutputWorth(variance_ratio=0.5, skill=0.5)
+WORSE = OutputWorth(variance_ratio=0.5, skill=-0.2)
+CONSTANT = OutputWorth(variance_ratio=0.0, skill=-0.2)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "constant", "worse"),
+    [
+        ([], False, False),
+        ([GOOD], False, False),
+        ([GOOD, WORSE], False, True),
+        ([GOOD, CONSTANT], True, False),
+        ([WORSE, CONSTANT], True, False),
+        ([OutputWorth(variance_ratio=1e-4, skill=-0.1)], False, False),  # exactly at the limits
+        ([OutputWorth(variance_ratio=math.nan)], True, False),
+        ([OutputWorth(variance_ratio=0.5, skill=math.nan)], False, True),
+        ([OutputWorth(information=1e-5)], True, False),
+        ([OutputWorth(kind="regression")], False, False),  # without targets
+    ],
+)
+def test_a_prediction_is_constant_or_worse_than_a_constant_or_neither(
+    outputs: list[OutputWorth], constant: bool, worse: bool
+) -> None:
+    check = variance(*outputs)
+    assert (check.is_constant(), check.is_worse_than_constant()) == (constant, worse)
+
+
+def test_a_limit_that_was_not_recorded_is_not_missed() -> None:
+    check = replace(variance(CONSTANT), limits=PredictionVarianceLimits(min_skill=-0.1))
+    assert (check.is_constant(), check.is_worse_than_constant()) == (False, True)
+
+
+@pytest.mark.parametrize(("batch", "counted"), [(None, 4), (1, 1), (6, 4)])
+def test_units_that_only_the_moving_statistics_kill_are_not_counted(
+    batch: int | None, counted: int
+) -> None:
+    layer = LayerUnits(layer="a", units=8, dead=4, dead_with_batch_statistics=batch)
+    assert layer.counted_dead() == counted
