@@ -3,16 +3,20 @@
     python tests/benchmarks/epochs.py [--epochs 10000] [--block 1000] [--repeat 5] [--train]
                                       [--folder FOLDER]
 
-The middle column is the cost of one of the first epochs, the right one that of one of the last of
-the same run as a multiple of it: the median of the runs, the least and the greatest. The store is
-the real one, in a run directory on a real disk. The time of a sync swings with the disk, and all
-time with what else the machine does, so the processor's time is shown as well. With --train the
-epochs are those of a real `orchestrate` run in a process of its own, timed by its journal: a
-network of two weights on 32 rows, so that there is little to hide behind.
+Recorded are made-up epochs, by the real store in a run directory on a real disk. As timings swing
+with the machine, single epochs take turns: one of the first, one of the last, and one of the first
+of another run, which shows what chance does. The figures are milliseconds for one of the first
+epochs, and what the others cost as a multiple: the median of the repetitions, the least and the
+greatest. The processor's time leaves out the waiting for the disk.
+
+With --train the first and the last epochs of a real `orchestrate` run are compared, too, by the
+times in its journal: a network of two weights on 32 rows, so that there is little to hide behind.
+The very first epoch, which traces the model, is left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import subprocess
 import sys
@@ -28,6 +32,7 @@ from orchestrator.record import journal, store
 from orchestrator.record.directory import Paths
 from orchestrator.record.events import AttemptStarted, EpochEnded, PhaseStarted
 from orchestrator.record.records import Inputs, Settings
+from orchestrator.record.store import Store
 
 CODE = """
 import numpy as np
@@ -36,49 +41,50 @@ def rows():
     x = np.linspace(-1, 1, 32, dtype="float32")[:, None]
     return x, 2 * x[:, 0]
 """
+CLOCKS = {"clock": time.perf_counter, "processor": time.process_time}
 
 
-def recorded(folder: Path, epochs: int) -> list[tuple[float, float]]:
-    """The clock and the processor's time when each epoch stood in a run directory."""
+def started(folder: Path, epochs: int) -> Store:
+    """A run directory whose attempt has so many epochs before it."""
     made = store.create(
-        folder,
-        name="epochs",
-        config=b"",
-        resolved="",
-        environment={},
-        inputs=Inputs(columns=("x",)),
-        fingerprint=None,
+        folder, name="epochs", config=b"", resolved="", environment={},
+        inputs=Inputs(columns=("x",)), fingerprint=None,
+    )  # fmt: skip
+    attempt = AttemptStarted(
+        attempt=1, settings=Settings(seed=0), remedy=None, cause=None, changed={}, passed_over=()
     )
-    with made:
-        made.record(
-            AttemptStarted(
-                attempt=1,
-                settings=Settings(seed=0),
-                remedy=None,
-                cause=None,
-                changed={},
-                passed_over=(),
-            )
-        )
-        made.record(PhaseStarted(attempt=1, phase="main", epochs=epochs, learning_rate=0.01))
-        ends = [(time.perf_counter(), time.process_time())]
-        for number in range(1, epochs + 1):
-            value = 1 / number
-            made.record(
-                EpochEnded(
-                    attempt=1,
-                    phase="main",
-                    epoch=number,
-                    learning_rate=0.01,
-                    metrics={"loss": value, "mae": value, "val_loss": value, "val_mae": value},
-                )
-            )
-            ends.append((time.perf_counter(), time.process_time()))
-    return ends
+    made.record(attempt)
+    made.record(PhaseStarted(attempt=1, phase="main", epochs=epochs, learning_rate=0.01))
+    return made
 
 
-def trained(folder: Path, epochs: int) -> list[float]:
-    """Seconds after which each epoch of a real run stood in its journal."""
+def record(made: Store, number: int) -> None:
+    """Record one epoch."""
+    names = ("loss", "mae", "val_loss", "val_mae")
+    metrics = dict.fromkeys(names, 1 / number)
+    made.record(
+        EpochEnded(attempt=1, phase="main", epoch=number, learning_rate=0.01, metrics=metrics)
+    )
+
+
+def recorded(folder: Path, epochs: int, block: int) -> dict[str, list[list[float]]]:
+    """Seconds of single epochs by each clock: the first, the last, and the first of another run."""
+    found: dict[str, list[list[float]]] = {name: [[], [], []] for name in CLOCKS}
+    with contextlib.ExitStack() as stack:
+        runs = [stack.enter_context(started(folder, epochs)) for _ in range(3)]
+        for number in range(1, epochs - block + 1):
+            record(runs[1], number)
+        for number in range(1, block + 1):
+            for index, (made, before) in enumerate(zip(runs, (0, epochs - block, 0), strict=True)):
+                begun = {name: clock() for name, clock in CLOCKS.items()}
+                record(made, before + number)
+                for name, clock in CLOCKS.items():
+                    found[name][index].append(clock() - begun[name])
+    return found
+
+
+def trained(folder: Path, epochs: int, block: int) -> list[float]:
+    """Seconds of one of the first and of one of the last epochs of a real run."""
     (folder / "line.py").write_text(CODE)
     document = {
         "data": {"train": {"callable": "line:rows"}},
@@ -88,31 +94,26 @@ def trained(folder: Path, epochs: int) -> list[float]:
     }
     (folder / "line.yaml").write_text(yaml.safe_dump(document))
     command = [sys.executable, "-m", "orchestrator", "line.yaml", "--quiet"]
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    (directory,) = (folder / "runs").iterdir()
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    (directory,) = (folder / "runs").glob("line-*")
     entries = journal.read(Paths(directory).journal)
-    return [
-        entry.elapsed for entry in entries if isinstance(entry.event, PhaseStarted | EpochEnded)
-    ]
+    ends = [entry.elapsed for entry in entries if isinstance(entry.event, EpochEnded)]
+    return [(ends[block] - ends[0]) / block, (ends[-1] - ends[-1 - block]) / block]
 
 
-def pair(ends: Sequence[float], block: int) -> tuple[float, float]:
-    """Seconds of an epoch among the first and among the last ones."""
-    return (ends[block] - ends[0]) / block, (ends[-1] - ends[-1 - block]) / block
-
-
-def show(name: str, pairs: Sequence[tuple[float, float]]) -> None:
-    """One line: seconds of a first epoch, and what a last one costs as a multiple."""
-    ratios = sorted(last / first for first, last in pairs)
-    first = statistics.median(first for first, _ in pairs)
-    spread = f"({ratios[0]:.2f} to {ratios[-1]:.2f})" if len(ratios) > 1 else ""
-    click.echo(f"{name:<24}{1e3 * first:10.3f} ms{statistics.median(ratios):8.2f} {spread}")
+def show(name: str, found: Sequence[Sequence[float]]) -> None:
+    """A line: milliseconds of one of the first epochs, and the others as multiples of it."""
+    told = f"{name:<24}{1e3 * statistics.median(first for first, *_ in found):8.3f} ms"
+    for column, title in enumerate(("last", "first of another")[: len(found[0]) - 1], start=1):
+        ratios = sorted(row[column] / row[0] for row in found)
+        told += f"   {title} {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    click.echo(told)
 
 
 @click.command()
-@click.option("--epochs", default=10_000, show_default=True, help="Epochs of one run.")
-@click.option("--block", default=1000, show_default=True, help="Epochs at either end.")
-@click.option("--repeat", default=5, show_default=True, help="Runs of each kind.")
+@click.option("--epochs", default=10_000, show_default=True, help="Epochs of a run.")
+@click.option("--block", default=1000, show_default=True, help="How many are first, or last.")
+@click.option("--repeat", default=5, show_default=True, help="Repetitions.")
 @click.option("--train", is_flag=True, help="Train, too.")
 @click.option(
     "--folder",
@@ -120,19 +121,20 @@ def show(name: str, pairs: Sequence[tuple[float, float]]) -> None:
     help="Where the runs are made and deleted; default the system's temporary folder.",
 )
 def main(epochs: int, block: int, repeat: int, train: bool, folder: Path | None) -> None:
-    """Time the first and the last epochs of long runs."""
-    names = ("recorded", "recorded, processor", *(["trained"] if train else []))
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    """Compare the first and the last epochs of long runs."""
+    recordings: dict[str, list[list[float]]] = {name: [] for name in CLOCKS}
+    trainings: list[list[float]] = []
     for _ in range(repeat):
         with tempfile.TemporaryDirectory(dir=folder) as made:
-            clocks = zip(*recorded(Path(made), epochs), strict=True)
-            for name, ends in zip(("recorded", "recorded, processor"), clocks, strict=True):
-                found[name].append(pair(ends, block))
+            for name, kinds in recorded(Path(made), epochs, block).items():
+                recordings[name].append([statistics.fmean(seconds) for seconds in kinds])
         if train:
             with tempfile.TemporaryDirectory(dir=folder) as made:
-                found["trained"].append(pair(trained(Path(made), epochs), block))
-    for name, pairs in found.items():
-        show(name, pairs)
+                trainings.append(trained(Path(made), epochs, block))
+    for name, found in recordings.items():
+        show(f"recorded, {name}", found)
+    if trainings:
+        show("trained, clock", trainings)
 
 
 if __name__ == "__main__":
