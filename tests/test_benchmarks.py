@@ -5,10 +5,10 @@ import inspect
 import click
 import pytest
 
-from tests.benchmarks import epochs, history, restarts
+from tests.benchmarks import epochs, history, reading, restarts
 
 
-@pytest.mark.parametrize("command", [epochs.main, history.main, restarts.main])
+@pytest.mark.parametrize("command", [epochs.main, history.main, reading.main, restarts.main])
 def test_options_are_what_the_function_takes(command: click.Command) -> None:
     assert command.callback is not None
     taken = inspect.signature(command.callback).parameters
