@@ -28,7 +28,7 @@ from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import Event, Heartbeat, Warned
 from orchestrator.record.records import Inputs, Run
 from orchestrator.training import loop
-from orchestrator.training.attempt.task import CheckTask, Prepared, PrepareTask
+from orchestrator.training.attempt.task import Prepared
 from orchestrator.training.executors.executor import (
     Died,
     Executor,
@@ -40,6 +40,7 @@ from orchestrator.training.executors.fork_server import ForkServer
 from orchestrator.training.executors.in_process import InProcess
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.loop import Watcher
+from orchestrator.training.work import CheckWork, PrepareWork
 
 
 def run(
@@ -173,8 +174,8 @@ def prepare(
     """
     stored = _read(config, folder)
     announcer.say("importing TensorFlow")
-    task = PrepareTask(config=config, folder=folder, stored=stored)
-    return result_of(choose_executor(interrupts).run(task, _ignore))
+    work = PrepareWork(config=config, folder=folder, stored=stored)
+    return result_of(choose_executor(interrupts).run(work, _ignore))
 
 
 def check(examinee: Examinee, *, announcer: Announcer, interrupts: Interrupts) -> Health:
@@ -195,7 +196,7 @@ def check(examinee: Examinee, *, announcer: Announcer, interrupts: Interrupts) -
         WorkerDiedError: the worker was killed, perhaps for want of memory.
     """
     announcer.say("importing TensorFlow")
-    return result_of(choose_executor(interrupts).run(CheckTask(examinee=examinee), _ignore))
+    return result_of(choose_executor(interrupts).run(CheckWork(examinee=examinee), _ignore))
 
 
 def launch(
@@ -231,21 +232,21 @@ def launch(
         if local is None:
             announcer.say("importing TensorFlow")
         executor = choose_executor(interrupts, local)
-        task = PrepareTask(config=config, folder=folder, stored=stored)
-        return _launch(task, executor, runs_dir, announcer, interrupts, local)
+        work = PrepareWork(config=config, folder=folder, stored=stored)
+        return _launch(work, executor, runs_dir, announcer, interrupts, local)
 
 
 def _launch(
-    task: PrepareTask,
+    work: PrepareWork,
     executor: Executor,
     runs_dir: Path,
     announcer: Announcer,
     interrupts: Interrupts,
     local: str | None,
 ) -> tuple[Run, Path]:
-    config, stored = task.config, task.stored
+    config, stored = work.config, work.stored
     prepared: Prepared | None = None
-    match executor.run(task, _ignore):
+    match executor.run(work, _ignore):
         case Finished(found):
             prepared, stored = found
         case Died() | Raised(UserCodeError()):

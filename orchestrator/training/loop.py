@@ -42,6 +42,7 @@ from orchestrator.record.records import (
 from orchestrator.record.store import Store
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Died, Executor, Raised
+from orchestrator.training.work import AttemptWork
 
 EXIT_CODES: dict[RunStatus, int] = {
     "passed": 0,
@@ -211,7 +212,7 @@ class _Loop:
 
     def _attempt(self, task: Task) -> OrchestratorError | None:
         """Train one attempt and give it its status, or return the error that it ended with."""
-        match self.executor.run(task, self._take):
+        match self.executor.run(AttemptWork(task), self._take):
             case Died(reason=reason):
                 self._close_attempt("crashed", reason)
                 return None

@@ -157,9 +157,9 @@ class Scripted:
         self.tasks: list[Task] = []
 
     def run(self, work: Any, take: Emit) -> Ending[Any]:
-        self.tasks.append(work)
+        self.tasks.append(work.task)
         try:
-            for event in self.scripts[min(len(self.tasks), len(self.scripts)) - 1](work):
+            for event in self.scripts[min(len(self.tasks), len(self.scripts)) - 1](work.task):
                 take(event)
         except WorkerDiedError as error:
             return Died("killed", str(error))

@@ -25,6 +25,7 @@ from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.launch import Announcer
 from orchestrator.training.replay import fidelity
 from orchestrator.training.replay.fidelity import Fidelity
+from orchestrator.training.work import AttemptWork
 
 
 def replay_attempt(
@@ -161,7 +162,8 @@ def _train(
         )
     )
     with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
-        result_of(executor.run(dataclasses.replace(task, directory=Path(folder)), take))
+        elsewhere = dataclasses.replace(task, directory=Path(folder))
+        result_of(executor.run(AttemptWork(elsewhere), take))
     return run.attempts[-1]
 
 

@@ -8,9 +8,10 @@ import pytest
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.record.events import EpochEnded, PhaseEnded
 from orchestrator.record.records import Settings
-from orchestrator.training.attempt.task import PrepareTask, Task
+from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Finished, result_of
 from orchestrator.training.executors.fork_server import ForkServer
+from orchestrator.training.work import AttemptWork, PrepareWork
 from tests.conftest import MakeConfig
 
 
@@ -27,7 +28,7 @@ def test_events_come_here_and_prints_go_to_the_log(
         config=config, settings=Settings(seed=0), attempt=1, directory=tmp_path, fingerprint=None
     )
     events: list[Any] = []
-    assert server.run(task, events.append) == Finished(None)
+    assert server.run(AttemptWork(task), events.append) == Finished(None)
     assert isinstance(events[-1], PhaseEnded)
     assert sum(isinstance(event, EpochEnded) for event in events) == 1
     assert "hello from user code" in (tmp_path / "log.txt").read_text()
@@ -39,7 +40,7 @@ def test_users_errors_cross_to_this_process(
 ) -> None:
     code = "def broken():\n    raise ValueError('no rows today')\n"
     config = make_config(code, data={"train": {"callable": "rows:broken"}})
-    work = PrepareTask(config=config, folder=tmp_path, log=tmp_path / "log.txt")
+    work = PrepareWork(config=config, folder=tmp_path, log=tmp_path / "log.txt")
     with pytest.raises(UserCodeError, match="no rows today"):
         result_of(server.run(work, print))
     assert "Traceback" in (tmp_path / "log.txt").read_text()
@@ -50,4 +51,4 @@ def test_problems_cross_to_this_process(
 ) -> None:
     config = make_config(model={"layers": [{"Dens": {"units": 1}}]})
     with pytest.raises(InvalidError, match=r"config\.yaml:\d+: model\.layers\.0\.Dens"):
-        result_of(server.run(PrepareTask(config=config, folder=tmp_path), print))
+        result_of(server.run(PrepareWork(config=config, folder=tmp_path), print))

@@ -1,0 +1,93 @@
+"""The work that executors do: an attempt, the preparation of a run, the check of a model.
+
+Each imports what does it, and TensorFlow with that, where it is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+
+from orchestrator.config.schema import Config
+from orchestrator.data.cache import Stored
+from orchestrator.diagnosis.health import Examinee, Health
+from orchestrator.training.attempt.task import Prepared, Task
+from orchestrator.training.executors.executor import Emit
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AttemptWork:
+    """One attempt."""
+
+    task: Task
+    """All that it depends on."""
+
+    @property
+    def log(self) -> Path:
+        """File that gets what the attempt prints."""
+        return self.task.directory / "log.txt"
+
+    @property
+    def patience(self) -> float:
+        """Seconds without a report after which the attempt counts as hung."""
+        return self.task.config.stall_timeout
+
+    def do(self, emit: Emit) -> None:
+        """Train the attempt; see `attempt.train`."""
+        from orchestrator.training.attempt import attempt  # noqa: PLC0415
+
+        attempt.train(self.task, emit)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareWork:
+    """Building data and model of a config and fitting them together, with nothing trained."""
+
+    config: Config
+    """The config."""
+    folder: Path
+    """Gets the data, where that is not stored yet."""
+    stored: Stored | None = None
+    """Where the data is; None where it is still to be read."""
+    log: Path = Path(os.devnull)
+    """File that gets what the building prints."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which the building counts as hung."""
+        return self.config.stall_timeout
+
+    def do(self, emit: Emit) -> tuple[Prepared, Stored | None]:
+        """Build both; see `preparation.prepare`.
+
+        Returns:
+            What was found, and where the attempts find the data; None where each reads it for
+            itself.
+        """
+        from orchestrator.training.attempt import preparation  # noqa: PLC0415
+
+        if self.stored is not None:
+            dataset = preparation.load(self.config, self.stored)
+            return preparation.prepare(self.config, dataset), self.stored
+        dataset, stored = preparation.store(self.config, self.folder)
+        return preparation.prepare(self.config, dataset), stored
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class CheckWork:
+    """The diagnosis of a model that was trained elsewhere."""
+
+    examinee: Examinee
+    """The model and the rows."""
+    log: Path = Path(os.devnull)
+    """File that gets what the diagnosis prints."""
+    patience: float = math.inf
+    """Seconds after which the diagnosis counts as hung; it reports nothing on the way."""
+
+    def do(self, emit: Emit) -> Health:
+        """Diagnose the model; see `diagnose.check`."""
+        from orchestrator.diagnosis.diagnose import check  # noqa: PLC0415
+
+        return check(self.examinee)
