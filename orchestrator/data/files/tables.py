@@ -86,6 +86,29 @@ class _Finding:
     hint: str | None
 
 
+class _Growing:
+    """A vector that grows block by block where it is, so that it is never there twice."""
+
+    def __init__(self) -> None:
+        self._values: Array = np.empty(0)
+        self._length = 0
+
+    def append(self, block: Array) -> None:
+        """Add the values of a block."""
+        if not self._length:
+            self._values = np.empty(len(block), block.dtype)
+        end = self._length + len(block)
+        if end > len(self._values):
+            self._values.resize(end + end // 8, refcheck=False)  # nobody else has it yet
+        self._values[self._length : end] = block
+        self._length = end
+
+    def finish(self) -> Array:
+        """All values."""
+        self._values.resize(self._length, refcheck=False)
+        return self._values
+
+
 class Gathering:
     """The columns of a table while they are read block by block, and what is wrong in them.
 
@@ -118,7 +141,7 @@ class Gathering:
         self._source = source
         self._name = name
         self._lines = lines
-        self._blocks: dict[str, list[Array]] = {label: [] for label in self.used}
+        self._values = {label: _Growing() for label in self.used}
         self._texts: dict[str, dict[str, int]] = {}
         self._places = {label: place for place, label in enumerate(self.used)}
         self._findings: list[_Finding] = []
@@ -126,7 +149,7 @@ class Gathering:
 
     def add_numbers(self, label: str, values: npt.NDArray[np.float64]) -> None:
         """Add a block of a column of numbers."""
-        self._blocks[label].append(values)
+        self._values[label].append(values)
         if len(values) and not np.abs(values).max() <= FLOAT32_MAX:
             bad = np.flatnonzero(beyond_float32(values))
             self.report(label, bad, lambda row: _describe_beyond(values[row]))
@@ -135,7 +158,7 @@ class Gathering:
         """Add a block of a column of texts: positions in the different ones of the block."""
         known = self._texts.setdefault(label, {})
         places = [known.setdefault(text, len(known)) for text in texts]
-        self._blocks[label].append(np.asarray(places, np.int32)[codes])
+        self._values[label].append(np.asarray(places, np.int32)[codes])
 
     def report(
         self, label: str | None, rows: Array, describe: Callable[[int], tuple[str, str | None]]
@@ -173,8 +196,7 @@ class Gathering:
         self._raise()
         columns: dict[str, Column] = {}
         for label in self.used:
-            blocks = self._blocks.pop(label)  # so that no more than one column is there twice
-            values = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+            values = self._values[label].finish()
             texts = self._texts.get(label)
             columns[label] = values if texts is None else Texts(values, tuple(texts))
         if self._source.sample_weight is not None:
