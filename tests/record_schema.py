@@ -31,7 +31,7 @@ def make() -> str:
     for name, definition in definitions.items():
         del definition["title"]
         for key, found in definition["properties"].items():
-            found["description"] = texts.get((name, key), "Name of the check.")
+            found.setdefault("description", texts.get((name, key), "Name of the check."))
     run = definitions.pop("Run")
     found = {**HEAD, **run, "required": ALWAYS, "$defs": definitions} | HEAD
     return json.dumps(with_non_finite(found), indent=1) + "\n"

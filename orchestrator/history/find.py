@@ -23,7 +23,9 @@ _UNFINISHED = ("running", "interrupted")
 _NAMED = 5
 """How many runs an error names at most."""
 
-UNREADABLE = (RecordError, OSError, ValueError, TypeError, ArithmeticError, RecursionError)
+UNREADABLE = (
+    RecordError, OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError,
+)  # fmt: skip
 """Errors that reading foreign files may raise; one bad directory must not hide the others."""
 
 

@@ -98,8 +98,7 @@ def parse(content: bytes, name: str) -> Run:
         raise
     except RecordError as error:
         raise RecordError(f"{name} is damaged: {error}") from error
-    for problem in _problems(run):
-        raise RecordError(f"{name} is damaged: {problem}")
+    _expect_sense(run, name)
     return run
 
 
@@ -111,6 +110,16 @@ _RUN: msgspec.json.Decoder[Run] = decoder(Run)
 _SCHEMA: msgspec.json.Decoder[_Schema] = decoder(_Schema)
 
 
+def _expect_sense(run: Run, name: str) -> None:
+    """Refuse a record whose values have the right types and make no sense.
+
+    Raises:
+        RecordError: it is such a record; the message begins with the name of its file.
+    """
+    for problem in _problems(run):
+        raise RecordError(f"{name} is damaged: {problem}")
+
+
 def _problems(run: Run) -> Iterator[str]:
     """What is wrong with values whose types are right."""
     if run.schema < 1:
@@ -119,8 +128,18 @@ def _problems(run: Run) -> Iterator[str]:
     for key in ("accepted_attempt", "best_attempt"):
         if (number := getattr(run, key)) is not None and number not in numbers:
             yield f"{key}: there is no attempt {number}"
-    if not 0 <= run.seconds < math.inf:
-        yield f"seconds: expected a length of time, received {run.seconds}"
+    for key, seconds in _lengths(run):
+        if not 0 <= seconds < math.inf:
+            yield f"{key}: expected a length of time, received {seconds}"
+
+
+def _lengths(run: Run) -> Iterator[tuple[str, float]]:
+    """Every length of time in a record, with its key."""
+    yield "seconds", run.seconds
+    for index, attempt in enumerate(run.attempts):
+        yield f"attempts.{index}.seconds", attempt.seconds
+        for place, phase in enumerate(attempt.phases):
+            yield f"attempts.{index}.phases.{place}.seconds", phase.seconds
 
 
 def _expect_run(directory: Path) -> None:
@@ -175,7 +194,11 @@ def environment(directory: Path) -> dict[str, Any]:
 def _replayed(path: Path) -> Run:
     """What follows from a journal; an attempt without an end has lasted until its last word."""
     entries = journal.read(path)
-    run = journal.replay(entries)
+    try:
+        run = journal.replay(entries)
+    except ValueError as error:  # which no line is damaged for
+        raise RecordError(f"{path.name}: an attempt goes on that has not begun") from error
+    _expect_sense(run, path.name)
     if not run.attempts or run.attempts[-1].status != "running":
         return run
     begun = max(each.elapsed for each in entries if isinstance(each.event, AttemptStarted))

@@ -23,6 +23,9 @@ _KEYS = re.compile(r"[^.\[\]`]+")
 """The keys in a path of msgspec's, as `$.attempts[0].phases`."""
 _MISSING = re.compile(r"Object missing required field `(.+)`")
 
+_ANY = "*"
+"""Stands for the key of a mapping, which msgspec does not tell."""
+
 T = TypeVar("T")
 
 
@@ -108,12 +111,12 @@ def decode(content: bytes, known: msgspec.json.Decoder[T]) -> T:
 def _sentence(message: str, value: Any) -> str:
     """Where, what was expected, what was received, for the message of one of msgspec's errors."""
     told, _, path = message.partition(" - at `$")
-    keys = _KEYS.findall(path)
+    keys = _KEYS.findall(path.replace("...", _ANY))
     if missing := _MISSING.fullmatch(told):
         return f"{'.'.join([*keys, missing[1]])}: is missing"
     expected, got, _ = told.partition(", got ")
     told = expected[:1].lower() + expected[1:]
-    if got and "..." not in keys:  # a key of a mapping, which msgspec does not tell
+    if got and _ANY not in keys:
         told += f", received {short(_dig(value, keys))}"
     return f"{'.'.join(keys)}: {told}" if keys else told
 

@@ -6,8 +6,6 @@ other file of a run directory is derived from it.
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec.structs import replace
 
 from orchestrator.record.encoding import Record
@@ -15,6 +13,7 @@ from orchestrator.record.records import (
     Attempt,
     AttemptStatus,
     Candidate,
+    Change,
     Failure,
     Finding,
     Inputs,
@@ -52,7 +51,7 @@ class AttemptStarted(Recorded, kw_only=True, tag="attempt_started"):
     settings: Settings
     remedy: str | None
     cause: Failure | None
-    changed: dict[str, dict[str, Any]]
+    changed: dict[str, Change]
     passed_over: tuple[str, ...]
     rung: str | None = None
     """Key of the rung that led to it in the resolved config; None for the first attempt."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import re
 import zlib
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from orchestrator.errors import RecordError
+from orchestrator.errors import RecordError, short
 from orchestrator.record.directory import read_file
 from orchestrator.record.encoding import Record, decode, decoder, dump, jsonable
 from orchestrator.record.events import Event, advance
@@ -225,5 +226,20 @@ def _decode(body: bytes) -> Entry:
     head = decode(body, _HEAD)
     if head.schema > SCHEMA:
         raise RecordError(f"its schema is {head.schema}, this version reads up to {SCHEMA}")
+    _expect_moment(head)
     event = decode(body, _EVENT)
     return Entry(number=head.number, time=head.time, elapsed=head.elapsed, event=event)
+
+
+def _expect_moment(head: _Head) -> None:
+    """Refuse a line that was not written at any time.
+
+    Raises:
+        RecordError: it is such a line.
+    """
+    if not 0 <= head.elapsed < math.inf:
+        raise RecordError(f"elapsed: expected a length of time, received {head.elapsed}")
+    try:
+        datetime.fromisoformat(head.time)
+    except ValueError as error:
+        raise RecordError(f"time: expected one as ISO 8601, received {short(head.time)}") from error

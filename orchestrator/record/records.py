@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypedDict, TypeVar
 
+from msgspec import Meta
 from msgspec.structs import replace
 
 from orchestrator.record.checks import AnyCheck, Check, PredictionVarianceCheck
@@ -70,6 +71,15 @@ Form = Literal["regression", "binary", "categorical", "sparse"]
 """How targets and predictions of an output are written: binary is one probability a column,
 categorical one column a class, sparse a class index."""
 
+Change = TypedDict(
+    "Change",
+    {
+        "from": Annotated[Any, Meta(description="Value in the attempt before.")],
+        "to": Annotated[Any, Meta(description="Value in this attempt.")],
+    },
+)
+"""A setting that differs from the attempt before."""
+
 
 class Settings(Record, kw_only=True):
     """What may differ between attempts."""
@@ -96,7 +106,7 @@ class Settings(Record, kw_only=True):
     """Norm that the gradients of a step, all taken together, are clipped to; None keeps the
     optimizer's own way."""
 
-    def changes(self, before: Settings) -> dict[str, dict[str, Any]]:
+    def changes(self, before: Settings) -> dict[str, Change]:
         """What differs from another attempt's settings, as `{name: {"from", "to"}}`."""
         return {
             name: {"from": getattr(before, name), "to": getattr(self, name)}
@@ -194,7 +204,7 @@ class Attempt(Record, kw_only=True):
     None for the first, and in a record that is older than it."""
     cause: Failure | None = None
     """The failure of the attempt before, which the remedy answers."""
-    changed: dict[str, dict[str, Any]] = {}
+    changed: dict[str, Change] = {}
     """Settings that differ from the attempt before: `{name: {"from", "to"}}`."""
     passed_over: tuple[str, ...] = ()
     """Rungs of the policy that could not be applied, each with its reason."""

@@ -18,7 +18,14 @@ from orchestrator.history import briefs
 from orchestrator.record import archive, journal
 from orchestrator.record.directory import Paths
 from orchestrator.record.encoding import jsonable
-from orchestrator.record.events import AttemptStarted, EpochEnded, Heartbeat, PhaseStarted, RunEnded
+from orchestrator.record.events import (
+    AttemptStarted,
+    EpochEnded,
+    Heartbeat,
+    PhaseEnded,
+    PhaseStarted,
+    RunEnded,
+)
 from orchestrator.record.records import Run
 from tests.story import record, story, told
 
@@ -153,6 +160,28 @@ def test_the_journal_stands_in_for_a_record_that_cannot_be_read(
     for read in (archive.read, briefs.read_brief):
         with pytest.raises(RecordError, match="run.json|no run"):
             read(directory)
+
+
+@pytest.mark.parametrize("lines", ["attempt", "phase"])
+def test_a_journal_that_makes_no_sense_is_refused(lines: str, tmp_path: Path) -> None:
+    """Each of its lines has the checksum that it should have."""
+    events = [each for each in story(loss=1e3) if not isinstance(each, Heartbeat)]
+    if lines == "attempt":
+        events = [each for each in events if not isinstance(each, AttemptStarted)]
+        message = "journal.jsonl: an attempt goes on that has not begun"
+    else:
+        events = [
+            replace(each, phase=replace(each.phase, seconds=math.nan))
+            if isinstance(each, PhaseEnded)
+            else each
+            for each in events
+        ]
+        message = "attempts.0.phases.0.seconds: expected a length of time, received nan"
+    written = journal.Journal(tmp_path / "journal.jsonl")
+    for event in events:
+        written.append(event, elapsed=1.0)
+    with pytest.raises(RecordError, match=message):
+        archive.read(tmp_path)
 
 
 def test_a_newer_record_is_refused_whatever_its_shape(tmp_path: Path) -> None:

@@ -276,6 +276,9 @@ def _forged(path: Path, **changes: Any) -> None:
         ({"attempt": "one"}, r":3: attempt: expected `int`, received 'one'$"),
         ({"number": None}, r":3: number: is missing$"),
         ({"schema": "x"}, r":3: schema: expected `int`, received 'x'$"),
+        ({"elapsed": "Infinity"}, r":3: elapsed: expected a length of time, received inf$"),
+        ({"elapsed": "NaN"}, r":3: elapsed: expected a length of time, received nan$"),
+        ({"time": "now"}, r":3: time: expected one as ISO 8601, received 'now'$"),
     ],
 )
 def test_a_sound_line_that_cannot_be_understood_is_refused_even_at_the_end(
