@@ -5,6 +5,7 @@ Each sentence about a run stands here once, whether the terminal, a log or a tab
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from datetime import datetime
@@ -151,7 +152,7 @@ def when(started: str | None) -> str:
 
 def duration(seconds: float) -> str:
     """A length of time: `9.5 s`, `1:34`, `2:03:11`."""
-    if seconds < 60:
+    if not 60 <= seconds < math.inf:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,6 +1,7 @@
 """Sentences and tables about a run."""
 
 import io
+import math
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def test_short_change() -> None:
     }
     leaky = replace(second, remedy="leaky_relu", changed=back)
     assert words.short_change(leaky) == "leaky_relu: learning_rate_cap taken back, slope 0.2"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(9.46, "9.5 s"), (94, "1:34"), (7391, "2:03:11"), (math.nan, "nan s"), (math.inf, "inf s")],
+)
+def test_a_length_of_time(seconds: float, text: str) -> None:
+    assert words.duration(seconds) == text
 
 
 @pytest.mark.parametrize(

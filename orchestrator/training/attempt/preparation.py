@@ -275,7 +275,7 @@ def scalars(logs: Mapping[str, Any]) -> dict[str, float]:
     for name, value in logs.items():
         try:
             array = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         if array.size == 1:
             found[name] = float(array.item())

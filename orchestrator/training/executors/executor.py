@@ -104,7 +104,7 @@ def perform(work: Work[Result], emit: Emit) -> Finished[Result] | Raised:
     try:
         return Finished(work.do(emit))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is told
-        return Raised(_explain(error))
+        return Raised(explain(error))
 
 
 def result_of(ending: Ending[Result]) -> Result:
@@ -122,8 +122,8 @@ def result_of(ending: Ending[Result]) -> Result:
             raise WorkerDiedError(reason)
 
 
-def _explain(error: BaseException) -> OrchestratorError:
-    """The error as one of ours, with what was raised as its cause."""
+def explain(error: BaseException) -> OrchestratorError:
+    """The error that work has raised as one of ours, with what was raised as its cause."""
     if isinstance(error, InvalidError | UserCodeError | NotSentError):
         return error
     explained: OrchestratorError

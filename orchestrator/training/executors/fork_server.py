@@ -35,6 +35,7 @@ from orchestrator.training.executors.executor import (
     Raised,
     Result,
     Work,
+    explain,
     perform,
 )
 
@@ -103,10 +104,17 @@ def _death(process: Any) -> Died:
     process.join(_GRACE_SECONDS)
     code = process.exitcode
     if code is not None and code < 0:
-        name = signal.Signals(-code).name
+        name = _signal_name(-code)
         hint = ", perhaps for want of memory" if name == "SIGKILL" else ""
         return Died("killed", f"the worker was killed by {name}{hint}")
     return Died("exited", f"the worker ended with exit code {code} and no result")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals, of which only the first and last have names
+        return f"signal {number}"
 
 
 def _end(process: Any) -> None:
@@ -222,7 +230,10 @@ def _perform(sent: bytes, send: Callable[[Any], None]) -> Finished[Any] | Raised
         work: Work[Any] = pickle.loads(sent)
     except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises
         return Raised(NotSentError(f"{type(error).__name__}: {error}"))
-    return perform(work, send)
+    try:
+        return perform(work, send)
+    except BaseException as error:  # noqa: BLE001 - no signal, but the like of asyncio's CancelledError
+        return Raised(explain(error))
 
 
 def _redirect(log: Path) -> None:

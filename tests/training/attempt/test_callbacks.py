@@ -49,6 +49,13 @@ def test_the_log_keeps_and_reports_what_epochs_log() -> None:
     assert [event.epoch for event in events] == [6, 7]
 
 
+def test_what_is_no_number_is_not_kept() -> None:
+    """The user's callbacks may log anything."""
+    log = EpochLog(lambda _: None, attempt=1, phase="main", rates=compiled()[1])
+    log.on_epoch_end(0, {"loss": 1, "note": "x", "none": None, "1j": 1j, "huge": 10**400})
+    assert log.epochs.metrics == {"loss": 1.0, "none": pytest.approx(NAN, nan_ok=True)}
+
+
 def test_two_logs_share_nothing() -> None:
     one, two = (
         EpochLog(lambda _: None, attempt=1, phase=name, rates=compiled()[1]) for name in "ab"

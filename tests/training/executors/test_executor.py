@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import errno
 import math
@@ -272,6 +273,21 @@ def test_a_killed_worker_is_told_by_its_signal(
     assert server.run(work(kill_itself, number), print) == died
     with pytest.raises(WorkerDiedError, match=f"killed by {number.name}"):
         result_of(died)
+
+
+def test_a_signal_without_a_name_is_told_by_its_number(
+    server: ForkServer, work: Callable[..., Work]
+) -> None:
+    number = signal.SIGRTMIN + 3
+    died = Died("killed", f"the worker was killed by signal {number}")
+    assert server.run(work(kill_itself, number), print) == died
+
+
+def test_what_is_no_exception_is_told_too(server: ForkServer, work: Callable[..., Work]) -> None:
+    ending = server.run(work(fail, asyncio.CancelledError("enough")), print)
+    assert isinstance(ending, Raised)
+    assert isinstance(ending.error, WorkerError)
+    assert str(ending.error) == "CancelledError: enough"
 
 
 def test_a_worker_that_leaves_is_told_by_its_exit_code(
