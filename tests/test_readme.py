@@ -35,6 +35,14 @@ def test_the_blocks_that_install_are_what_ci_runs() -> None:
     assert "pytest" in readme.installing()["test"]
 
 
+def test_another_python_is_refused_before_anything_is_said_of_packages() -> None:
+    # The project says which Pythons it takes; the lock would miss some package for the others.
+    environment, project, packages, _ = readme.installing()["run"].split(" && ")
+    assert environment == "python3 -m venv .venv"
+    assert project == ".venv/bin/pip install --no-deps ."
+    assert packages == ".venv/bin/pip install -r requirements.lock"
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_in_a_copy")
 @pytest.mark.parametrize("command", readme.commands())
