@@ -49,5 +49,15 @@ def test_the_lock_has_what_the_project_asks_for() -> None:
     assert "setuptools" in locked
 
 
+def test_what_may_be_installed_is_no_newer_than_what_is_tested() -> None:
+    # Private parts of Keras are used, and its traces of TensorFlow's operations are read.
+    locked = pins("requirements.lock")
+    bounds = {each.name: each.specifier for each in map(Requirement, PROJECT["dependencies"])}
+    for name in ("keras", "tensorflow"):
+        major, minor, _ = locked[name].split(".")
+        assert f"{major}.{int(minor) + 1}.0" not in bounds[name]
+        assert f"{major}.{minor}.99" in bounds[name]
+
+
 def test_the_tests_run_with_what_is_locked() -> None:
     assert pins("requirements.lock").items() < pins("tests/requirements.lock").items()
