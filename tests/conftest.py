@@ -1,6 +1,7 @@
 """Configs, models and rows that several tests use."""
 
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,32 @@ MakeConfig = Callable[..., Config]
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The sections with some of them changed; None takes one out."""
     return {key: value for key, value in {**base, **changes}.items() if value is not None}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--tenth`: a Python that is not the main one gets a part of the tests."""
+    parser.addoption(
+        "--tenth",
+        type=int,
+        choices=range(10),
+        help="run a tenth of the tests: those whose name has a checksum that ends with this digit",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the other nine tenths.
+
+    The checksum is of the name alone, so that every worker of pytest-xdist, every machine and
+    every run come to the same tests.
+    """
+    digit = config.getoption("tenth")
+    if digit is None:
+        return
+    parts: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    for item in items:
+        parts[zlib.crc32(item.nodeid.encode()) % 10 == digit].append(item)
+    config.hook.pytest_deselected(items=parts[False])
+    items[:] = parts[True]
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ def test_all_places_name_the_same_pythons() -> None:
         each for each in PROJECT["classifiers"] if each.startswith(prefix)
     ]
     assert f"Python {', '.join(PYTHONS[:-1])} or {PYTHONS[-1]}" in (ROOT / "README.md").read_text()
+    assert all(each in (ROOT / ".ci" / "run").read_text() for each in PYTHONS)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
