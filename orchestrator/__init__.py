@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.config.backend import check_backend
 from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError
 
 if TYPE_CHECKING:
@@ -32,4 +33,6 @@ def __getattr__(name: str) -> Any:
     """Import a function when it is first used."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "diagnose":
+        check_backend()  # its module imports Keras; the others find out when they are called
     return getattr(importlib.import_module(_MODULES[name]), name)

@@ -13,6 +13,7 @@ import numpy as np
 
 from orchestrator.config import document
 from orchestrator.config import load as configs
+from orchestrator.config.backend import check_backend
 from orchestrator.config.document import Document
 from orchestrator.config.given import Given, Values, send
 from orchestrator.config.schema import Config
@@ -103,6 +104,7 @@ def retrain(
         >>> model.predict(x, verbose=0).shape
         (256, 1)
     """
+    check_backend()
     held = None
     if isinstance(validation, tuple):
         held = _values("validation", *validation)

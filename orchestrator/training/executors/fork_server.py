@@ -26,6 +26,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
+from orchestrator.config.backend import check_backend
 from orchestrator.errors import NotSentError, WorkerError
 from orchestrator.training.executors.executor import (
     Died,
@@ -141,7 +142,12 @@ def stop() -> None:
 
 
 def _start_server() -> BaseContext:
-    """The context that starts workers; its server begins to import TensorFlow at once."""
+    """The context that starts workers; its server begins to import TensorFlow at once.
+
+    Raises:
+        InvalidError: another backend of Keras is asked for, which would not be used.
+    """
+    check_backend()
     if sys.platform != "linux":
         # TensorFlow does not survive a fork elsewhere.
         return multiprocessing.get_context("spawn")
