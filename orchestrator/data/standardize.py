@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.config.schema import Config
-from orchestrator.data.rows import AnyRows, Array, Scaling, leaves
+from orchestrator.data.rows import AnyRows, Array, Columns, Rows, Scaling, leaves
 from orchestrator.errors import InvalidError
 
 _MAX_PROBLEMS = 10
@@ -22,12 +22,15 @@ _KERAS_EPSILON = 1e-7
 def scalings(train: AnyRows, config: Config) -> dict[str, Scaling]:
     """The standardisation, refused for columns that float32 cannot standardise."""
     found = statistics(train)
+    names: list[str] = []
+    if isinstance(train, Rows) and isinstance(train.x, Columns):
+        names = np.repeat(train.columns, train.x.widths).tolist()  # a text has several columns
     problems = []
     for path, scaling in found.items():
         deviation = np.sqrt(scaling.variance)
         bad = np.flatnonzero(~(np.isfinite(deviation) & (deviation >= _KERAS_EPSILON)))
         for column in map(int, bad):
-            name = train.columns[column] if train.columns else f"{column} (from 0)"
+            name = names[column] if names else f"{column} (from 0)"
             of_input = f" of input {path}" if path else ""
             size = "far" if np.isinf(deviation[column]) else "little"
             message = f"column {name}{of_input} varies too {size} to be standardised in float32"

@@ -324,6 +324,12 @@ def test_columns_that_float32_cannot_standardise_are_refused(load, tmp_path, val
         load("data={train: {csv: a.csv, target: y}, standardize: on}")
 
 
+def test_a_column_beside_texts_that_cannot_be_standardised_is_called_by_its_name(load, tmp_path):
+    (tmp_path / "a.csv").write_text("c,x,y\nred,1e-9,0\nblue,3e-9,1\n")
+    with pytest.raises(InvalidError, match="column x varies too little"):
+        load("data={train: {csv: a.csv, target: y}, standardize: on}")
+
+
 def test_the_fingerprint_tells_values_shapes_and_types_apart():
     base = rows.fingerprint([rows.Rows(x=X, y=Y)])
     assert base == rows.fingerprint([rows.Rows(x=np.asfortranarray(X), y=Y.copy())])
