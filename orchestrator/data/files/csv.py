@@ -53,8 +53,15 @@ def read(path: Path, source: CsvSource, *, name: str) -> Table:
             value, a text among numbers or a number that is not finite; with file, line and column.
     """
     open_file(path, name).close()
-    try:
+    with _reported(path, name):
         return _read(path, source, name)
+
+
+@contextlib.contextmanager
+def _reported(path: Path, name: str) -> Iterator[None]:
+    """That the file cannot be read as text is a problem, whenever it is read."""
+    try:
+        yield
     except UnicodeDecodeError:
         raise _not_unicode(path, name) from None
     except csv.Error as error:
@@ -156,7 +163,8 @@ class _Reader:
 
     @functools.cached_property
     def _all_lines(self) -> npt.NDArray[np.int64]:
-        with contextlib.closing(self._rows(self._header)) as rows:
+        reported = _reported(self._path, self._name)
+        with reported, contextlib.closing(self._rows(self._header)) as rows:
             return np.asarray([row.line for row in rows], np.int64)
 
     def _rows(self, after: _Row) -> Generator[_Row]:
@@ -292,6 +300,9 @@ class _Reader:
         rows: npt.NDArray[np.intp] | None = None,
     ) -> None:
         """Add cells that are to hold texts; `rows` are their places in the block."""
+        if max(map(len, texts), default=0) > csv.field_size_limit():
+            # Arrow takes them, but so long a text is the rows between two stray quotes.
+            raise csv.Error(f"field larger than field limit ({csv.field_size_limit()})")
         stripped = [text.strip() for text in texts]
         declared = label in self._source.text
         if not declared and any(

@@ -276,7 +276,9 @@ def _check_header(header: Sequence[str], source: TableSource, name: str, line: i
             report(f"{both} have {same}", column or None, "rename one")
     for role, columns in _roles(source):
         for column in columns:
-            if column not in header:
+            if not column:
+                report(f"there is no {role} without a name", None, "give the column a name")
+            elif column not in header:
                 report(f"there is no {role} {column!r}", None, _header_hint(column, header, source))
     for column in set(source.features or ()) & {*target_columns(source), source.sample_weight}:
         report("the column is an input and a target or weight", column, "name it once")

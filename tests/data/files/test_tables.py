@@ -301,6 +301,13 @@ def test_roles_that_no_column_can_have_are_refused(tmp_path, roles, problems):
     assert refused(rows_of, tmp_path, MIXED, **roles) == problems
 
 
+@pytest.mark.parametrize("roles", [{"target": ""}, {"features": [""]}, {"text": [""]}])
+def test_a_column_without_a_name_cannot_be_named(tmp_path, roles):
+    (problem,) = refused(rows_of, tmp_path, ",x,y\n1,2,3\n", **roles)
+    assert problem.startswith("t.csv:1: there is no ")
+    assert problem.endswith(" column without a name; give the column a name")
+
+
 @pytest.mark.parametrize(
     ("cells", "problems"),
     [
@@ -395,6 +402,32 @@ def test_an_unseen_class_is_named_like_an_unseen_category(load):
     assert refused(load, "x,y\n1,cat\n2,dog\n", "x,y\n1,dog\n2,cow\n") == [
         "t.csv:3: y: row 2: 'cow' is not in the training rows, which have 'cat', 'dog'; drop the row, or train on such rows too"
     ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        (b"\xe9", r"t\.csv:20002: expected UTF-8 text, received the byte 0xe9"),
+        (b"z" * 200_000, r"t\.csv: cannot be read as a table: field larger than field limit"),
+    ],
+)
+def test_a_column_that_is_not_used_may_be_unreadable_until_a_line_is_named(tmp_path, cell, problem):
+    known = b"c,note,y\n" + b"red,x,3\n" * 20_000
+    source = CsvSource(csv="t.csv", target="y", features=["c"])
+    learnt = encoding.Encoding(categories={"c": ("red",)})
+    (tmp_path / "t.csv").write_bytes(known + b"red," + cell + b",3\n")
+    found = csv.read(tmp_path / "t.csv", source, name="t.csv")
+    assert len(encoding.encode(found, learnt)) == 20_001
+    (tmp_path / "t.csv").write_bytes(known + b"pink," + cell + b",3\n")
+    found = csv.read(tmp_path / "t.csv", source, name="t.csv")
+    with pytest.raises(InvalidError, match=problem):
+        encoding.encode(found, learnt)
+
+
+def test_rows_between_two_stray_quotes_are_no_text(tmp_path):
+    text = "c,y\n" + "red,1\n" * 200 + '"' + "red,1\n" * 30_000 + 'red",1\n'
+    with pytest.raises(InvalidError, match="field larger than field limit .* may not be closed"):
+        table(tmp_path, text)
 
 
 @pytest.mark.parametrize("column", ["c", "y"])
