@@ -25,6 +25,9 @@ _PANDAS_INDEX = re.compile(r"__index_level_\d+__$")
 _BLOCK_ROWS = 65_536
 """Rows of a parquet file that are read together."""
 
+_DAMAGED = (pyarrow.ArrowException, OSError, UnicodeDecodeError, MemoryError)
+"""What Arrow raises of a damaged file; one that has a length wrong may ask for any memory."""
+
 
 def read_parquet(path: Path, source: ParquetSource, *, name: str) -> Table:
     """Read a table from a parquet file.
@@ -46,9 +49,10 @@ def read_parquet(path: Path, source: ParquetSource, *, name: str) -> Table:
             opened = parquet.ParquetFile(file)
             schema = opened.schema_arrow
             gathering = Gathering(_header(schema), source, name)
-            blocks = opened.iter_batches(_BLOCK_ROWS, columns=list(gathering.used))
+            used = [gathering.header[index] for index in gathering.used.values()]
+            blocks = opened.iter_batches(_BLOCK_ROWS, columns=used)
             return _gather(gathering, schema, blocks, source, name)
-        except (pyarrow.ArrowException, OSError) as error:
+        except _DAMAGED as error:
             message = f"cannot be read as a parquet file: {summary(error)}"
             raise invalid(name, message) from error
 
@@ -69,19 +73,23 @@ def read_feather(path: Path, source: FeatherSource, *, name: str) -> Table:
     """
     with open_file(path, name) as file:
         try:
-            schema, blocks = _open_feather(file)
+            schema, blocks = _open_feather(file, name)
             gathering = Gathering(_header(schema), source, name)
             return _gather(gathering, schema, blocks, source, name)
-        except (pyarrow.ArrowException, OSError) as error:
+        except _DAMAGED as error:
             message = f"cannot be read as a feather file: {summary(error)}"
             raise invalid(name, message) from error
 
 
-def _open_feather(file: Any) -> tuple[pyarrow.Schema, Iterable[pyarrow.RecordBatch]]:
+def _open_feather(file: Any, name: str) -> tuple[pyarrow.Schema, Iterable[pyarrow.RecordBatch]]:
     """The blocks of an Arrow IPC file, or of a stream that was saved."""
     magic = file.read(6)
     file.seek(0)
     if magic != b"ARROW1":
+        if not magic.startswith(b"\xff\xff\xff\xff"):
+            received = "version 1 of it" if magic.startswith(b"FEA1") else "another kind of file"
+            message = f"expected a feather file of version 2, received {received}"
+            raise invalid(name, message, "save it with pyarrow.feather.write_feather")
         stream = ipc.open_stream(file)
         return stream.schema, stream
     opened = ipc.open_file(file)
@@ -101,18 +109,22 @@ def _gather(
     name: str,
 ) -> Table:
     """The columns that are used, and what is missing in them."""
-    readable = []
-    for label in gathering.used:
-        kind = _value_type(schema.field(label).type)
+    readable = {}
+    for label, index in gathering.used.items():
+        column = gathering.header[index]
+        received = schema.field(column).type
+        kind = _value_type(received)
         if _is_text(kind) or _is_number(kind):
-            readable.append(label)
+            readable[label] = column
             continue
-        message = f"expected numbers or texts, received the type {schema.field(label).type}"
+        message = f"expected numbers or texts, received the type {received}"
         hint = "convert the column, or leave it out with features:"
         gathering.report_column(label, message, hint)
     for block in blocks:
-        for label in readable:
-            add(gathering, label, block.column(label), as_text=label in source.text)
+        for label, column in readable.items():
+            values = block.column(column)
+            values.validate(full=True)  # a damaged one can end the process where it is looked at
+            add(gathering, label, values, as_text=label in source.text)
         gathering.end_block(block.num_rows)
     if not gathering.rows:
         raise invalid(name, "expected rows, received none")

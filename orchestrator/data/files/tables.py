@@ -133,6 +133,8 @@ class Gathering:
         lines: Callable[[], Array] | None = None,
     ) -> None:
         _check_header(header, source, name, line)
+        self.header = header
+        """The names of all columns, some of which may be empty."""
         self.used = _used_columns(header, source)
         """Every column that is read, with its position in the file."""
         self.rows = 0

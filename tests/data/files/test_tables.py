@@ -655,10 +655,16 @@ def test_what_is_missing_in_a_feather_file_is_named_with_row_and_column(tmp_path
 
 
 @LAW
-@given(st.binary(max_size=40), st.integers(0, 900))
-def test_a_damaged_feather_file_is_refused_or_read(tmp_path_factory, noise, cut):
+@given(
+    st.binary(min_size=1, max_size=40),
+    st.integers(0, 2000),
+    st.sampled_from(["file", "blocks", "stream"]),
+)
+def test_a_damaged_feather_file_is_refused_or_read(tmp_path_factory, noise, cut, form):
     path = tmp_path_factory.getbasetemp() / "t.feather"
-    write_feather(path, pyarrow.table({"x": [1, 2, 3], "y": [1, 2, 3]}), "file")
+    texts = pyarrow.array(["red", "blue", "more than twelve bytes"])
+    columns = {"a": texts, "b": texts.dictionary_encode(), "c": texts.cast(pyarrow.string_view())}
+    write_feather(path, pyarrow.table({**columns, "x": [1, 2, 3], "y": [1, 2, 3]}), form)
     content = path.read_bytes()
     path.write_bytes(content[:cut] + noise + content[cut + len(noise) :])
     try:
@@ -667,6 +673,34 @@ def test_a_damaged_feather_file_is_refused_or_read(tmp_path_factory, noise, cut)
         assert all(problem.file == "t.feather" for problem in error.problems)
     else:
         assert len(found) > 0
+
+
+@pytest.mark.parametrize("form", ["file", "stream"])
+def test_a_category_beyond_the_last_is_refused(tmp_path, form):
+    codes = pyarrow.array([0, 10**9], pyarrow.int32())
+    texts = pyarrow.DictionaryArray.from_arrays(codes, pyarrow.array(["a", "b"]), safe=False)
+    write_feather(tmp_path / "t.feather", pyarrow.table({"c": texts, "y": [1, 2]}), form)
+    (problem,) = refused(feather_table, tmp_path / "t.feather")
+    assert problem.startswith("t.feather: cannot be read as a feather file: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "received"),
+    [(b"FEA1" + b"\0" * 60, "version 1 of it"), (b"x,y\n1,2\n", "another kind of file")],
+)
+def test_a_file_that_is_no_feather_file_is_called_so(tmp_path, content, received):
+    (tmp_path / "t.feather").write_bytes(content)
+    assert refused(feather_table, tmp_path / "t.feather") == [
+        f"t.feather: expected a feather file of version 2, received {received}; "
+        "save it with pyarrow.feather.write_feather"
+    ]
+
+
+def test_a_column_without_a_name_is_an_input_like_others(tmp_path):
+    columns = pyarrow.table({"": [1, 2], "__index_level_0__": [7, 8], "y": [3, 4]})
+    write_feather(tmp_path / "t.feather", columns, "file")
+    for found in (parquet_table(tmp_path, columns), feather_table(tmp_path / "t.feather")):
+        assert encoded(found) == ([[1], [2]], [3, 4], ("column 1",))
 
 
 # ------------------------------------------------------------------------------- in pieces
