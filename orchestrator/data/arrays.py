@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,10 +86,21 @@ def _is_several(value: Any) -> bool:
 
 def _array(value: Any, role: str, name: str) -> Array:
     try:
-        return np.asanyarray(value)
+        array = np.asanyarray(value)
     except Exception as error:
         message = f"{role}: expected an array of numbers, received {type(value).__name__}"
         raise invalid(name, f"{message}: {summary(error)}") from error
+    return _in_memory(array) if isinstance(array, np.memmap) else array
+
+
+def _in_memory(array: np.memmap[Any, Any]) -> Array:
+    """A mapped array as an ordinary one, unless another process finds the same in its file.
+
+    NumPy also calls the result of `mapped.astype(…)` a mapped array, which has no file at all; the
+    file may be gone, or what is mapped may have been changed in memory only.
+    """
+    found = array.filename is not None and Path(array.filename).is_file()
+    return array if found and array.mode != "c" else array.view(np.ndarray)
 
 
 def checked(

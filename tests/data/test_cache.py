@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from orchestrator.config import load as configs
-from orchestrator.data import cache, rows
+from orchestrator.data import arrays, cache, rows
 from orchestrator.data import load as data
+from orchestrator.data.files.encoding import Encoding
+from orchestrator.data.load import Dataset
 from orchestrator.data.rows import Columns, Rows, Scaling
 
 X = np.random.default_rng(0).normal(3, 2, (40, 3))
@@ -167,3 +169,40 @@ def test_the_folder_of_an_owner_that_was_killed_is_removed_by_the_next(tmp_path)
     with cache.folder(tmp_path):
         assert not held.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def private(path: Path) -> np.ndarray:
+    found = np.load(path, mmap_mode="c")
+    found *= 2
+    return found
+
+
+def gone(path: Path) -> np.ndarray:
+    found = np.load(path, mmap_mode="r")
+    path.unlink()
+    return found
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: np.load(path, mmap_mode="r").astype(np.float32),
+        lambda path: np.load(path, mmap_mode="r").copy(),
+        private,
+        gone,
+    ],
+    ids=["converted", "copied", "changed in memory", "file gone"],
+)
+def test_what_its_file_does_not_hold_is_written(read, tmp_path: Path) -> None:
+    """NumPy calls all of these mapped arrays."""
+    np.save(tmp_path / "x.npy", X)
+    x = read(tmp_path / "x.npy")
+    assert isinstance(x, np.memmap)
+    found = arrays.from_values(x, Y, name="f")
+    assert not found.mapped
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    stored = cache.save(Dataset(train=found, validation=None, scalings={}, encoding=Encoding(),
+                                fingerprint=""), folder)  # fmt: skip
+    assert stored is not None
+    assert cache.load(stored).train.x.tolist() == x.astype(np.float32).tolist()
