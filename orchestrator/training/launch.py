@@ -15,6 +15,7 @@ from orchestrator.data import cache
 from orchestrator.data import load as data
 from orchestrator.data.cache import Stored
 from orchestrator.diagnosis.health import Examinee, Health
+from orchestrator.display import words
 from orchestrator.display.live.view import View, stderr
 from orchestrator.errors import (
     InvalidError,
@@ -226,6 +227,7 @@ def launch(
         WorkerError: our own code raised before the run began.
     """
     with contextlib.ExitStack() as stack:
+        runs_dir = runs_dir.absolute()  # the user's code may go to another folder
         with _writing_to(runs_dir):
             folder = stack.enter_context(cache.folder(runs_dir))
         stored = _read(config, folder)
@@ -289,7 +291,7 @@ def _writing_to(runs_dir: Path) -> Iterator[None]:
         if is_disk_full(error):
             raise StoppedError(f"the disk is full: {error}") from error
         message = f"no run can be written there: {error.strerror}"
-        problem = Problem(file=str(runs_dir), message=message, hint="choose another --runs-dir")
+        problem = Problem(file=words.relative(runs_dir), message=message, hint="choose another --runs-dir")
         raise InvalidError([problem]) from error
 
 

@@ -61,3 +61,13 @@ def test_an_invalid_run_leaves_nothing(config_file: Write, runs: Path) -> None:
     with pytest.raises(InvalidError, match=r"t\.csv:2: y: row 1"):
         launch.run(path, runs_dir=runs, quiet=True)
     assert not runs.exists()
+
+
+def test_code_that_goes_to_another_folder_takes_nothing_with_it(
+    config_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import os\n\ndef away():\n    os.chdir('/')\n    return line()\n"
+    path = config_file(code, data={"train": {"callable": "rows:away"}})
+    monkeypatch.chdir(tmp_path)
+    record = launch.run(path, runs_dir="here", quiet=True)
+    assert (tmp_path / "here" / record["run"] / "model.keras").exists()
