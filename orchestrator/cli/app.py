@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +26,7 @@ from orchestrator.errors import (
     closest,
     is_disk_full,
 )
+from orchestrator.training.interrupts import SIGNALS
 
 _INTERNAL, _USAGE, _USER_CODE, _INTERRUPTED = 1, 2, 4, 75
 
@@ -94,7 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")
     try:
         code = execute(given)
+    except KeyboardInterrupt:  # once more, while the first one was answered
+        code = _INTERRUPTED
     finally:
+        for name in SIGNALS:  # nor do further ones keep this process from ending those it started
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
         # Who never imported it has started no process.
         fork_server = sys.modules.get("orchestrator.training.executors.fork_server")
         if fork_server is not None:

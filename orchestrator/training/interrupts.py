@@ -9,7 +9,8 @@ from typing import Any
 
 from orchestrator.errors import StoppedError
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Their names; not every platform has all."""
 
 
 class Interrupts:
@@ -29,7 +30,7 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         """Take the signals over."""
         if threading.current_thread() is threading.main_thread():
-            for name in _SIGNALS:
+            for name in SIGNALS:
                 number = getattr(signal, name, None)
                 # A signal that is ignored, as under nohup, stays ignored.
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:

@@ -291,7 +291,9 @@ def _writing_to(runs_dir: Path) -> Iterator[None]:
         if is_disk_full(error):
             raise StoppedError(f"the disk is full: {error}") from error
         message = f"no run can be written there: {error.strerror}"
-        problem = Problem(file=words.relative(runs_dir), message=message, hint="choose another --runs-dir")
+        problem = Problem(
+            file=words.relative(runs_dir), message=message, hint="choose another --runs-dir"
+        )
         raise InvalidError([problem]) from error
 
 

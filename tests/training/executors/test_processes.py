@@ -76,3 +76,24 @@ def test_a_server_that_was_stopped_starts_again(tmp_path: Path) -> None:
         server.run(work, print)
         stop()
         stop()  # which is no error
+
+
+IMPATIENT = """
+import os, signal, sys, types
+from orchestrator.cli import app
+def execute(given):
+    raise KeyboardInterrupt
+def stop():
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(os.getpid(), number)
+    print("stopped")
+app.execute = execute
+sys.modules["orchestrator.training.executors.fork_server"] = types.SimpleNamespace(stop=stop)
+app.main([])
+"""
+
+
+def test_whoever_presses_again_and_again_leaves_no_process_either() -> None:
+    command = [sys.executable, "-c", IMPATIENT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (75, "stopped\n", "")
