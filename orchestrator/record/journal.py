@@ -8,7 +8,6 @@ refused. So is a line that verifies but that this version cannot read.
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 import re
@@ -141,10 +140,19 @@ class Reader:
 
 
 def replay(entries: Iterable[Entry]) -> Run:
-    """The run that follows from a journal."""
-    return functools.reduce(
-        lambda run, entry: advance(run, entry.event, elapsed=entry.elapsed), entries, Run(run="")
-    )
+    """The run that follows from a journal.
+
+    Raises:
+        RecordError: it tells of an attempt that has not begun.
+    """
+    run = Run(run="")
+    for entry in entries:
+        try:
+            run = advance(run, entry.event, elapsed=entry.elapsed)
+        except ValueError as error:
+            message = f"entry {entry.number} is of an attempt that has not begun"
+            raise RecordError(f"the journal is damaged: {message}") from error
+    return run
 
 
 def _append(path: Path, line: bytes) -> None:

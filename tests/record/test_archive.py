@@ -168,7 +168,7 @@ def test_a_journal_that_makes_no_sense_is_refused(lines: str, tmp_path: Path) ->
     events = [each for each in story(loss=1e3) if not isinstance(each, Heartbeat)]
     if lines == "attempt":
         events = [each for each in events if not isinstance(each, AttemptStarted)]
-        message = "journal.jsonl: an attempt goes on that has not begun"
+        message = "the journal is damaged: entry 2 is of an attempt that has not begun"
     else:
         events = [
             replace(each, phase=replace(each.phase, seconds=math.nan))
