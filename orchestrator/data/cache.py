@@ -322,8 +322,9 @@ def folder(parent: Path) -> Iterator[Path]:
 
 def _sweep(parent: Path) -> None:
     """Remove the folders of owners that were killed."""
-    for found in parent.glob(f"{_PREFIX}*"):
-        lock = filelock.FileLock(found / ".lock")
+    # Without a lock it may be anyone's.
+    for path in parent.glob(f"{_PREFIX}*/.lock"):
+        found, lock = path.parent, filelock.FileLock(path)
         with contextlib.suppress(OSError, filelock.Timeout):
             if time.time() - found.stat().st_mtime < _SETTLED_SECONDS:
                 continue

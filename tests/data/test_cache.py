@@ -171,6 +171,16 @@ def test_the_folder_of_an_owner_that_was_killed_is_removed_by_the_next(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_is_not_ours_is_left_alone(tmp_path):
+    theirs = tmp_path / ".data-of-theirs"
+    theirs.mkdir()
+    (theirs / "file").touch()
+    os.utime(theirs, (0, 0))
+    with cache.folder(tmp_path):
+        pass
+    assert [each.name for each in theirs.iterdir()] == ["file"]
+
+
 def private(path: Path) -> np.ndarray:
     found = np.load(path, mmap_mode="c")
     found *= 2
