@@ -12,7 +12,6 @@ import functools
 import itertools
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,8 +40,8 @@ from orchestrator.data.rows import (
 _PREFIX = ".data-"
 """How folders with the rows of a run begin; hidden, so that they are no runs."""
 
-_SETTLED_SECONDS = 60.0
-"""A folder that is younger may still be without the lock of its owner."""
+_OWNED = ".orchestrator"
+"""File in a folder of ours whose owner has its lock; a folder without it is never removed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -311,10 +310,11 @@ def folder(parent: Path) -> Iterator[Path]:
     lock = filelock.FileLock(own / ".lock")
     try:
         lock.acquire(timeout=0)
+        (own / _OWNED).touch()
         yield own
     finally:
-        lock.release()
         shutil.rmtree(own, ignore_errors=True)
+        lock.release()
         with contextlib.suppress(OSError):  # not where it holds something now
             for each in missing:
                 each.rmdir()
@@ -322,12 +322,9 @@ def folder(parent: Path) -> Iterator[Path]:
 
 def _sweep(parent: Path) -> None:
     """Remove the folders of owners that were killed."""
-    # Without a lock it may be anyone's.
-    for path in parent.glob(f"{_PREFIX}*/.lock"):
-        found, lock = path.parent, filelock.FileLock(path)
+    for mark in parent.glob(f"{_PREFIX}*/{_OWNED}"):
+        lock = filelock.FileLock(mark.parent / ".lock")
         with contextlib.suppress(OSError, filelock.Timeout):
-            if time.time() - found.stat().st_mtime < _SETTLED_SECONDS:
-                continue
             lock.acquire(timeout=0)
             lock.release()
-            shutil.rmtree(found)
+            shutil.rmtree(mark.parent)
