@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.backend import check_backend
-from orchestrator.errors import NotSentError, WorkerError
+from orchestrator.errors import NotSentError, StoppedError, WorkerError
 from orchestrator.training.executors.executor import (
     Died,
     Emit,
@@ -61,6 +61,8 @@ class ForkServer:
         """Do a piece of work; see `Executor.run`."""
         try:
             sent = pickle.dumps(work)
+        except StoppedError:  # raised by a signal, wherever this process was
+            raise
         except Exception as error:  # noqa: BLE001 - a class of the user's may raise anything
             return Raised(NotSentError(f"{type(error).__name__}: {error}"))
         ours, theirs = multiprocessing.Pipe()

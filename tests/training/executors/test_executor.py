@@ -352,3 +352,17 @@ def test_a_signal_ends_the_worker(work: Callable[..., Work], tmp_path: Path) -> 
         with pytest.raises(StoppedError, match="stopped by SIGTERM"):
             ForkServer(interrupts.check).run(work(sleep, tmp_path), take)
     assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+class Interrupting:
+    """Is being sent at the moment at which a signal comes."""
+
+    def __reduce__(self) -> Any:
+        raise StoppedError("stopped by SIGINT")
+
+
+def test_a_signal_while_work_is_being_sent_stops_this_process(
+    server: ForkServer, work: Callable[..., Work]
+) -> None:
+    with pytest.raises(StoppedError, match="stopped by SIGINT"):
+        server.run(work(count, Interrupting()), print)
