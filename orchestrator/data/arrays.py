@@ -85,11 +85,21 @@ def _is_several(value: Any) -> bool:
 
 
 def _array(value: Any, role: str, name: str) -> Array:
+    expected = f"{role}: expected an array of numbers, received"
     try:
         array = np.asanyarray(value)
     except Exception as error:
-        message = f"{role}: expected an array of numbers, received {type(value).__name__}"
-        raise invalid(name, f"{message}: {summary(error)}") from error
+        message = f"{expected} {type(value).__name__}: {summary(error)}"
+        raise invalid(name, message) from error
+    if isinstance(array, np.ma.MaskedArray):
+        if np.ma.is_masked(array):
+            raise invalid(name, f"{expected} masked values", "fill them in or drop the rows")
+        array = array.data
+    if array.dtype == object:
+        # Python's own texts become NumPy's; nothing else of this kind can be trained on or stored.
+        if not array.size or not all(isinstance(each, str) for each in array.flat):
+            raise invalid(name, f"{expected} dtype object")
+        array = array.astype(str)
     return _in_memory(array) if isinstance(array, np.memmap) else array
 
 
@@ -157,7 +167,7 @@ def checked(
 
 
 def arranged(batch: Batch) -> Batch:
-    """Truth values as numbers, texts as NumPy's own, a vector of inputs as one column."""
+    """Truth values as numbers, a vector of inputs as one column."""
     x, y, weight = batch
 
     def column(array: Array) -> Array:
@@ -165,7 +175,7 @@ def arranged(batch: Batch) -> Batch:
 
     return (
         rows.transform(lambda array: column(_without_truth(array)), x),
-        rows.transform(lambda array: _texts(_without_truth(array)), y),
+        rows.transform(_without_truth, y),
         weight,
     )
 
@@ -174,13 +184,6 @@ def _without_truth(array: Array) -> Array:
     """Keras and NumPy calculate with numbers, not with truth values; mapped ones stay mapped."""
     mapped = isinstance(array, np.memmap)
     return array.astype(np.float32) if array.dtype.kind == "b" and not mapped else array
-
-
-def _texts(array: Array) -> Array:
-    """Python's own texts in an array of objects as NumPy's."""
-    if array.dtype == object and array.size and all(isinstance(each, str) for each in array.flat):
-        return array.astype(str)
-    return array
 
 
 def _wrong(array: Array, *, texts: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import numbers
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,8 @@ from orchestrator.config.given import Given, Values, send
 from orchestrator.config.schema import Config
 from orchestrator.data import arrays
 from orchestrator.data.rows import Scaling, leaves, name_of
-from orchestrator.data.streams import is_dataset
-from orchestrator.errors import InvalidError, NotSentError, Problem
+from orchestrator.data.streams import is_dataset, kind_of
+from orchestrator.errors import InvalidError, NotSentError, Problem, short
 from orchestrator.record.directory import Paths
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import Run
@@ -39,7 +40,7 @@ def retrain(
     compile: Mapping[str, Any] | None = None,
     checks: Mapping[str, Any] | None = None,
     restart: Mapping[str, Any] | None = None,
-    validation: float | tuple[Any, ...] | None = None,
+    validation: Any = None,
     sample_weight: Any = None,
     standardize: bool = False,
     batch_size: int = 32,
@@ -65,7 +66,8 @@ def retrain(
             Keras's own objects will do. None when `build` compiles.
         checks: as in a config.
         restart: as in a config.
-        validation: share of the rows to hold back, or a tuple (x, y) or (x, y, sample_weight).
+        validation: share of the rows to hold back, a tuple (x, y) or (x, y, sample_weight), or a
+            dataset like x.
         sample_weight: weight of each row in the loss, shape (rows,).
         standardize: shift and scale the inputs; the model that is returned takes raw ones.
         batch_size: rows of a training step.
@@ -105,23 +107,21 @@ def retrain(
         (256, 1)
     """
     check_backend()
-    held = None
-    if isinstance(validation, tuple):
-        held = _values("validation", *validation)
-    given = Given(build=build, train=_values("train", x, y, sample_weight), validation=held)
-    written: dict[str, Any] = {
+    train = _values("train", x, y, sample_weight)
+    given = Given(build=build, train=train, validation=_held(validation))
+    written = {
         "name": name or _name_of(build),
         "seed": seed,
         "data": _describe_data(given, validation, standardize),
         "model": {"given": _describe_function(build)},
-        "compile": None if compile is None else plain(compile, ("compile",)),
+        "compile": compile,
         "batch_size": batch_size,
-        "phases": [dict(phase) for phase in phases],
+        "phases": phases,
         "checks": checks,
         "restart": restart,
         **sections,
     }
-    config = _config(written)
+    config = _config({key: plain(value, (key,)) for key, value in written.items()})
     run, directory = _launch(config, given, Path(runs_dir), quiet)
     return _model(run, directory, given), jsonable(run)
 
@@ -133,6 +133,19 @@ def _values(role: str, x: Any, y: Any = None, weight: Any = None) -> Values:
         message = "expected targets y, received None"
         raise InvalidError([Problem(file=_NAME, key=role, message=message)])
     return arrays.converted(x, y, weight, name=f"{_NAME}: {role}")
+
+
+def _held(validation: Any) -> Values | None:
+    """Rows that are held back; None where a share of the training rows is, or nothing."""
+    if is_dataset(validation):
+        return _values("validation", validation)
+    if isinstance(validation, list | tuple) and 1 <= len(validation) <= 3:
+        return _values("validation", *validation)
+    if validation is None or isinstance(validation, numbers.Real):
+        return None
+    expected = "a share of the rows, a tuple (x, y) or (x, y, sample_weight), or a tf.data.Dataset"
+    message = f"expected {expected}, received {kind_of(validation)}"
+    raise InvalidError([Problem(file=_NAME, key="validation", message=message)])
 
 
 def _describe_data(given: Given, validation: Any, standardize: bool) -> dict[str, Any]:
@@ -169,11 +182,11 @@ def plain(value: Any, key: tuple[str, ...]) -> Any:
     """What a config can hold: Keras's own objects as `{Class: arguments}`.
 
     Args:
-        value: a value of `compile`, or a part of one.
+        value: the value of a key, or a part of one.
         key: where it stands, for messages.
 
     Raises:
-        InvalidError: it is a function, or an object of the user's own class.
+        InvalidError: it is an array, a function, or an object of the user's own class.
     """
     if value is None or isinstance(value, str | bool | int | float):
         return value
@@ -182,12 +195,18 @@ def plain(value: Any, key: tuple[str, ...]) -> Any:
     if isinstance(value, Mapping):
         if {"class_name", "config"} <= value.keys():  # Keras's own form of an inner object
             return {value["class_name"]: plain(value["config"], key)}
-        return {str(name): plain(each, (*key, str(name))) for name, each in value.items()}
+        return {
+            name if isinstance(name, int) else str(name): plain(each, (*key, str(name)))
+            for name, each in value.items()
+        }
     if isinstance(value, list | tuple):
         return [plain(each, key) for each in value]
     kind = type(value)
     if kind.__module__.startswith("keras.") and hasattr(value, "get_config"):
         return {kind.__name__: plain({**value.get_config(), **_kept_back(value, key)}, key)}
+    if key[:1] != ("compile",):
+        message = f"expected what a config can hold, received {short(value)}"
+        raise InvalidError([Problem(file=_NAME, key=".".join(key), message=message)])
     message = f"expected a name or an object of Keras's, received {value!r}"
     hint = "compile inside of build, and leave compile out"
     raise InvalidError([Problem(file=_NAME, key=".".join(key), message=message, hint=hint)])
@@ -227,7 +246,9 @@ def _launch(config: Config, given: Given, runs_dir: Path, quiet: bool) -> tuple[
     """Run in processes of their own where that is possible, else in this one."""
     with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
         try:
-            if is_dataset(given.train[0]):
+            if any(
+                part is not None and is_dataset(part[0]) for part in (given.train, given.validation)
+            ):
                 raise NotSentError("a tf.data.Dataset cannot be sent to another one")
             sent = send(given, Path(folder))
             return launcher.launch_from_python(

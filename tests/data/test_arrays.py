@@ -93,3 +93,34 @@ def test_a_list_of_two_arrays_is_two_of_them_whatever_their_length() -> None:
 def test_what_is_no_array_is_named() -> None:
     with pytest.raises(InvalidError, match=r"f: x\.b: expected an array of numbers, received list"):
         arrays.converted({"a": [1, 2], "b": [[1], [2, 3]]}, [1, 2], name="f")
+
+
+def test_texts_in_an_array_of_objects_are_classes() -> None:
+    classes = np.array(["cat", "dog", "cat"], dtype=object)
+    for y in (
+        arrays.converted([0], classes, name="f")[1],
+        retrain._values("train", [0], classes)[1],
+    ):
+        assert (y.dtype.kind, y.tolist()) == ("U", ["cat", "dog", "cat"])
+
+
+@pytest.mark.parametrize(
+    ("values", "received"),
+    [
+        (np.ma.masked_array([1.0, 2.0, 3.0], [0, 0, 1]), "masked values; fill them in"),
+        (np.array([1, 2, 3], dtype=object), "dtype object"),
+        ((number for number in range(ROWS)), "dtype object"),
+        ([1, None, 3], "dtype object"),
+    ],
+)
+def test_what_holds_anything_but_numbers_is_refused_everywhere(values: Any, received: str) -> None:
+    message = f"x: expected an array of numbers, received {received}"
+    with pytest.raises(InvalidError, match=message):
+        arrays.converted(values, [0.0] * ROWS, name="f")
+    with pytest.raises(InvalidError, match=message):
+        retrain._values("train", values, [0.0] * ROWS)
+
+
+def test_an_array_that_could_be_masked_and_is_not_is_taken() -> None:
+    for x, _, _ in everywhere(np.ma.masked_array([1.0, 2.0, 3.0]), [0.0] * ROWS):
+        assert (type(x), x.tolist()) == (np.ndarray, [1.0, 2.0, 3.0])

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import orchestrator
 from orchestrator.config import given
@@ -166,6 +167,11 @@ def test_no_model_when_no_attempt_passes(tmp_path: Path) -> None:
         ({"y": None}, "expected targets y, received None"),
         ({"compile": {"loss": lambda y, p: p}}, "compile.loss: expected a name or an object of"),
         ({"validation": 2.0}, "data.validation.fraction: expected less than 1"),
+        ({"validation": X}, "validation: expected a share of the rows, .* received ndarray"),
+        ({"validation": (X, Y, Y, Y)}, "validation: expected a share .* received a tuple of 4"),
+        ({"phases": ["main"]}, "phases.0: expected a mapping of keys, received 'main'"),
+        ({"fit": {"shuffle": X}}, r"fit.shuffle: expected what a config can hold, received array"),
+        ({"y": np.array([1, None] * 48)}, "train: y: expected an array .* received dtype object"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_told_like_a_configs(
@@ -175,6 +181,27 @@ def test_wrong_arguments_are_told_like_a_configs(
     with pytest.raises(InvalidError, match=message):
         orchestrator.retrain(network, X, runs_dir=tmp_path, **wanted)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "validation",
+    [
+        np.float32(0.25),
+        [X.tolist(), np.ma.masked_array(Y)],
+        tf.data.Dataset.from_tensor_slices((X, Y)).batch(8),
+    ],
+)
+def test_arguments_come_from_numpy_and_rows_in_the_forms_of_keras(
+    tmp_path: Path, validation: Any
+) -> None:
+    phases = [{"name": "main", "epochs": np.int64(1)}]
+    _, record = orchestrator.retrain(
+        network, X, Y, phases=phases, compile=COMPILE, validation=validation, seed=np.int64(3),
+        restart={"policy": [], "max_attempts": 1}, runs_dir=tmp_path, quiet=True,
+    )  # fmt: skip
+    (attempt,) = record["attempts"]
+    assert attempt["settings"]["seed"] == 3
+    assert "val_loss" in attempt["phases"][-1]["metrics"]
 
 
 def test_objects_of_keras_become_what_a_config_says() -> None:
