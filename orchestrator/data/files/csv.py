@@ -228,9 +228,7 @@ class _Reader:
             with pyarrow.OSFile(str(self._path)) as file:
                 file.seek(place.end)
                 if file.read(3) == codecs.BOM_UTF8:
-                    return (
-                        taken  # Arrow would leave out of the cell what it takes for a file's start
-                    )
+                    return taken  # Arrow would take it for the start of a file, and leave it out
                 file.seek(place.end)
                 for block in arrow_csv.open_csv(file, *self._options(kinds)):
                     for index, label in enumerate(self._used):

@@ -76,7 +76,7 @@ MISSING = "expected a number, the value is missing; fill it in or drop the row"
         ("x,y,\n1,2,\n", [f"t.csv:2: column 3: row 1: {MISSING}"]),
         ("x,y\nNA,2\n", ["t.csv:2: x: row 1: expected a number, received 'NA'; fill it in or drop the row"]),
         ("x,y\n1,2\nred,2\n", ["t.csv:3: x: row 2: expected a number, received 'red'; correct it, or read the column as categories with text: [x]"]),
-        ("x,y\n\ufeff1,2\n", ["t.csv:2: x: row 1: expected a number, received '\\ufeff1'; correct it, or read the column as categories with text: [x]"]),
+        ("x,y\n\ufeff1,2\n3,4\n", ["t.csv:2: x: row 1: expected a number, received '\\ufeff1'; correct it, or read the column as categories with text: [x]"]),
         ("x,y\n1_000,2\n", ["t.csv:2: x: row 1: expected a number, received '1_000'; write decimals with a point, and no other separators or units"]),
         ("x,y\n12%,2\n", ["t.csv:2: x: row 1: expected a number, received '12%'; write decimals with a point, and no other separators or units"]),
         ("x,y\nred,2\n,2\nNA,2\n", ["t.csv:3: x: row 2: expected a text, the value is missing; fill it in or drop the row", "t.csv:4: x: row 3: expected a text, received 'NA'; fill it in or drop the row"]),
