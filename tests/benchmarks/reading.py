@@ -95,11 +95,11 @@ def descendants(pid: int) -> list[int]:
     """The process and all that it has started, and those have."""
     found = [pid]
     for each in found:
-        for tasks in Path(f"/proc/{each}/task").glob("*/children"):
-            try:
+        try:
+            for tasks in Path(f"/proc/{each}/task").glob("*/children"):
                 found += map(int, tasks.read_text().split())
-            except OSError:  # it has ended meanwhile
-                continue
+        except OSError:  # it, or a thread of it, has ended meanwhile
+            continue
     return found
 
 
