@@ -131,9 +131,17 @@ def choose_executor(interrupts: Interrupts, local: str | None = None) -> Executo
 
     Args:
         interrupts: entered by the caller.
-        local: why it is to be done in this process; None for processes of their own.
+        local: why it is to be done in this process; None for processes of their own, whose server
+            begins to import TensorFlow while this process goes on.
+
+    Raises:
+        InvalidError: another backend of Keras is asked for.
     """
-    return ForkServer(interrupts.check) if local is None else InProcess(interrupts.check)
+    if local is not None:
+        return InProcess(interrupts.check)
+    server = ForkServer(interrupts.check)
+    server.start()
+    return server
 
 
 def validate(config: Config, *, announcer: Announcer, interrupts: Interrupts) -> Prepared:
@@ -173,10 +181,11 @@ def prepare(
     Raises:
         InvalidError: as `validate`, like the others that it raises.
     """
+    executor = choose_executor(interrupts)
     stored = _read(config, folder)
     announcer.say("importing TensorFlow")
     work = PrepareWork(config=config, folder=folder, stored=stored)
-    return result_of(choose_executor(interrupts).run(work, _ignore))
+    return result_of(executor.run(work, _ignore))
 
 
 def check(examinee: Examinee, *, announcer: Announcer, interrupts: Interrupts) -> Health:
@@ -230,10 +239,10 @@ def launch(
         runs_dir = runs_dir.absolute()  # the user's code may go to another folder
         with _writing_to(runs_dir):
             folder = stack.enter_context(cache.folder(runs_dir))
+        executor = choose_executor(interrupts, local)
         stored = _read(config, folder)
         if local is None:
             announcer.say("importing TensorFlow")
-        executor = choose_executor(interrupts, local)
         work = PrepareWork(config=config, folder=folder, stored=stored)
         return _launch(work, executor, runs_dir, announcer, interrupts, local)
 
@@ -298,7 +307,7 @@ def _writing_to(runs_dir: Path) -> Iterator[None]:
 
 
 def _read(config: Config, folder: Path) -> Stored | None:
-    """Read the data, so that what is wrong with a file is said before TensorFlow is imported.
+    """Read the data, so that what is wrong with a file is said without waiting for TensorFlow.
 
     Returns:
         Where it is; None where only a worker can read it.

@@ -57,6 +57,14 @@ class ForkServer:
     def __init__(self, interrupted: Callable[[], None]) -> None:
         self._interrupted = interrupted
 
+    def start(self) -> None:
+        """Have the server begin to import TensorFlow, and return at once.
+
+        Raises:
+            InvalidError: another backend of Keras is asked for, which would not be used.
+        """
+        self._context  # noqa: B018 - made once, by the first who needs it
+
     def run(self, work: Work[Result], take: Emit) -> Ending[Result]:
         """Do a piece of work; see `Executor.run`."""
         try:

@@ -52,6 +52,7 @@ def broken():
     ("number", "changes", "code"),
     [
         ("none", {}, 0),
+        ("none", {"data": {"train": {"csv": "missing.csv", "target": "y"}}}, 2),
         ("none", {"fit": {"callbacks": ["rows:broken"]}}, 4),
         ("SIGINT", {"fit": {"callbacks": ["rows:sleepy"]}}, 75),
         ("SIGTERM", {"fit": {"callbacks": ["rows:sleepy"]}}, 75),
