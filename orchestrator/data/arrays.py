@@ -95,10 +95,8 @@ def _array(value: Any, role: str, name: str) -> Array:
         if np.ma.is_masked(array):
             raise invalid(name, f"{expected} masked values", "fill them in or drop the rows")
         array = array.data
-    if array.dtype == object:
-        # Python's own texts become NumPy's; nothing else of this kind can be trained on or stored.
-        if not array.size or not all(isinstance(each, str) for each in array.flat):
-            raise invalid(name, f"{expected} dtype object")
+    # Python's own texts become NumPy's.
+    if array.dtype == object and array.size and all(isinstance(each, str) for each in array.flat):
         array = array.astype(str)
     return _in_memory(array) if isinstance(array, np.memmap) else array
 

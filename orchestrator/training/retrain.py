@@ -132,7 +132,18 @@ def _values(role: str, x: Any, y: Any = None, weight: Any = None) -> Values:
     if y is None:
         message = "expected targets y, received None"
         raise InvalidError([Problem(file=_NAME, key=role, message=message)])
-    return arrays.converted(x, y, weight, name=f"{_NAME}: {role}")
+    name = f"{_NAME}: {role}"
+    found = arrays.converted(x, y, weight, name=name)
+    message = "expected an array of numbers, received dtype object"  # no file could hold it
+    problems = [
+        Problem(file=name, key=name_of(part, path), message=message)
+        for part, tree in zip(("x", "y", "sample_weight"), found, strict=True)
+        for path, array in leaves(tree)
+        if array.dtype == object
+    ]
+    if problems:
+        raise InvalidError(problems)
+    return found
 
 
 def _held(validation: Any) -> Values | None:

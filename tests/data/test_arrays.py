@@ -116,7 +116,7 @@ def test_texts_in_an_array_of_objects_are_classes() -> None:
 def test_what_holds_anything_but_numbers_is_refused_everywhere(values: Any, received: str) -> None:
     message = f"x: expected an array of numbers, received {received}"
     with pytest.raises(InvalidError, match=message):
-        arrays.converted(values, [0.0] * ROWS, name="f")
+        arrays.from_values(values, [0.0] * ROWS, name="f")
     with pytest.raises(InvalidError, match=message):
         retrain._values("train", values, [0.0] * ROWS)
 
