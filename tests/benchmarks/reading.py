@@ -154,7 +154,7 @@ def compare_runs(config: Path, pairs: int) -> None:
 def compare_memory(config: Path, small: Path, rows: int) -> None:
     """Peak memory beside that of a run on next to no rows."""
     large, own = (measure(orchestrate(each))[1] for each in (config, small))
-    over = max(peak - before for peak, before in zip(large, own, strict=False))
+    over = max(peak - before for peak, before in zip(large, own, strict=True))
     arrays = rows * COLUMNS * 4
     limit = 3 * arrays + 150e6
     click.echo(f"memory over TensorFlow's own {over / 1e6:.0f} MB, at most {limit / 1e6:.0f} MB")
