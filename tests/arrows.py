@@ -20,6 +20,7 @@ ORDER = (
     {"diagnosis"},
     {"display"},
     {"training", "history"},
+    {"tuning"},
     {"cli"},
     {"__init__", "__main__"},
 )

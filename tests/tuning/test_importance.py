@@ -1,0 +1,85 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.tuning.importance import FEWEST, effects
+from tests.builders import LAW
+
+BASE = np.linspace(0, 1, 20)
+NOISE = np.random.default_rng(5).permutation(20) / 20
+
+
+def test_the_parameter_that_decides_is_told_from_the_one_that_does_not() -> None:
+    tried = {"rate": (10.0 ** (-4 * BASE)).tolist(), "width": NOISE.tolist()}
+    found = effects(tried, BASE.tolist(), ordered={"rate": True, "width": True})
+    assert found["rate"].share == pytest.approx(1.0)
+    assert found["rate"].chance < 0.001
+    assert (found["rate"].best, found["rate"].edge) == (1.0, "highest")
+    assert found["width"].share < 0.3
+    assert found["width"].chance > 0.05
+
+
+def test_a_best_value_in_the_middle_counts() -> None:
+    found = effects({"slope": BASE.tolist()}, ((BASE - 0.4) ** 2).tolist(), ordered={"slope": True})
+    assert found["slope"].share > 0.8
+    assert found["slope"].chance < 0.001
+    assert found["slope"].best == pytest.approx(0.4, abs=0.1)
+    assert found["slope"].edge is None
+
+
+def test_choices_go_by_their_means() -> None:
+    names = ["new_seed", "leaky_relu"] * 10
+    scores = NOISE + [3.0, 1.0] * 10
+    found = effects({"remedy": names}, scores.tolist(), ordered={"remedy": False})
+    # The ranks of the two groups do not meet; their means are 5 from the mean of all.
+    ratio = 20 * 5**2 / ((20**3 - 20) / 12)
+    assert found["remedy"].share == pytest.approx(1 - (1 - ratio) * 19 / 18)
+    assert (found["remedy"].best, found["remedy"].edge) == ("leaky_relu", None)
+
+
+def test_an_infinite_score_is_the_worst_and_no_more() -> None:
+    scores = BASE.tolist()[:-1]
+    tried = {"rate": BASE.tolist()}
+    for last in (2.0, math.inf):
+        found = effects(tried, [*scores, last], ordered={"rate": True})
+        assert found["rate"].share == pytest.approx(1.0)
+
+
+def test_what_cannot_be_told_is_left_out() -> None:
+    few = list(range(FEWEST - 1))
+    assert effects({"a": few}, few, ordered={"a": True}) == {}
+    twenty = BASE.tolist()
+    assert effects({"a": twenty}, [1.0] * 20, ordered={"a": True}) == {}
+    constant = {"a": [1.0] * 20, "b": [str(each) for each in twenty]}
+    assert effects(constant, twenty, ordered={"a": True, "b": False}) == {}
+    enough = list(range(FEWEST))
+    assert effects({"a": enough}, enough, ordered={"a": True})["a"].chance < 0.05
+
+
+@LAW
+@given(st.permutations(range(12)), st.permutations(range(12)))
+def test_only_the_order_of_values_and_scores_counts(values: list[int], scores: list[int]) -> None:
+    found = effects({"a": values, "b": scores}, scores, ordered={"a": True, "b": True})
+    stretched = [math.exp(each) for each in scores]
+    again = effects(
+        {"a": [each**3 for each in values], "b": scores}, stretched, ordered={"a": True, "b": True}
+    )
+    assert 0 <= found["a"].share <= 1
+    assert 0 < found["a"].chance <= 1
+    assert again["a"].share == pytest.approx(found["a"].share)
+    assert again["a"].chance == found["a"].chance
+    assert found["b"].share == pytest.approx(1.0)
+
+
+def test_by_chance_alone_hardly_any_search_finds_something() -> None:
+    """Of sixty searches over five parameters without effect, about three may."""
+    generator = np.random.default_rng(11)
+    wrong = 0
+    for _ in range(60):
+        tried = {f"p{index}": generator.random(20).tolist() for index in range(5)}
+        found = effects(tried, generator.random(20).tolist(), ordered=dict.fromkeys(tried, True))
+        wrong += any(each.chance < 0.05 for each in found.values())
+    assert wrong <= 7
