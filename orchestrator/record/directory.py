@@ -62,6 +62,29 @@ class AttemptPaths:
         return self.root / "checks" / f"{index:02d}-{phase}.json"
 
 
+class SearchPaths:
+    """Every file name of a search's directory.
+
+    Args:
+        root: the search's directory.
+    """
+
+    RECORD = "search.json"
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.record = root / self.RECORD
+        self.config = root / "config.yaml"
+        self.resolved = root / "resolved.yaml"
+        self.environment = root / "environment.json"
+        self.journal = root / "journal.jsonl"
+        self.lock = root / ".lock"
+        self.oracle = root / "oracle"
+        self.runs = root / "runs"
+        self.tuned = root / "tuned.yaml"
+        self.picture = root / "cost.svg"
+
+
 def read_file(path: str | os.PathLike[str], start: int = 0) -> bytes:
     """The content of a regular file; in half the time of `open`, which asks the system for more.
 

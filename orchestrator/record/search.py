@@ -1,0 +1,291 @@
+"""What is recorded of a search: its parameters, trials and final comparison, and how it is read.
+
+The field names are the JSON keys of `search.json`. One trial holds whole runs, each of which has a
+run directory of its own below the search's.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from orchestrator.errors import NewerError, RecordError
+from orchestrator.record.archive import is_owned
+from orchestrator.record.directory import SearchPaths, read_file
+from orchestrator.record.encoding import Record, decode, decoder
+from orchestrator.record.records import RunStatus
+
+SCHEMA = 1
+"""Version of the record's shape; a reader refuses a greater one."""
+
+SearchStatus = Literal["running", "finished", "interrupted", "error"]
+TrialStatus = Literal["running", "completed", "cut", "failed"]
+Kind = Literal["float", "int", "choice", "boolean"]
+Direction = Literal["min", "max"]
+Arm = Literal["default", "given", "tuned"]
+"""What is compared in the end: the default policy; the config's own, where it has one; the best
+trial's values."""
+
+
+class Parameter(Record, kw_only=True):
+    """One dimension of the space that is searched."""
+
+    path: str
+    """Dotted path of the config's key, or the name of a hyperparameter of the user's model."""
+    kind: Kind
+    """What its values are."""
+    low: float | None = None
+    """Smallest value of a number."""
+    high: float | None = None
+    """Greatest value of a number, itself included."""
+    step: float | None = None
+    """Distance of neighbouring values of a number; None where every one between may be drawn."""
+    log: bool = False
+    """Whether a number is drawn uniformly on a logarithmic scale."""
+    choices: tuple[Any, ...] = ()
+    """What a choice is among, as a config would hold it; a policy may be one of them."""
+    default: Any = None
+    """The base config's value; None where it has none, or several."""
+    hyperparameter: bool = False
+    """Whether the user's own model asks for it, so that it is no key of the config."""
+
+
+class Term(Record, kw_only=True):
+    """One part of what is optimised."""
+
+    measure: str
+    """`cost`, `seconds`, `skill`, or the name of a metric that Keras logs."""
+    direction: Direction
+    """Whether less or more of it is better."""
+    weight: float = 1.0
+    """Its factor in a sum of several; above 0."""
+
+
+class Objective(Record, kw_only=True):
+    """What is optimised: one measure of a run, or a weighted sum of several, over the seeds."""
+
+    name: str
+    """In words, such as `cost` or `cost - 5 × skill`."""
+    direction: Direction
+    """Whether a lower or a higher score is better; a sum of several is minimised."""
+    terms: tuple[Term, ...]
+    """The measures."""
+    penalty: float
+    """What a run without a model that passes costs beside what it trained, in plain trainings of
+    the base config."""
+
+
+class TrialRun(Record, kw_only=True):
+    """One run of a trial, or of an arm of the final comparison."""
+
+    seed: int
+    """Base seed: that of the run's first attempt."""
+    run: str | None = None
+    """The run's directory, relative to the search's; None where there is none."""
+    status: RunStatus
+    """How the run ended."""
+    reason: str | None = None
+    """Why there is no result, or how the run ended where that was not `passed`."""
+    attempts: int = 0
+    """Attempts that it took."""
+    epochs_rows: int = 0
+    """Epochs times training rows, over all attempts; screening is not among it."""
+    seconds: float = 0.0
+    """Wall-clock time of the run."""
+    cost: float | None = None
+    """What it trained, in plain trainings of the base config, without any penalty; None where it
+    has no result."""
+    skill: float | None = None
+    """Lowest skill over the outputs of the accepted attempt, or of the best."""
+    metric: float | None = None
+    """Value of the objective's metric after the last phase of that attempt."""
+    score: float | None = None
+    """What enters the objective, penalties included; None where it has no result."""
+    reused: bool = False
+    """Whether an earlier run with the same config, seed and data was taken instead of training."""
+
+
+class Trial(Record, kw_only=True):
+    """One set of values, tried on base seeds that are the same for all trials."""
+
+    trial: int
+    """Number, counted from 1; the first is the base config itself."""
+    status: TrialStatus = "running"
+    """How it ended: `cut` where it could no longer win, `failed` where a run had no result."""
+    values: dict[str, Any] = {}
+    """Value of each parameter by its path; empty for the base config as it is."""
+    runs: tuple[TrialRun, ...] = ()
+    """Its runs in the order of the seeds."""
+    score: float | None = None
+    """Mean of its runs' scores."""
+    reason: str | None = None
+    """Why it was cut, or why it failed."""
+    started: float = 0.0
+    """Seconds from the search's start to its own."""
+    seconds: float = 0.0
+    """Wall-clock time that it took."""
+
+
+class ArmRuns(Record, kw_only=True):
+    """One of the policies that are compared in the end, on fresh seeds."""
+
+    arm: Arm
+    """Which."""
+    runs: tuple[TrialRun, ...] = ()
+    """Its runs, one for each fresh seed, in the same order as the others'."""
+    score: float | None = None
+    """Mean of its runs' scores."""
+
+
+class Comparison(Record, kw_only=True):
+    """The winner against the default, on seeds that the search did not use, paired by seed."""
+
+    seeds: tuple[int, ...]
+    """The fresh seeds."""
+    arms: tuple[ArmRuns, ...] = ()
+    """What was compared."""
+    difference: float | None = None
+    """Mean of tuned minus default, in the objective's unit; below 0 is better where it is
+    minimised."""
+    low: float | None = None
+    """Lower end of the difference's confidence interval."""
+    high: float | None = None
+    """Upper end of it."""
+    confidence: float = 0.95
+    """Its confidence."""
+    better: bool | None = None
+    """Whether the whole interval lies on the better side of 0; None until it is known."""
+    reason: str | None = None
+    """The result in words."""
+
+
+class Search(Record, kw_only=True):
+    """One search for the values that make the objective best."""
+
+    schema: int = SCHEMA
+    """Version of this record's shape."""
+    search: str
+    """Name of the search and of its directory."""
+    status: SearchStatus = "running"
+    """How it ended, or `running`."""
+    name: str = ""
+    """The config's name."""
+    tuner: str = "random"
+    """KerasTuner's oracle: random, bayesian, hyperband or grid."""
+    objective: Objective
+    """What is optimised."""
+    max_trials: int = 0
+    """How many trials may be made, the base config's included."""
+    seeds: tuple[int, ...] = ()
+    """Base seeds that every trial is tried on, in order."""
+    plain_epochs_rows: int = 0
+    """Epochs times training rows of one plain training of the base config: the unit of cost; 0
+    until the data is read."""
+    space: tuple[Parameter, ...] = ()
+    """What is searched."""
+    trials: tuple[Trial, ...] = ()
+    """Every trial, in order."""
+    best_trial: int | None = None
+    """Number of the completed trial with the best score; of equals the earliest."""
+    comparison: Comparison | None = None
+    """The final comparison; None where there was none yet, or nothing to compare."""
+    recommended: Literal["tuned", "default"] | None = None
+    """What to go on with; None until it is known."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know although nothing failed."""
+    conclusion: str | None = None
+    """How the search ended, in words."""
+    started: str | None = None
+    """When it began, UTC, ISO 8601."""
+    seconds: float = 0.0
+    """Wall-clock time, over all sittings where it was resumed."""
+    overhead_seconds: float = 0.0
+    """What of it was spent on everything beside the runs."""
+    versions: dict[str, str | None] = {}
+    """Versions of what it was made with."""
+    exit_code: int | None = None
+    """The exit code of the command that ended it."""
+
+    def trial(self, number: int | None) -> Trial | None:
+        """The trial of a number; None where there is none."""
+        return next((trial for trial in self.trials if trial.trial == number), None)
+
+    def best(self) -> Trial | None:
+        """The best trial; None until one is completed."""
+        return self.trial(self.best_trial)
+
+
+class _Schema(Record, kw_only=True):
+    schema: int = SCHEMA
+
+
+_SEARCH: msgspec.json.Decoder[Search] = decoder(Search)
+_SCHEMA: msgspec.json.Decoder[_Schema] = decoder(_Schema)
+
+
+def parse(content: bytes, name: str) -> Search:
+    """The search that the content of a `search.json` is.
+
+    Args:
+        content: the file's.
+        name: its name.
+
+    Raises:
+        RecordError: it is none.
+        NewerError: it is of a newer schema.
+    """
+    try:
+        schema = decode(content, _SCHEMA).schema
+        if schema > SCHEMA:
+            raise NewerError(
+                f"its schema is {schema}, this version reads up to {SCHEMA}: update orchestrator"
+            )
+        search = decode(content, _SEARCH)
+    except NewerError:
+        raise
+    except RecordError as error:
+        raise RecordError(f"{name} is damaged: {error}") from error
+    if search.best_trial is not None and search.best() is None:
+        raise RecordError(f"{name} is damaged: best_trial: there is no trial {search.best_trial}")
+    for key in ("seconds", "overhead_seconds"):
+        seconds = getattr(search, key)
+        if not 0 <= seconds < math.inf:
+            raise RecordError(
+                f"{name} is damaged: {key}: expected a length of time, received {seconds}"
+            )
+    return search
+
+
+def is_search(directory: Path) -> bool:
+    """Whether the directory records a search."""
+    return SearchPaths(directory).record.is_file()
+
+
+def read(directory: Path) -> Search:
+    """The search that a directory records; `running` only while somebody works on it.
+
+    Args:
+        directory: a search's directory.
+
+    Raises:
+        RecordError: its record is missing, or cannot be read.
+    """
+    path = SearchPaths(directory).record
+    try:
+        content = read_file(path)
+    except FileNotFoundError as error:
+        raise RecordError(f"{path.name} is missing") from error
+    except OSError as error:
+        raise RecordError(f"{path.name} cannot be read: {error.strerror}") from error
+    search = parse(content, path.name)
+    if search.status != "running" or is_owned(directory):
+        return search
+    return replace(
+        search,
+        status="interrupted",
+        conclusion=search.conclusion or "its process ended without a word",
+    )
