@@ -219,9 +219,10 @@ def with_validation(
 def _judge_output(
     output: OutputSkill, limits: PredictionVariance, *, last: bool
 ) -> tuple[Verdict, str]:
+    aside = "" if output.unjudged is None else f", skill is not judged: {output.unjudged}"
     if output.varies is None:
         if output.distinct:
-            return "pass", "the predictions differ between rows"
+            return "pass", f"the predictions differ between rows{aside}"
         return "fail", "all predictions are equal"
     if not output.varies:
         return "not_applicable", "the target is constant, so a constant prediction is right"
@@ -232,14 +233,15 @@ def _judge_output(
         value, limit = output.information, limits.min_information
         what = "information {:.3g}"
     value = math.nan if value is None else value
-    skill = math.nan if output.skill is None else output.skill
     shown = f"{what.format(value)} (limit {limit:g})"
     if not value >= limit:
         return "fail", f"{shown}: the prediction is constant"
-    shown += f", skill {skill:.3g}"
-    if last and not skill >= limits.min_skill:
+    skill = math.nan if output.skill is None else output.skill
+    judged = last and output.unjudged is None
+    shown += aside or f", skill {skill:.3g}"
+    if judged and not skill >= limits.min_skill:
         return "fail", f"{shown} (limit {limits.min_skill:g}): worse than the best constant"
-    if last and skill < NO_SKILL:
+    if judged and skill < NO_SKILL:
         return "warn", f"{shown}: no better than the best constant"
     if output.constant_class:
         return "warn", f"{shown}: every row gets the same class"
@@ -256,6 +258,7 @@ def _output_worth(output: OutputSkill) -> OutputWorth:
         skill=output.skill,
         loss=output.loss,
         constant_loss=output.constant_loss,
+        unjudged=output.unjudged,
     )
 
 

@@ -51,6 +51,9 @@ class Output:
     """Class index of positions that its loss leaves out."""
     guessed: bool = False
     """The form is that of its activation: the user's own loss may take other targets."""
+    unjudged: str | None = None
+    """Why its skill is not judged, as a clause; None where it is. What else there is to check of it
+    is checked all the same."""
 
     def targets(self, y: Tree) -> Array | None:
         """Its own targets among those of all outputs."""
@@ -151,6 +154,7 @@ def find_outputs(model: keras.Model, reporter: Reporter, rows: Readable) -> tupl
     losses = _losses(getattr(model, "loss", None), names)
     forms = [_form(loss) for loss in losses]
     ends = [""] * len(found) if None not in forms else _ends(model, x)
+    own_way = _own_way(model)
     made = []
     for index, (_, prediction) in enumerate(found):
         known = forms[index]
@@ -164,6 +168,7 @@ def find_outputs(model: keras.Model, reporter: Reporter, rows: Readable) -> tupl
             from_logits=bool(getattr(losses[index], "from_logits", False)),
             ignored=getattr(losses[index], "ignore_class", None),
             guessed=known is None,
+            unjudged=own_way or _without_loss(model, losses[index]),
         )
         if known is None and own is not None:
             output = _corrected(output, own, rows)
@@ -234,6 +239,19 @@ def _losses(loss: Any, names: Sequence[str]) -> list[Any]:
     if isinstance(loss, list | tuple) and len(loss) == len(names):
         return list(loss)
     return [loss] * len(names)
+
+
+def _own_way(model: keras.Model) -> str | None:
+    """A clause on a model that does not train on the loss that it was compiled with, or None."""
+    for name in ("train_step", "compute_loss"):
+        if getattr(type(model), name) is not getattr(keras.Model, name):
+            return f"the model has a {name} of its own"
+    return None
+
+
+def _without_loss(model: keras.Model, loss: Any) -> str | None:
+    """A clause on an output that a compiled model has no loss for, or None."""
+    return "no loss is compiled for it" if model.compiled and loss is None else None
 
 
 def _form(loss: Any) -> Form | None:

@@ -185,6 +185,8 @@ class OutputWorth(Record, kw_only=True, omit_defaults=True):
     """Mean squared error, or cross-entropy in nats."""
     constant_loss: float | None = None
     """The same loss of the best constant."""
+    unjudged: str | None = None
+    """Why the skill is not judged, as a clause; None where it is."""
 
 
 class ValidationWorth(Record, kw_only=True):

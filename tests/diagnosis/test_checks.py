@@ -124,6 +124,19 @@ def test_without_targets_only_equal_predictions_fail(distinct: bool, verdict: st
     assert _variance(output).verdict == verdict
 
 
+def test_without_a_skill_that_is_judged_the_variance_is_all_the_same() -> None:
+    reason = "the model has a train_step of its own"
+    output = _with(skill=None, loss=None, constant_loss=None, unjudged=reason)
+    check = _variance(output)
+    assert check.verdict == "pass"
+    assert check.reason.endswith(f"skill is not judged: {reason}")
+    assert check.measured.outputs[0].unjudged == reason
+    assert _variance(dataclasses.replace(output, variance_ratio=0.0)).verdict == "fail"
+    without = OutputSkill(output=0, kind="regression", varies=None, unjudged=reason)
+    assert _variance(without).reason.endswith(f"skill is not judged: {reason}")
+    assert _variance(dataclasses.replace(without, distinct=False)).verdict == "fail"
+
+
 def test_the_worst_output_decides_and_is_named() -> None:
     good, bad = REGRESSION, _with(output=1, variance_ratio=0.0)
     check = _variance(good, bad)

@@ -181,6 +181,55 @@ def test_the_kind_of_the_config_outweighs_the_loss(
     assert read.from_logits is (kind != "regression")
 
 
+# ------------------------------------------------------------------------------- without skill
+
+
+class OwnStep(keras.Model):
+    """A model that trains in a way that only it knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+    def train_step(self, data: Any) -> Any:
+        return {}
+
+
+class OwnLoss(keras.Model):
+    """A model that computes its loss itself."""
+
+    def compute_loss(self, **arguments: Any) -> Any:
+        return keras.ops.mean(arguments["y_pred"])
+
+
+def test_an_output_that_trains_on_another_loss_than_the_compiled_one_is_not_judged() -> None:
+    own = OwnStep()
+    own.compile(loss="mse")
+    own(X)
+    (output,) = find_outputs(own, builders.config(), Rows(x=X, y=PRICE))
+    assert output.unjudged == "the model has a train_step of its own"
+    inputs = keras.Input((2,))
+    computing = OwnLoss(inputs, layers.Dense(1)(inputs))
+    computing.compile(loss="mse")
+    (output,) = find_outputs(computing, builders.config(), Rows(x=X, y=PRICE))
+    assert output.unjudged == "the model has a compute_loss of its own"
+
+
+def test_an_output_without_a_loss_is_not_judged_where_the_model_is_compiled() -> None:
+    model = two("dict", {"price": "mse", "kind": None})
+    y = {"price": PRICE, "kind": KIND}
+    told = {each.name: each.unjudged for each in find_outputs(
+        model, builders.config(), Rows(x=X, y=y)
+    )}  # fmt: skip
+    assert told == {"price": None, "kind": "no loss is compiled for it"}
+    bare = keras.Sequential([layers.Input((2,)), layers.Dense(1)])
+    (output,) = find_outputs(bare, builders.config(), Rows(x=X, y=PRICE))
+    assert output.unjudged is None
+
+
 # ------------------------------------------------------------------------------- misfits
 
 

@@ -51,6 +51,8 @@ class OutputSkill:
     """Every row gets the same class."""
     distinct: bool = True
     """Not all predictions are equal."""
+    unjudged: str | None = None
+    """Why the skill is not judged, as a clause; None where it is."""
 
 
 def numbered(found: Sequence[Sequence[OutputSkill]]) -> list[OutputSkill]:

@@ -57,7 +57,7 @@ class Scores:
         """What each output is worth, column by column, under its name."""
         with np.errstate(over="ignore", invalid="ignore"):
             return [
-                [dataclasses.replace(column, name=output.name) for column in score.outputs()]
+                [_told(column, output) for column in score.outputs()]
                 for output, score in zip(self._outputs, self._scores, strict=True)
             ]
 
@@ -108,3 +108,17 @@ class Scores:
             score.is_certain(count, varies, bounds)
             for score, (count, varies) in zip(self._scores, spreads, strict=True)
         )
+
+
+def _told(column: OutputSkill, output: Output) -> OutputSkill:
+    """A column under its output's name, without skill where that is not judged."""
+    if output.unjudged is None:
+        return dataclasses.replace(column, name=output.name)
+    return dataclasses.replace(
+        column,
+        name=output.name,
+        skill=None,
+        loss=None,
+        constant_loss=None,
+        unjudged=output.unjudged,
+    )
