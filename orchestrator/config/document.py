@@ -7,6 +7,7 @@ use the scalars of YAML 1.2's core schema instead (https://yaml.org/spec/1.2.2/,
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -301,6 +302,27 @@ def dig(value: Any, *path: int | str) -> Any:
         except (LookupError, TypeError):
             return None
     return value
+
+
+def compose(text: str) -> yaml.Node:
+    """The nodes of a YAML text that `parse` has read, with the places where they stand in it."""
+    node = yaml.compose(text, Loader=_Loader)
+    if node is None:
+        raise ValueError("Expected a YAML document. Received: an empty text")
+    return node
+
+
+def inline(value: Any) -> str:
+    """Write plain values as YAML on one line, as it may stand within brackets."""
+    text = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=math.inf,
+        default_flow_style=True,
+    )
+    return text.removesuffix("...\n").rstrip("\n")
 
 
 def dump(value: Any) -> str:

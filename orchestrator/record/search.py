@@ -22,6 +22,9 @@ from orchestrator.record.records import RunStatus
 SCHEMA = 1
 """Version of the record's shape; a reader refuses a greater one."""
 
+BASE = 1
+"""Number of the trial that is the base config itself."""
+
 SearchStatus = Literal["running", "finished", "interrupted", "error"]
 TrialStatus = Literal["running", "completed", "cut", "failed"]
 Kind = Literal["float", "int", "choice", "boolean"]

@@ -1,0 +1,1 @@
+"""Searches, as people see them: the trials as they come, the result, a picture."""
