@@ -142,6 +142,28 @@ class ArmRuns(Record, kw_only=True):
     """Its runs, one for each fresh seed, in the same order as the others'."""
     score: float | None = None
     """Mean of its runs' scores."""
+    passed: int = 0
+    """How many of its runs passed."""
+    passed_low: float | None = None
+    """Lower end of the confidence interval for the share of runs that pass, from 0 to 1."""
+    passed_high: float | None = None
+    """Upper end of it."""
+
+
+class Difference(Record, kw_only=True):
+    """The tuned values against another arm, paired by seed."""
+
+    pairs: int
+    """How many seeds have a result in both arms."""
+    mean: float | None
+    """Mean of tuned minus the other; None without any pair."""
+    low: float
+    """Lower end of the confidence interval; infinite where there are too few pairs for one."""
+    high: float
+    """Upper end of it."""
+    better: bool
+    """Whether the whole interval lies on the better side of 0, and no more runs of the tuned values
+    than of the other arm have no result."""
 
 
 class Comparison(Record, kw_only=True):
@@ -151,19 +173,35 @@ class Comparison(Record, kw_only=True):
     """The fresh seeds."""
     arms: tuple[ArmRuns, ...] = ()
     """What was compared."""
-    difference: float | None = None
-    """Mean of tuned minus default, in the objective's unit; below 0 is better where it is
-    minimised."""
-    low: float | None = None
-    """Lower end of the difference's confidence interval."""
-    high: float | None = None
-    """Upper end of it."""
+    default: Difference | None = None
+    """Tuned against the default policy, in the objective's unit; a negative mean is better where
+    that is minimised."""
+    given: Difference | None = None
+    """Tuned against the config as it is, where that has a policy of its own."""
     confidence: float = 0.95
-    """Its confidence."""
+    """Confidence of all intervals."""
     better: bool | None = None
-    """Whether the whole interval lies on the better side of 0; None until it is known."""
+    """Whether tuned is better than the default policy; None until it is known."""
     reason: str | None = None
     """The result in words."""
+
+
+class Effect(Record, kw_only=True):
+    """What one parameter did to the score of the trials, seen for itself."""
+
+    path: str
+    """The parameter's."""
+    trials: int
+    """How many trials with a score had a value of it."""
+    share: float | None = None
+    """Share of the variance of the scores' ranks that it explains, from 0 to 1, less what chance
+    would; None where that cannot be told from so few trials."""
+    chance: float | None = None
+    """How often one of the parameters would look as important if none mattered."""
+    best: Any = None
+    """The value at which the fitted score is best, among those that were tried."""
+    edge: Literal["lowest", "highest"] | None = None
+    """Whether that is the lowest or the highest number that was tried."""
 
 
 class Search(Record, kw_only=True):
@@ -196,6 +234,8 @@ class Search(Record, kw_only=True):
     """Number of the completed trial with the best score; of equals the earliest."""
     comparison: Comparison | None = None
     """The final comparison; None where there was none yet, or nothing to compare."""
+    effects: tuple[Effect, ...] = ()
+    """Which parameter mattered, the most important first; empty until the search has ended."""
     recommended: Literal["tuned", "default"] | None = None
     """What to go on with; None until it is known."""
     warnings: tuple[str, ...] = ()

@@ -14,10 +14,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from orchestrator.record.search import BASE, Effect, Parameter, Search
+
+_ORDERED = ("float", "int")
+"""Kinds of parameters whose values have an order."""
 FEWEST = 8
 """Below so many trials nothing is said: even a parameter that decides everything would often go
 unnoticed, which a table of shares would hide."""
@@ -25,23 +29,72 @@ _ORDERS = 4000
 """Orders of the scores that are tried; a chance of 0.05 is then known to 0.003."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Effect:
-    """What one parameter does to the score."""
+def parameter_effects(search: Search) -> tuple[Effect, ...]:
+    """The effect of each parameter of a search on the score, the most important first.
 
+    Args:
+        search: the search; trials that were cut count with the score that they had.
+    """
+    sign = 1.0 if search.objective.direction == "min" else -1.0
+    values = {parameter.path: parameter.default for parameter in search.space}
+    known = [
+        (values | trial.values if trial.trial == BASE else trial.values, sign * trial.score)
+        for trial in search.trials
+        if trial.score is not None and not math.isnan(trial.score)
+    ]
+    parameters = [each for each in search.space if any(each.path in tried for tried, _ in known)]
+    rows = [
+        (tried, score)
+        for tried, score in known
+        if all(_fits(each, tried.get(each.path)) for each in parameters)
+    ]
+    found = effects(
+        {each.path: [_scalar(each, tried[each.path]) for tried, _ in rows] for each in parameters},
+        [score for _, score in rows],
+        ordered={each.path: each.kind in _ORDERED for each in parameters},
+    )
+    made = [_named(each, found.get(each.path), rows) for each in search.space]
+    return tuple(sorted(made, key=lambda each: -1.0 if each.share is None else -each.share))
+
+
+def _fits(parameter: Parameter, value: Any) -> bool:
+    """Whether a parameter's value is of its kind; the config may hold another, as a schedule."""
+    return parameter.kind not in _ORDERED or type(value) in (int, float)
+
+
+def _scalar(parameter: Parameter, value: Any) -> Any:
+    """A value that can be told from others: a choice may be a list or a mapping."""
+    return value if parameter.kind in _ORDERED else repr(value)
+
+
+def _named(
+    parameter: Parameter, found: _Effect | None, rows: Sequence[tuple[Mapping[str, Any], float]]
+) -> Effect:
+    if found is None:
+        return Effect(path=parameter.path, trials=len(rows))
+    tried = [values[parameter.path] for values, _ in rows]
+    return Effect(
+        path=parameter.path,
+        trials=len(rows),
+        share=found.share,
+        chance=found.chance,
+        best=tried[found.best],
+        edge=found.edge,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Effect:
     share: float
-    """Share of the variance of the scores' ranks that it explains, adjusted, from 0 to 1."""
     chance: float
-    """How often it, or another parameter, would look as important by chance, from 0 to 1."""
-    best: Any
-    """The value at which the fitted score is best, among those that were tried."""
-    edge: str | None
-    """`lowest` or `highest` where that is the end of what was tried; None for a choice."""
+    best: int
+    """Index of the trial at whose value the fitted score is best."""
+    edge: Literal["lowest", "highest"] | None
 
 
 def effects(
     tried: Mapping[str, Sequence[Any]], scores: Sequence[float], *, ordered: Mapping[str, bool]
-) -> dict[str, Effect]:
+) -> dict[str, _Effect]:
     """The effect of each parameter that took at least two values.
 
     Args:
@@ -72,9 +125,12 @@ def effects(
         free = len(scores) - 1
         left = (1 - explained[index, 0]) * free / (free - basis.shape[1])
         fitted = basis @ (basis.T @ centred)
-        best, edge = _best(tried[name], fitted, ordered=ordered[name])
-        found[name] = Effect(
-            share=min(max(1 - float(left), 0.0), 1.0), chance=chances[index], best=best, edge=edge
+        best = int(fitted.argmin())
+        found[name] = _Effect(
+            share=min(max(1 - float(left), 0.0), 1.0),
+            chance=chances[index],
+            best=best,
+            edge=_edge(tried[name], best) if ordered[name] else None,
         )
     return found
 
@@ -124,8 +180,8 @@ def _chances(explained: np.ndarray) -> list[float]:
     return [float((smallest <= own[0] + 1e-12).mean()) for own in single]
 
 
-def _best(values: Sequence[Any], fitted: np.ndarray, *, ordered: bool) -> tuple[Any, str | None]:
-    best = values[int(fitted.argmin())]
-    if not ordered:
-        return best, None
-    return best, {min(values): "lowest", max(values): "highest"}.get(best)
+def _edge(values: Sequence[Any], index: int) -> Literal["lowest", "highest"] | None:
+    """Whether the value at an index is one of the ends of what was tried."""
+    if values[index] == min(values):
+        return "lowest"
+    return "highest" if values[index] == max(values) else None

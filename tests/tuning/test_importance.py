@@ -1,11 +1,14 @@
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.tuning.importance import FEWEST, effects
+from orchestrator.record.search import Effect, Parameter
+from orchestrator.tuning.importance import FEWEST, effects, parameter_effects
+from tests import searches
 from tests.builders import LAW
 
 BASE = np.linspace(0, 1, 20)
@@ -17,7 +20,7 @@ def test_the_parameter_that_decides_is_told_from_the_one_that_does_not() -> None
     found = effects(tried, BASE.tolist(), ordered={"rate": True, "width": True})
     assert found["rate"].share == pytest.approx(1.0)
     assert found["rate"].chance < 0.001
-    assert (found["rate"].best, found["rate"].edge) == (1.0, "highest")
+    assert (found["rate"].best, found["rate"].edge) == (0, "highest")
     assert found["width"].share < 0.3
     assert found["width"].chance > 0.05
 
@@ -26,7 +29,7 @@ def test_a_best_value_in_the_middle_counts() -> None:
     found = effects({"slope": BASE.tolist()}, ((BASE - 0.4) ** 2).tolist(), ordered={"slope": True})
     assert found["slope"].share > 0.8
     assert found["slope"].chance < 0.001
-    assert found["slope"].best == pytest.approx(0.4, abs=0.1)
+    assert BASE[found["slope"].best] == pytest.approx(0.4, abs=0.1)
     assert found["slope"].edge is None
 
 
@@ -37,7 +40,7 @@ def test_choices_go_by_their_means() -> None:
     # The ranks of the two groups do not meet; their means are 5 from the mean of all.
     ratio = 20 * 5**2 / ((20**3 - 20) / 12)
     assert found["remedy"].share == pytest.approx(1 - (1 - ratio) * 19 / 18)
-    assert (found["remedy"].best, found["remedy"].edge) == ("leaky_relu", None)
+    assert (names[found["remedy"].best], found["remedy"].edge) == ("leaky_relu", None)
 
 
 def test_an_infinite_score_is_the_worst_and_no_more() -> None:
@@ -83,3 +86,43 @@ def test_by_chance_alone_hardly_any_search_finds_something() -> None:
         found = effects(tried, generator.random(20).tolist(), ordered=dict.fromkeys(tried, True))
         wrong += any(each.chance < 0.05 for each in found.values())
     assert wrong <= 7
+
+
+def test_the_effects_of_a_search_come_most_important_first() -> None:
+    found = parameter_effects(searches.search())
+    assert [each.path for each in found][0] == searches.FACTOR.path
+    assert found[0].trials == 11  # one has failed; the base config counts with its defaults
+    assert found[0].share is not None and found[0].share > 0.5
+    assert (found[0].best, found[0].edge) == (0.01, "lowest")
+    assert {each.path for each in found} == {each.path for each in searches.SPACE}
+
+
+def test_where_more_is_better_the_other_end_is_best() -> None:
+    skill = msgspec.structs.replace(searches.COST, name="skill", direction="max")
+    found = parameter_effects(searches.search(objective=skill))
+    assert (found[0].path, found[0].edge) == (searches.FACTOR.path, "highest")
+
+
+def test_a_config_with_something_else_in_the_place_of_a_number_is_left_out() -> None:
+    space = (msgspec.structs.replace(searches.FACTOR, default="auto"), *searches.SPACE[1:])
+    assert parameter_effects(searches.search(space=space))[0].trials == 10
+
+
+def test_a_choice_may_be_a_whole_policy() -> None:
+    policies = ([{"remedy": "new_seed"}], [{"remedy": "leaky_relu"}])
+    policy = Parameter(path="restart.policy", kind="choice", choices=policies)
+    made = tuple(
+        searches.trial(
+            number, number % 2 + number / 100, values={policy.path: policies[number % 2]}
+        )
+        for number in range(2, 14)
+    )
+    (found,) = parameter_effects(searches.search(space=(policy,), trials=made))
+    assert found.best == policies[0]
+    assert found.chance is not None and found.chance < 0.01
+
+
+def test_a_few_trials_tell_nothing() -> None:
+    made = searches.trials()[:4]
+    found = parameter_effects(searches.search(trials=made))
+    assert found == tuple(Effect(path=each.path, trials=4) for each in searches.SPACE)

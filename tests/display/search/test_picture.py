@@ -33,7 +33,7 @@ def test_each_parameter_has_a_panel_with_every_trial() -> None:
         assert base == f"the config as it is: {parameter.path} {axes.label(parameter.default)}"
     assert _marks(panels[0], "best") == ["trial 8: score 1.018; restart.policy.0.factor 0.01"]
     assert _marks(panels[0], "failed")[0].startswith("trial 7: no score, failed; ")
-    assert _marks(panels[1], "cut") == ["trial 5: score 3.5, cut; restart.screen_seeds 15"]
+    assert _marks(panels[1], "cut") == ["trial 9: score 3.5, cut; restart.screen_seeds 27"]
 
 
 def test_a_logarithmic_parameter_has_a_logarithmic_axis() -> None:
