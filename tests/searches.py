@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.record.search import (
     ArmRuns,
     Comparison,
+    Difference,
     Objective,
     Parameter,
     Search,
@@ -117,9 +118,7 @@ def comparison(**fields: Any) -> Comparison:
     known: dict[str, Any] = {
         "seeds": tuple(range(101, 111)),
         "arms": (arm("default", *[2.0] * 10), arm("tuned", *[1.5] * 10)),
-        "difference": -0.5,
-        "low": -0.5,
-        "high": -0.5,
+        "default": Difference(pairs=10, mean=-0.5, low=-0.5, high=-0.5, better=True),
         "better": True,
         "reason": "it is",
     }
