@@ -14,6 +14,7 @@ from orchestrator.history.find import find_whole_run, naming
 from orchestrator.history.logs import follow_run, table
 from orchestrator.record import archive, journal
 from orchestrator.record.encoding import jsonable
+from orchestrator.record.events import Event
 from orchestrator.record.records import SCHEMA
 
 
@@ -42,6 +43,6 @@ def logs(run: str, follow: bool, runs_dir: Path, form: str | None) -> int:
     return 0
 
 
-def _plain(entry: journal.Entry) -> dict[str, Any]:
+def _plain(entry: journal.Entry[Event]) -> dict[str, Any]:
     """An entry of the journal in plain values, the names of the event's fields among them."""
     return {"time": entry.time, "elapsed": entry.elapsed, **jsonable(entry.event)}

@@ -283,7 +283,7 @@ def override(document: Document, assignments: Iterable[str]) -> Document:
             continue
         problems += [dataclasses.replace(problem, line=None) for problem in reader.problems]
         try:
-            key = _assign(document.value, parts, value)
+            key = assign(document.value, parts, value)
         except LookupError as error:
             problems.append(Problem(file=name, message=str(error.args[0])))
             continue
@@ -292,6 +292,34 @@ def override(document: Document, assignments: Iterable[str]) -> Document:
                 del known[stale]
         document.overrides[key] = text
     return dataclasses.replace(document, problems=tuple(problems))
+
+
+def assign(container: Any, parts: list[str], value: Any) -> Key:
+    """Put the value at the path, making mappings on the way.
+
+    Args:
+        container: the mapping or list to change.
+        parts: the path; list indices count from 0.
+        value: the value.
+
+    Returns:
+        The path, as a key, of the outermost value that the assignment made.
+
+    Raises:
+        LookupError: the path leads through a single value, or past the end of a list.
+    """
+    key: Key = ()
+    made: Key = ()
+    for depth, part in enumerate(parts):
+        name = _name_in(container, part, ".".join(parts[:depth]))
+        key = (*key, name)
+        if depth == len(parts) - 1:
+            container[name] = value
+        elif (container[name] if isinstance(container, list) else container.get(name)) is None:
+            container[name] = {}
+            made = made or key
+        container = container[name]
+    return made or key
 
 
 def dig(value: Any, *path: int | str) -> Any:
@@ -444,26 +472,6 @@ def _check_tag(node: yaml.Node, allowed: set[str]) -> None:
 def _refuse(message: str, mark: Any) -> NoReturn:
     """Raise at a place in the text, in the way of PyYAML's own errors."""
     raise yaml.constructor.ConstructorError(None, None, message, mark)
-
-
-def _assign(container: Any, parts: list[str], value: Any) -> Key:
-    """Put the value at the path, making mappings on the way.
-
-    Returns:
-        The path, as a key, of the outermost value that the assignment made.
-    """
-    key: Key = ()
-    made: Key = ()
-    for depth, part in enumerate(parts):
-        name = _name_in(container, part, ".".join(parts[:depth]))
-        key = (*key, name)
-        if depth == len(parts) - 1:
-            container[name] = value
-        elif (container[name] if isinstance(container, list) else container.get(name)) is None:
-            container[name] = {}
-            made = made or key
-        container = container[name]
-    return made or key
 
 
 def _name_in(container: Any, part: str, place: str) -> Any:

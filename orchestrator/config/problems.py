@@ -22,6 +22,14 @@ from orchestrator.config.sections.base import (
 from orchestrator.config.sections.data import SOURCES, Split
 from orchestrator.config.sections.model import FactoryModel, FileModel, LayersModel, Named
 from orchestrator.config.sections.restart import Case
+from orchestrator.config.sections.tune import (
+    BooleanDimension,
+    ChoiceDimension,
+    FloatDimension,
+    IntDimension,
+    MeasureTerm,
+    MetricTerm,
+)
 from orchestrator.config.sections.when import All
 from orchestrator.errors import Problem, closest, short, suggestion
 
@@ -59,6 +67,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     "invalid_key": "a text",
     "too_short": "at least {min_length} item",
+    "too_long": "at most {max_length} items",
     "greater_than": "more than {gt}",
     "greater_than_equal": "at least {ge}",
     "less_than": "less than {lt}",
@@ -133,6 +142,12 @@ _TAGGED: dict[str, type[Section]] = {
     "<file>": FileModel,
     "<case>": Case,
     "<all>": All,
+    "<float>": FloatDimension,
+    "<int>": IntDimension,
+    "<choice>": ChoiceDimension,
+    "<boolean>": BooleanDimension,
+    "<measure>": MeasureTerm,
+    "<metric>": MetricTerm,
     **remedies.TAGGED,
 }
 """The members of the unions by the tags that pydantic puts into locations."""
@@ -156,7 +171,7 @@ def _home(name: str, location: tuple[int | str, ...]) -> str:
     for part in location:
         if part in _TAGGED:
             section = _TAGGED[str(part)]
-        elif isinstance(part, str):
+        elif isinstance(part, str) and part in section.model_fields:  # not a key of a mapping
             section = next(iter(_sections_in(section.model_fields[part].annotation)))
             path.append(part)
     valid = list(section.model_fields)

@@ -32,6 +32,7 @@ from orchestrator.config.sections.checks import Checks
 from orchestrator.config.sections.data import Data
 from orchestrator.config.sections.model import Compile, Model
 from orchestrator.config.sections.restart import Restart
+from orchestrator.config.sections.tune import Tune
 from orchestrator.errors import Problem, short
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ class Config(Section):
     """Seconds without progress after which a worker counts as hung."""
     fit: Annotated[Fit, _or_null(Fit)] = Fit()
     """What else `model.fit` gets."""
+    tune: Annotated[Tune, _or_null(Tune)] = Tune()
+    """What `orchestrate tune` searches."""
 
     _written: Document | None = pydantic.PrivateAttr(default=None)
     _given: Any = pydantic.PrivateAttr(default=None)
@@ -176,8 +179,12 @@ class Config(Section):
         return resolve(self.base, written)
 
     def dump(self) -> str:
-        """The config as YAML that `load` reads back to a config of the same values."""
-        return document.dump(self.model_dump())
+        """The config as YAML that `load` reads back to a config of the same values.
+
+        Without `tune` where that says nothing, for it is not about a run.
+        """
+        unsaid = {"tune"} if self.tune == Tune() else set()
+        return document.dump(self.model_dump(exclude=unsaid))
 
 
 def resolve(base: Path | str, written: str) -> Path:

@@ -102,7 +102,7 @@ def lines(event: Event) -> Iterator[str]:
             yield f"run {event.status}: {clean(event.conclusion)}"
 
 
-def table(entries: Sequence[journal.Entry]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+def table(entries: Sequence[journal.Entry[Event]]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
     """A row a line, for programs."""
     columns = (Column("time"), Column("elapsed", right=True), Column("event"), Column("text"))
     rows = tuple(
@@ -117,7 +117,7 @@ def _values(metrics: dict[str, float]) -> str:
     return " · ".join(f"{name} {words.number(value)}" for name, value in metrics.items())
 
 
-def _clock(entry: journal.Entry) -> str:
+def _clock(entry: journal.Entry[Event]) -> str:
     """Local time of day."""
     return f"{datetime.fromisoformat(entry.time).astimezone():%H:%M:%S}"
 

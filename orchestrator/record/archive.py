@@ -22,7 +22,7 @@ from orchestrator.errors import NewerError, RecordError
 from orchestrator.record import journal
 from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.encoding import Record, decode, decoder
-from orchestrator.record.events import AttemptStarted, EpochEnded
+from orchestrator.record.events import AttemptStarted, EpochEnded, Event
 from orchestrator.record.records import SCHEMA, Run
 
 if sys.platform != "win32":
@@ -152,7 +152,7 @@ def _expect_run(directory: Path) -> None:
         raise RecordError("no run: it has neither a run.json nor a journal.jsonl")
 
 
-def events(directory: Path) -> list[journal.Entry]:
+def events(directory: Path) -> list[journal.Entry[Event]]:
     """The journal of a run.
 
     Raises:

@@ -15,13 +15,14 @@ import zlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from orchestrator.errors import RecordError, short
 from orchestrator.record.directory import read_file
 from orchestrator.record.encoding import Record, decode, decoder, dump, jsonable
-from orchestrator.record.events import Event, advance
+from orchestrator.record.events import Event, Recorded, advance
 from orchestrator.record.records import SCHEMA, Run
 
 _START = re.compile(rb'\{"crc":"[0-9a-f]{8}","schema":')
@@ -41,8 +42,11 @@ _HEAD: msgspec.json.Decoder[_Head] = decoder(_Head)
 _EVENT: msgspec.json.Decoder[Event] = decoder(Event)
 
 
-class Entry(Record, kw_only=True):
-    """One line of the journal."""
+E = TypeVar("E", bound=Recorded)
+
+
+class Entry(Record, Generic[E], kw_only=True):
+    """One line of the journal of a run, or of something else that has events."""
 
     number: int
     """Position, counted from 1."""
@@ -50,12 +54,12 @@ class Entry(Record, kw_only=True):
     """UTC, ISO 8601."""
     elapsed: float
     """Seconds since the run's start."""
-    event: Event
+    event: E
     """What happened."""
 
 
 class Journal:
-    """Appends to the journal of one run.
+    """Appends to one journal.
 
     Args:
         path: the file; made at the first event.
@@ -66,7 +70,7 @@ class Journal:
         self._path = path
         self._entries = entries
 
-    def append(self, event: Event, *, elapsed: float) -> Entry:
+    def append(self, event: E, *, elapsed: float) -> Entry[E]:
         """Write one event; it is on disk when this returns.
 
         Args:
@@ -87,11 +91,24 @@ class Journal:
         return entry
 
 
-def read(path: Path) -> list[Entry]:
+def read(path: Path) -> list[Entry[Event]]:
+    """Read and verify the journal of a run.
+
+    Args:
+        path: the file.
+
+    Raises:
+        RecordError: as `read_as`.
+    """
+    return read_as(path, _EVENT)
+
+
+def read_as(path: Path, known: msgspec.json.Decoder[E]) -> list[Entry[E]]:
     """Read and verify a journal.
 
     Args:
         path: the file.
+        known: reads its events.
 
     Returns:
         Its entries, at least one; a torn last line is left out.
@@ -104,7 +121,7 @@ def read(path: Path) -> list[Entry]:
         lines = read_file(path).split(b"\n")
     except OSError as error:
         raise RecordError(f"{path.name}: cannot be read: {error.strerror}") from error
-    entries = list(_verified(lines, path))
+    entries = list(_verified(lines, path, known))
     if not entries:
         raise RecordError(f"{path.name}: expected at least one event, received none")
     return entries
@@ -122,7 +139,7 @@ class Reader:
         self._offset = 0
         self._entries = 0
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[Entry[Event]]:
         """The entries since the last time; a line that is not whole yet comes later.
 
         Raises:
@@ -133,13 +150,14 @@ class Reader:
         except OSError as error:
             raise RecordError(f"{self._path.name}: cannot be read: {error.strerror}") from error
         whole = content[: content.rfind(b"\n") + 1]
-        entries = list(_verified(whole.split(b"\n"), self._path, first=self._entries + 1))
+        lines = whole.split(b"\n")
+        entries = list(_verified(lines, self._path, _EVENT, first=self._entries + 1))
         self._offset += len(whole)
         self._entries += len(entries)
         return entries
 
 
-def replay(entries: Iterable[Entry]) -> Run:
+def replay(entries: Iterable[Entry[Event]]) -> Run:
     """The run that follows from a journal.
 
     Raises:
@@ -172,12 +190,15 @@ def _append(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
-def _verified(lines: list[bytes], path: Path, *, first: int = 1) -> Iterator[Entry]:
+def _verified(
+    lines: list[bytes], path: Path, known: msgspec.json.Decoder[E], *, first: int = 1
+) -> Iterator[Entry[E]]:
     """Read lines split at their ends, so that the last is empty unless it is torn.
 
     Args:
         lines: the lines.
         path: their file.
+        known: reads the events.
         first: number of the first of them.
     """
     *whole, rest = lines
@@ -190,7 +211,7 @@ def _verified(lines: list[bytes], path: Path, *, first: int = 1) -> Iterator[Ent
                 return
             raise RecordError(f"{place}: damaged line: the checksum does not match")
         try:
-            entry = _decode(body)
+            entry = _decode(body, known)
         except RecordError as error:
             raise RecordError(f"{place}: {error}") from error
         if entry.number != number:
@@ -202,7 +223,7 @@ def _verified(lines: list[bytes], path: Path, *, first: int = 1) -> Iterator[Ent
         )
 
 
-def _encode(entry: Entry) -> bytes:
+def _encode(entry: Entry[Any]) -> bytes:
     fields = {
         "schema": SCHEMA,
         "number": entry.number,
@@ -225,7 +246,7 @@ def _body(line: bytes) -> bytes | None:
     return body if prefix == b'{"crc":"%08x"' % zlib.crc32(body) else None
 
 
-def _decode(body: bytes) -> Entry:
+def _decode(body: bytes, known: msgspec.json.Decoder[E]) -> Entry[E]:
     """Read a line that has been verified.
 
     Raises:
@@ -235,7 +256,7 @@ def _decode(body: bytes) -> Entry:
     if head.schema > SCHEMA:
         raise RecordError(f"its schema is {head.schema}, this version reads up to {SCHEMA}")
     _expect_moment(head)
-    event = decode(body, _EVENT)
+    event = decode(body, known)
     return Entry(number=head.number, time=head.time, elapsed=head.elapsed, event=event)
 
 

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -136,8 +136,8 @@ class Store:
             self.attempt_directory(attempt.attempt)
             if isinstance(event, PhaseEnded):
                 index = len(attempt.phases) - 1
-                _write_json(paths.checks(index, event.phase.phase), jsonable(event.phase))
-            _write_json(paths.record, jsonable(attempt))
+                write_json(paths.checks(index, event.phase.phase), jsonable(event.phase))
+            write_json(paths.record, jsonable(attempt))
         if isinstance(event, EpochEnded):
             _append_epoch(self.paths.attempt(event.attempt).epochs, event)
             # Who wants to know how far a run has come reads the journal.
@@ -146,7 +146,7 @@ class Store:
         # Between phases the journal, which is always synced, is enough: a sync takes longer than
         # an epoch of a small network.
         durable = isinstance(event, AttemptStarted | PhaseEnded | AttemptEnded | RunEnded)
-        _write_json(self.paths.record, jsonable(self.run), sync=durable)
+        write_json(self.paths.record, jsonable(self.run), sync=durable)
         self._written = time.monotonic()
 
 
@@ -168,7 +168,7 @@ def _append_epoch(path: Path, event: EpochEnded) -> None:
     writer = csv.DictWriter(text, dict.fromkeys([*columns, *row]))
     writer.writeheader()
     writer.writerows(rows)
-    _write(path, text.getvalue().encode(), sync=False)
+    write(path, text.getvalue().encode(), sync=False)
 
 
 def _cut_torn_row(path: Path) -> None:
@@ -207,34 +207,56 @@ def create(
         The store, with the run's first event recorded.
     """
     now = datetime.now(UTC)
-    runs.mkdir(parents=True, exist_ok=True)
-    draft, final = _draft(runs, f"{name}-{now.astimezone():%Y%m%d-%H%M%S}")
-    paths = Paths(draft)
-    # The lock stays with the open file, so that the run has its owner from the first moment.
-    lock = filelock.FileLock(paths.lock)
-    try:
-        lock.acquire(timeout=0)
+    made: list[Run] = []
+
+    def fill(root: Path, run: str) -> None:
+        paths = Paths(root)
         started = RunStarted(
-            run=final.name,
+            run=run,
             started=now.isoformat(timespec="seconds"),
             inputs=inputs,
             fingerprint=fingerprint,
         )
-        run = advance(Run(run=final.name), started, elapsed=0.0)
-        _write(paths.config, config)
-        _write(paths.resolved, resolved.encode())
-        _write_json(paths.environment, jsonable(environment))
-        _write_json(paths.record, jsonable(run))
+        made.append(advance(Run(run=run), started, elapsed=0.0))
+        write(paths.config, config)
+        write(paths.resolved, resolved.encode())
+        write_json(paths.environment, jsonable(environment))
+        write_json(paths.record, jsonable(made[-1]))
         Journal(paths.journal).append(started, elapsed=0.0)
-        _sync_directory(draft)
-        draft.rename(final)
+
+    root, lock = new_directory(runs, f"{name}-{now.astimezone():%Y%m%d-%H%M%S}", fill)
+    paths = Paths(root)
+    return Store(paths, made[-1], Journal(paths.journal, entries=1), lock, fingerprint)
+
+
+def new_directory(
+    parent: Path, prefix: str, fill: Callable[[Path, str], None]
+) -> tuple[Path, filelock.BaseFileLock]:
+    """Make a directory that appears complete, by one rename.
+
+    Args:
+        parent: the folder that it is made in; made where it is missing.
+        prefix: how its name begins; four digits follow.
+        fill: is given the directory under a hidden name, and its name; writes what belongs there.
+
+    Returns:
+        The directory, and its lock, held. The lock stays with the open file, so that the directory
+        has its owner from the first moment.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    hidden, final = _draft(parent, prefix)
+    lock = filelock.FileLock(Paths(hidden).lock)
+    try:
+        lock.acquire(timeout=0)
+        fill(hidden, final.name)
+        _sync_directory(hidden)
+        hidden.rename(final)
     except BaseException:
         lock.release()
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(hidden, ignore_errors=True)
         raise
-    _sync_directory(runs)
-    paths = Paths(final)
-    return Store(paths, run, Journal(paths.journal, entries=1), lock, fingerprint)
+    _sync_directory(parent)
+    return final, lock
 
 
 def _draft(runs: Path, prefix: str) -> tuple[Path, Path]:
@@ -248,11 +270,12 @@ def _draft(runs: Path, prefix: str) -> tuple[Path, Path]:
                 return draft, final
 
 
-def _write_json(path: Path, value: Any, *, sync: bool = True) -> None:
-    _write(path, dump(value, indent=1) + b"\n", sync=sync)
+def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
+    """Replace a file by a JSON document, by one rename."""
+    write(path, dump(value, indent=1) + b"\n", sync=sync)
 
 
-def _write(path: Path, content: bytes, *, sync: bool = True) -> None:
+def write(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Replace a file by one rename; readers see the old content or the new."""
     temporary = path.with_name(f".{path.name}.new")
     try:

@@ -302,7 +302,7 @@ def test_editors_that_stopped_at_draft_7_understand_it() -> None:
     known = set(
         "$schema $defs $ref title description default examples type enum const anyOf properties "
         "patternProperties additionalProperties required minProperties maxProperties items "
-        "minItems uniqueItems minLength pattern minimum maximum exclusiveMinimum "
+        "minItems maxItems uniqueItems minLength pattern minimum maximum exclusiveMinimum "
         "exclusiveMaximum".split()
     )
     for one in schemas(SCHEMA):
