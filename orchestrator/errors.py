@@ -18,11 +18,18 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import errno
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 _MAX_NAMES = 30
 """Names that a hint lists; the rest are counted."""
+_MAX_SAID = 2000
+"""Characters of another's message that ours carries: sentences are shorter, dumps are not."""
+_WHERE = ("Exception encountered when calling", "Graph execution error")
+"""How a line begins that only says which layer or function was being called."""
+_RAISED = re.compile(r"\w+(Error|Exception|Warning): ")
+"""How the last line of a traceback begins."""
 
 
 class OrchestratorError(Exception):
@@ -155,6 +162,39 @@ def short(value: Any) -> str:
     else:
         text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 100 else f"{text[:99]}…"
+
+
+def describe_error(error: BaseException) -> str:
+    """What an error says, whole and on one line, without what Keras and TensorFlow put around it.
+
+    Left out are terminal colours, the layers that were being called with their arguments, the node
+    of a graph, and the calls that autograph lists.
+
+    Args:
+        error: of any library, or of the user's own.
+
+    Returns:
+        Its sentences; the name of its class where it has none.
+    """
+    single = len(error.args) == 1 and isinstance(error.args[0], str)
+    # A KeyError shows its argument as Python would write it, and a bare key says nothing alone.
+    text = error.args[0] if isinstance(error, KeyError) and single else str(error)
+    if isinstance(error, KeyError) and " " not in text.strip():
+        text = f"KeyError: {error}"
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = re.split(r"\n\s*Arguments received by |\s+Full object config: ", text)[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and lines[0] == "in user code:":  # then the calls, and last what was raised
+        calls = [index for index, line in enumerate(lines) if _RAISED.match(line)]
+        lines = lines[calls[-1] :] if calls else lines
+    # An error of a graph lists the calls that led to a node, then what happened, then the node.
+    nodes = [index for index, line in enumerate(lines) if "[[{{node" in line]
+    if nodes and nodes[0] > 0:
+        return lines[nodes[0] - 1]
+    # Keras and TensorFlow say where they were before they say what it was.
+    told = [line for line in lines if not line.startswith(_WHERE)]
+    found = " ".join(told or lines) or type(error).__name__
+    return found if len(found) <= _MAX_SAID else f"{found[: _MAX_SAID - 1]}…"
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -12,6 +12,7 @@ from orchestrator.errors import (
     StoppedError,
     UserCodeError,
     closest,
+    describe_error,
     is_disk_full,
     suggestion,
 )
@@ -82,3 +83,21 @@ def test_only_a_full_disk_or_quota_counts_as_full():
     assert is_disk_full(OSError(errno.ENOSPC, "full"))
     assert is_disk_full(OSError(errno.EDQUOT, "quota"))
     assert not is_disk_full(OSError(errno.EACCES, "denied"))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("one.\ntwo: *\n  three"), "one. two: * three"),
+        (ValueError("Exception encountered when calling Own.call().\n\n\x1b[1mInput 0 is wrong: 8, not 16\x1b[0m\n\nArguments received by Own.call():\n  • x=tf.Tensor(shape=(1, 16))"), "Input 0 is wrong: 8, not 16"),  # noqa: E501
+        (ValueError("Graph execution error:\n\nDetected at node a defined at:\n<no stack>\nindices[0] = 7 is not in [0, 3)\n\t [[{{node a}}]] [Op:b]"), "indices[0] = 7 is not in [0, 3)"),  # noqa: E501
+        (ValueError("in user code:\n\n    File 'a.py', line 3, in f  *\n        g(x)\n\n    ValueError: no.\n    Really"), "ValueError: no. Really"),  # noqa: E501
+        (TypeError("Could not locate class 'A'. Register it. Full object config: {'a': 1}"), "Could not locate class 'A'. Register it."),  # noqa: E501
+        (KeyError("The path: ('code',) can't be found"), "The path: ('code',) can't be found"),
+        (KeyError("code"), "KeyError: 'code'"),
+        (ValueError(), "ValueError"),
+        (ValueError("x" * 3000), "x" * 1999 + "…"),
+    ],
+)  # fmt: skip
+def test_what_a_library_says_is_told_whole_without_its_frame(error, said):
+    assert describe_error(error) == said

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
+import itertools
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -16,10 +17,20 @@ from typing import Any
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FactoryModel, GivenModel
-from orchestrator.errors import InvalidError, OrchestratorError, UserCodeError, suggestion
+from orchestrator.errors import (
+    InvalidError,
+    OrchestratorError,
+    Reporter,
+    UserCodeError,
+    describe_error,
+    suggestion,
+)
 
-_LIBRARIES = (Path(__file__).parents[1], *(Path(path) for path in sys.path if "-packages" in path))
+_PACKAGE = Path(__file__).parents[1]
+_LIBRARIES = tuple(Path(path) for path in sys.path if "-packages" in path)
 _STANDARD_LIBRARY = Path(contextlib.__file__).parent
+_KERAS = ("keras", "tensorflow")
+"""Libraries that take the user's model, and say what is wrong with it."""
 
 
 def find(reference: str, config: Config, *, key: Key) -> Callable[..., Any]:
@@ -168,28 +179,77 @@ def blamed(what: str) -> Iterator[None]:
         raise UserCodeError(f"{what} raised {describe(error)}") from error
 
 
+@contextlib.contextmanager
+def refused(reporter: Reporter, key: Key, what: str) -> Iterator[None]:
+    """Turn what Keras or TensorFlow object to inside into a problem of the user's model.
+
+    What the user's own code raises becomes a `UserCodeError`; what is our own fault stays.
+
+    Args:
+        reporter: knows the place of a problem.
+        key: that place.
+        what: what is refused, for the message, as in `the model does not take inputs`.
+
+    Raises:
+        InvalidError: with the whole of what they say.
+    """
+    try:
+        yield
+    except OrchestratorError:
+        raise
+    except (Exception, SystemExit) as error:
+        origin = _origin(error)
+        if origin == "keras":
+            message = f"{what}: {describe_error(error)}{_place(error)}"
+            raise InvalidError([reporter.problem(key, message)]) from error
+        if origin == "user":
+            raise UserCodeError(f"the model raised {describe(error)}") from error
+        raise
+
+
 def raised_in_user_code(error: BaseException) -> bool:
     """Whether a frame of the traceback is in neither a library nor the standard library."""
     return _user_frame(error) is not None
 
 
 def describe(error: BaseException) -> str:
-    """The exception with its first line, and the place in the user's code where it came up."""
-    lines = str(error).strip().splitlines()
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    """The exception with its message, and the place in the user's code where it came up."""
+    name, said = type(error).__name__, describe_error(error)
+    return (said if said.startswith(name) else f"{name}: {said}") + _place(error)
+
+
+def _place(error: BaseException) -> str:
+    """The place in the user's code where an exception came up; empty where it did not."""
     frame = _user_frame(error)
-    return f"{text} ({frame.filename}:{frame.lineno}, in {frame.name})" if frame else text
+    return f" ({frame.filename}:{frame.lineno}, in {frame.name})" if frame else ""
 
 
 def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
     """The innermost frame that is the user's own."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        library = any(path.is_relative_to(folder) for folder in (*_LIBRARIES, _STANDARD_LIBRARY))
-        generated = path.name.startswith("__autograph_generated_file")  # TensorFlow's own copies
-        if not library and not generated and path.is_file():
-            return frame
-    return None
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame for frame in reversed(frames) if _owner(frame) == "user"), None)
+
+
+def _origin(error: BaseException) -> str | None:
+    """Whose code raised, of `user`, `keras` and `ours`; a helper's faults are its caller's."""
+    owners = [_owner(frame) for frame in traceback.extract_tb(error.__traceback__)]
+    called = [*itertools.dropwhile(lambda owner: owner in ("ours", None), owners)]
+    if "ours" in called:  # a callback of ours, whatever it called
+        return "ours"
+    return next((owner for owner in reversed(called) if owner is not None), "ours")
+
+
+def _owner(frame: traceback.FrameSummary) -> str | None:
+    """Whose a frame is; None for those of other libraries, which are called by all."""
+    path = Path(frame.filename)
+    if path.is_relative_to(_PACKAGE):
+        return "ours"
+    for folder in (*_LIBRARIES, _STANDARD_LIBRARY):
+        if path.is_relative_to(folder):
+            return "keras" if path.relative_to(folder).parts[0] in _KERAS else None
+    generated = path.name.startswith("__autograph_generated_file")  # TensorFlow's own copies
+    # The cells of a notebook are files that only its kernel knows.
+    return "user" if not generated and (path.is_file() or "ipykernel" in path.as_posix()) else None
 
 
 def _is_part(name: str | None, module_name: str) -> bool:

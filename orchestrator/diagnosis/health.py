@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,33 +94,30 @@ class LayerHealth:
         )
 
 
-class Verdicts(Sequence[Check]):
-    """The checks in order; one of them can be had by its name: `verdicts["dead_neurons"]`."""
+class Verdicts(Mapping[str, Check]):
+    """The checks by name, in the order in which they are taken: `verdicts["dead_neurons"]`."""
 
-    def __init__(self, checks: Sequence[Check]) -> None:
-        self._checks = tuple(checks)
+    def __init__(self, checks: Iterable[Check]) -> None:
+        self._checks = {check.check: check for check in checks}
 
-    def __getitem__(self, index: Any) -> Any:
-        """The check of that position or name."""
-        if isinstance(index, str):
-            for check in self._checks:
-                if check.check == index:
-                    return check
-            known = ", ".join(check.check for check in self._checks)
-            raise KeyError(f"Expected one of {known}. Received: {index!r}")
-        return self._checks[index]
+    def __getitem__(self, name: str) -> Check:
+        """The check of that name."""
+        if name in self._checks:
+            return self._checks[name]
+        raise KeyError(f"Expected one of {', '.join(self._checks)}. Received: {name!r}")
 
     def __len__(self) -> int:
         """Number of checks."""
         return len(self._checks)
 
-    def __iter__(self) -> Iterator[Check]:
-        """In the order in which they are taken."""
+    def __iter__(self) -> Iterator[str]:
+        """Their names."""
         return iter(self._checks)
 
     def __repr__(self) -> str:
         """Names and verdicts."""
-        return f"Verdicts({', '.join(f'{each.check}={each.verdict}' for each in self._checks)})"
+        shown = (f"{name!r}: {check.verdict!r}" for name, check in self._checks.items())
+        return f"Verdicts({{{', '.join(shown)}}})"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,7 +145,7 @@ class Health:
     @property
     def failure(self) -> Check | None:
         """The first check that failed."""
-        return next((check for check in self.verdicts if check.verdict == "fail"), None)
+        return next((check for check in self.verdicts.values() if check.verdict == "fail"), None)
 
     def record(self) -> dict[str, Any]:
         """As plain values, for JSON."""
@@ -159,7 +156,7 @@ class Health:
             "responding_rows": self.responding_rows,
             "layers": [_layer(layer) for layer in self.layers],
             "outputs": [dataclasses.asdict(output) for output in self.outputs],
-            "verdicts": [jsonable(check) for check in self.verdicts],
+            "verdicts": [jsonable(check) for check in self.verdicts.values()],
             "notes": list(self.notes),
         }
 
@@ -183,12 +180,12 @@ def _sentences(health: Health) -> Iterator[str]:
     """What was found, from the worst on."""
     if not health.finite:
         yield (
-            f"{health.verdicts[0].reason}. Nothing else can be told of a model with NaN or "
+            f"{health.verdicts['finite'].reason}. Nothing else can be told of a model with NaN or "
             "infinity in it: train again with a lower learning rate or with gradient clipping, and "
             "look at the scale of the inputs."
         )
         return
-    failed = [check for check in health.verdicts if check.verdict == "fail"]
+    failed = [check for check in health.verdicts.values() if check.verdict == "fail"]
     for check in failed:
         if isinstance(check, DeadNeuronsCheck):
             yield _advice_on_units(check, health)
@@ -206,7 +203,7 @@ def _sentences(health: Health) -> Iterator[str]:
             )
         else:
             yield f"The model works, and none of its {units} units is dead."
-        for each in health.verdicts:
+        for each in health.verdicts.values():
             if each.verdict == "warn":
                 yield f"{_capital(each.reason)}."
     yield from (f"{_capital(note)}." for note in health.notes)

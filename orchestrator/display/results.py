@@ -41,7 +41,7 @@ def describe_health(found: Health) -> RenderableType:
     if any(output.varies is not None for output in found.outputs):
         parts.append(_outputs_table(found))
     verdicts = Table.grid(padding=(0, 2))
-    for check in found.verdicts:
+    for check in found.verdicts.values():
         style = words.STYLES[check.verdict]
         verdicts.add_row(
             Text(check.verdict.replace("_", " "), style), check.check, Text(check.reason)

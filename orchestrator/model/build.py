@@ -5,6 +5,7 @@ Keras's own errors come back as problems of the config, with the key that caused
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,7 @@ from orchestrator.config.sections.model import (
     LayersModel,
 )
 from orchestrator.data.rows import AnyRows, Readable, leaves
-from orchestrator.errors import InvalidError, Problem, Reporter, UserCodeError
+from orchestrator.errors import InvalidError, Problem, Reporter, describe_error
 from orchestrator.model import initialization, keras_internals, leaky_relu, objects, saving
 from orchestrator.model.initialization import Recorder
 from orchestrator.model.targets import check_targets
@@ -77,7 +78,7 @@ def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
             changed = slope is not None and leaky_relu.takes_activation(config)
             model = _from_factory(config, slope if changed else None)
             slope = None if changed else slope
-            _build_unbuilt(model, rows)
+            _build_unbuilt(model, config, rows)
         case FileModel() as plan:
             model = saving.load_file(plan, config, settings.seed)
     try_call(model, config, rows, next(iter(type(config.model).model_fields)))
@@ -181,9 +182,9 @@ def _first_misfit(made: list[tuple[int, keras.Layer]], config: Config, error: Ex
             value = layer(value)
         except Exception as refused:  # noqa: BLE001 - Keras raises anything
             return config.problem(
-                ("model", "layers", index, type(layer).__name__), objects.describe_error(refused)
+                ("model", "layers", index, type(layer).__name__), describe_error(refused)
             )
-    return config.problem(("model", "layers"), objects.describe_error(error))
+    return config.problem(("model", "layers"), describe_error(error))
 
 
 def _from_factory(config: Config, slope: float | None) -> keras.Model:
@@ -202,10 +203,10 @@ def _from_factory(config: Config, slope: float | None) -> keras.Model:
     return model
 
 
-def _build_unbuilt(model: keras.Model, rows: AnyRows) -> None:
+def _build_unbuilt(model: keras.Model, config: Config, rows: AnyRows) -> None:
     if model.built:
         return
-    with user_code.blamed("the factory's model"):
+    with _taking_rows(config, rows, next(iter(type(config.model).model_fields))):
         model(rows.first(1)[0])
 
 
@@ -223,16 +224,18 @@ def try_call(model: keras.Model, reporter: Reporter, rows: Readable, kind: str) 
         UserCodeError: a class of the user's own raised.
     """
     x, _, _ = rows.first(1)
-    try:
+    with _taking_rows(reporter, rows, kind):
         model(x, training=False)
-    except Exception as error:
-        if user_code.raised_in_user_code(error):
-            raise UserCodeError(f"the model raised {user_code.describe(error)}") from error
-        shapes = [(path, array.shape[1:]) for path, array in leaves(x)]
-        shown = ", ".join(f"{path} {shape}" if path else str(shape) for path, shape in shapes)
-        reason = objects.describe_error(error)
-        message = f"the model does not take inputs of shape {shown}: {reason}"
-        raise InvalidError([reporter.problem(("model", kind), message)]) from error
+
+
+def _taking_rows(
+    reporter: Reporter, rows: Readable, kind: str
+) -> contextlib.AbstractContextManager[None]:
+    """What a call of the model with rows raises, as the user's."""
+    shapes = [(path, array.shape[1:]) for path, array in leaves(rows.first(1)[0])]
+    shown = ", ".join(f"{path} {shape}" if path else str(shape) for path, shape in shapes)
+    what = f"the model does not take inputs of shape {shown}"
+    return user_code.refused(reporter, ("model", kind), what)
 
 
 def _compile(model: keras.Model, plan: Compile, config: Config) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -13,7 +12,7 @@ import keras
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import Named
-from orchestrator.errors import InvalidError, Problem, suggestion
+from orchestrator.errors import InvalidError, Problem, describe_error, suggestion
 
 _NESTED = (
     ("initializer", keras.initializers),
@@ -113,16 +112,3 @@ def _refused(
             valid = [name for name, known in vars(keras.activations).items() if callable(known)]
             return config.problem((*key, name), message, suggestion(value, valid))
     return config.problem(key, f"{made.__name__}: {message}")
-
-
-def describe_error(error: Exception) -> str:
-    """The first telling line of Keras's or TensorFlow's message, without terminal colours."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # An error of a graph lists the calls that led to a node, then what happened, then the node.
-    nodes = [index for index, line in enumerate(lines) if "[[{{node" in line]
-    if nodes and nodes[0] > 0:
-        return lines[nodes[0] - 1]
-    # Keras says which layer it was in before it says what it was.
-    told = [line for line in lines if not line.startswith("Exception encountered when calling")]
-    return (told or lines or [type(error).__name__])[0]

@@ -24,8 +24,8 @@ from orchestrator.config import user_code
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FileModel
 from orchestrator.data.rows import AnyRows, Scaling, leaves
-from orchestrator.errors import InvalidError, UserCodeError
-from orchestrator.model import keras_internals, layers, objects
+from orchestrator.errors import InvalidError, UserCodeError, describe_error
+from orchestrator.model import keras_internals, layers
 
 
 def deployable(model: keras.Model, scalings: Mapping[str, Scaling], rows: AnyRows) -> keras.Model:
@@ -122,7 +122,7 @@ def obstacle(model: keras.Model, rows: AnyRows) -> str | None:
                 np.array_equal(before, after, equal_nan=True) for (_, before), (_, after) in pairs
             )
         except Exception as error:  # noqa: BLE001 - the user's classes raise anything
-            said = f"{type(error).__name__}: {objects.describe_error(error)}"
+            said = f"{type(error).__name__}: {describe_error(error)}"
             return _missing_for_saving(model) or said
     if not same:
         lacks = _missing_for_saving(model) or "what it computes is not all in its config"
@@ -203,7 +203,7 @@ def _load(path: Path) -> Any:
 
 def _unreadable(error: Exception, naming: str) -> tuple[str, str | None]:
     """Why Keras cannot load a file, and what to do."""
-    text = objects.describe_error(error)
+    text = describe_error(error)
     # Inside a Sequential the reason comes after its whole config.
     missing = re.search(r"Could not locate (class|function) '(\w+)'", str(error))
     if missing:

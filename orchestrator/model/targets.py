@@ -12,8 +12,7 @@ from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FileModel
 from orchestrator.data.rows import AnyRows, Tree, trained_on
-from orchestrator.errors import InvalidError, Reporter, UserCodeError
-from orchestrator.model import objects
+from orchestrator.errors import InvalidError, Reporter
 from orchestrator.model.outputs import Output, find_outputs
 
 
@@ -32,13 +31,8 @@ def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
     key = _key(config)
     check_fit(find_outputs(model, config, rows), rows.y, config, key)
     x, y, weight = trained_on(rows.first(2))
-    try:
+    with user_code.refused(config, key, "loss and metrics do not take these targets"):
         model.test_on_batch(x, y, sample_weight=weight)
-    except Exception as error:
-        if user_code.raised_in_user_code(error):
-            raise UserCodeError(f"the model raised {user_code.describe(error)}") from error
-        message = f"loss and metrics do not take these targets: {objects.describe_error(error)}"
-        raise InvalidError([config.problem(key, message)]) from error
     model.reset_metrics()
 
 

@@ -2,6 +2,7 @@
 
 import sys
 
+import keras
 import pytest
 
 from orchestrator.config import load as config
@@ -141,4 +142,32 @@ def test_only_errors_with_a_frame_of_the_users_are_theirs(project):
     assert user_code.raised_in_user_code(caught.value)
     assert user_code.describe(caught.value).startswith("ValueError (")
     assert not user_code.raised_in_user_code(ValueError("never raised"))
-    assert user_code.describe(ValueError("one\ntwo")) == "ValueError: one"
+    assert user_code.describe(ValueError("one\ntwo")) == "ValueError: one two"
+
+
+def test_what_keras_says_of_a_model_is_the_configs_problem_and_the_rest_is_not(project):
+    """By who raised: Keras, the user's own code, a library that either of them calls, or ours."""
+    loaded, module = project(
+        "import json\n"
+        "import keras\n"
+        "def call(): return keras.layers.Dense(1)([[[1.0]], 2])\n"
+        "def own(): raise RuntimeError('no')\n"
+        "def library(): json.loads('{')\n"
+    )
+    found = {
+        name: user_code.find(f"{module}:{name}", loaded, key=KEY)
+        for name in ("call", "own", "library")
+    }
+
+    def run(call, expected, match):
+        keras.config.disable_traceback_filtering()
+        try:
+            with pytest.raises(expected, match=match), user_code.refused(loaded, KEY, "refused"):
+                call()
+        finally:
+            keras.config.enable_traceback_filtering()
+
+    run(found["call"], InvalidError, rf"refused: .*{module}.py:3, in call\)$")
+    run(found["own"], UserCodeError, f"the model raised RuntimeError: no .*{module}.py:4, in own")
+    run(found["library"], UserCodeError, f"JSONDecodeError: Expecting .*{module}.py:5, in library")
+    run(lambda: user_code.find(3, loaded, key=KEY), AttributeError, "partition")

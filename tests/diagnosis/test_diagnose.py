@@ -309,7 +309,7 @@ def test_a_healthy_network_needs_few_rows_when_not_all_are_asked_for() -> None:
     every = diagnose(model, x, batch_size=10)
     assert (early.exact, early.rows) == (False, 10)
     assert (every.exact, every.rows) == (True, 100)
-    assert [check.verdict for check in early.verdicts] == ["pass"] * 3
+    assert [check.verdict for check in early.verdicts.values()] == ["pass"] * 3
     assert early.verdicts["dead_neurons"].measured.exact is False
 
 
@@ -319,7 +319,7 @@ def test_the_skill_is_judged_only_on_all_rows() -> None:
     early = diagnose(model, x, y, exhaustive=False, batch_size=10)
     every = diagnose(model, x, y, batch_size=10)
     assert (early.exact, early.rows) == (False, 10)
-    assert [check.verdict for check in early.verdicts] == ["pass"] * 3
+    assert [check.verdict for check in early.verdicts.values()] == ["pass"] * 3
     assert every.verdicts["prediction_variance"].verdict == "fail"
     assert "worse than the best constant" in every.verdicts["prediction_variance"].reason
 
@@ -343,7 +343,7 @@ def test_the_rows_that_are_not_read_are_looked_at_for_what_is_not_finite() -> No
     model, x = healthy()
     x[97] = np.nan
     health = diagnose(model, x, exhaustive=False, batch_size=10)
-    assert health.verdicts[0].reason == "x is nan in row 97, column 0 (from 0)"
+    assert health.verdicts["finite"].reason == "x is nan in row 97, column 0 (from 0)"
     assert not health.finite
 
 
@@ -662,9 +662,12 @@ def test_a_weight_that_is_not_finite_is_named() -> None:
     model = unit_layer([1, np.nan], [0, 0])
     health = diagnose(model, normal(5, 1))
     assert (health.finite, health.layers) == (False, ())
-    assert health.verdicts[0].verdict == "fail"
-    assert health.verdicts[0].reason.endswith("/it/kernel has 1 of 2 values not finite")
-    assert [check.verdict for check in health.verdicts[1:]] == ["not_applicable"] * 2
+    assert health.verdicts["finite"].reason.endswith("/it/kernel has 1 of 2 values not finite")
+    assert [check.verdict for check in health.verdicts.values()] == [
+        "fail",
+        "not_applicable",
+        "not_applicable",
+    ]
 
 
 @pytest.mark.parametrize("exhaustive", [True, False])
@@ -677,7 +680,7 @@ def test_an_input_that_is_not_finite_is_named_by_row_and_column(
     model = keras.Sequential([layers.Input((2,)), layers.Dense(2, activation="relu")])
     health = diagnose(model, x, batch_size=8, exhaustive=exhaustive)
     assert not health.finite
-    assert health.verdicts[0].reason == f"x is {value} in row 31, column 1 (from 0)"
+    assert health.verdicts["finite"].reason == f"x is {value} in row 31, column 1 (from 0)"
 
 
 def test_a_target_that_is_not_finite_is_named_in_a_stream_too() -> None:
@@ -685,7 +688,7 @@ def test_a_target_that_is_not_finite_is_named_in_a_stream_too() -> None:
     y[31] = np.nan
     model = linear(2, activation="softmax", loss="sparse_categorical_crossentropy")
     health = diagnose(model, lambda: iter([(x[:20], y[:20]), (x[20:], y[20:])]))
-    assert health.verdicts[0].reason == "y is nan in row 31 (from 0)"
+    assert health.verdicts["finite"].reason == "y is nan in row 31 (from 0)"
 
 
 def test_a_prediction_that_overflows_is_named() -> None:
@@ -695,7 +698,7 @@ def test_a_prediction_that_overflows_is_named() -> None:
     x = np.ones((20, 1), np.float32)
     x[13] = 100
     health = diagnose(model, x, batch_size=8)
-    assert health.verdicts[0].reason == (
+    assert health.verdicts["finite"].reason == (
         "the prediction of 1 of 20 rows is not finite, first of row 13"
     )
 
@@ -924,3 +927,19 @@ def test_a_loss_of_ones_own_may_take_targets_that_keras_would_not(end: Any, kind
     health = diagnose(model, x, y)
     assert {each.kind for each in health.outputs} == {kind}
     assert all(each.varies for each in health.outputs)
+
+
+def test_verdicts_are_a_mapping_from_the_names_of_the_checks() -> None:
+    x = np.arange(4.0)[:, None]
+    verdicts = diagnose(linear(), x, x[:, 0]).verdicts
+    names = ["finite", "dead_neurons", "prediction_variance"]
+    assert list(verdicts) == [*verdicts.keys()] == names
+    assert [name for name, check in verdicts.items() if check.check == name] == names
+    assert list(verdicts.values()) == [verdicts[name] for name in names]
+    assert len(verdicts) == 3
+    assert "finite" in verdicts
+    assert verdicts.get("learned") is None
+    assert dict(verdicts) == verdicts
+    assert repr(verdicts).startswith("Verdicts({'finite': 'pass', 'dead_neurons': ")
+    with pytest.raises(KeyError, match="Expected one of finite, dead_neurons, prediction_variance"):
+        verdicts["dead"]

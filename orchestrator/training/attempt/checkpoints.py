@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 
 from orchestrator.data.rows import AnyRows, Scaling
+from orchestrator.errors import describe_error
 from orchestrator.model import saving
 
 
@@ -33,7 +34,7 @@ def save(model: keras.Model, path: Path) -> str | None:
         if isinstance(error, OSError):
             raise
         _save_weights(model, path)
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        return f"{type(error).__name__}: {describe_error(error)}"
     return None
 
 

@@ -20,8 +20,15 @@ from orchestrator.data.cache import Stored
 from orchestrator.data.load import Dataset
 from orchestrator.data.rows import AnyRows, leaves, trained_on, transform
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe
-from orchestrator.errors import InvalidError, OrchestratorError, Problem, UserCodeError, suggestion
-from orchestrator.model import initialization, objects, saving
+from orchestrator.errors import (
+    InvalidError,
+    OrchestratorError,
+    Problem,
+    UserCodeError,
+    describe_error,
+    suggestion,
+)
+from orchestrator.model import initialization, saving
 from orchestrator.model.build import build_model
 from orchestrator.model.outputs import Output, find_outputs
 from orchestrator.model.targets import check_classes, check_targets
@@ -111,13 +118,15 @@ def _fault(name: str, kernels: Sequence[keras.Variable]) -> tuple[str, str | Non
         for kernel in kernels:
             initializer(tuple(kernel.shape), dtype=kernel.dtype)
     except ValueError as error:
-        return f"does not take the hidden kernels: {objects.describe_error(error)}", None
+        return f"does not take the hidden kernels: {describe_error(error)}", None
     return None
 
 
 @contextlib.contextmanager
 def blamed() -> Iterator[None]:
     """Tell what the user's code raised somewhere below Keras from what is our own fault."""
+    filtered = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()  # it hides who raised
     try:
         yield
     except OrchestratorError:
@@ -126,6 +135,15 @@ def blamed() -> Iterator[None]:
         if user_code.raised_in_user_code(error):
             raise UserCodeError(f"your code raised {user_code.describe(error)}") from error
         raise
+    finally:
+        if filtered:
+            keras.config.enable_traceback_filtering()
+
+
+def trained(config: Config) -> contextlib.AbstractContextManager[None]:
+    """What a training step of the model raises, as the user's: Keras complains of the model."""
+    kind = next(iter(type(config.model).model_fields))
+    return user_code.refused(config, ("model", kind), "Keras cannot train the model")
 
 
 def _measure_all(config: Config, model: keras.Model, dataset: Dataset) -> Measurement:
@@ -138,7 +156,7 @@ def _measure_all(config: Config, model: keras.Model, dataset: Dataset) -> Measur
         if dataset.validation is not None:
             probe.measure(dataset.validation, batch_size=size)
     except tf.errors.InvalidArgumentError as error:
-        message = f"the model does not take every row: {objects.describe_error(error)}"
+        message = f"the model does not take every row: {describe_error(error)}"
         raise InvalidError([config.problem(key, message)]) from error
     return measured
 

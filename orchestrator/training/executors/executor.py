@@ -19,6 +19,7 @@ from orchestrator.errors import (
     UserCodeError,
     WorkerDiedError,
     WorkerError,
+    describe_error,
     is_disk_full,
 )
 from orchestrator.record.events import Event, Heartbeat
@@ -130,9 +131,7 @@ def explain(error: BaseException) -> OrchestratorError:
     if isinstance(error, OSError) and is_disk_full(error):
         explained = StoppedError(f"the disk is full: {error}")
     else:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        if lines[1:] and lines[0].startswith("Graph execution error"):
-            del lines[0]
-        explained = WorkerError(": ".join([type(error).__name__, *lines[:1]]))
+        name, said = type(error).__name__, describe_error(error)
+        explained = WorkerError(said if said.startswith(name) else f"{name}: {said}")
     explained.__cause__ = error
     return explained

@@ -41,7 +41,7 @@ def test_a_model_is_saved_whole(tmp_path: Path) -> None:
 
 def test_of_a_model_that_cannot_be_saved_the_weights_are(tmp_path: Path) -> None:
     problem = checkpoints.save(network(Unsaved()), tmp_path / ".a.keras")
-    assert problem == "NotImplementedError: no config"
+    assert problem == "NotImplementedError: no config of this"
     assert names(tmp_path) == [".a.weights.h5"]
 
 

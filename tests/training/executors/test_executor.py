@@ -168,7 +168,7 @@ def test_an_executor_does_one_piece_after_another(make: Make, work: Callable[...
     [
         (UserCodeError("your code raised"), UserCodeError, "your code raised"),
         (NotSentError("it is a closure"), NotSentError, "it is a closure"),
-        (ValueError("no rows\nand more"), WorkerError, "ValueError: no rows"),
+        (ValueError("no rows\nand more"), WorkerError, "ValueError: no rows and more"),
         (ValueError(), WorkerError, "ValueError"),
         (SystemExit(3), WorkerError, "SystemExit: 3"),
         (OSError(errno.ENOSPC, "No space left"), StoppedError, "the disk is full: .*No space left"),
@@ -200,7 +200,9 @@ def test_problems_arrive_whole(make: Make, work: Callable[..., Work]) -> None:
 
 
 def test_of_an_error_in_a_graph_the_cause_is_told(make: Make, work: Callable[..., Work]) -> None:
-    with pytest.raises(WorkerError, match=r"^ValueError: indices\[0\] = 7 is not in \[0, 3\)$"):
+    with pytest.raises(
+        WorkerError, match=r"^ValueError: indices\[0\] = 7 is not in \[0, 3\) more$"
+    ):
         result_of(make(never).run(work(fail_in_a_graph), print))
 
 
