@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
+from orchestrator.record.directory import SearchPaths
+from orchestrator.record.encoding import dump, jsonable
 from orchestrator.record.search import (
     ArmRuns,
     Comparison,
@@ -16,6 +21,7 @@ from orchestrator.record.search import (
     Trial,
     TrialRun,
 )
+from tests import story
 
 COST = Objective(
     name="cost", direction="min", terms=(Term(measure="cost", direction="min"),), penalty=8.0
@@ -123,3 +129,14 @@ def comparison(**fields: Any) -> Comparison:
         "reason": "it is",
     }
     return Comparison(**{**known, **fields})
+
+
+def record(runs: Path, found: Search | None = None, *, name: str = NAME) -> Path:
+    """A search's directory, as a search leaves it, with an ordinary run in it."""
+    paths = SearchPaths(runs / name)
+    paths.runs.mkdir(parents=True)
+    made = search() if found is None else found
+    paths.record.write_bytes(dump(jsonable(replace(made, search=name))))
+    paths.journal.write_bytes(b"")
+    story.record(paths.runs, story.story(loss=1e3))
+    return paths.root

@@ -14,7 +14,7 @@ import click
 from orchestrator.cli import options
 from orchestrator.cli.output import print_table, warn
 from orchestrator.history import listing, query
-from orchestrator.history.find import read_history
+from orchestrator.history.find import History, read_history
 from orchestrator.history.query import Query
 from orchestrator.record.checks import NAMES
 
@@ -23,7 +23,7 @@ _FAILURES = (*NAMES, "crashed")
 
 
 @click.command()
-@click.option("--status", "statuses", multiple=True, type=click.Choice(options.STATUSES),
+@click.option("--status", "statuses", multiple=True, type=click.Choice(options.SEARCH_STATUSES),
               help="Only runs that ended so; more than once for any of them.")  # fmt: skip
 @click.option("--name", help="Only runs with this in their name; * and ? stand for any letters.")
 @click.option("--check", "checks", multiple=True, type=click.Choice(_FAILURES),
@@ -36,6 +36,7 @@ _FAILURES = (*NAMES, "crashed")
               help="Sort by a metric, skill, attempts, seconds, started, run, name or status; with "
               "a minus in front, the greatest first.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="So many at most.")
+@click.option("--searches", is_flag=True, help="List the searches of `tune` alone.")
 @click.option("--no-cache", is_flag=True, help="Read every record anew.")
 @options.of_tables
 def history(
@@ -46,6 +47,7 @@ def history(
     conditions: Sequence[str],
     sort: str,
     limit: int | None,
+    searches: bool,
     no_cache: bool,
     runs_dir: Path,
     form: str | None,
@@ -61,28 +63,61 @@ def history(
         limit=limit,
     )
     with _uncollected():
-        _list(asked, runs_dir, form, cached=not no_cache)
+        found = read_history(runs_dir, cached=not no_cache)
+        runs = () if searches else query.select(found.runs, asked)
+        _list(History(runs, found.unreadable, query.select_searches(found.searches, asked)),
+              asked, runs_dir, form, searches=searches, known=found)  # fmt: skip
     return 0
 
 
-def _list(asked: Query, runs_dir: Path, form: str | None, *, cached: bool) -> None:
-    found = read_history(runs_dir, cached=cached)
-    briefs = query.select(found.runs, asked)
+def _list(
+    found: History,
+    asked: Query,
+    runs_dir: Path,
+    form: str | None,
+    *,
+    searches: bool,
+    known: History,
+) -> None:
     if form == "json":
-        for piece in listing.documents(runs_dir, briefs, found.unreadable):
+        for piece in listing.documents(runs_dir, found.runs, found.unreadable, found.searches):
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
     elif form == "csv":
-        print_table(form, *listing.fields(briefs))
-    elif briefs or form is not None:
-        names = [condition.name for condition in asked.where] + [asked.sort.removeprefix("-")]
-        print_table(form, *listing.table(briefs, names))
-    elif found.runs:
-        click.echo(f"none of {len(found.runs)} runs in {runs_dir} is so", err=True)
+        whole = listing.searches(found.searches) if searches else listing.fields(found.runs)
+        print_table(form, *whole)
     else:
-        click.echo(f"there are no runs in {runs_dir}; --runs-dir names another folder", err=True)
+        _show(found, asked, runs_dir, form, searches=searches, known=known)
     for each in found.unreadable:
         warn(f"{runs_dir / each.directory} is not listed: {each.reason}")
+
+
+def _show(
+    found: History,
+    asked: Query,
+    runs_dir: Path,
+    form: str | None,
+    *,
+    searches: bool,
+    known: History,
+) -> None:
+    """The tables of runs and of searches, or why there is none."""
+    what = "searches" if searches else "runs"
+    if found.runs or (form is not None and not searches):
+        names = [condition.name for condition in asked.where] + [asked.sort.removeprefix("-")]
+        print_table(form, *listing.table(found.runs, names))
+    if found.searches or (form is not None and searches):
+        if found.runs:
+            click.echo()
+        print_table(form, *listing.searches(found.searches))
+    if form is not None or found.runs or found.searches:
+        return
+    count = len(known.searches) if searches else len(known.runs)
+    if count:
+        click.echo(f"none of {count} {what} in {runs_dir} is so", err=True)
+    else:
+        where = "--runs-dir names another folder"
+        click.echo(f"there are no {what} in {runs_dir}; {where}", err=True)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ CHECK_FAILED = 3
 """Exit code where a check of the model failed, or `replay` found a difference."""
 STATUSES = ("running", "passed", "exhausted", "invalid", "error", "interrupted")
 """What `--status` takes."""
+SEARCH_STATUSES = (*STATUSES, "finished")
+"""What it takes where searches are listed, too."""
 
 runs_dir = click.option(
     "--runs-dir",

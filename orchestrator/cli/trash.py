@@ -25,10 +25,11 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be moved
 def rm(runs: Sequence[str], dry_run: bool, runs_dir: Path, form: str | None) -> int:
     """Move runs into the trash, the folder .trash beside them.
 
-    Move one back to have it again; delete the folder to free the space.
+    A search goes with all of its runs. Move one back to have it again; delete the folder to free
+    the space.
     """
     # Whoever misspells a name here is not told another that they might take without a look.
-    directories = [find_whole_run(runs_dir, text, suggest=False) for text in runs]
+    directories = [find_whole_run(runs_dir, text, suggest=False, searches=True) for text in runs]
     return _discard(directories, form, dry_run=dry_run)
 
 
@@ -48,7 +49,10 @@ def prune(
     runs_dir: Path,
     form: str | None,
 ) -> int:
-    """Move all but the newest runs into the trash; never one in progress or unreadable."""
+    """Move all but the newest runs into the trash; never one in progress or unreadable.
+
+    Searches and the runs within them stay; `orchestrate rm` moves them.
+    """
     asked = query.Query(name=name, statuses=statuses)
     found = query.select(read_history(runs_dir).runs, asked)
     old = [runs_dir / brief.run for brief in found[keep:] if brief.status != "running"]

@@ -1,4 +1,4 @@
-"""All runs of a folder, and the run or attempt that a name stands for."""
+"""All runs and searches of a folder, and what a name stands for: a run, an attempt, a search."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from orchestrator.errors import InvalidError, Problem, RecordError, closest
 from orchestrator.history.briefs import Brief, read_brief
 from orchestrator.history.index import Index, stamp
 from orchestrator.record import archive
-from orchestrator.record.directory import Paths
+from orchestrator.record.directory import Paths, SearchPaths
 from orchestrator.record.records import Run
+from orchestrator.record.search import Search
+from orchestrator.record.search import read as read_search
 
 LATEST = "latest"
-"""The name that stands for the run that began last."""
+"""The name that stands for the run that began last; where a search may be meant, for whichever of
+both began last."""
 
 _UNFINISHED = ("running", "interrupted")
 """Statuses that can change without a change of `run.json`: by a process that ends, or resumes."""
@@ -40,13 +43,25 @@ class Unreadable:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class FoundSearch:
+    """A search and where it is."""
+
+    directory: str
+    """Name of its directory."""
+    search: Search
+    """Its record."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class History:
-    """All runs of a folder."""
+    """All runs and searches of a folder; the runs within a search are not among them."""
 
     runs: tuple[Brief, ...]
     """Newest first."""
     unreadable: tuple[Unreadable, ...]
     """By name."""
+    searches: tuple[FoundSearch, ...] = ()
+    """Newest first."""
 
 
 def read_history(runs: Path, *, cached: bool = True) -> History:
@@ -58,16 +73,22 @@ def read_history(runs: Path, *, cached: bool = True) -> History:
     """
     index = Index(runs) if cached else None
     found: list[Brief] = []
+    searches: list[FoundSearch] = []
     unreadable: list[Unreadable] = []
     for name in run_names(runs):
         try:
-            found.append(_read(runs, name, index))
+            each = _read(runs, name, index)
+            if isinstance(each, Brief):
+                found.append(each)
+            else:
+                searches.append(each)
         except UNREADABLE as error:
             unreadable.append(Unreadable(name, reason_of(error)))
     if index is not None:
         index.save()
     found.sort(key=lambda brief: (brief.started or "", brief.run), reverse=True)
-    return History(tuple(found), tuple(unreadable))
+    searches.sort(key=lambda each: (each.search.started or "", each.directory), reverse=True)
+    return History(tuple(found), tuple(unreadable), tuple(searches))
 
 
 def reason_of(error: Exception) -> str:
@@ -101,12 +122,39 @@ def find_run(runs: Path, text: str, *, suggest: bool = True) -> Path:
 
     Args:
         runs: the folder of all runs.
-        text: a run's name, an unambiguous prefix of it, `latest`, or its directory.
+        text: a run's name, an unambiguous prefix of it, `latest`, or its directory; for a run
+            within a search `SEARCH/runs/RUN`.
         suggest: name the run that a misspelt name may mean.
 
     Raises:
-        InvalidError: no run is meant by it, or several are.
+        InvalidError: no run is meant by it, or several are, or a search.
     """
+    found = _find(runs, text, suggest=suggest, searches=False)
+    if SearchPaths(found).is_search():
+        hint = f"`orchestrate show {text}` shows it; its runs go by {text}/runs/RUN"
+        raise _unknown(text, "expected a run, received a search, which holds runs", hint)
+    return found
+
+
+def find_entry(runs: Path, text: str, *, suggest: bool = True) -> Path:
+    """As `find_run`, where a search may be meant as well.
+
+    Raises:
+        InvalidError: neither is meant by it, or several are.
+    """
+    return _find(runs, text, suggest=suggest, searches=True)
+
+
+def find_search(runs: Path, text: str) -> Path | None:
+    """The directory of the search that a name stands for; None where it stands for none."""
+    with contextlib.suppress(InvalidError):
+        found = find_entry(runs, text)
+        if SearchPaths(found).is_search():
+            return found
+    return None
+
+
+def _find(runs: Path, text: str, *, suggest: bool, searches: bool) -> Path:
     if not text:
         raise _unknown("RUN", "expected a run's name, received an empty one")
     known = run_names(runs)
@@ -114,19 +162,19 @@ def find_run(runs: Path, text: str, *, suggest: bool = True) -> Path:
         return runs / text
     if os.path.isdir(text):
         directory = Path(text)
-        if Paths(directory).is_run():
+        if _is_entry(directory):
             # What has no name of its own, as `.` and `..`, has one elsewhere.
             return directory if directory.name not in ("", "..") else directory.resolve()
         if os.sep in text:
             raise _unknown(text, "is no run: it has neither a run.json nor a journal.jsonl")
+    outer, within, inner = text.rstrip(os.sep).partition(f"{os.sep}{SearchPaths.RUNS}{os.sep}")
+    if within and (search := find_search(runs, outer)) is not None:
+        return _find(SearchPaths(search).runs, inner, suggest=suggest, searches=False)
     if text == LATEST:
-        found = read_history(runs).runs
-        if not found:
-            raise _unknown(text, f"there are no runs in {runs}")
-        return runs / found[0].run
+        return _latest(runs, searches=searches)
     matches = [name for name in known if name.startswith(text)]
     if len(matches) > 1:  # what only stands beside the runs makes none of them ambiguous
-        matches = [name for name in matches if Paths(runs / name).is_run()] or matches
+        matches = [name for name in matches if _is_entry(runs / name)] or matches
     if len(matches) == 1:
         return runs / matches[0]
     if matches:
@@ -140,15 +188,31 @@ def find_run(runs: Path, text: str, *, suggest: bool = True) -> Path:
     raise _unknown(text, f"there is no such run in {runs}", hint)
 
 
-def find_whole_run(runs: Path, text: str, *, suggest: bool = True) -> Path:
-    """As `find_run`, where no attempt can be meant.
+def _is_entry(directory: Path) -> bool:
+    return Paths(directory).is_run() or SearchPaths(directory).is_search()
+
+
+def _latest(runs: Path, *, searches: bool) -> Path:
+    """The run that began last, or the search, where one may be meant."""
+    history = read_history(runs)
+    found = [(brief.started or "", brief.run) for brief in history.runs[:1]]
+    if searches:
+        found += [(each.search.started or "", each.directory) for each in history.searches[:1]]
+    if not found:
+        raise _unknown(LATEST, f"there are no runs in {runs}")
+    return runs / max(found)[1]
+
+
+def find_whole_run(runs: Path, text: str, *, suggest: bool = True, searches: bool = False) -> Path:
+    """As `find_run`, or `find_entry` where a search may be meant, but no attempt.
 
     Raises:
-        InvalidError: as `find_run`; or one is meant.
+        InvalidError: as these; or one is meant.
     """
     name, at, number = text.rpartition("@")
+    find = find_entry if searches else find_run
     try:
-        return find_run(runs, text, suggest=suggest)
+        return find(runs, text, suggest=suggest)
     except InvalidError:
         if not at or not number.isdecimal():
             raise
@@ -213,15 +277,16 @@ def _unknown(text: str, message: str, hint: str | None = None) -> InvalidError:
     return InvalidError([Problem(file=text, message=message, hint=hint)])
 
 
-def _read(runs: Path, name: str, index: Index | None) -> Brief:
-    """The line of a run, from the cache where that has it."""
+def _read(runs: Path, name: str, index: Index | None) -> Brief | FoundSearch:
+    """The line of a run, from the cache where that has it; or a search."""
     directory = os.path.join(runs, name)
     found = None
-    if index is not None:
-        with contextlib.suppress(OSError):
-            found = stamp(os.stat(os.path.join(directory, Paths.RECORD)))
-        if found is not None and (known := index.get(name, found)) is not None:
-            return known
+    with contextlib.suppress(OSError):
+        found = stamp(os.stat(os.path.join(directory, Paths.RECORD)))
+    if found is None and SearchPaths(path := Path(directory)).is_search():
+        return FoundSearch(name, read_search(path))
+    if index is not None and found is not None and (known := index.get(name, found)) is not None:
+        return known
     brief = read_brief(directory)
     # A line that comes from the journal does not follow from the file with that stamp.
     cacheable = brief.recorded and brief.status not in _UNFINISHED

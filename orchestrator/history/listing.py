@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from orchestrator.display import words
 from orchestrator.display.tables import Cell, Column, Row, Style
 from orchestrator.history import query
 from orchestrator.history.briefs import NUMBERS, TEXTS, Brief
-from orchestrator.history.find import UNREADABLE, Unreadable, reason_of
+from orchestrator.history.find import UNREADABLE, FoundSearch, Unreadable, reason_of
 from orchestrator.record import archive
 from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.encoding import dump, jsonable
 from orchestrator.record.records import Attempt, Settings
+from orchestrator.record.search import Search, Trial
 
 _STYLES: dict[str, Style] = {
     "passed": "green", "running": "cyan", "interrupted": "yellow",
@@ -40,10 +42,10 @@ def _status(brief: Brief) -> Cell:
     return Cell(brief.status, text, _STYLES.get(brief.status))
 
 
-def _started(brief: Brief) -> Cell:
+def _started(started: str | None) -> Cell:
     """The time as people here read it, without the year that it is now."""
     year = f"{datetime.now().year}-"
-    return Cell(brief.started, words.when(brief.started).removeprefix(year))
+    return Cell(started, words.when(started).removeprefix(year))
 
 
 def _number(value: float | None, form: str) -> Cell:
@@ -63,7 +65,7 @@ class Shown(NamedTuple):
 
 COLUMNS = (
     Shown("run", Column("run", least=14, middle=True), lambda brief: Cell(brief.run)),
-    Shown("started", Column("started", optional=7), _started),
+    Shown("started", Column("started", optional=7), lambda brief: _started(brief.started)),
     Shown("status", Column("status", least=len("interrupted")), _status),
     Shown(
         "attempts",
@@ -130,6 +132,60 @@ def fields(found: Sequence[Brief]) -> tuple[tuple[Column, ...], tuple[Row, ...]]
     return columns, tuple(rows)
 
 
+def searches(found: Sequence[FoundSearch]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+    """A row a search, for people and for programs."""
+    columns = (
+        Column("search", least=14, middle=True),
+        Column("started", optional=5),
+        Column("status", least=len("interrupted")),
+        Column("trials", right=True),
+        Column("objective", least=9, optional=3),
+        Column("best score", right=True),
+        Column("recommended", optional=2),
+        Column("time", right=True, optional=4),
+    )
+    return columns, tuple([_search(each) for each in found])
+
+
+def _search(found: FoundSearch) -> Row:
+    search = found.search
+    best = search.best()
+    ended = sum(trial.status != "running" for trial in search.trials)
+    status: Style = "green" if search.status == "finished" else "yellow"
+    style = _STYLES.get(search.status, status)
+    return (
+        Cell(found.directory),
+        _started(search.started),
+        Cell(search.status, None, style),
+        Cell(ended, f"{ended} of {search.max_trials}" if search.status != "finished" else None),
+        Cell(search.objective.name),
+        _number(None if best is None else best.score, ".4g"),
+        Cell(search.recommended),
+        Cell(search.seconds, words.duration(search.seconds)),
+    )
+
+
+def trials(search: Search) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+    """A row a trial, for programs and for Markdown; a column for each parameter."""
+    names = ("trial", "status", "score", "runs", "passed", "seconds", "reason")
+    paths = [parameter.path for parameter in search.space]
+    columns = tuple(Column(name) for name in (*names, *paths))
+    rows = []
+    for trial in search.trials:
+        passed = sum(run.status == "passed" for run in trial.runs)
+        numbers = (trial.score, len(trial.runs), passed, trial.seconds, trial.reason)
+        rows.append((
+            *map(Cell, (trial.trial, trial.status, *numbers)),
+            *(_parameter(trial, path) for path in paths),
+        ))  # fmt: skip
+    return columns, tuple(rows)
+
+
+def _parameter(trial: Trial, path: str) -> Cell:
+    value = trial.values.get(path)
+    return Cell(dump(value).decode() if isinstance(value, list | dict) else value)
+
+
 def attempts(found: Sequence[Attempt]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
     """A row an attempt, for programs and for Markdown."""
     settings = Settings.__struct_fields__
@@ -155,7 +211,10 @@ def _setting(value: Any) -> Cell:
 
 
 def documents(
-    runs: Path, found: Sequence[Brief], unreadable: Sequence[Unreadable]
+    runs: Path,
+    found: Sequence[Brief],
+    unreadable: Sequence[Unreadable],
+    searches: Sequence[FoundSearch] = (),
 ) -> Iterator[bytes]:
     """The JSON document, a piece at a time, since all records together may be large.
 
@@ -163,6 +222,7 @@ def documents(
         runs: the folder of all runs.
         found: the runs that are wanted.
         unreadable: what could not be read.
+        searches: the searches that are wanted; each goes without the runs of its trials.
     """
     left_out = list(unreadable)
     between = b"\n"
@@ -176,9 +236,16 @@ def documents(
             continue
         yield between + piece
         between = b",\n"
-    yield (
-        b'\n], "unreadable": ' + _encoded([dataclasses.asdict(each) for each in left_out]) + b"}\n"
-    )
+    told = [
+        {**jsonable(replace(each.search, trials=_without_runs(each))), "directory": each.directory}
+        for each in searches
+    ]
+    yield b'\n], "searches": ' + _encoded(told)
+    yield (b', "unreadable": ' + _encoded([dataclasses.asdict(each) for each in left_out]) + b"}\n")
+
+
+def _without_runs(found: FoundSearch) -> tuple[Trial, ...]:
+    return tuple(replace(trial, runs=()) for trial in found.search.trials)
 
 
 def _encoded(value: Any) -> bytes:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from orchestrator.errors import InvalidError, Problem, suggestion
 from orchestrator.history.briefs import NUMBERS, TEXTS, Brief
+from orchestrator.history.find import FoundSearch
 
 NEWEST_FIRST = "-started"
 """The order where none is asked for."""
@@ -87,6 +88,25 @@ def select(briefs: Iterable[Brief], query: Query) -> tuple[Brief, ...]:
     return tuple(_sorted(found, key, descending=query.sort != key)[: query.limit])
 
 
+def select_searches(found: Iterable[FoundSearch], query: Query) -> tuple[FoundSearch, ...]:
+    """The searches that are wanted, newest first; with a bound or a check, which runs have, none.
+
+    Args:
+        found: all searches, newest first.
+        query: what is asked for.
+    """
+    if query.where or query.checks:
+        return ()
+    wanted = [
+        each
+        for each in found
+        if (not query.statuses or each.search.status in query.statuses)
+        and (query.name is None or _is_named(each.directory, each.search.name, query.name))
+        and (query.since is None or _is_since(each.search.started, query.since))
+    ]
+    return tuple(wanted[: query.limit])
+
+
 def condition(text: str) -> Condition:
     """Read a bound such as `val_loss<20`.
 
@@ -147,23 +167,23 @@ def _expect(option: str, name: str, briefs: Sequence[Brief], fixed: Sequence[str
 def _is_wanted(brief: Brief, query: Query) -> bool:
     return (
         (not query.statuses or brief.status in query.statuses)
-        and (query.name is None or _is_named(brief, query.name))
+        and (query.name is None or _is_named(brief.run, brief.name, query.name))
         and all(check in brief.failed for check in query.checks)
-        and (query.since is None or _is_since(brief, query.since))
+        and (query.since is None or _is_since(brief.started, query.since))
         and all(condition.holds(brief) for condition in query.where)
     )
 
 
-def _is_named(brief: Brief, pattern: str) -> bool:
+def _is_named(directory: str, config: str, pattern: str) -> bool:
     if any(character in pattern for character in "*?"):
         pattern = pattern.replace("[", "[[]")  # brackets are letters here, not a pattern
-        return any(fnmatch.fnmatchcase(name, pattern) for name in (brief.run, brief.name))
-    return pattern in brief.run
+        return any(fnmatch.fnmatchcase(name, pattern) for name in (directory, config))
+    return pattern in directory
 
 
-def _is_since(brief: Brief, since: datetime) -> bool:
+def _is_since(started: str | None, since: datetime) -> bool:
     try:
-        return datetime.fromisoformat(brief.started or "").astimezone(UTC) >= since
+        return datetime.fromisoformat(started or "").astimezone(UTC) >= since
     except (ValueError, OverflowError):
         return False
 

@@ -1,4 +1,4 @@
-"""Moving runs into the trash: a folder beside them, from which they can be moved back."""
+"""Moving runs and searches into the trash: a folder beside them, to move them back from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import filelock
 
 from orchestrator.errors import InvalidError, Problem
 from orchestrator.record import archive
-from orchestrator.record.directory import Paths
+from orchestrator.record.directory import Paths, SearchPaths
 
 FOLDER = ".trash"
 """Name of the folder in the folder of all runs."""
@@ -51,14 +51,14 @@ def move_to_trash(directories: Sequence[Path]) -> list[Path]:
 
 
 def expect_idle(directory: Path) -> None:
-    """Refuse what is no run, a run in progress, and a run that is in the trash already.
+    """Refuse what is no run or search, what is in progress, and what is in the trash already.
 
     Raises:
         InvalidError: it is one of these.
     """
     if directory.parent.name == FOLDER:
         raise _refused(directory, "is in the trash already", "delete it there to free its space")
-    if not Paths(directory).is_run():
+    if not (Paths(directory).is_run() or SearchPaths(directory).is_search()):
         raise _refused(directory, "is no run: it has neither a run.json nor a journal.jsonl")
     if archive.is_owned(directory):
         raise _refused(directory, "is in progress")

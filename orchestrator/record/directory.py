@@ -32,8 +32,10 @@ class Paths:
         self.model_weights = root / "model.weights.h5"
 
     def is_run(self) -> bool:
-        """Whether the directory has what every run directory has."""
-        return os.path.isfile(self.record) or os.path.isfile(self.journal)
+        """Whether the directory has what every run directory has; a search has a journal, too."""
+        return os.path.isfile(self.record) or (
+            os.path.isfile(self.journal) and not SearchPaths(self.root).is_search()
+        )
 
     def attempt(self, number: int) -> AttemptPaths:
         """The names inside one attempt's directory."""
@@ -70,6 +72,7 @@ class SearchPaths:
     """
 
     RECORD = "search.json"
+    RUNS = "runs"
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -80,9 +83,13 @@ class SearchPaths:
         self.journal = root / "journal.jsonl"
         self.lock = root / ".lock"
         self.oracle = root / "oracle"
-        self.runs = root / "runs"
+        self.runs = root / self.RUNS
         self.tuned = root / "tuned.yaml"
         self.picture = root / "cost.svg"
+
+    def is_search(self) -> bool:
+        """Whether the directory records a search."""
+        return os.path.isfile(self.record)
 
 
 def read_file(path: str | os.PathLike[str], start: int = 0) -> bytes:

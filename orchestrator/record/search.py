@@ -305,7 +305,7 @@ def parse(content: bytes, name: str) -> Search:
 
 def is_search(directory: Path) -> bool:
     """Whether the directory records a search."""
-    return SearchPaths(directory).record.is_file()
+    return SearchPaths(directory).is_search()
 
 
 def read(directory: Path) -> Search:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from orchestrator.display.search.axes import label
 from orchestrator.display.words import duration
-from orchestrator.record.search import Arm, Objective, Parameter
+from orchestrator.record.search import Arm, Objective, Parameter, Search, Trial
 
 ARMS: Mapping[Arm, str] = {
     "tuned": "the tuned config",
@@ -16,6 +16,12 @@ ARMS: Mapping[Arm, str] = {
     "given": "the config as it is",
 }
 """What is compared, as sentences have it."""
+
+SHARES = (
+    "share: of the spread of the trials' ranks, by this parameter alone; "
+    "by chance: how often one would look as important if none mattered"
+)
+"""What the numbers of an effect are."""
 
 
 def unit(objective: Objective) -> str:
@@ -83,3 +89,63 @@ def values(parameters: Iterable[Parameter], tried: Mapping[str, Any]) -> str:
         f"{names[each.path]} {label(tried[each.path])}" for each in parameters if each.path in tried
     ]
     return " · ".join(told) or "the config as it is"
+
+
+def chosen(parameter: Parameter, value: Any) -> str:
+    """A value of a parameter; none leaves things as they are."""
+    return "as it is" if value is None else label(value)
+
+
+def domain(parameter: Parameter) -> str:
+    """The values that a parameter may take."""
+    if parameter.kind == "boolean":
+        return "true or false"
+    if parameter.kind == "choice":
+        return " · ".join(chosen(parameter, each) for each in parameter.choices)
+    told = f"{label(parameter.low)} to {label(parameter.high)}"
+    told += ", logarithmic" if parameter.log else ""
+    if parameter.step is None or (parameter.step == 1 and parameter.kind == "int"):
+        return told
+    return f"{told}, {'factors' if parameter.log else 'steps'} of {label(parameter.step)}"
+
+
+def trial_cells(trial: Trial, search: Search) -> tuple[str, str, str, str, str]:
+    """A trial as a row: number, score, runs that passed, time, values."""
+    done = [run for run in trial.runs if run.status != "running"]
+    passed = sum(run.status == "passed" for run in done)
+    count = len(done) if trial.status != "running" else len(search.seeds)
+    return (
+        str(trial.trial),
+        score(trial.score),
+        f"{passed} of {count}",
+        duration(trial.seconds),
+        values(search.space, trial.values),
+    )
+
+
+def effects_sentence(search: Search, chance: float) -> str:
+    """What the table of effects says, and what it does not."""
+    known = [effect for effect in search.effects if effect.chance is not None]
+    trials = max((effect.trials for effect in search.effects), default=0)
+    if not known:
+        told = f"{trials} trial{'s' * (trials != 1)} with a score"
+        return f"From {told} it cannot be told which parameter mattered."
+    clear = [
+        effect.path for effect in known if effect.chance is not None and effect.chance < chance
+    ]
+    names = short_paths(search.space)
+    if not clear:
+        return f"With {trials} trials none of them can be told from chance."
+    listed = ", ".join(names.get(path, path) for path in clear)
+    return f"The score depends on {listed}; of the others {trials} trials do not tell."
+
+
+def verdict(search: Search) -> Iterator[str]:
+    """What to go on with, or why there is no answer yet."""
+    if search.conclusion:
+        yield f"{search.conclusion[:1].upper()}{search.conclusion[1:].rstrip('.')}."
+    match search.recommended:
+        case "tuned":
+            yield "Recommended: the tuned config."
+        case "default":
+            yield "Recommended: the default policy."
