@@ -44,14 +44,19 @@ def edit(text: str, value: dict[str, Any]) -> str:
         found = document.parse(edited, name="")
     except InvalidError:
         return document.dump(value)
-    return edited if not found.problems and _same(found.value, value) else document.dump(value)
+    return edited if not found.problems and same(found.value, value) else document.dump(value)
 
 
 def _changes(text: str, node: yaml.Node, held: Any, wanted: Any) -> Iterator[_Change]:
     """What to replace so that a node which holds one value holds another."""
-    if _same(held, wanted):
+    if same(held, wanted):
         return
-    if isinstance(node, yaml.MappingNode) and isinstance(held, dict) and isinstance(wanted, dict):
+    if (
+        isinstance(node, yaml.MappingNode)
+        and isinstance(held, dict)
+        and isinstance(wanted, dict)
+        and not (node.flow_style and held.keys() - wanted.keys())
+    ):
         yield from _in_mapping(text, node, held, wanted)
     elif (
         isinstance(node, yaml.SequenceNode)
@@ -112,16 +117,16 @@ def _end(node: yaml.Node) -> int:
     return end
 
 
-def _same(first: Any, second: Any) -> bool:
-    """Whether two values are equal and of the same types, unlike 1, 1.0 and True."""
+def same(first: Any, second: Any) -> bool:
+    """Whether two plain values are equal and of the same types, unlike 1, 1.0 and True."""
     if type(first) is not type(second):
         return False
     if isinstance(first, dict):
         return first.keys() == second.keys() and all(
-            _same(item, second[key]) for key, item in first.items()
+            same(item, second[key]) for key, item in first.items()
         )
     if isinstance(first, list):
-        return len(first) == len(second) and all(map(_same, first, second))
+        return len(first) == len(second) and all(map(same, first, second))
     return bool(first == second) or (first != first and second != second)
 
 

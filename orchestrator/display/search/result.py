@@ -20,8 +20,6 @@ from orchestrator.display.words import duration, relative, when
 from orchestrator.record.directory import SearchPaths
 from orchestrator.record.search import BASE, ArmRuns, Comparison, Effect, Parameter, Search, Trial
 
-CHANCE = 0.05
-"""From this chance on an effect is not told from chance."""
 _STYLES = {"cut": "dim", "failed": "red", "running": "cyan"}
 
 
@@ -120,7 +118,7 @@ def _outcome(search: Search, directory: Path) -> Iterator[RenderableType]:
         if any(effect.share is not None for effect in search.effects):
             yield _effects_table(search)
             yield Text(words.SHARES, "dim")
-        yield Text(words.effects_sentence(search, CHANCE))
+        yield Text(words.effects_sentence(search))
     yield from _closing(search, directory)
 
 
@@ -177,7 +175,7 @@ def _effects_table(search: Search) -> Table:
         if effect.share is None or effect.chance is None:
             table.add_row(escape(effect.path), "–", "–", "")
             continue
-        clear = effect.chance < CHANCE
+        clear = effect.chance < words.CHANCE
         best = _best(effect, spaces.get(effect.path)) if clear else ""
         table.add_row(
             Text(effect.path, style="bold" if clear else ""),

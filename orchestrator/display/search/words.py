@@ -17,6 +17,10 @@ ARMS: Mapping[Arm, str] = {
 }
 """What is compared, as sentences have it."""
 
+_CHOICES = 6
+"""How many choices of a parameter are named."""
+CHANCE = 0.05
+"""From this chance on an effect is not told from chance."""
 SHARES = (
     "share: of the spread of the trials' ranks, by this parameter alone; "
     "by chance: how often one would look as important if none mattered"
@@ -101,7 +105,9 @@ def domain(parameter: Parameter) -> str:
     if parameter.kind == "boolean":
         return "true or false"
     if parameter.kind == "choice":
-        return " · ".join(chosen(parameter, each) for each in parameter.choices)
+        shown = [chosen(parameter, each) for each in parameter.choices[:_CHOICES]]
+        more = len(parameter.choices) - len(shown)
+        return " · ".join(shown) + (f" · and {more} more" if more else "")
     told = f"{label(parameter.low)} to {label(parameter.high)}"
     told += ", logarithmic" if parameter.log else ""
     if parameter.step is None or (parameter.step == 1 and parameter.kind == "int"):
@@ -123,7 +129,7 @@ def trial_cells(trial: Trial, search: Search) -> tuple[str, str, str, str, str]:
     )
 
 
-def effects_sentence(search: Search, chance: float) -> str:
+def effects_sentence(search: Search) -> str:
     """What the table of effects says, and what it does not."""
     known = [effect for effect in search.effects if effect.chance is not None]
     trials = max((effect.trials for effect in search.effects), default=0)
@@ -131,7 +137,7 @@ def effects_sentence(search: Search, chance: float) -> str:
         told = f"{trials} trial{'s' * (trials != 1)} with a score"
         return f"From {told} it cannot be told which parameter mattered."
     clear = [
-        effect.path for effect in known if effect.chance is not None and effect.chance < chance
+        effect.path for effect in known if effect.chance is not None and effect.chance < CHANCE
     ]
     names = short_paths(search.space)
     if not clear:
