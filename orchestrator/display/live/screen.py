@@ -55,7 +55,7 @@ class LiveDisplay:
         console: the terminal.
     """
 
-    def __init__(self, screen: Screen, console: Console) -> None:
+    def __init__(self, screen: RenderableType, console: Console) -> None:
         self._live = Live(
             screen, console=console, auto_refresh=False, transient=True, redirect_stdout=False
         )
