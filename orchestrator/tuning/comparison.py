@@ -19,13 +19,20 @@ from orchestrator.record.search import (
 from orchestrator.tuning.intervals import CONFIDENCE, paired_interval, share_interval
 
 
-def compare(seeds: Sequence[int], arms: Sequence[ArmRuns], objective: Objective) -> Comparison:
+def compare(
+    seeds: Sequence[int],
+    arms: Sequence[ArmRuns],
+    objective: Objective,
+    *,
+    winner: str = words.ARMS["tuned"],
+) -> Comparison:
     """Compare the runs of the tuned config with the others', seed by seed.
 
     Args:
         seeds: the fresh seeds.
         arms: the runs of each arm, in the order of the seeds; `tuned` and `default` among them.
         objective: what was optimised.
+        winner: what the tuned config is called, as where it is the config as it is.
 
     Returns:
         The comparison, with its result in words.
@@ -34,9 +41,9 @@ def compare(seeds: Sequence[int], arms: Sequence[ArmRuns], objective: Objective)
     tuned = counted["tuned"]
     default = _difference(tuned, counted["default"], objective)
     given = _difference(tuned, counted["given"], objective) if "given" in counted else None
-    sentences = list(_sentences("default", default, counted, objective))
+    sentences = list(_sentences("default", default, counted, objective, winner))
     if given is not None:
-        sentences += _sentences("given", given, counted, objective)
+        sentences += _sentences("given", given, counted, objective, winner)
     return Comparison(
         seeds=tuple(seeds),
         arms=tuple(counted.values()),
@@ -84,16 +91,16 @@ def _missing(arm: ArmRuns) -> int:
 
 
 def _sentences(
-    other: Arm, found: Difference, arms: Mapping[Arm, ArmRuns], objective: Objective
+    other: Arm, found: Difference, arms: Mapping[Arm, ArmRuns], objective: Objective, winner: str
 ) -> Iterator[str]:
     """What came out of the comparison with one arm."""
     tuned, against, name = arms["tuned"], arms[other], words.ARMS[other]
     if found.mean is None or tuned.score is None or against.score is None:
-        yield f"No fresh seed has a result with both the tuned config and {name}."
+        yield f"No fresh seed has a result with both {winner} and {name}."
         return
     own, others = (words.amount(objective, each) for each in (tuned.score, against.score))
     seeds = f"{found.pairs} fresh seed{'s' * (found.pairs != 1)}"
-    yield f"On {seeds} the mean of the tuned config is {own}, that of {name} {others}."
+    yield f"On {seeds} the mean is {own} with {winner} and {others} with {name}."
     yield _verdict(found, name, objective)
     if left_out := len(tuned.runs) - found.pairs:
         yield f"Of {len(tuned.runs)} seeds {left_out} had no result with both, and do not count."

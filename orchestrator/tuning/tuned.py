@@ -108,14 +108,16 @@ def comments(search: Search, best: Trial, *, command: str, path: str) -> str:
 
 def headline(search: Search) -> str:
     """The result in a sentence."""
-    best, found = search.best(), search.comparison
-    if found is None and best is not None and best.trial == BASE:
-        return "The config as it is: no trial of the search was better."
+    found, default = search.comparison, words.ARMS["default"]
+    own = "The config as it is: no trial of the search was better. "
+    told = own if search.best_trial == BASE else ""
     if found is None:
-        return "Not compared on fresh seeds: how good this is on other seeds is not known."
+        return told.rstrip() or (
+            "Not compared on fresh seeds: how good this is on other seeds is not known."
+        )
     if found.better:
-        return f"Better than {words.ARMS['default']} on {len(found.seeds)} fresh seeds."
-    return f"NOT shown to be better than {words.ARMS['default']}, which is recommended."
+        return f"{told}Better than {default} on {len(found.seeds)} fresh seeds."
+    return f"{told}NOT shown to be better than {default}, which is recommended."
 
 
 def _found(search: Search, best: Trial) -> Iterator[str]:

@@ -23,8 +23,8 @@ def test_a_winner_that_is_cheaper_on_every_seed_is_better() -> None:
     assert found.default is not None
     assert (found.default.mean, found.default.low, found.default.high) == (-0.5, -0.5, -0.5)
     assert found.reason == (
-        "On 10 fresh seeds the mean of the tuned config is 1.57 trainings, that of the default "
-        "policy 2.08 trainings. It is better: 0.5 less, on every seed."
+        "On 10 fresh seeds the mean is 1.57 trainings with the tuned config and 2.08 trainings "
+        "with the default policy. It is better: 0.5 less, on every seed."
     )
     assert [each.score for each in found.arms] == [2.075, 1.575]
 
@@ -133,4 +133,15 @@ def test_seconds_are_told_as_time() -> None:
     seconds = replace(COST, name="seconds", terms=(Term(measure="seconds", direction="min"),))
     found = _compare(arm("default", *[90.0] * 6), arm("tuned", *[9.0] * 6), objective=seconds)
     assert found.reason is not None
-    assert "the mean of the tuned config is 9.0 s, that of the default policy 1:30" in found.reason
+    assert (
+        "the mean is 9.0 s with the tuned config and 1:30 with the default policy" in found.reason
+    )
+
+
+def test_the_config_as_it_is_may_be_the_winner() -> None:
+    arms = (arm("default", *[2.0] * 6), arm("tuned", *[1.0] * 6))
+    found = compare(tuple(range(6)), arms, COST, winner="the config as it is")
+    assert found.reason is not None
+    assert found.reason.startswith(
+        "On 6 fresh seeds the mean is 1 training with the config as it is"
+    )

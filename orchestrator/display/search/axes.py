@@ -71,11 +71,16 @@ def label(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(label, value))
     if isinstance(value, dict):
-        rest = [f"{key} {label(each)}" for key, each in value.items() if key != "remedy"]
-        told = " ".join(rest)
+        # What a remedy has none of, or by default, says nothing.
+        rest = {key: each for key, each in value.items() if key != "remedy"}
+        told = [
+            f"{key} {label(each)}"
+            for key, each in rest.items()
+            if "remedy" not in value or not (each in (None, False) or (key, each) == ("times", 1))
+        ]
         if "remedy" not in value:
-            return told
-        return f"{value['remedy']} ({told})" if rest else str(value["remedy"])
+            return ", ".join(told)
+        return f"{value['remedy']} ({', '.join(told)})" if told else str(value["remedy"])
     return "none" if value is None else str(value)
 
 

@@ -20,6 +20,7 @@ from orchestrator.display.words import duration, relative, when
 from orchestrator.record.directory import SearchPaths
 from orchestrator.record.search import BASE, ArmRuns, Comparison, Effect, Parameter, Search, Trial
 
+_VERSIONS = ("tensorflow", "keras", "keras-tuner")
 _STYLES = {"cut": "dim", "failed": "red", "running": "cyan"}
 
 
@@ -59,7 +60,8 @@ def _head(search: Search, directory: Path) -> Iterator[RenderableType]:
     told = [f"started {when(search.started)}"] if search.started else []
     told += [f"{search.tuner} search", words.unit(search.objective)]
     told += [f"{len(search.seeds)} seeds a trial"] if search.seeds else []
-    told += [f"{name} {version}" for name, version in search.versions.items() if version]
+    versions = search.versions
+    told += [f"{name} {versions[name]}" for name in _VERSIONS if versions.get(name)]
     yield Text(" · ".join(told), style="dim")
     for warning in search.warnings:
         yield Text.assemble(("warning", "yellow"), f": {warning}")
@@ -148,7 +150,7 @@ def _arms_table(search: Search, found: Comparison) -> Table:
     for arm in found.arms:
         style = "bold green" if arm.arm == "tuned" and found.better else ""
         table.add_row(
-            Text(words.ARMS[arm.arm], style=style),
+            Text(words.arm_name(search, arm.arm), style=style),
             words.score(arm.score),
             _passed(arm),
             _trained(arm),

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.display.search.axes import label
 from orchestrator.display.words import duration
-from orchestrator.record.search import Arm, Objective, Parameter, Search, Trial
+from orchestrator.record.search import BASE, Arm, Objective, Parameter, Search, Trial
 
 ARMS: Mapping[Arm, str] = {
     "tuned": "the tuned config",
@@ -17,6 +17,7 @@ ARMS: Mapping[Arm, str] = {
 }
 """What is compared, as sentences have it."""
 
+_POLICY = "restart.policy"
 _CHOICES = 6
 """How many choices of a parameter are named."""
 CHANCE = 0.05
@@ -86,18 +87,27 @@ def short_paths(parameters: Iterable[Parameter]) -> dict[str, str]:
 
 
 def values(parameters: Iterable[Parameter], tried: Mapping[str, Any]) -> str:
-    """The values of a trial, in the order of the space."""
+    """The values of a trial in the order of the space, without those that leave things as they are.
+
+    Args:
+        parameters: the space.
+        tried: the values; none for the config as it is.
+    """
     parameters = tuple(parameters)
     names = short_paths(parameters)
     told = [
-        f"{names[each.path]} {label(tried[each.path])}" for each in parameters if each.path in tried
+        f"{names[each.path]} {chosen(each, tried[each.path])}"
+        for each in parameters
+        if each.path in tried and (tried[each.path] is not None or each.path == _POLICY)
     ]
     return " · ".join(told) or "the config as it is"
 
 
 def chosen(parameter: Parameter, value: Any) -> str:
-    """A value of a parameter; none leaves things as they are."""
-    return "as it is" if value is None else label(value)
+    """A value of a parameter; none is the default policy, or leaves a rung as it is."""
+    if value is None:
+        return "by default" if parameter.path == _POLICY else "as it is"
+    return label(value)
 
 
 def domain(parameter: Parameter) -> str:
@@ -146,12 +156,17 @@ def effects_sentence(search: Search) -> str:
     return f"The score depends on {listed}; of the others {trials} trials do not tell."
 
 
+def arm_name(search: Search, arm: Arm) -> str:
+    """What is compared, as a sentence has it; where no trial was better, tuned is the config."""
+    return ARMS["given" if arm == "tuned" and search.best_trial == BASE else arm]
+
+
 def verdict(search: Search) -> Iterator[str]:
     """What to go on with, or why there is no answer yet."""
     if search.conclusion:
         yield f"{search.conclusion[:1].upper()}{search.conclusion[1:].rstrip('.')}."
-    match search.recommended:
-        case "tuned":
-            yield "Recommended: the tuned config."
-        case "default":
-            yield "Recommended: the default policy."
+    if search.recommended is not None:
+        arm = search.recommended
+        if search.comparison is None and search.best_trial == BASE:
+            arm = "tuned"  # nothing was compared with the config as it is
+        yield f"Recommended: {arm_name(search, arm)}."

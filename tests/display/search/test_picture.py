@@ -36,6 +36,13 @@ def test_each_parameter_has_a_panel_with_every_trial() -> None:
     assert _marks(panels[1], "cut") == ["trial 9: score 3.5, cut; restart.screen_seeds 27"]
 
 
+def test_a_policy_goes_by_its_remedies_and_what_is_special_about_them() -> None:
+    plain = {"when": None, "keep": False, "times": 1}
+    policy = [{"remedy": "new_seed", **plain, "times": 3}, {"remedy": "leaky_relu", **plain}]
+    assert axes.label(policy) == "new_seed (times 3), leaky_relu"
+    assert axes.label({"a": False, "b": [1, 0.25]}) == "a false, b 1, 0.25"
+
+
 def test_a_logarithmic_parameter_has_a_logarithmic_axis() -> None:
     axis = axes.of_numbers([0.01, 1.0], log=True)
     assert axis.place(0.1) == pytest.approx((axis.place(0.01) + axis.place(1.0)) / 2)
