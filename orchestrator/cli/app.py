@@ -47,6 +47,10 @@ COMMANDS: Mapping[str, Entry] = {
         "Build data and model of CONFIG and fit their shapes together; train and write nothing.",
     ),
     "check": Entry("check", "Diagnose MODEL, a .keras file trained elsewhere, on rows of data."),
+    "tune": Entry(
+        "tune",
+        "Search the restart policy, or any key of CONFIG, for the best with KerasTuner.",
+    ),
     "replay": Entry(
         "replay",
         "Train one attempt again from its record, and say whether it arrives at the same bits.",

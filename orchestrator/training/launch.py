@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -182,7 +182,7 @@ def prepare(
         InvalidError: as `validate`, like the others that it raises.
     """
     executor = choose_executor(interrupts)
-    stored = _read(config, folder)
+    stored = read(config, folder)
     announcer.say("importing TensorFlow")
     work = PrepareWork(config=config, folder=folder, stored=stored)
     return result_of(executor.run(work, _ignore))
@@ -237,39 +237,58 @@ def launch(
     """
     with contextlib.ExitStack() as stack:
         runs_dir = runs_dir.absolute()  # the user's code may go to another folder
-        with _writing_to(runs_dir):
+        with writing_to(runs_dir):
             folder = stack.enter_context(cache.folder(runs_dir))
         executor = choose_executor(interrupts, local)
-        stored = _read(config, folder)
+        stored = read(config, folder)
         if local is None:
             announcer.say("importing TensorFlow")
+        notes = () if local is None else (f"the attempts train in this process: {local}",)
         work = PrepareWork(config=config, folder=folder, stored=stored)
-        return _launch(work, executor, runs_dir, announcer, interrupts, local)
+        return launch_on(work, executor, runs_dir, announcer, interrupts, notes=notes)
 
 
-def _launch(
+def launch_on(
     work: PrepareWork,
     executor: Executor,
     runs_dir: Path,
     announcer: Announcer,
     interrupts: Interrupts,
-    local: str | None,
+    *,
+    prepared: Prepared | None = None,
+    notes: Sequence[str] = (),
 ) -> tuple[Run, Path]:
+    """Take a config whose data was read to a finished run, on an executor that is there.
+
+    Args:
+        work: builds data and model before the run begins.
+        executor: does the work.
+        runs_dir: folder of all runs.
+        announcer: shown what happens.
+        interrupts: entered by the caller.
+        prepared: what the work would find; None to do it.
+        notes: warnings to begin the record with.
+
+    Returns:
+        The run and its directory.
+
+    Raises:
+        InvalidError: as `launch`, like the others that it raises.
+    """
     config, stored = work.config, work.stored
-    prepared: Prepared | None = None
-    match executor.run(work, _ignore):
-        case Finished(found):
-            prepared, stored = found
-        case Died() | Raised(UserCodeError()):
-            pass  # the first attempt meets the same, and records it
-        case Raised(error):
-            raise error
+    if prepared is None:
+        match executor.run(work, _ignore):
+            case Finished(found):
+                prepared, stored = found
+            case Died() | Raised(UserCodeError()):
+                pass  # the first attempt meets the same, and records it
+            case Raised(error):
+                raise error
     # From here on a signal is answered by the loop, which records it.
     interrupts.patient = True
     interrupts.check()
     with _create_store(config, runs_dir, prepared) as made:
         announcer.begin(made.paths.root, config)
-        notes = () if local is None else (f"the attempts train in this process: {local}",)
         for warning in (*notes, *(() if prepared is None else prepared.warnings)):
             event = Warned(message=warning)
             announcer.show(event, made.record(event))
@@ -279,7 +298,7 @@ def _launch(
 
 def _create_store(config: Config, runs_dir: Path, prepared: Prepared | None) -> store.Store:
     fingerprint = None if prepared is None else prepared.fingerprint
-    with _writing_to(runs_dir):
+    with writing_to(runs_dir):
         return store.create(
             runs_dir,
             name=config.name,
@@ -292,7 +311,7 @@ def _create_store(config: Config, runs_dir: Path, prepared: Prepared | None) -> 
 
 
 @contextlib.contextmanager
-def _writing_to(runs_dir: Path) -> Iterator[None]:
+def writing_to(runs_dir: Path) -> Iterator[None]:
     """Say what it means that nothing can be written there."""
     try:
         yield
@@ -306,8 +325,12 @@ def _writing_to(runs_dir: Path) -> Iterator[None]:
         raise InvalidError([problem]) from error
 
 
-def _read(config: Config, folder: Path) -> Stored | None:
+def read(config: Config, folder: Path) -> Stored | None:
     """Read the data, so that what is wrong with a file is said without waiting for TensorFlow.
+
+    Args:
+        config: the config.
+        folder: gets the data.
 
     Returns:
         Where it is; None where only a worker can read it.
@@ -315,7 +338,7 @@ def _read(config: Config, folder: Path) -> Stored | None:
     if data.has_user_code(config):
         return None
     found = data.load_lazily(config)
-    with _writing_to(folder.parent):
+    with writing_to(folder.parent):
         return cache.save(found, folder)
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import filelock
 import msgspec
@@ -24,6 +24,7 @@ from orchestrator.record.search import (
     Arm,
     ArmRuns,
     Comparison,
+    Effect,
     Search,
     SearchStatus,
     Trial,
@@ -100,7 +101,8 @@ class SearchEnded(Recorded, kw_only=True, tag="search_ended"):
     """The search has its status."""
 
     status: SearchStatus
-    recommended: str | None
+    recommended: Literal["tuned", "default"] | None
+    effects: tuple[Effect, ...]
     conclusion: str
     exit_code: int
     overhead_seconds: float
@@ -173,6 +175,7 @@ def advance(search: Search, event: SearchEvent, *, elapsed: float) -> Search:
                 search,
                 status=event.status,
                 recommended=event.recommended,
+                effects=event.effects,
                 conclusion=event.conclusion,
                 exit_code=event.exit_code,
                 overhead_seconds=event.overhead_seconds,

@@ -34,7 +34,12 @@ EVENTS: list[SearchEvent] = [
     ArmRunEnded(arm="tuned", run=TrialRun(seed=9, status="passed", cost=1.0, score=1.0)),
 ]
 END = SearchEnded(
-    status="finished", recommended="default", conclusion="", exit_code=0, overhead_seconds=0.5
+    status="finished",
+    recommended="default",
+    effects=(),
+    conclusion="",
+    exit_code=0,
+    overhead_seconds=0.5,
 )
 
 

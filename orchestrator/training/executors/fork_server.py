@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.backend import check_backend
+from orchestrator.display.silence import silence
 from orchestrator.errors import NotSentError, StoppedError, WorkerError
 from orchestrator.training.executors.executor import (
     Died,
@@ -44,6 +45,8 @@ _POLL_SECONDS = 0.2
 """How soon a request to stop is noticed."""
 _GRACE_SECONDS = 5.0
 """How long the exit code of a worker that is gone may take to arrive."""
+_STARTING = threading.Lock()
+"""Held while a worker is started, for what several threads would change at once."""
 
 
 class ForkServer:
@@ -173,19 +176,10 @@ def _quiet() -> Iterator[None]:
     """Start the server with what it needs in its environment, and its chatter in nobody's way."""
     before = os.environ.get("KERAS_BACKEND")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    saved = os.dup(1), os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        yield
+        with silence():
+            yield
     finally:
-        for number, copy in zip((1, 2), saved, strict=True):
-            os.dup2(copy, number)
-            os.close(copy)
-        os.close(null)
         if before is None:
             del os.environ["KERAS_BACKEND"]
         else:
@@ -199,12 +193,13 @@ def _without_main() -> Iterator[None]:
     multiprocessing would run it again in every worker, unless it is guarded; a script that only
     says `orchestrator.run(…)` is not.
     """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    with _STARTING:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 # ---------------------------------------------------------------------------- in the worker
