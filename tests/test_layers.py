@@ -40,6 +40,16 @@ def test_only_these_import_tensorflow() -> None:
     assert {module for module in users if not module.startswith(TENSORFLOW)} == set()
 
 
+def test_only_the_search_imports_kerastuner() -> None:
+    users = {
+        module
+        for module, path in modules().items()
+        if "keras_tuner" in {name.split(".")[0] for name in imports(path)}
+    }
+    assert users == {"tuning.trials.oracle"}
+    assert not modules_after("import orchestrator.tuning.launch") & {"keras_tuner", "tensorflow"}
+
+
 def test_only_the_launch_knows_which_executors_there_are() -> None:
     executors = {"fork_server", "in_process"}
     knowing = {
@@ -64,7 +74,7 @@ def test_supervisor_never_loads_tensorflow() -> None:
 def test_help_schema_and_config_errors_load_neither_tensorflow_nor_numpy(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("phases: 3\n")
-    for arguments in (["--help"], ["schema"], [str(bad)], ["validate", str(bad)]):
+    for arguments in (["--help"], ["schema"], [str(bad)], ["validate", str(bad)], ["tune", str(bad)]):
         loaded = modules_after(f"import orchestrator.cli.app as c; c.execute({arguments!r})")
         assert not loaded & {"tensorflow", "keras", "numpy", "rich"}
 

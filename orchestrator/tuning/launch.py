@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.checks import Gate
 from orchestrator.data import cache
-from orchestrator.errors import InvalidError, Problem
+from orchestrator.errors import InvalidError, Problem, UserCodeError, WorkerDiedError
 from orchestrator.record import archive, environment
 from orchestrator.record.search import Parameter, Search
 from orchestrator.training import launch as launcher
@@ -147,11 +147,11 @@ def _try_space(config: Config, planned: Search, shelf: Shelf) -> None:
     problems = []
     for parameter in parameters:
         for values in _probes([parameter]):
-            for objection in _objections(config, values, planned, shelf):
-                value = next(iter(values.values()))
-                message = f"{value!r}: {objection.message}"
+            if objections := _objections(config, values, planned, shelf):
+                message = f"{values[parameter.path]!r}: {objections[0].message}"
                 key = ("tune", "space", parameter.path)
-                problems.append(config.problem(key, message, objection.hint))
+                problems.append(config.problem(key, message, objections[0].hint))
+                break
     if problems:
         raise InvalidError(problems)
     # Only together they do not fit; a trial that meets that fails by itself.
@@ -173,4 +173,6 @@ def _objections(
         shelf.prepare(plan.run_config(changed, planned.seeds[0]))
     except InvalidError as error:
         return error.problems
+    except (UserCodeError, WorkerDiedError):
+        return ()  # a trial that meets that fails by itself
     return ()

@@ -9,6 +9,7 @@ which draws from the same seed, arrives where it was.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import shutil
 import sys
@@ -22,7 +23,6 @@ from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import Trial
 from keras_tuner.errors import FailedTrialError, FatalError
 
-from orchestrator.config import document
 from orchestrator.record.search import Objective, Parameter
 
 _BUDGET = "tuner/epochs"
@@ -197,7 +197,7 @@ def _whole(step: float | None) -> int | None:
 
 def _label(value: Any) -> str:
     """A choice as text, which is all that KerasTuner takes beside numbers: a policy is a list."""
-    return document.dump({"value": value}).removeprefix("value:").strip()
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _ours(plan: Plan, chosen: Mapping[str, Any]) -> dict[str, Any]:

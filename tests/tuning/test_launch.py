@@ -1,0 +1,296 @@
+"""Whole searches with real trainings, in this process; the one that is killed has its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.config import document
+from orchestrator.config import load as configs
+from orchestrator.config.schema import Config
+from orchestrator.errors import InvalidError, StoppedError, UserCodeError
+from orchestrator.record import archive
+from orchestrator.record import search as records
+from orchestrator.record.search import Search
+from orchestrator.training import launch as launcher
+from orchestrator.training.executors.in_process import InProcess
+from orchestrator.training.interrupts import Interrupts
+from orchestrator.tuning import launch as tuning
+from orchestrator.tuning import plan
+from orchestrator.tuning.journal import SearchEvent, TrialEnded, TrialStarted
+from tests.conftest import LINE, merged
+
+CODE = """
+import keras
+
+def build(width=4, tried=True):
+    if width == 5:
+        raise ValueError("no such width")
+    return keras.Sequential([
+        keras.Input((2,)), keras.layers.Dense(width, "relu"), keras.layers.Dense(1)
+    ])
+"""
+TUNE = {
+    "max_trials": 3,
+    "seeds": 2,
+    "fresh_seeds": 0,
+    "space": {"batch_size": {"choice": [32, 16, 64]}},
+}
+
+
+class Watcher:
+    """Remembers what it was shown, and does something with one event."""
+
+    def __init__(self, react: Callable[[SearchEvent], None] = lambda event: None) -> None:
+        self.events: list[SearchEvent] = []
+        self._react = react
+
+    def say(self, text: str) -> None:
+        pass
+
+    def begin(self, directory: Path, found: Search, config: Config) -> None:
+        pass
+
+    def show(self, event: SearchEvent, search: Search) -> None:
+        self.events.append(event)
+        self._react(event)
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train in this process, which has imported TensorFlow."""
+    monkeypatch.setattr(launcher, "choose_executor", lambda stop: InProcess(stop.check))
+
+
+def write(folder: Path, code: str = "", /, **changes: Any) -> Config:
+    """A config beside its module."""
+    (folder / "rows.py").write_text(CODE + code)
+    x = np.random.default_rng(0).normal(size=(64, 2))
+    np.savez(folder / "rows.npz", x=x, y=x.sum(axis=1))
+    path = folder / "line.yaml"
+    data = {"train": {"npz": "rows.npz"}}
+    base = {
+        **LINE,
+        "data": data,
+        "restart": {"max_attempts": 2},
+        "deterministic": False,
+        "tune": TUNE,
+    }
+    path.write_text(document.dump(merged(base, changes)))
+    return configs.load(path)
+
+
+def search(
+    config: Config, runs: Path, watcher: Watcher | None = None, **options: Any
+) -> tuple[Search, Path]:
+    with Interrupts() as interrupts:
+        return tuning.launch(
+            config,
+            runs_dir=runs,
+            announcer=watcher or Watcher(),
+            interrupts=interrupts,
+            **options,
+        )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Config, Search, Path]]:
+    """A search that is through: its config, its record and its directory."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launcher, "choose_executor", lambda stop: InProcess(stop.check))
+        config = write(folder)
+        found, directory = search(config, folder / "runs")
+    yield config, found, directory
+
+
+def outcomes(found: Search) -> Any:
+    """What must be the same however the search came about."""
+    return [
+        (
+            trial.trial, trial.status, trial.values, trial.score, trial.reason,
+            [(run.seed, run.status, run.cost, run.skill, run.score) for run in trial.runs],
+        )
+        for trial in found.trials
+    ]  # fmt: skip
+
+
+def test_a_trial_is_whole_runs_on_the_same_seeds(project: Any) -> None:
+    config, found, directory = project
+    assert (found.status, found.exit_code, len(found.trials)) == ("finished", 0, 3)
+    assert found.trials[0].values == {"batch_size": 32}
+    assert {trial.values["batch_size"] for trial in found.trials} == {16, 32, 64}
+    assert found.plain_epochs_rows == 64
+    for trial in found.trials:
+        assert [run.seed for run in trial.runs] == list(found.seeds)
+        for run in trial.runs:
+            recorded = archive.read(directory / str(run.run))
+            assert recorded.attempts[0].settings.seed == run.seed
+            assert recorded.status == run.status
+            assert run.cost == len(archive.epochs(directory / str(run.run)))
+    assert found.best() is not None
+    assert records.read(directory) == found
+
+
+def test_a_search_has_its_files(project: Any) -> None:
+    config, found, directory = project
+    assert (directory / "config.yaml").read_bytes() == config.source
+    assert len(list((directory / "runs").iterdir())) == 6
+    assert len(list((directory / "oracle").glob("trial_*/trial.json"))) == 3
+    assert configs.load(directory / "resolved.yaml").model_dump() == config.model_dump()
+    run = next((directory / "runs").iterdir())
+    assert configs.load(run / "resolved.yaml").tune == type(config.tune)()
+
+
+def test_what_is_recorded_already_is_not_trained_again(project: Any) -> None:
+    config, first, directory = project
+    again, second = search(config, directory.parent)
+    assert outcomes(again) == outcomes(first)
+    for trial in again.trials:
+        for run in trial.runs:
+            assert run.reused
+            assert (second / str(run.run)).resolve().parent == directory / "runs"
+    assert list((second / "runs").iterdir()) == []
+    shutil.rmtree(second)
+
+
+@pytest.mark.parametrize("moment", range(1, 9, 2))
+def test_a_search_goes_on_from_any_event(project: Any, tmp_path: Path, moment: int) -> None:
+    config, whole, directory = project
+    copied = tmp_path / "runs" / directory.name
+    shutil.copytree(directory, copied)
+    lines = (copied / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (copied / "journal.jsonl").write_bytes(b"".join(lines[:moment]) + lines[moment][:20])
+    (copied / "search.json").write_bytes((directory / "search.json").read_bytes())
+    made = {path.name for path in (copied / "runs").iterdir()}
+    watcher = Watcher()
+    again, _ = search(config, tmp_path / "runs", watcher, resumed=copied)
+    assert outcomes(again) == outcomes(whole)
+    assert {path.name for path in (copied / "runs").iterdir()} == made
+    shown = [event for event in watcher.events if isinstance(event, TrialEnded)]
+    ended = sum(b'"event":"trial_ended"' in line for line in lines[:moment])
+    assert len(shown) == 3 - ended
+
+
+def test_a_run_that_was_half_done_is_made_again(project: Any, tmp_path: Path) -> None:
+    config, whole, directory = project
+    copied = tmp_path / "runs" / directory.name
+    shutil.copytree(directory, copied)
+    lines = (copied / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (copied / "journal.jsonl").write_bytes(b"".join(lines[:-2]))
+    last = whole.trials[-1].runs[-1].run
+    journal = copied / str(last) / "journal.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:4]))
+    (copied / str(last) / "run.json").unlink()
+    lines = (copied / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    keep = max(i for i, line in enumerate(lines) if b"trial_run_ended" in line)
+    (copied / "journal.jsonl").write_bytes(b"".join(lines[:keep]))
+    again, _ = search(config, tmp_path / "runs", resumed=copied)
+    assert outcomes(again) == outcomes(whole)
+    assert again.trials[-1].runs[-1].run != last
+    assert not (copied / str(last)).exists()
+
+
+def test_an_interrupt_is_recorded_and_resumed(project: Any, tmp_path: Path) -> None:
+    config, whole, before = project
+
+    def stop(event: SearchEvent) -> None:
+        if isinstance(event, TrialStarted) and event.trial == 2:
+            raise StoppedError("stopped by SIGINT")
+
+    runs = before.parent
+    found, directory = search(config, runs, Watcher(stop))
+    assert (found.status, found.exit_code) == ("interrupted", 75)
+    assert "--resume" in str(found.conclusion)
+    assert plan.find(config.base + "/line.yaml", (), resume=True, runs_dir=runs)[1] == directory
+    again, same = search(config, runs, resumed=directory)
+    assert same == directory
+    assert outcomes(again) == outcomes(whole)
+    with pytest.raises(InvalidError, match="there is no interrupted search of this config"):
+        plan.find(config.base + "/line.yaml", (), resume=True, runs_dir=runs)
+
+
+def test_a_trial_that_crashes_is_recorded_and_the_search_goes_on(tmp_path: Path) -> None:
+    config = write(
+        tmp_path,
+        model={"factory": {"callable": "rows:build"}},
+        tune={
+            **TUNE,
+            "tuner": "grid",
+            "seeds": 1,
+            "space": {"model.factory.kwargs.width": {"choice": [5, 4]}},
+        },
+    )
+    found, directory = search(config, tmp_path / "runs")
+    assert [trial.status for trial in found.trials] == ["completed", "failed", "completed"]
+    assert "no such width" in str(found.trials[1].reason)
+    assert found.exit_code == 0
+    assert [trial.values for trial in found.trials] == [
+        {},  # the config has no width of its own
+        {"model.factory.kwargs.width": 5},
+        {"model.factory.kwargs.width": 4},
+    ]
+
+
+def test_an_error_that_every_trial_meets_ends_the_search_before_it(tmp_path: Path) -> None:
+    factory = {"factory": {"callable": "rows:build", "kwargs": {"width": 5}}}
+    with pytest.raises(UserCodeError, match="no such width"):
+        search(write(tmp_path, model=factory), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_values_that_keras_does_not_take_are_said_at_their_path(tmp_path: Path) -> None:
+    space = {
+        "compile.optimizer.Adam.learning_rte": {"float": [0.1, 0.2]},
+        "model.layers.0.Dense.units": {"int": [0, 3]},
+        "batch_size": {"int": [1, 8]},
+    }
+    with pytest.raises(InvalidError, match=".") as caught:
+        search(write(tmp_path, tune={**TUNE, "space": space}), tmp_path / "runs")
+    rate, units = caught.value.problems
+    assert rate.key == "tune.space.compile.optimizer.Adam.learning_rte"
+    assert "learning_rate" in str(rate.hint)
+    assert units.key == "tune.space.model.layers.0.Dense.units"
+    assert units.message.startswith("0: ")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_metric_that_nobody_logs_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    objective = {"metric": "val_loss", "direction": "min"}
+    with pytest.raises(InvalidError, match="Keras logs no 'val_loss'; add data.validation"):
+        search(write(tmp_path, tune={**TUNE, "objective": objective}), tmp_path / "runs")
+
+
+def test_runs_without_a_model_are_penalised_and_end_nothing(tmp_path: Path) -> None:
+    config = write(
+        tmp_path,
+        checks={"metric": {"name": "loss", "max": 1e-9}},
+        restart={"max_attempts": 1},
+        tune={**TUNE, "max_trials": 4, "seeds": 1, "space": {"batch_size": {"int": [8, 64]}}},
+    )
+    found, _ = search(config, tmp_path / "runs")
+    assert [trial.score for trial in found.trials] == [2.0] * 4
+    assert [trial.runs[0].status for trial in found.trials] == ["exhausted"] * 4
+    assert found.exit_code == 3
+    assert found.best_trial == 1
+
+
+def test_bayesian_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write(tmp_path, tune={**TUNE, "tuner": "bayesian"})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InvalidError, match="bayesian needs scipy and scikit-learn"):
+        plan.plan_search(config)
+
+
+def test_fresh_seeds_are_none_of_the_search(tmp_path: Path) -> None:
+    config = write(tmp_path, tune={"seeds": 20, "fresh_seeds": 30})
+    seeds = plan.base_seeds(config)
+    assert len(set(seeds)) == 50
+    assert plan.plan_search(config).seeds == seeds[:20]
+    other = config.model_copy(update={"seed": 1})
+    assert not set(seeds) & set(plan.base_seeds(other))
