@@ -74,7 +74,13 @@ def test_supervisor_never_loads_tensorflow() -> None:
 def test_help_schema_and_config_errors_load_neither_tensorflow_nor_numpy(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("phases: 3\n")
-    for arguments in (["--help"], ["schema"], [str(bad)], ["validate", str(bad)], ["tune", str(bad)]):
+    for arguments in (
+        ["--help"],
+        ["schema"],
+        [str(bad)],
+        ["validate", str(bad)],
+        ["tune", str(bad)],
+    ):
         loaded = modules_after(f"import orchestrator.cli.app as c; c.execute({arguments!r})")
         assert not loaded & {"tensorflow", "keras", "numpy", "rich"}
 
