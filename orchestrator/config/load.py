@@ -92,9 +92,15 @@ def _file_name(stem: str) -> str:
 
 
 def _check_compile(written: Document) -> Iterable[Problem]:
-    if dig(written.value, "model", "layers") and written.value.get("compile") is None:
-        message = "missing: a model given as layers has no loss yet"
+    if not dig(written.value, "model", "layers"):
+        return
+    message = "missing: a model given as layers has no loss yet"
+    plan = written.value.get("compile")
+    if plan is None:
         yield written.problem(("compile",), message, "add compile: {loss: mse}")
+    elif isinstance(plan, Mapping) and plan.get("loss") is None:
+        hint = "add loss: mse, or another Keras loss"
+        yield written.problem(("compile", "loss"), message, hint)
 
 
 def _check_phases(written: Document) -> Iterable[Problem]:

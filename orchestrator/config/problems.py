@@ -88,7 +88,6 @@ _EXAMPLES = {
     "model": "add model: {layers: [{Dense: {units: 1}}]}",
     "phases": "add phases: [{name: main, epochs: 10}]",
     "target": "name the column to predict",
-    "loss": "add loss: mse, or another Keras loss",
 }
 """What to add for a required key."""
 

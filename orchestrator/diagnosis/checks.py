@@ -48,6 +48,8 @@ class Evidence:
 
     non_finite: Sequence[str] = ()
     """A clause for each place with values that are not finite."""
+    unseen: str | None = None
+    """Why no row was run through the model; None where they were."""
     untrained: bool = False
     """Whether this is phase 0, where only a cut fails."""
     last: bool = True
@@ -94,8 +96,8 @@ def judge(evidence: Evidence, limits: Checks) -> tuple[AnyCheck, ...]:
 
 
 def _judge_units(evidence: Evidence, limits: DeadNeurons) -> DeadNeuronsCheck:
-    if evidence.non_finite:
-        return not_applicable(DeadNeuronsCheck, _HIDDEN)
+    if evidence.non_finite or evidence.unseen:
+        return not_applicable(DeadNeuronsCheck, evidence.unseen or _HIDDEN)
     return dead_neurons(
         evidence.layers,
         evidence.flow,
@@ -114,8 +116,8 @@ def _lowest_skill(columns: Sequence[OutputSkill]) -> float | None:
 
 
 def _judge_outputs(evidence: Evidence, limits: PredictionVariance) -> PredictionVarianceCheck:
-    if evidence.non_finite:
-        return not_applicable(PredictionVarianceCheck, _HIDDEN)
+    if evidence.non_finite or evidence.unseen:
+        return not_applicable(PredictionVarianceCheck, evidence.unseen or _HIDDEN)
     batch = evidence.batch_columns
     return prediction_variance(
         numbered(evidence.columns),
@@ -219,6 +221,8 @@ def with_validation(
 def _judge_output(
     output: OutputSkill, limits: PredictionVariance, *, last: bool
 ) -> tuple[Verdict, str]:
+    if not output.trained:
+        return "not_applicable", "no loss trains it, so it is not judged"
     aside = "" if output.unjudged is None else f", skill is not judged: {output.unjudged}"
     if output.varies is None:
         if output.distinct:

@@ -23,6 +23,8 @@ from orchestrator.record.checks import AnyCheck, PredictionVarianceCheck
 _FIRST_ROWS = 256
 """Rows to begin with: on so many, nearly every live unit has been active once."""
 
+_UNSEEN = "the model has no call of its own, so no row can be run through it"
+
 Gradients = Literal["always", "when_suspicious", "never"]
 """When to measure what needs gradients."""
 
@@ -79,7 +81,9 @@ def examine(
     Returns:
         The counts, the worth of the outputs and the verdicts.
     """
-    if known.non_finite:
+    if not probe.can_measure:
+        known = dataclasses.replace(known, unseen=_UNSEEN)
+    if known.non_finite or known.unseen:
         return Examination(checks=judge(known, limits))
     scores = Scores(outputs)
     found = probe.measure(
@@ -193,7 +197,7 @@ def why_lost(
     """
     if limits.finite is not None and non_finite:
         return non_finite[0]
-    if limits.dead_neurons is None:
+    if limits.dead_neurons is None or not probe.can_measure:
         return None
     for at_least in (_FIRST_ROWS, None):
         found = probe.measure(rows, at_least=at_least)

@@ -111,6 +111,15 @@ class Flow:
             and INPUT not in self._ancestors(sources, dead)
         ]
 
+    def leaving_out(self, outputs: Iterable[int]) -> Flow:
+        """The same with outputs that nobody trains: no dead layer cuts them off or is fed to."""
+        aside = frozenset(outputs)
+        sources = (
+            frozenset({INPUT}) if index in aside else found
+            for index, found in enumerate(self.outputs)
+        )
+        return dataclasses.replace(self, outputs=tuple(sources))
+
     def feeds(self, layer: int) -> list[int]:
         """Outputs that the layer has a path to."""
         return [

@@ -23,7 +23,14 @@ from orchestrator.config.sections.model import (
 )
 from orchestrator.data.rows import AnyRows, Readable, leaves
 from orchestrator.errors import InvalidError, Problem, Reporter, describe_error
-from orchestrator.model import initialization, keras_internals, leaky_relu, objects, saving
+from orchestrator.model import (
+    initialization,
+    keras_internals,
+    layers,
+    leaky_relu,
+    objects,
+    saving,
+)
 from orchestrator.model.initialization import Recorder
 from orchestrator.model.targets import check_targets
 from orchestrator.record.records import Settings
@@ -60,12 +67,45 @@ def build_model(
         message = f"missing, and the {origin}'s model is not compiled"
         raise InvalidError([config.problem(("compile",), message, "add compile: {loss: mse}")])
     if settings.clip_norm is not None:
-        _plain_optimizer(model).global_clipnorm = settings.clip_norm
+        for optimizer in plain_optimizers(model):
+            optimizer.global_clipnorm = settings.clip_norm
     check_targets(model, config, rows)
-    if not model.optimizer.built:
-        # Keras refuses to load a model that was saved before its optimizer had any state.
-        model.optimizer.build(model.trainable_variables)
+    _build_optimizer(model)
     return model
+
+
+def plain_optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+    """The optimizers that apply gradients, inside what scales the loss: Keras's own first.
+
+    A model with a `train_step` of its own may have others, such as a GAN's for each of its parts.
+
+    Args:
+        model: a compiled model.
+    """
+    held = [model.optimizer, *vars(model).values()]
+    kept = [each for each in held if isinstance(each, keras.optimizers.Optimizer)]
+    return list({id(each): each for each in map(_inner, kept)}.values())
+
+
+def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _build_optimizer(model: keras.Model) -> None:
+    """Give the optimizer the state of this model's weights.
+
+    A factory may compile every model with one and the same optimizer, whose state is then that of
+    an earlier model. Keras refuses to load a model that was saved before its optimizer had any.
+    """
+    optimizer = model.optimizer
+    if optimizer is None:
+        return
+    weights = {id(variable) for variable in model.trainable_variables}
+    trained = {id(variable) for variable in keras_internals.trained(optimizer)}
+    if trained and trained.isdisjoint(weights):
+        optimizer = model.optimizer = type(optimizer).from_config(optimizer.get_config())
+    if weights and not optimizer.built:
+        optimizer.build(model.trainable_variables)
 
 
 def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
@@ -79,6 +119,7 @@ def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
             model = _from_factory(config, slope if changed else None)
             slope = None if changed else slope
             _build_unbuilt(model, config, rows)
+            _check_standardize(model, config)
         case FileModel() as plan:
             model = saving.load_file(plan, config, settings.seed)
     try_call(model, config, rows, next(iter(type(config.model).model_fields)))
@@ -110,7 +151,8 @@ def obstacles(
     if settings.negative_slope is None:
         found["leaky_relu"] = leaky_relu.obstacle(model, config, hidden)
     if settings.clip_norm is None:
-        found["clip_gradients"] = _clips_already(_plain_optimizer(model))
+        reasons = map(_clips_already, plain_optimizers(model))
+        found["clip_gradients"] = next((reason for reason in reasons if reason is not None), None)
     variables = initialization.hidden_variables(model, rows.first(2)[0])
     if not any(is_kernel for _, _, is_kernel in variables):
         found["reinitialize"] = "no hidden layer has a kernel"
@@ -124,11 +166,6 @@ def obstacles(
             "the order of the rows alone; initial_weights: fresh draws new ones"
         )
     return {remedy: reason for remedy, reason in found.items() if reason is not None}
-
-
-def _plain_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
-    """The optimizer that applies the gradients, inside what scales the loss."""
-    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
 
 
 def _clips_already(optimizer: keras.optimizers.Optimizer) -> str | None:
@@ -203,7 +240,16 @@ def _from_factory(config: Config, slope: float | None) -> keras.Model:
     return model
 
 
+def _check_standardize(model: keras.Model, config: Config) -> None:
+    """Refuse to put the standardisation in front of what takes no rows."""
+    if config.data.standardize and not layers.is_callable(model):
+        message = "the model has no call of its own, in front of which the scaling could stand"
+        raise InvalidError([config.problem(("data", "standardize"), message, "scale the rows")])
+
+
 def _build_unbuilt(model: keras.Model, config: Config, rows: AnyRows) -> None:
+    if not layers.is_callable(model):
+        model.built = True  # its parts are, and Keras saves nothing that is not
     if model.built:
         return
     with _taking_rows(config, rows, next(iter(type(config.model).model_fields))):
@@ -223,6 +269,8 @@ def try_call(model: keras.Model, reporter: Reporter, rows: Readable, kind: str) 
         InvalidError: the model does not take such rows.
         UserCodeError: a class of the user's own raised.
     """
+    if not layers.is_callable(model):
+        return
     x, _, _ = rows.first(1)
     with _taking_rows(reporter, rows, kind):
         model(x, training=False)
@@ -248,6 +296,8 @@ def _compile(model: keras.Model, plan: Compile, config: Config) -> None:
             return [make(module, each, *at, index) for index, each in enumerate(named)]
         if isinstance(named, dict):
             return {name: make(module, each, *at, name) for name, each in named.items()}
+        if named is None:
+            return None
         key = ("compile", *at, *((named.name,) if named.arguments else ()))
         try:
             return objects.make(module, named, key, config)
@@ -259,8 +309,10 @@ def _compile(model: keras.Model, plan: Compile, config: Config) -> None:
         "loss": make(keras.losses, plan.loss, "loss"),
         "loss_weights": plan.loss_weights,
         "metrics": make(keras.metrics, plan.metrics, "metrics"),
-        "weighted_metrics": make(keras.metrics, plan.weighted_metrics, "weighted_metrics") or None,
+        "weighted_metrics": make(keras.metrics, plan.weighted_metrics, "weighted_metrics"),
     }
     if problems:
         raise InvalidError(problems)
-    model.compile(**arguments)
+    with user_code.refused(config, ("compile",), "the model cannot be compiled"):
+        # A `compile` of the user's own need not know the others.
+        model.compile(**{name: value for name, value in arguments.items() if value})

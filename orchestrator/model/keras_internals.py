@@ -141,6 +141,15 @@ def learning_rate(optimizer: keras.optimizers.Optimizer) -> Any:
     return optimizer._learning_rate
 
 
+def trained(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """The weights that an optimizer was built for; empty for one that has no state yet.
+
+    Touches `Optimizer._trainable_variables`: the public `variables` has the optimizer's own alone.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return list(getattr(inner, "_trainable_variables", ()))
+
+
 def own_seed(initializer: Any) -> Any:
     """The seed that a random initializer was given; None where Keras has drawn it.
 

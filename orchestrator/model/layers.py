@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
 
 from orchestrator.data.rows import Tree
 from orchestrator.model import keras_internals
+
+
+def is_callable(model: keras.Model) -> bool:
+    """Whether rows can be run through the model: a GAN may be a `train_step` over its parts."""
+    return type(model).call is not keras.Model.call
+
+
+def count_parameters(model: keras.Model) -> int:
+    """Number of weights; Keras counts those of a model only that was called."""
+    return sum(math.prod(variable.shape) for variable in model.weights)
 
 
 def output_layers(model: keras.Model) -> list[keras.Operation]:
@@ -51,10 +62,13 @@ def last_layers(model: keras.Model, x: Tree) -> list[keras.Operation]:
         x: a few rows, with which such a model is called.
 
     Returns:
-        The layers that return what the model returns, or else the last one with weights.
+        The layers that return what the model returns, or else the last one with weights; those of
+        its parts where the model itself cannot be called.
     """
     if is_plain(model):
         return output_layers(model)
+    if not is_callable(model):
+        return [layer for part in model.layers for layer in output_layers(part)]
     made: dict[int, keras.Operation] = {}
     kept = []  # so that no identity is given away twice
     original = keras.Operation.__call__

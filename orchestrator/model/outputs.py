@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from orchestrator.data.rows import PIECE, Array, Readable, Tree, leaves, transform
 from orchestrator.errors import InvalidError, Reporter, suggestion
+from orchestrator.model import layers
 from orchestrator.record.records import Form
 
 _FORMS: Mapping[str, Form] = {
@@ -54,6 +55,8 @@ class Output:
     unjudged: str | None = None
     """Why its skill is not judged, as a clause; None where it is. What else there is to check of it
     is checked all the same."""
+    trained: bool = True
+    """Whether a loss trains it; one that none does is not judged at all."""
 
     def targets(self, y: Tree) -> Array | None:
         """Its own targets among those of all outputs."""
@@ -141,11 +144,13 @@ def find_outputs(model: keras.Model, reporter: Reporter, rows: Readable) -> tupl
         rows: training rows.
 
     Returns:
-        One for each output.
+        One for each output; none for a model that rows cannot be run through.
 
     Raises:
         InvalidError: outputs and targets cannot be told to belong together.
     """
+    if not layers.is_callable(model):
+        return ()
     x, y, _ = rows.first(2)
     found = leaves(model(x, training=False))
     paths = [path for path, _ in found]
@@ -169,6 +174,7 @@ def find_outputs(model: keras.Model, reporter: Reporter, rows: Readable) -> tupl
             ignored=getattr(losses[index], "ignore_class", None),
             guessed=known is None,
             unjudged=own_way or _without_loss(model, losses[index]),
+            trained=own_way is not None or model.loss is None or losses[index] is not None,
         )
         if known is None and own is not None:
             output = _corrected(output, own, rows)
@@ -189,7 +195,11 @@ def _corrected(output: Output, first: Array, rows: Readable) -> Output:
     """
     if output.misshapen(first) is not None:
         return dataclasses.replace(output, target=None)
-    if output.form != "sparse" and output.misfit(_all_targets(output, rows, first)) is not None:
+    if output.form == "sparse":
+        return output
+    targets = _all_targets(output, rows, first)
+    # Shares of something, such as the brightness of pixels, are no classes either.
+    if _first(targets, lambda y: (y != 0) & (y != 1)) is not None:
         return dataclasses.replace(output, form="regression")
     return output
 
@@ -239,6 +249,14 @@ def _losses(loss: Any, names: Sequence[str]) -> list[Any]:
     if isinstance(loss, list | tuple) and len(loss) == len(names):
         return list(loss)
     return [loss] * len(names)
+
+
+def find_untrained(model: keras.Model, reporter: Reporter, rows: Readable) -> frozenset[int]:
+    """Numbers of the outputs that no loss trains, where others have one; see `find_outputs`."""
+    if not isinstance(getattr(model, "loss", None), Mapping | list | tuple):
+        return frozenset()
+    found = find_outputs(model, reporter, rows)
+    return frozenset(index for index, output in enumerate(found) if not output.trained)
 
 
 def _own_way(model: keras.Model) -> str | None:

@@ -30,10 +30,19 @@ def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
     """
     key = _key(config)
     check_fit(find_outputs(model, config, rows), rows.y, config, key)
+    if not _is_evaluated(model):
+        return
     x, y, weight = trained_on(rows.first(2))
     with user_code.refused(config, key, "loss and metrics do not take these targets"):
         model.test_on_batch(x, y, sample_weight=weight)
     model.reset_metrics()
+
+
+def _is_evaluated(model: keras.Model) -> bool:
+    """Whether the loss that Keras evaluates is the one that trains the model."""
+    kind = type(model)
+    own_step = kind.train_step is not keras.Model.train_step
+    return not own_step or kind.test_step is not keras.Model.test_step
 
 
 def check_fit(found: Sequence[Output], y: Tree, reporter: Reporter, key: Key) -> None:
@@ -51,7 +60,8 @@ def check_fit(found: Sequence[Output], y: Tree, reporter: Reporter, key: Key) ->
     problems = []
     for output in found:
         targets = output.targets(y)
-        message = None if targets is None or output.guessed else output.misfit(targets)
+        free = output.guessed or output.unjudged is not None
+        message = None if targets is None or free else output.misfit(targets)
         if targets is not None and message is not None:
             name = f"output {output.name}: " if output.name else ""
             hint = None

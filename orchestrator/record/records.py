@@ -38,6 +38,7 @@ Cause = Literal[
     "unscaled_inputs",
     "unrelated_targets",
     "distant_targets",
+    "constant_reconstruction",
 ]
 
 FailureKind = Literal[

@@ -216,7 +216,7 @@ def test_schema_and_loader_agree_on_several_changes(value: dict[str, Any]) -> No
         "data.train={fraction: 0.2}", "data.train={csv: a}", "data.train.callable=build",
         "data.validation=0.2", "data.validation={fraction: 1}",
         "model=", "model={}", "model.file=a.keras", "model.layers=[]", "model.layers.0={Dense: 3}",
-        "model.layers.0={Dense: , Flatten: }", "compile={}", "compile.metrics=mae",
+        "model.layers.0={Dense: , Flatten: }", "compile={loss: 3}", "compile.metrics=mae",
         "checks=off", "checks.finite=on", "checks.finite=true", "checks.dead_neurons.rows=0",
         "checks.dead_neurons.fail_above=1.1", "checks.metrics=[]", "checks.metric={max: 1}",
         "restart.policy=[new_sed]", "restart.policy=[{remedy: new_sed}]",

@@ -271,7 +271,7 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("model.layers.0={Dense: , units: 1}", "model.layers.0: expected a name, or one name with its arguments as {Name: {argument: value}}, received the keys Dense, units"),
         ("model.layers.0={Dense: {1: 2}}", "model.layers.0.Dense.1: expected a text as key, received 1"),
         ("compile=", "compile: missing: a model given as layers has no loss yet; add compile: {loss: mse}"),
-        ("compile={}", "compile.loss: missing, it is required; add loss: mse, or another Keras loss"),
+        ("compile={}", "compile.loss: missing: a model given as layers has no loss yet; add loss: mse, or another Keras loss"),
         ("compile.metrics=mae", "compile.metrics: expected a list, received 'mae'; write it as a list: [mae]"),
         ("checks=off", "checks: expected a mapping of keys, received 'off'"),
         ("checks.finite=on", "checks.finite: expected a mapping of keys, received 'on'"),

@@ -79,6 +79,7 @@ FAULT = Finding(cause="initialization", reason="its kernel is zero", final=False
 UNSCALED = Finding(cause="unscaled_inputs", reason="x is in millions", final=False)
 DISTANT = Finding(cause="distant_targets", reason="y is 10,000", final=False)
 UNRELATED = Finding(cause="unrelated_targets", reason="y is noise", final=False)
+COLLAPSED = Finding(cause="constant_reconstruction", reason="a collapse", final=False)
 CERTAIN = Finding(cause="held_at_zero", reason="held by L1", final=True)
 SCREENED = tuple(Candidate(seed=seed, reason="dead") for seed in range(64))
 
@@ -155,6 +156,11 @@ CASES = {
     ),
     "on targets unrelated to the inputs, of two outputs": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(UNRELATED,) * 2),
+        "constant",
+        [],
+    ),
+    "constant where it is to be its own input, of two outputs": (
+        attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(COLLAPSED,) * 2),
         "constant",
         [],
     ),
@@ -268,7 +274,12 @@ def hopeless(attempts: Sequence[Attempt]) -> str | None:
 
 @pytest.mark.parametrize(
     ("cause", "enough"),
-    [("unrelated_targets", 2), ("distant_targets", 3), ("unscaled_inputs", 4)],
+    [
+        ("unrelated_targets", 2),
+        ("constant_reconstruction", 2),
+        ("distant_targets", 3),
+        ("unscaled_inputs", 4),
+    ],
 )
 def test_data_at_fault_ends_it_after_failures_of_living_networks(cause: Cause, enough: int) -> None:
     found = Finding(cause=cause, reason="the data", final=False)

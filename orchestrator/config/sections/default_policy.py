@@ -23,6 +23,8 @@ DEFAULT_POLICY: Any = [
     # The data is at fault.
     {"when": {"certain": True}, "rungs": []},
     {"when": {"kind": _LIVING, "cause": ["unrelated_targets"], "count": 2}, "rungs": []},
+    # So is the user's own loss; where the skill is not judged, a rate that trains nothing passes.
+    {"when": {"kind": _LIVING, "cause": ["constant_reconstruction"], "count": 2}, "rungs": []},
     {"when": {"kind": _LIVING, "cause": ["distant_targets"], "count": 3}, "rungs": []},
     {"when": {"kind": _LIVING, "cause": ["unscaled_inputs"], "count": 4}, "rungs": []},
     # Steps too large for the rows; where inputs are not scaled, some seeds are spared.

@@ -121,11 +121,12 @@ Model = Annotated[
 
 Losses = Annotated[
     Annotated[Named, pydantic.Tag("<one>")]
-    | Annotated[list[Named], Field(min_length=1), pydantic.Tag("<each>")]
-    | Annotated[dict[str, Named], Field(min_length=1), pydantic.Tag("<by_name>")],
+    | Annotated[list[Named | None], Field(min_length=1), pydantic.Tag("<each>")]
+    | Annotated[dict[str, Named | None], Field(min_length=1), pydantic.Tag("<by_name>")],
     Discriminator(_losses_tag),
 ]
-"""A loss; for a model with several outputs a list of one each, or `{output name: loss}`."""
+"""A loss; for a model with several outputs a list of one each, or `{output name: loss}`, with null
+for an output that none trains."""
 Metrics = Annotated[
     Annotated[list[Named], pydantic.Tag("<each>")]
     | Annotated[dict[str, list[Named]], pydantic.Tag("<by_name>")],
@@ -146,8 +147,9 @@ class Compile(Section):
 
     optimizer: Named = Named.model_validate("adam")
     """Keras optimizer; its learning rate may be a schedule."""
-    loss: Losses
-    """Keras loss; a list or `{output name: loss}` for a model with several outputs."""
+    loss: Losses | None = None
+    """Keras loss; a list or `{output name: loss}` for a model with several outputs, with null for
+    an output that none trains; left out where the model computes its own."""
     loss_weights: Weights | None = None
     """Weight of each output's loss in the sum."""
     metrics: Metrics = []

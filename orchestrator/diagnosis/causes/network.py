@@ -15,7 +15,12 @@ import numpy.typing as npt
 
 from orchestrator.config.sections.checks import PredictionVariance
 from orchestrator.data.rows import AnyRows, Tree
-from orchestrator.diagnosis.causes.rows import find_distant_targets, find_row_faults, size
+from orchestrator.diagnosis.causes.rows import (
+    find_constant_reconstruction,
+    find_distant_targets,
+    find_row_faults,
+    size,
+)
 from orchestrator.diagnosis.examine import Examination
 from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.diagnosis.units import Flow, Layer
@@ -227,6 +232,7 @@ def find_causes(
             ]
             known = [loss for loss in losses if loss is not None]
             found += find_held_kernels(model, x, max(known) if known else None)
+            found += find_constant_reconstruction(model, outputs, rows)
         poor = [
             output
             for output, columns in zip(outputs, examined.columns, strict=True)

@@ -48,6 +48,39 @@ def size(values: Any) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
+def find_constant_reconstruction(
+    model: keras.Model, outputs: Sequence[Output], rows: AnyRows
+) -> Iterator[Finding]:
+    """Outputs that are to be their own inputs, under a loss that weighs more than that.
+
+    To be asked about a model whose prediction is constant although units are alive. In a
+    variational autoencoder this is called posterior collapse (Bowman et al., Generating sentences
+    from a continuous space, 2016): the KL term is lowest where the code says nothing of the row.
+
+    Args:
+        model: the model as it failed.
+        outputs: the model's outputs.
+        rows: the training rows.
+    """
+    x, y, _ = rows.first(_FEW_ROWS)
+    for output in outputs:
+        own = output.unjudged is not None or bool(model.losses)
+        targets = output.targets(y)
+        if not own or not output.trained or targets is None:
+            continue
+        if any(
+            each.shape == targets.shape and np.array_equal(each, targets) for _, each in leaves(x)
+        ):
+            named = f"output {output.name}" if output.name else "the output"
+            reason = (
+                f"{named} is to be its own input, and is the same for every row: the code between "
+                "them says nothing of the row, which in a variational autoencoder is posterior "
+                "collapse; give what the loss holds the code back by, such as the KL divergence, "
+                "less weight"
+            )
+            yield Finding(cause="constant_reconstruction", reason=reason, final=False)
+
+
 def find_row_faults(
     model: keras.Model, outputs: Sequence[Output], rows: AnyRows, *, scales_only: bool = False
 ) -> Iterator[Finding]:

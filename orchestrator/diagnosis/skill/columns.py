@@ -53,6 +53,8 @@ class OutputSkill:
     """Not all predictions are equal."""
     unjudged: str | None = None
     """Why the skill is not judged, as a clause; None where it is."""
+    trained: bool = True
+    """Whether a loss trains it."""
 
 
 def numbered(found: Sequence[Sequence[OutputSkill]]) -> list[OutputSkill]:

@@ -121,4 +121,7 @@ def _told(column: OutputSkill, output: Output) -> OutputSkill:
         loss=None,
         constant_loss=None,
         unjudged=output.unjudged,
+        trained=output.trained,
+        variance_ratio=column.variance_ratio if output.trained else None,
+        information=column.information if output.trained else None,
     )

@@ -18,6 +18,7 @@ from orchestrator.data.rows import Readable, Tree, leaves, num_rows, transform
 from orchestrator.diagnosis.tracing.counting import CountingGraph, Shapes
 from orchestrator.diagnosis.units import Flow, Layer
 from orchestrator.model.keras_internals import all_layers
+from orchestrator.model.layers import is_callable
 
 BATCH_SIZE = 1024
 """Rows of one forward pass."""
@@ -51,12 +52,19 @@ class Probe:
 
     Args:
         model: a built model.
+        untrained: numbers of the outputs that no loss trains.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, untrained: frozenset[int] = frozenset()) -> None:
         self._model = model
+        self._untrained = untrained
         self._unrolls = any(isinstance(layer, keras.layers.RNN) for layer in all_layers(model))
         self._graphs: dict[tuple[bool, bool], dict[Shapes, CountingGraph]] = {}
+
+    @property
+    def can_measure(self) -> bool:
+        """Whether rows can be run through the model itself."""
+        return is_callable(self._model)
 
     @property
     def has_batch_normalization(self) -> bool:
@@ -111,7 +119,7 @@ class Probe:
             raise ValueError("Expected at least one row. Received: none")
         return Measurement(
             layers=tally.layers(),
-            flow=tally.first.flow,
+            flow=tally.first.flow.leaving_out(self._untrained),
             rows=seen,
             complete=complete,
             responding=tally.responding if gradients else None,
@@ -127,6 +135,8 @@ class Probe:
         Returns:
             Name of each site, and the layers and operations of Keras around it, outermost first.
         """
+        if not self.can_measure:
+            return []
         graph = self._graph(rows.first(1)[0], batch_statistics=False, gradients=False)
         return [
             (site.name, site.around)

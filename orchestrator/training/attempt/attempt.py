@@ -73,24 +73,23 @@ def _train_phase(
     def is_lost(losses: Mapping[int, float]) -> bool:
         return check.is_lost(task, rows, built, losses, emit)
 
-    with preparation.trained(task.config):
-        built.model.fit(
-            built.pipeline.batches(first),
-            epochs=last,
-            initial_epoch=first,
-            steps_per_epoch=built.pipeline.steps_per_epoch,
-            shuffle=False,  # the batches come shuffled
-            validation_data=built.held,
-            callbacks=[
-                *built.callbacks,
-                callbacks.SeedGenerators(built.settings.seed),
-                callbacks.CapRates(built.rates),
-                callbacks.Heartbeats(emit, steps=built.pipeline.steps),
-                log,
-                callbacks.EndWhenLost(is_lost, last_epoch=last),
-            ],
-            verbose=0,
-        )
+    preparation.fit(
+        task.config,
+        built.model,
+        built.pipeline.batches(first),
+        epochs=last,
+        initial_epoch=first,
+        steps_per_epoch=built.pipeline.steps_per_epoch,
+        validation_data=built.held,
+        callbacks=[
+            *built.callbacks,
+            callbacks.SeedGenerators(built.settings.seed),
+            callbacks.CapRates(built.rates),
+            callbacks.Heartbeats(emit, steps=built.pipeline.steps),
+            log,
+            callbacks.EndWhenLost(is_lost, last_epoch=last),
+        ],
+    )
     return log.epochs
 
 

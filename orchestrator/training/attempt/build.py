@@ -18,9 +18,10 @@ from orchestrator.diagnosis.causes.network import find_dead_initialization
 from orchestrator.diagnosis.examine import non_finite_variables, why_lost
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.errors import InvalidError
-from orchestrator.model.build import build_model, keeps_weights, obstacles
+from orchestrator.model.build import build_model, keeps_weights, obstacles, plain_optimizers
 from orchestrator.model.initialization import Recorder
-from orchestrator.model.outputs import Output, find_outputs
+from orchestrator.model.layers import count_parameters
+from orchestrator.model.outputs import Output, find_outputs, find_untrained
 from orchestrator.record.events import ModelBuilt, ScreeningProgress, SeedsScreened
 from orchestrator.record.records import Finding, Settings
 from orchestrator.training.attempt import preparation
@@ -108,7 +109,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         findings=() if screening.finding is None else (screening.finding,),
         probe=probe,
         outputs=tuple(output.read_as(kind, dataset.train.y) for output in found),
-        rates=Rates(model.optimizer, settings.learning_rate_cap),
+        rates=Rates(plain_optimizers(model), settings.learning_rate_cap),
         callbacks=_given_callbacks(task),
         pipeline=Feed(
             dataset.train,
@@ -124,7 +125,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
     emit(
         ModelBuilt(
             attempt=task.attempt,
-            parameters=model.count_params(),
+            parameters=count_parameters(model),
             obstacles=obstacles(model, config, settings, dataset.train, hidden),
         )
     )
@@ -141,7 +142,8 @@ def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
         return build_model(config, settings, train_rows, recorder)
 
     def judge(model: keras.Model) -> Callable[[], str | None]:
-        probe = Probe(model)  # traced once for all looks at it
+        # Traced once for all looks at it.
+        probe = Probe(model, find_untrained(model, config, train_rows))
         probes.clear()
         probes[id(model)] = probe
         return lambda: why_lost(
@@ -165,7 +167,8 @@ def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
     )
     if found.candidates:
         emit(SeedsScreened(attempt=task.attempt, seed=found.seed, candidates=found.candidates))
-    return found, probes.get(id(found.model)) or Probe(found.model)
+    probe = probes.get(id(found.model))
+    return found, probe or Probe(found.model, find_untrained(found.model, config, train_rows))
 
 
 def _given_callbacks(task: Task) -> tuple[keras.callbacks.Callback, ...]:

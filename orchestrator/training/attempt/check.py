@@ -18,6 +18,7 @@ from orchestrator.diagnosis.skill.columns import numbered
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import Measurement
 from orchestrator.model import leaky_relu
+from orchestrator.model.build import plain_optimizers
 from orchestrator.record.checks import PredictionVarianceCheck
 from orchestrator.record.events import CausesFound, LayerShare, Preview
 from orchestrator.training.attempt.build import Built, Loaded
@@ -104,7 +105,10 @@ def _preview(found: Measurement) -> Preview:
 def _non_finite(model: keras.Model, losses: Mapping[int, float]) -> list[str]:
     """A clause for each weight, optimizer variable and loss that is not finite."""
     found = non_finite_variables(
-        [("weight", model.weights), ("optimizer state", model.optimizer.variables)]
+        [
+            ("weight", model.weights),
+            *(("optimizer state", each.variables) for each in plain_optimizers(model)),
+        ]
     )
     for epoch, loss in losses.items():
         if not math.isfinite(loss):

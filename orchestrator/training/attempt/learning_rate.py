@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -41,15 +41,51 @@ class _Capped(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[
 
 
 class Rates:
-    """Sets an optimizer's rate for each phase.
+    """Sets the rate of each phase.
 
     Args:
-        optimizer: the compiled optimizer; its rate may be a constant or a schedule.
+        optimizers: those of the model, more than one where its `train_step` is its own; their rates
+            may be constants or schedules.
         cap: no rate is above it; None means no cap.
     """
 
+    def __init__(self, optimizers: Sequence[keras.optimizers.Optimizer], cap: float | None) -> None:
+        self._rates = [_Rate(optimizer, cap) for optimizer in optimizers]
+
+    def start_phase(self, learning_rate: float | None) -> float:
+        """Set the rates.
+
+        Args:
+            learning_rate: the phase's own rate; None means each optimizer's rate or schedule.
+
+        Returns:
+            The highest rate of the next step.
+        """
+        return max((rate.start_phase(learning_rate) for rate in self._rates), default=0.0)
+
+    def start_epoch(self) -> None:
+        """Forget the highest rate, and bring a rate that a callback has raised under the cap."""
+        for rate in self._rates:
+            rate.start_epoch()
+
+    def highest(self) -> float:
+        """Highest rate since `start_epoch`."""
+        return max((rate.highest() for rate in self._rates), default=0.0)
+
+    @contextlib.contextmanager
+    def plain(self) -> Iterator[None]:
+        """While inside, each optimizer has its own schedule, so that plain Keras can load it."""
+        with contextlib.ExitStack() as stack:
+            for rate in self._rates:
+                stack.enter_context(rate.plain())
+            yield
+
+
+class _Rate:
+    """The rate of one optimizer; see `Rates`."""
+
     def __init__(self, optimizer: keras.optimizers.Optimizer, cap: float | None) -> None:
-        self._optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        self._optimizer = optimizer
         self._cap = math.inf if cap is None else cap
         own = keras_internals.learning_rate(self._optimizer)
         self._capped: _Capped | None = None
@@ -64,14 +100,6 @@ class Rates:
             self._optimizer.learning_rate = self._capped
 
     def start_phase(self, learning_rate: float | None) -> float:
-        """Set the rate.
-
-        Args:
-            learning_rate: the phase's own rate; None means the optimizer's rate or schedule.
-
-        Returns:
-            The rate of the next step.
-        """
         if self._capped is not None:
             self._capped.constant.assign(math.nan if learning_rate is None else learning_rate)
         else:
@@ -82,21 +110,18 @@ class Rates:
         return rate
 
     def start_epoch(self) -> None:
-        """Forget the highest rate, and bring a rate that a callback has raised under the cap."""
         if self._capped is not None:
             self._capped.highest.assign(0.0)
         elif float(self._optimizer.learning_rate) > self._cap:
             self._optimizer.learning_rate = self._cap
 
     def highest(self) -> float:
-        """Highest rate since `start_epoch`."""
         if self._capped is not None:
             return float(self._capped.highest)
         return float(self._optimizer.learning_rate)
 
     @contextlib.contextmanager
     def plain(self) -> Iterator[None]:
-        """While inside, the optimizer has its own schedule, so that plain Keras can load it."""
         if self._capped is None:
             yield
             return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from orchestrator.errors import (
 )
 from orchestrator.model import initialization, saving
 from orchestrator.model.build import build_model
+from orchestrator.model.layers import count_parameters
 from orchestrator.model.outputs import Output, find_outputs
 from orchestrator.model.targets import check_classes, check_targets
 from orchestrator.record.records import Inputs, Settings
@@ -61,7 +63,6 @@ def _prepare(config: Config, dataset: Dataset) -> Prepared:
         check_targets(model, config, held)
     found = find_outputs(model, config, train)
     check_classes(found, config, dataset.encoding.classes)
-    _check_gates(config, model, dataset)
     class_weight(config, found)
     user_callbacks(config)
     _check_initializers(config, model, train)
@@ -70,6 +71,7 @@ def _prepare(config: Config, dataset: Dataset) -> Prepared:
     if obstacle is not None:
         warnings.append(f"plain Keras cannot load the model once it is saved: {obstacle}")
     measured = _measure_all(config, model, dataset)
+    _check_gates(config, _try_step(config, model, dataset), dataset)
     return Prepared(
         inputs=Inputs(
             columns=train.columns,
@@ -82,8 +84,8 @@ def _prepare(config: Config, dataset: Dataset) -> Prepared:
         rows=len(train),
         validation_rows=0 if held is None else len(held),
         input_shape=transform(lambda array: array.shape[1:], train.first(1)[0]),
-        parameters=model.count_params(),
-        layers=tuple(layer.name for layer in measured.layers),
+        parameters=count_parameters(model),
+        layers=() if measured is None else tuple(layer.name for layer in measured.layers),
         warnings=tuple(warnings),
     )
 
@@ -140,15 +142,59 @@ def blamed() -> Iterator[None]:
             keras.config.enable_traceback_filtering()
 
 
-def trained(config: Config) -> contextlib.AbstractContextManager[None]:
-    """What a training step of the model raises, as the user's: Keras complains of the model."""
+def _try_step(config: Config, model: keras.Model, dataset: Dataset) -> Collection[str]:
+    """Train on one batch, for what only a step shows; the model is of no use afterwards.
+
+    Returns:
+        The names that are logged.
+    """
+    held, logged = dataset.validation, keras.callbacks.History()
+    fit(
+        config,
+        model,
+        _one_batch(dataset.train, config.batch_size),
+        steps_per_epoch=1,
+        validation_data=None if held is None else _one_batch(held, config.batch_size),
+        callbacks=[logged],
+    )
+    return scalars({name: values[-1] for name, values in logged.history.items()})
+
+
+def _one_batch(rows: AnyRows, batch_size: int) -> tf.data.Dataset:
+    batch = keras.utils.pack_x_y_sample_weight(*trained_on(rows.first(batch_size)))
+    return tf.data.Dataset.from_tensors(batch)
+
+
+def fit(config: Config, model: keras.Model, batches: tf.data.Dataset, **arguments: Any) -> None:
+    """Train the model, and tell what a step raises as the user's: Keras complains of the model.
+
+    Args:
+        config: the config.
+        model: the model, which may have a `fit` of its own.
+        batches: of training rows, shuffled.
+        **arguments: more of Keras's `fit`.
+
+    Raises:
+        InvalidError: Keras or TensorFlow refuse the model, or its own `fit` the arguments.
+        UserCodeError: the user's own code raised.
+    """
     kind = next(iter(type(config.model).model_fields))
-    return user_code.refused(config, ("model", kind), "Keras cannot train the model")
+    arguments |= {"shuffle": False, "verbose": 0}
+    try:
+        inspect.signature(model.fit).bind(batches, **arguments)
+    except TypeError as error:
+        message = f"the model's own fit does not take what Keras's takes: {error}"
+        hint = "let it take **kwargs, and hand them to super().fit"
+        raise InvalidError([config.problem(("model", kind), message, hint)]) from error
+    with user_code.refused(config, ("model", kind), "Keras cannot train the model"):
+        model.fit(batches, **arguments)
 
 
-def _measure_all(config: Config, model: keras.Model, dataset: Dataset) -> Measurement:
+def _measure_all(config: Config, model: keras.Model, dataset: Dataset) -> Measurement | None:
     """Run every row through the model, for what only some rows show, such as a wrong index."""
     probe = Probe(model)
+    if not probe.can_measure:
+        return None
     key = ("model",)
     size = max(BATCH_SIZE, config.batch_size)  # a training step takes more memory than this
     try:
@@ -269,16 +315,11 @@ def _many_categories(dataset: Dataset) -> Iterator[str]:
             )
 
 
-def _check_gates(config: Config, model: keras.Model, dataset: Dataset) -> None:
-    x, y, weight = trained_on(dataset.train.first(2))
-    logs = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)
-    names = list(scalars(logs))
-    if dataset.validation is not None:
-        names += [f"val_{name}" for name in names]
+def _check_gates(config: Config, names: Collection[str], dataset: Dataset) -> None:
     problems: list[Problem] = []
     for index, gate in enumerate(config.checks.metric):
         if gate.name not in names:
-            hint = suggestion(gate.name, names)
+            hint = suggestion(gate.name, [*names])
             if gate.name.startswith("val_") and dataset.validation is None:
                 hint = "add data.validation to have validation values"
             key = ("checks", "metric", index, "name")

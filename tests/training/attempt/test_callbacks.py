@@ -29,7 +29,7 @@ def compiled(rate: float = 0.5, cap: float | None = None) -> tuple[keras.Model, 
     dropout = keras.layers.Dropout(0.5)
     model = keras.Sequential([keras.Input((2,)), dropout, keras.layers.Dense(1)])
     model.compile(optimizer=keras.optimizers.SGD(rate), loss="mse")
-    return model, Rates(model.optimizer, cap)
+    return model, Rates([model.optimizer], cap)
 
 
 def test_the_log_keeps_and_reports_what_epochs_log() -> None:
