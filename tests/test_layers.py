@@ -15,8 +15,9 @@ TENSORFLOW = (
     "diagnosis.diagnose",
     "diagnosis.examine",
     "diagnosis.gradients",
-    "data.batches",
-    "data.pipeline",
+    "data.streams.batches",
+    "data.streams.feed",
+    "data.streams.pipeline",
     "training.attempt.",
     "training.retrain",
 )

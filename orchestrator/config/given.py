@@ -63,7 +63,7 @@ class Sent:
 
     def rows(self, part: str) -> Values:
         """The values of `train` or `validation`."""
-        x, y, weight = optree.tree_map(_File.load, self.parts[part])
+        x, y, weight = optree.tree_map(lambda kept: kept.load(), self.parts[part])
         return x, y, weight
 
 
@@ -83,6 +83,24 @@ class _File:
             dtype, shape, offset = self.raw
             return np.memmap(self.path, dtype=dtype, mode="r", offset=offset, shape=shape)
         return np.load(self.path, mmap_mode="r" if self.mapped else None, allow_pickle=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Pickle:
+    """Where what gives batches lies."""
+
+    path: str
+
+    def load(self) -> Any:
+        """A copy of it as it was when it was sent.
+
+        Raises:
+            NotSentError: this process cannot make it.
+        """
+        try:
+            return cloudpickle.loads(Path(self.path).read_bytes())
+        except Exception as error:
+            raise NotSentError(f"{type(error).__name__}: {error}") from error
 
 
 def send(given: Given, folder: Path) -> Sent:
@@ -113,13 +131,17 @@ def _stored(values: Values, folder: Path, part: str) -> Any:
     """The values with every array put into a file."""
     count = 0
 
-    def store(value: Any) -> _File:
+    def store(value: Any) -> _File | _Pickle:
         nonlocal count
+        if not isinstance(value, np.ndarray) or value.dtype == object:  # the latter holds texts
+            count += 1
+            return _pickled(value, folder / f"{part}-{count}")
         # A slice of a mapped array has the offset of the whole, and is copied.
-        whole = isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap)
-        if whole and value.flags.c_contiguous:
-            raw = (value.dtype.str, value.shape, int(value.offset))
-            return _File(path=str(value.filename), mapped=True, raw=raw)
+        if isinstance(value, np.memmap):
+            whole = isinstance(value.base, mmap.mmap)
+            if whole and value.flags.c_contiguous:
+                raw = (value.dtype.str, value.shape, int(value.offset))
+                return _File(path=str(value.filename), mapped=True, raw=raw)
         path = folder / f"{part}-{count}.npy"
         count += 1
         np.save(path, np.asanyarray(value), allow_pickle=False)
@@ -127,3 +149,16 @@ def _stored(values: Values, folder: Path, part: str) -> Any:
 
     tree: Any = values
     return optree.tree_map(store, tree)
+
+
+def _pickled(value: Any, path: Path) -> _Pickle:
+    """What gives batches, in a file.
+
+    Raises:
+        NotSentError: Python cannot send it.
+    """
+    try:
+        path.write_bytes(cloudpickle.dumps(value))
+    except Exception as error:
+        raise NotSentError(f"{type(error).__name__}: {error}") from error
+    return _Pickle(str(path))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +97,40 @@ def _array(value: Any, role: str, name: str) -> Array:
         if np.ma.is_masked(array):
             raise invalid(name, f"{expected} masked values", "fill them in or drop the rows")
         array = array.data
-    # Python's own texts become NumPy's.
-    if array.dtype == object and array.size and all(isinstance(each, str) for each in array.flat):
-        array = array.astype(str)
+    if array.dtype == object:
+        array = _of_objects(array, role, name)
     return _in_memory(array) if isinstance(array, np.memmap) else array
+
+
+def _of_objects(array: Array, role: str, name: str) -> Array:
+    """Objects of Python's as numbers, or as texts.
+
+    Raises:
+        InvalidError: they are neither, or rows have different lengths.
+    """
+    expected = f"{role}: expected an array of numbers, received"
+    if array.ndim == 0:
+        raise invalid(name, f"{expected} {type(array.item()).__name__}")
+    kinds = {type(each) for each in array.flat}
+    if kinds and all(issubclass(kind, str | bytes) for kind in kinds):
+        # As texts of NumPy's each would take the room of the longest.
+        longest = max(map(len, array.flat)) * array.size
+        compact = longest <= _PADDED * sum(map(len, array.flat)) + 2**16
+        return np.asarray(array.tolist()) if compact and len(kinds) == 1 else array
+    for place, each in np.ndenumerate(array):
+        if not isinstance(each, numbers.Number | Decimal | np.generic | np.ndarray | list | tuple):
+            row = f"{type(each).__name__} in row {place[0]} (from 0)"
+            raise invalid(name, f"{expected} {row}", "fill it in or drop the row")
+    try:
+        found = np.asarray(array.tolist())
+        return found.astype(np.float64) if found.dtype == object else found
+    except (TypeError, ValueError, OverflowError) as error:
+        message = f"{expected} rows of different lengths"
+        raise invalid(name, message, "pad them to one length") from error
+
+
+_PADDED = 4
+"""How much larger texts may be as an array of NumPy's."""
 
 
 def _in_memory(array: np.memmap[Any, Any]) -> Array:
@@ -142,7 +174,7 @@ def checked(
     for role, tree in zip(("x", "y", "weight"), batch, strict=True):
         for path, array in rows.leaves(tree):
             key = rows.name_of(names[role], path)
-            message = _wrong(array, texts=role == "y")
+            message = _wrong(array, texts=role == "x" or (role == "y" and array.ndim == 1))
             if message:
                 problems.append(Problem(file=name, key=key, message=message))
             if array.ndim:
@@ -169,7 +201,8 @@ def arranged(batch: Batch) -> Batch:
     x, y, weight = batch
 
     def column(array: Array) -> Array:
-        return array[:, np.newaxis] if array.ndim == 1 else array
+        # A layer that looks texts up, or counts in them, takes a vector of them as it is.
+        return array[:, np.newaxis] if array.ndim == 1 and not rows.is_text(array) else array
 
     return (
         rows.transform(lambda array: column(_without_truth(array)), x),
@@ -186,7 +219,7 @@ def _without_truth(array: Array) -> Array:
 
 def _wrong(array: Array, *, texts: bool) -> str:
     """A clause on what is wrong with an array, or an empty text."""
-    if texts and array.dtype.kind in "US" and array.ndim == 1 and array.size:
+    if texts and rows.is_text(array) and array.ndim and array.size:
         return ""
     if array.dtype.kind not in "fiub":
         return f"expected an array of numbers, received dtype {array.dtype}"
@@ -251,4 +284,4 @@ def summary(error: Exception) -> str:
 
 def has_texts(tree: Tree) -> bool:
     """Whether an array of the tree holds texts."""
-    return any(array.dtype.kind in "US" for _, array in rows.leaves(tree))
+    return any(rows.is_text(array) for _, array in rows.leaves(tree))

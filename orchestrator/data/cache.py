@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import mmap
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -29,13 +30,14 @@ from orchestrator.data.rows import (
     Rows,
     Scaling,
     Scalings,
-    Stream,
     Tree,
+    is_text,
     leaves,
     number,
     piece,
     transform,
 )
+from orchestrator.data.streams.recording import Live
 
 _PREFIX = ".data-"
 """How folders with the rows of a run begin; hidden, so that they are no runs."""
@@ -58,6 +60,8 @@ class Stored:
     """How texts became numbers."""
     fingerprint: str
     """Hash of the rows before standardisation."""
+    live: Live | None = None
+    """What training takes from a source of batches."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +98,25 @@ class _File:
     def open(self) -> Array:
         array: Array = np.load(self.path, mmap_mode="r", allow_pickle=False)
         return array.view(np.ndarray)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _TextFile:
+    """Texts in a file of ours, one after the other, and where each ends."""
+
+    path: Path
+    ends: _File
+    shape: tuple[int, ...]
+    encoded: bool
+    """Whether they are bytes of the user's, and no texts of Python's."""
+
+    def open(self) -> Array:
+        content, begin = self.path.read_bytes(), 0
+        found = np.empty(int(np.prod(self.shape)), object)
+        for index, end in enumerate(self.ends.open().tolist()):
+            found[index] = content[begin:end] if self.encoded else content[begin:end].decode()
+            begin = end
+        return found.reshape(self.shape)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -165,10 +188,10 @@ class _StoredColumns:
         return Columns(parts=tuple(part.open() for part in self.parts))
 
 
-_Stored = _File | _MappedFile | _StoredColumns
+_Stored = _File | _TextFile | _MappedFile | _StoredColumns
 
 
-def save(dataset: Dataset, folder: Path) -> Stored | None:
+def save(dataset: Dataset, folder: Path) -> Stored:
     """Put the rows into files.
 
     Args:
@@ -176,17 +199,16 @@ def save(dataset: Dataset, folder: Path) -> Stored | None:
         folder: gets the files; it must live as long as the run.
 
     Returns:
-        What `load` takes; None where a part is a stream, which every attempt reads for itself.
+        What `load` takes.
     """
     train, held = dataset.train, dataset.validation
-    if isinstance(train, Stream) or isinstance(held, Stream):
-        return None
     return Stored(
         train=_save_rows(train, folder / "train"),
         validation=None if held is None else _save_rows(held, folder / "validation"),
         scalings=dataset.scalings,
         encoding=dataset.encoding,
         fingerprint=dataset.fingerprint,
+        live=dataset.live,
     )
 
 
@@ -198,6 +220,7 @@ def load(stored: Stored) -> Dataset:
         scalings=stored.scalings,
         encoding=stored.encoding,
         fingerprint=stored.fingerprint,
+        live=stored.live,
     )
 
 
@@ -208,6 +231,10 @@ def _save_rows(part: Rows, folder: Path) -> StoredRows:
     def save_input(path: str, array: Array | Columns) -> _Stored:
         if isinstance(array, np.memmap):
             return _MappedFile.of(array)
+        if not isinstance(array, Columns) and is_text(array):
+            return _write_texts(
+                next(files), array if part.mapped or part.order is None else array[part.order]
+            )
         if part.mapped:  # the order and the scaling are those of all inputs
             return _write(next(files), array)
         scaling = part.scalings.get(path)
@@ -218,12 +245,25 @@ def _save_rows(part: Rows, folder: Path) -> StoredRows:
     x = [save_input(path, array) for path, array in leaves(part.x)]
     return StoredRows(
         x=optree.tree_unflatten(optree.tree_structure(part.x), x),
-        y=transform(lambda array: _write(next(files), array), part.y),
+        y=transform(
+            lambda array: (
+                _MappedFile.of(array) if _is_in_file(array) else _write(next(files), array)
+            ),
+            part.y,
+        ),
         weight=None if part.weight is None else _write(next(files), part.weight),
         columns=part.columns,
         order=_write(next(files), part.order) if part.mapped and part.order is not None else None,
         scalings=part.scalings if part.mapped else {},
     )
+
+
+def _is_in_file(array: Array) -> bool:
+    """Whether an array is mapped; NumPy also calls what was calculated from one a `memmap`."""
+    found: Any = array
+    while isinstance(found, np.memmap):
+        found = found.base
+    return isinstance(found, mmap.mmap)
 
 
 def _ready(values: Array, scaling: Scaling | None) -> Array:
@@ -257,6 +297,18 @@ def _write(
                 np.lib.format.write_array_header_2_0(file, header)
             file.write(values.data)
     return _File(path)
+
+
+def _write_texts(path: Path, array: Array) -> _TextFile:
+    """Write texts; as an array of NumPy's each would take the room of the longest."""
+    encoded = bool(array.size) and isinstance(array.flat[0], bytes)
+    ends, end = [], 0
+    with path.open("wb") as file:
+        for each in array.flat:
+            end += file.write(each if encoded else str(each).encode())
+            ends.append(end)
+    places = _write(path.with_suffix(".ends.npy"), np.asarray(ends, np.int64))
+    return _TextFile(path, places, array.shape, encoded)
 
 
 def _write_columns(

@@ -7,8 +7,8 @@ is wrong with them is said before TensorFlow is imported.
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,18 +32,21 @@ from orchestrator.data.arrays import from_values, has_texts, invalid
 from orchestrator.data.files import arrow, csv, encoding, numpy
 from orchestrator.data.files.encoding import Encoding
 from orchestrator.data.files.tables import Table
-from orchestrator.data.rows import AnyRows, Array, Scaling, Stream, Tree
-from orchestrator.data.streams import blamed_batches, is_dataset, kind_of, read_dataset, read_stream
+from orchestrator.data.rows import Array, Rows, Scaling, Tree
+from orchestrator.data.streams import recording, sources
+from orchestrator.data.streams.recording import Live, Reading, Recorded, Report
+from orchestrator.data.streams.sources import Source, kind_of
 from orchestrator.errors import InvalidError
+from orchestrator.record.events import ReadingProgress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
     """What an attempt trains on."""
 
-    train: AnyRows
-    """Training rows."""
-    validation: AnyRows | None
+    train: Rows
+    """Training rows; of a source of batches those of one epoch."""
+    validation: Rows | None
     """Rows that are never trained on, treated alike."""
     scalings: Mapping[str, Scaling]
     """The standardisation of each input by its path; empty without one."""
@@ -51,6 +54,13 @@ class Dataset:
     """How texts became numbers."""
     fingerprint: str
     """Hash of the rows before standardisation."""
+    live: Live | None = None
+    """What training takes from a source of batches; None where it takes the rows."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of an epoch, of which `train` holds the first where they are too large to keep."""
+        return len(self.train) if self.live is None else self.live.rows
 
 
 def load(config: Config) -> Dataset:
@@ -60,8 +70,8 @@ def load(config: Config) -> Dataset:
         config: the config.
 
     Returns:
-        The dataset; the same one for every attempt of a run. Streams, and what is mapped from a
-        file, are standardised batch by batch.
+        The dataset; the same one for every attempt of a run. What is mapped from a file is
+        standardised batch by batch.
 
     Raises:
         InvalidError: the data is at fault; names file, row and column.
@@ -71,23 +81,31 @@ def load(config: Config) -> Dataset:
 
 
 def in_memory(dataset: Dataset) -> Dataset:
-    """The dataset with inputs as the model takes them, but for streams and what is mapped."""
+    """The dataset with inputs as the model takes them, but for what is mapped."""
     held = None if dataset.validation is None else _ready(dataset.validation)
     return dataclasses.replace(dataset, train=_ready(dataset.train), validation=held)
 
 
-def _ready(part: AnyRows) -> AnyRows:
-    if isinstance(part, Stream) or part.mapped:
+def _ready(part: Rows) -> Rows:
+    if part.mapped:
         return part
     x, _, _ = part.batch(slice(None))
     return dataclasses.replace(part, x=x, order=None, scalings={})
 
 
-def load_lazily(config: Config) -> Dataset:
+def _say_nothing(progress: ReadingProgress) -> None:
+    """Take a report that nobody waits for."""
+
+
+def load_lazily(
+    config: Config, folder: Path | None = None, report: Report = _say_nothing
+) -> Dataset:
     """Read, check, split and encode the rows of a config, to be standardised batch by batch.
 
     Args:
         config: the config.
+        folder: gets the rows of sources of batches; None for files without a name.
+        report: told how far the reading has come.
 
     Returns:
         The dataset, with inputs that may be `Columns`.
@@ -96,7 +114,9 @@ def load_lazily(config: Config) -> Dataset:
         InvalidError: the data is at fault; names file, row and column.
         UserCodeError: a data callable raised.
     """
-    found, held_found = _split(read(config, "train"), config)
+    found = read(config, "train", folder, report)
+    live = found.live if isinstance(found, Recorded) else None
+    found, held_found, digests = _split(found, config, folder, report)
     learnt = encoding.learn(found) if isinstance(found, Table) else Encoding()
     train = encoding.encode(found, learnt) if isinstance(found, Table) else found
     held = held_found
@@ -106,7 +126,11 @@ def load_lazily(config: Config) -> Dataset:
     learnt = dataclasses.replace(learnt, classes={**learnt.classes, **classes})
     if held is not None:
         _check_alike(train, held, config)
-    parts = [train] if held is None else [train, held]
+    parts = [
+        part if digest is None else digest
+        for part, digest in zip((train, held), digests, strict=True)
+        if part is not None
+    ]
     digest = rows.fingerprint(parts, repr(learnt) if learnt != Encoding() else "")
     scalings = standardize.scalings(train, config) if config.data.standardize else {}
     return Dataset(
@@ -115,42 +139,50 @@ def load_lazily(config: Config) -> Dataset:
         scalings=scalings,
         encoding=learnt,
         fingerprint=digest,
+        live=live,
     )
 
 
-def _split(found: AnyRows | Table, config: Config) -> tuple[Any, Any]:
-    """Training rows and validation rows, before texts are encoded."""
+def _split(
+    found: Rows | Table | Recorded, config: Config, folder: Path | None, report: Report
+) -> tuple[Any, Any, tuple[int | None, int | None]]:
+    """Training rows and validation rows, before texts are encoded, and the hashes of batches'."""
     validation = config.data.validation
+    own = found.digest if isinstance(found, Recorded) else None
+    train = found.kept if isinstance(found, Recorded) else found
     if validation is None:
-        return found, None
+        return train, None, (own, None)
     if not isinstance(validation, Split):
-        return found, read(config, "validation")
+        held = read(config, "validation", folder, report)
+        if isinstance(held, Recorded):
+            return train, held.kept, (own, held.digest)
+        return train, held, (own, None)
     key = ("data", "validation", "fraction")
-    if isinstance(found, Stream):
+    if isinstance(found, Recorded):
         message = "a stream of batches cannot be split"
         hint = "give data.validation a source of its own"
         raise InvalidError([config.problem(key, message, hint)])
     if len(found) < 2:
         message = f"expected at least 2 rows to split, received {len(found)}"
         raise InvalidError([config.problem(key, message)])
-    kept, held = rows.split_positions(len(found), validation.fraction, config.seed)
-    return found.take(kept), found.take(held)
+    kept, held_back = rows.split_positions(len(found), validation.fraction, config.seed)
+    return found.take(kept), found.take(held_back), (None, None)
 
 
 def _encode_targets(
-    train: AnyRows, held: AnyRows | None, config: Config
-) -> tuple[AnyRows, AnyRows | None, dict[str, tuple[str, ...]]]:
+    train: Rows, held: Rows | None, config: Config
+) -> tuple[Rows, Rows | None, dict[str, tuple[str, ...]]]:
     """Texts among the target arrays as class indices, by the classes of the training rows."""
     classes: dict[str, tuple[str, ...]] = {}
     for path, array in rows.leaves(train.y):
-        if array.dtype.kind in "US":
+        if rows.is_text(array):
             classes[path or "y"] = tuple(np.unique(array.astype(str)).tolist())
 
-    def encode(part: AnyRows, role: str) -> AnyRows:
+    def encode(part: Rows, role: str) -> Rows:
         encoded = []
         for path, array in rows.leaves(part.y):
             known = classes.get(path or "y")
-            if (known is not None) != (array.dtype.kind in "US"):
+            if (known is not None) != rows.is_text(array):
                 expected, received = ("texts", "numbers") if known else ("numbers", "texts")
                 message = f"expected {expected} as targets like the training data, not {received}"
                 raise InvalidError([config.problem(("data", role), message)])
@@ -175,7 +207,7 @@ def _indices(array: Array, known: tuple[str, ...], role: str, config: Config) ->
     return places.astype(np.int64)
 
 
-def _check_alike(train: AnyRows, held: AnyRows, config: Config) -> None:
+def _check_alike(train: Rows, held: Rows, config: Config) -> None:
     def shapes(tree: Tree) -> str:
         found = [(path, array.shape[1:]) for path, array in rows.leaves(tree)]
         return ", ".join(f"{path}: {shape}" if path else str(shape) for path, shape in found)
@@ -193,19 +225,23 @@ def _check_alike(train: AnyRows, held: AnyRows, config: Config) -> None:
             raise InvalidError([config.problem(("data", "validation"), message)])
 
 
-def _scaled(part: AnyRows, scalings: Mapping[str, Scaling]) -> AnyRows:
+def _scaled(part: Rows, scalings: Mapping[str, Scaling]) -> Rows:
     """The rows with what is still to be applied to them."""
     y = rows.transform(rows.exact, part.y)
     weight = None if part.weight is None else rows.exact(part.weight)
     return dataclasses.replace(part, y=y, weight=weight, scalings=scalings)
 
 
-def read(config: Config, part: str) -> AnyRows | Table:
+def read(
+    config: Config, part: str, folder: Path | None = None, report: Report = _say_nothing
+) -> Rows | Table | Recorded:
     """Read one source of a config and check every value of it.
 
     Args:
         config: the config.
         part: `train` or `validation`.
+        folder: gets the rows of a source of batches; None for files without a name.
+        report: told how far the reading has come.
 
     Returns:
         Rows with finite numbers only, or a table of them whose texts are not encoded yet.
@@ -222,10 +258,11 @@ def read(config: Config, part: str) -> AnyRows | Table:
             return numpy.read_npz(config.path(source.npz), source, name=source.npz)
         case NpySource():
             return numpy.read_npy(source, config)
-        case CallableSource():
-            return read_callable(source, config, part)
-        case GivenSource():
-            return _read_given(config, part)
+        case CallableSource() | GivenSource():
+            report(ReadingProgress(what=_what(config, part)))
+            found = _read_code(config, part, folder, report)
+            report(ReadingProgress(what=_what(config, part), done=True))
+            return found
     raise TypeError(f"Expected a source with rows of its own. Received: {source!r}")
 
 
@@ -258,44 +295,101 @@ def has_user_code(config: Config) -> bool:
     return any(isinstance(source, CallableSource | GivenSource) for source in sources)
 
 
-def read_callable(source: CallableSource, config: Config, part: str) -> AnyRows:
-    """Call the user's function and check what it returns.
+def open_source(config: Config, part: str) -> Source | None:
+    """What gives the batches of a part of the data, ready to be read from its beginning.
 
     Args:
-        source: the function and its arguments.
         config: the config.
         part: `train` or `validation`.
 
     Returns:
-        The rows, or the stream of batches.
+        None where the rows are arrays.
 
     Raises:
-        InvalidError: there is no such function, or it returns anything but arrays that fit.
+        InvalidError: there is no such function.
         UserCodeError: it raised.
     """
-    key = ("data", part)
-    function = user_code.find(source.callable, config, key=(*key, "callable"))
-    user_code.check_arguments(function, source.kwargs, config, key=(*key, "kwargs"))
+    found = _returned(config, part)
+    return found if isinstance(found, Source) else None
+
+
+def _name(config: Config, part: str) -> str:
+    """How the user's code that gives rows is called in problems."""
+    source = getattr(config.data, part)
+    return f"retrain(…): {part}" if isinstance(source, GivenSource) else source.callable
+
+
+def _what(config: Config, part: str) -> str:
+    """How it is called while it is waited for."""
+    source = getattr(config.data, part)
+    if isinstance(source, GivenSource):
+        return f"what retrain was given as {'rows' if part == 'train' else 'validation rows'}"
+    return f"the data callable {source.callable}"
+
+
+def _read_code(config: Config, part: str, folder: Path | None, report: Report) -> Rows | Recorded:
+    """What the user's code gives, as rows."""
+    name, key = _name(config, part), ("data", part, "steps_per_epoch")
+    steps = getattr(config.data, part).steps_per_epoch
+    found = _returned(config, part)
+    if isinstance(found, Source):
+        argument = "pass steps_per_epoch=N" if part == "train" else "give one that ends"
+        written = f"write data.{part}.steps_per_epoch: N"
+        hint = argument if name.startswith("retrain") else written
+        return recording.record(
+            found,
+            Reading(
+                name=name,
+                what=_what(config, part),
+                steps_per_epoch=steps,
+                hint=f"{hint}, where N is the number of batches of an epoch",
+                folder=folder,
+                report=report,
+            ),
+        )
+    if steps is not None:
+        message = "expected batches, whose number is that of steps; an epoch of arrays has all rows"
+        raise InvalidError([config.problem(key, message, "leave it out")])
+    return from_values(*found, name=name)
+
+
+def _returned(config: Config, part: str) -> Source | tuple[Any, Any, Any]:
+    """A source of batches, or (x, y, sample_weight)."""
+    source = getattr(config.data, part)
+    name = _name(config, part)
+    if isinstance(source, CallableSource):
+        key = ("data", part)
+        function = user_code.find(source.callable, config, key=(*key, "callable"))
+        user_code.check_arguments(function, source.kwargs, config, key=(*key, "kwargs"))
+        return _called(lambda: function(**source.kwargs), name, _what(config, part))
+    x, y, weight = config.given.rows(part)
+    found = sources.find(x, name)
+    if found is None and callable(x):
+        return _called(x, name, f"the function {getattr(x, '__qualname__', type(x).__name__)}")
+    return (x, y, weight) if found is None else found
+
+
+def _called(function: Callable[[], Any], name: str, what: str) -> Source | tuple[Any, Any, Any]:
+    """What a function of the user's returns.
+
+    Raises:
+        InvalidError: it returns anything but arrays or batches.
+        UserCodeError: it raised.
+    """
 
     def call() -> Any:
-        with user_code.blamed(f"the data callable {source.callable}"):
-            return function(**source.kwargs)
+        with user_code.blamed(what):
+            return function()
 
     result = call()
-    name = source.callable
-    if is_dataset(result):
-        return read_dataset(result, name)
-    if inspect.isgenerator(result):
-        return read_stream(lambda: blamed_batches(call(), name), name)
+    found = sources.find(result, name, again=call)
+    if found is not None:
+        return found
     if not isinstance(result, tuple) or len(result) not in (2, 3):
-        expected = "a tuple (x, y) or (x, y, sample_weight), a tf.data.Dataset or a generator"
+        expected = (
+            "a tuple (x, y) or (x, y, sample_weight), a tf.data.Dataset, a keras.utils.PyDataset "
+            "or a generator"
+        )
         raise invalid(name, f"expected it to return {expected}, received {kind_of(result)}")
-    return from_values(*result, name=name)
-
-
-def _read_given(config: Config, part: str) -> AnyRows:
-    x, y, weight = config.given.rows(part)
-    name = f"retrain(…): {part}"
-    if is_dataset(x):
-        return read_dataset(x, name)
-    return from_values(x, y, weight, name=name)
+    x, y, weight = (*result, None)[:3]
+    return x, y, weight

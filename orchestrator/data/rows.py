@@ -1,4 +1,4 @@
-"""Rows of inputs and targets: arrays, in memory or mapped from a file, and streams of batches.
+"""Rows of inputs and targets: arrays, in memory or mapped from a file.
 
 Pure NumPy. A model with several inputs or outputs has a dict or a tuple of arrays where one with a
 single input has an array; both are called a tree here.
@@ -246,64 +246,6 @@ class Rows:
         )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Stream:
-    """Batches that are read anew in every pass: a dataset of TensorFlow's, or a generator."""
-
-    source: Callable[[], Iterator[Batch]]
-    """Begins a pass."""
-    dataset: Any = None
-    """The `tf.data.Dataset` behind it; None for a generator."""
-    y: Tree
-    """Targets of all rows, in the order of the first pass."""
-    weight: Array | None
-    """Weights of all rows, likewise."""
-    rows: int
-    """Number of rows in a pass."""
-    length: int
-    """Number of batches in a pass."""
-    digest: bytes
-    """Hash of all rows, whatever their order."""
-    scalings: Scalings = dataclasses.field(default_factory=dict)
-    """What is still to be applied to x."""
-    chosen: frozenset[int] | None = None
-    """Positions of the rows to give, where not all of them."""
-    columns: tuple[str, ...] = ()
-    """Always empty: a stream is no table."""
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return self.rows if self.chosen is None else len(self.chosen)
-
-    def raw(self, size: int | None = None) -> Iterator[Batch]:
-        """All rows as the user's code gives them, in batches of its own size."""
-        position = 0
-        for batch in self.source():
-            count = num_rows(batch[0])
-            if self.chosen is None:
-                yield batch
-            elif kept := [i for i in range(count) if position + i in self.chosen]:
-                yield select(batch, np.asarray(kept))
-            position += count
-
-    def batches(self, size: int) -> Iterator[Batch]:
-        """All rows, ready for the model, in batches of the user's own size."""
-        for batch in self.raw():
-            yield ready(batch, self.scalings)
-
-    def first(self, count: int) -> Batch:
-        """The first rows, ready for the model."""
-        return select(next(self.batches(count)), slice(0, count))
-
-    def num_batches(self, size: int) -> int:
-        """Number of batches in a pass, which is the user's own affair."""
-        return self.length
-
-    def take(self, indices: Array) -> Stream:
-        """The rows at the positions."""
-        return dataclasses.replace(self, chosen=frozenset(map(int, indices)))
-
-
 class Readable(Protocol):
     """Rows that can be read a batch at a time."""
 
@@ -317,7 +259,7 @@ class Readable(Protocol):
         """All rows, ready for the model."""
 
 
-AnyRows = Rows | Stream
+AnyRows = Rows
 
 
 def num_rows(tree: Tree) -> int:
@@ -373,11 +315,12 @@ def exact(array: Array) -> Array:
     return array.astype(kind, copy=False)
 
 
-def fingerprint(parts: Sequence[AnyRows], extra: str = "") -> str:
+def fingerprint(parts: Sequence[Rows | int], extra: str = "") -> str:
     """SHA-256 over structure, shapes, types and values, before standardisation.
 
     Args:
-        parts: training rows and, where there are any, validation rows.
+        parts: training rows and, where there are any, validation rows; or the hash of those that
+            may come in another order, see `digest_rows`.
         extra: what else makes the rows what they are, such as the categories of text columns.
 
     Returns:
@@ -385,14 +328,14 @@ def fingerprint(parts: Sequence[AnyRows], extra: str = "") -> str:
     """
     digest = hashlib.sha256(extra.encode())
     for part in parts:
-        if isinstance(part, Stream):
-            digest.update(part.digest)
+        if isinstance(part, int):
+            digest.update(str(part).encode())
             continue
         for path, array in leaves((part.x, part.y, part.weight)):
             digest.update(f"{path}{array.dtype.str}{(len(part), *array.shape[1:])}".encode())
         for batch in part.raw():
             for _, array in leaves(batch):
-                digest.update(np.ascontiguousarray(array).data)
+                digest.update(np.ascontiguousarray(hashable(array)).data)
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -405,7 +348,7 @@ def digest_rows(batch: Batch) -> int:
     count = num_rows(batch[0])
     total = np.zeros(count, np.uint64)
     for index, (_, array) in enumerate(leaves(batch)):
-        content = np.ascontiguousarray(array).reshape(count, -1).view(np.uint8)
+        content = np.ascontiguousarray(hashable(array)).reshape(count, -1).view(np.uint8)
         factors = np.random.default_rng(index).integers(
             2**64, size=content.shape[1], dtype=np.uint64
         )
@@ -414,6 +357,20 @@ def digest_rows(batch: Batch) -> int:
     total = (total ^ (total >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     total = (total ^ (total >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return int(np.sum(total ^ (total >> np.uint64(31)), dtype=np.uint64))
+
+
+def is_text(array: Any) -> bool:
+    """Whether an array holds texts: NumPy's own, or Python's as objects."""
+    return array.dtype.kind in "USO"
+
+
+def hashable(array: Array) -> Array:
+    """The array as numbers, texts as a hash of 64 bits each, however wide their type is."""
+    if not is_text(array):
+        return array
+    texts = (each if isinstance(each, bytes) else str(each).encode() for each in array.flat)
+    codes = [hashlib.blake2b(each, digest_size=8).digest() for each in texts]
+    return np.frombuffer(b"".join(codes), np.uint64).reshape(array.shape)
 
 
 def split_positions(count: int, fraction: float, seed: int) -> tuple[Array, Array]:

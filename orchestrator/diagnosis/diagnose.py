@@ -17,10 +17,10 @@ from orchestrator.config.schema import Config
 from orchestrator.config.sections.checks import Checks
 from orchestrator.config.sections.data import TABLES, CsvSource, NpySource, NpzSource, TableSource
 from orchestrator.config.sections.model import FileModel
-from orchestrator.data.batches import Batches
 from orchestrator.data.files import encoding, numpy
 from orchestrator.data.load import read_table
 from orchestrator.data.rows import Precision, Readable, Rows
+from orchestrator.data.streams.batches import Batches
 from orchestrator.diagnosis.checks import Evidence, judge
 from orchestrator.diagnosis.examine import (
     Examination,
@@ -45,6 +45,7 @@ def diagnose(
     *,
     sample_weight: Any = None,
     batch_size: int = BATCH_SIZE,
+    steps_per_epoch: int | None = None,
     exhaustive: bool = True,
     gradients: bool = False,
 ) -> Health:
@@ -54,12 +55,13 @@ def diagnose(
         model: any built Keras model.
         x: inputs, shape (rows, …), or a dict or tuple of such arrays; memory-mapped ones are read
             a batch at a time. Or batches x, (x, y) or (x, y, sample_weight): a `tf.data.Dataset`,
-            an iterator, or a function that returns one.
+            a `keras.utils.PyDataset`, an iterator, or a function that returns any of these.
         y: targets, where x is arrays; without them only the units are judged, and whether the
             predictions differ at all.
         sample_weight: weight in the worth of the predictions of each row, shape (rows,), or of
             each position, shape (rows, …).
         batch_size: rows of one forward pass, where x is arrays.
+        steps_per_epoch: batches to read, where they have no end.
         exhaustive: read every row. Otherwise reading stops when no further row can make the verdict
             on dead units or on a constant prediction another one, and the skill is then not judged;
             batches of x and y are read to the end in any case.
@@ -87,7 +89,7 @@ def diagnose(
         >>> health.verdicts["dead_neurons"].verdict
         'pass'
     """
-    given = Batches(x, y, sample_weight)
+    given = Batches(x, y, sample_weight, steps=steps_per_epoch)
     rows: Readable = given if exhaustive or given.arrays is None else given.arrays
     return of_rows(
         model, rows, Arguments(), exhaustive=rows is given, batch_size=batch_size,

@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator.record.checks import (
     AnyCheck,
 )
-from orchestrator.record.events import AttemptStarted, SeedsScreened
+from orchestrator.record.events import AttemptStarted, ReadingProgress, SeedsScreened
 from orchestrator.record.records import Attempt, Failure, Run, Settings
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not_applicable": "dim"}
@@ -38,6 +38,30 @@ def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
     return (
         f"Attempt {event.attempt - 1} {_how(cause)}{why}; "
         f"restarting by {event.remedy} with {_changed(event.changed) or 'the same settings'}."
+    )
+
+
+def reading(progress: ReadingProgress) -> str:
+    """How far the reading of rows has come."""
+    if not progress.batches:
+        return f"reading rows: waiting for {progress.what}"
+    return (
+        f"reading rows: {progress.rows:,} in {progress.batches:,} batches of {progress.what}, "
+        f"{progress.megabytes:,.1f} MB, {duration(progress.seconds)}"
+    )
+
+
+def stalled(awaited: ReadingProgress, patience: float) -> tuple[str, str]:
+    """That rows did not come in time, and what to do.
+
+    Args:
+        awaited: how far the reading had come.
+        patience: seconds that were waited since.
+    """
+    given = f" after {awaited.rows:,} rows in {awaited.batches:,}" if awaited.batches else ""
+    return (
+        f"{awaited.what} gave no batch for {patience:g} s{given}",
+        "look for what it waits for, or raise stall_timeout where it needs so long",
     )
 
 

@@ -163,6 +163,23 @@ class TrainingProgress(Record, kw_only=True):
     """Training steps in an epoch."""
 
 
+class ReadingProgress(Record, kw_only=True):
+    """How far the reading of rows has come; shown, never recorded."""
+
+    what: str
+    """What is read, or called."""
+    rows: int = 0
+    """Rows until now."""
+    batches: int = 0
+    """Batches until now; 0 for what gives all its rows at once."""
+    megabytes: float = 0.0
+    """Size of these rows."""
+    seconds: float = 0.0
+    """How long it has taken."""
+    done: bool = False
+    """Whether that was all."""
+
+
 class ScreeningProgress(Record, kw_only=True):
     """How many candidate seeds were looked at so far; shown, never recorded."""
 
@@ -192,7 +209,7 @@ class Preview(Record, kw_only=True):
     """One for each place where an activation is applied, in forward order."""
 
 
-Heartbeat = TrainingProgress | ScreeningProgress | Preview
+Heartbeat = TrainingProgress | ReadingProgress | ScreeningProgress | Preview
 """A report that a worker is alive: for whoever watches, not for the journal."""
 
 

@@ -26,12 +26,13 @@ from orchestrator.errors import (
 )
 from orchestrator.record import environment, store
 from orchestrator.record.encoding import jsonable
-from orchestrator.record.events import Event, Heartbeat, Warned
+from orchestrator.record.events import Event, Heartbeat, ReadingProgress, Warned
 from orchestrator.record.records import Inputs, Run
 from orchestrator.training import loop
 from orchestrator.training.attempt.task import Prepared
 from orchestrator.training.executors.executor import (
     Died,
+    Ending,
     Executor,
     Finished,
     Raised,
@@ -122,6 +123,9 @@ class Announcer(Watcher, Protocol):
     def say(self, text: str) -> None:
         """Tell what is going on."""
 
+    def read(self, progress: ReadingProgress) -> None:
+        """Tell how far the reading of rows has come."""
+
     def begin(self, directory: Path, config: Config, *, replayed: int | None = None) -> None:
         """Tell where the run is recorded, and what it or the replay of an attempt goes through."""
 
@@ -185,7 +189,29 @@ def prepare(
     stored = read(config, folder)
     announcer.say("importing TensorFlow")
     work = PrepareWork(config=config, folder=folder, stored=stored)
-    return result_of(executor.run(work, _ignore))
+    return result_of(_prepare(work, executor, announcer))
+
+
+def _prepare(
+    work: PrepareWork, executor: Executor, announcer: Announcer
+) -> Ending[tuple[Prepared, Stored]]:
+    """Have data and model built, and tell how far the reading of rows has come.
+
+    Raises:
+        InvalidError: the rows did not come.
+    """
+    awaited: ReadingProgress | None = None
+
+    def take(report: Event | Heartbeat) -> None:
+        nonlocal awaited
+        if isinstance(report, ReadingProgress):
+            awaited = None if report.done else report
+            announcer.read(report)
+
+    ending = executor.run(work, take)
+    if isinstance(ending, Died) and ending.how == "hung" and awaited is not None:
+        raise InvalidError([work.config.problem(("data",), *words.stalled(awaited, work.patience))])
+    return ending
 
 
 def check(examinee: Examinee, *, announcer: Announcer, interrupts: Interrupts) -> Health:
@@ -277,7 +303,7 @@ def launch_on(
     """
     config, stored = work.config, work.stored
     if prepared is None:
-        match executor.run(work, _ignore):
+        match _prepare(work, executor, announcer):
             case Finished(found):
                 prepared, stored = found
             case Died() | Raised(UserCodeError()):

@@ -19,8 +19,14 @@ from orchestrator.config.document import Document
 from orchestrator.config.given import Given, Values, send
 from orchestrator.config.schema import Config
 from orchestrator.data import arrays
-from orchestrator.data.rows import Scaling, leaves, name_of
-from orchestrator.data.streams import is_dataset, kind_of
+from orchestrator.data.rows import Rows, Scaling, leaves, name_of
+from orchestrator.data.streams.sources import (
+    find,
+    gives_batches,
+    is_dataset,
+    is_py_dataset,
+    kind_of,
+)
 from orchestrator.errors import InvalidError, NotSentError, Problem, short
 from orchestrator.record.directory import Paths
 from orchestrator.record.encoding import jsonable
@@ -44,6 +50,7 @@ def retrain(
     sample_weight: Any = None,
     standardize: bool = False,
     batch_size: int = 32,
+    steps_per_epoch: int | None = None,
     seed: int = 0,
     name: str | None = None,
     runs_dir: Path | str = "runs",
@@ -58,19 +65,22 @@ def retrain(
     Args:
         build: returns a `keras.Model`; called for every attempt, after the seeds are set. With an
             `activation` argument it can be given leaky relu.
-        x: inputs: an array of shape (rows, …), a dict or tuple of arrays, or a `tf.data.Dataset`
-            of batches (x, y).
-        y: targets, shape (rows,) or (rows, …), or a dict or tuple of arrays; None for a dataset.
+        x: inputs: an array of shape (rows, …), or a dict or tuple of arrays. Or batches (x, y) or
+            (x, y, sample_weight): a `tf.data.Dataset`, a `keras.utils.PyDataset`, an iterator, or a
+            function that returns any of these, such as a generator function.
+        y: targets, shape (rows,) or (rows, …), or a dict or tuple of arrays; None for batches.
         phases: the phases, as in a config: `[{"name": "main", "epochs": 20}]`.
         compile: as in a config: `{"optimizer": {"Adam": {"learning_rate": 0.01}}, "loss": "mse"}`;
             Keras's own objects will do. None when `build` compiles.
         checks: as in a config.
         restart: as in a config.
-        validation: share of the rows to hold back, a tuple (x, y) or (x, y, sample_weight), or a
-            dataset like x.
+        validation: share of the rows to hold back, a tuple (x, y) or (x, y, sample_weight), or
+            batches like x.
         sample_weight: weight of each row in the loss, shape (rows,).
         standardize: shift and scale the inputs; the model that is returned takes raw ones.
-        batch_size: rows of a training step.
+        batch_size: rows of a training step; batches have a size of their own.
+        steps_per_epoch: batches of an epoch, which goes on where the one before has stopped; for
+            batches without an end.
         seed: seed of the first attempt.
         name: name of the run; default the function's.
         runs_dir: folder of all runs.
@@ -112,7 +122,7 @@ def retrain(
     written = {
         "name": name or _name_of(build),
         "seed": seed,
-        "data": _describe_data(given, validation, standardize),
+        "data": _describe_data(given, validation, standardize, steps_per_epoch),
         "model": {"given": _describe_function(build)},
         "compile": compile,
         "batch_size": batch_size,
@@ -127,40 +137,38 @@ def retrain(
 
 
 def _values(role: str, x: Any, y: Any = None, weight: Any = None) -> Values:
-    if is_dataset(x):
+    if gives_batches(x):
+        if y is not None or weight is not None:
+            message = "the batches bring their own targets and weights"
+            problem = Problem(file=_NAME, key=role, message=message, hint="leave y out")
+            raise InvalidError([problem])
         return x, None, None
     if y is None:
         message = "expected targets y, received None"
         raise InvalidError([Problem(file=_NAME, key=role, message=message)])
     name = f"{_NAME}: {role}"
-    found = arrays.converted(x, y, weight, name=name)
-    message = "expected an array of numbers, received dtype object"  # no file could hold it
-    problems = [
-        Problem(file=name, key=name_of(part, path), message=message)
-        for part, tree in zip(("x", "y", "sample_weight"), found, strict=True)
-        for path, array in leaves(tree)
-        if array.dtype == object
-    ]
-    if problems:
-        raise InvalidError(problems)
-    return found
+    return arrays.converted(x, y, weight, name=name)
 
 
 def _held(validation: Any) -> Values | None:
     """Rows that are held back; None where a share of the training rows is, or nothing."""
-    if is_dataset(validation):
+    if gives_batches(validation):
         return _values("validation", validation)
     if isinstance(validation, list | tuple) and 1 <= len(validation) <= 3:
         return _values("validation", *validation)
     if validation is None or isinstance(validation, numbers.Real):
         return None
-    expected = "a share of the rows, a tuple (x, y) or (x, y, sample_weight), or a tf.data.Dataset"
+    expected = "a share of the rows, a tuple (x, y) or (x, y, sample_weight), or batches of such"
     message = f"expected {expected}, received {kind_of(validation)}"
     raise InvalidError([Problem(file=_NAME, key="validation", message=message)])
 
 
-def _describe_data(given: Given, validation: Any, standardize: bool) -> dict[str, Any]:
+def _describe_data(
+    given: Given, validation: Any, standardize: bool, steps_per_epoch: int | None
+) -> dict[str, Any]:
     found: dict[str, Any] = {"train": {"given": _describe(given.train)}}
+    if steps_per_epoch is not None:
+        found["train"]["steps_per_epoch"] = steps_per_epoch
     if given.validation is not None:
         found["validation"] = {"given": _describe(given.validation)}
     elif validation is not None:
@@ -170,8 +178,12 @@ def _describe_data(given: Given, validation: Any, standardize: bool) -> dict[str
 
 def _describe(values: Values) -> str:
     """Types and shapes of rows."""
-    if is_dataset(values[0]):
+    x = values[0]
+    if is_dataset(x):
         return "a tf.data.Dataset"
+    if gives_batches(x):
+        named = getattr(x, "__qualname__", None)
+        return f"the function {named}" if named and callable(x) else kind_of(x)
     return ", ".join(
         f"{name_of(role, path)} {array.dtype} {array.shape}"
         for role, tree in zip(("x", "y", "sample_weight"), values, strict=True)
@@ -257,9 +269,7 @@ def _launch(config: Config, given: Given, runs_dir: Path, quiet: bool) -> tuple[
     """Run in processes of their own where that is possible, else in this one."""
     with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
         try:
-            if any(
-                part is not None and is_dataset(part[0]) for part in (given.train, given.validation)
-            ):
+            if any(part and is_dataset(part[0]) for part in (given.train, given.validation)):
                 raise NotSentError("a tf.data.Dataset cannot be sent to another one")
             sent = send(given, Path(folder))
             return launcher.launch_from_python(
@@ -287,7 +297,7 @@ def _model(run: Run, directory: Path, given: Given) -> Any:
     from orchestrator.model import saving  # noqa: PLC0415
 
     model = given.build()
-    rows = arrays.from_values(*given.train, name=_NAME)
+    rows = _first_rows(given)
     x, _, _ = rows.first(1)
     model(x, training=False)
     model.load_weights(paths.model_weights)
@@ -296,3 +306,15 @@ def _model(run: Run, directory: Path, given: Given) -> Any:
         for path, described in run.inputs.standardization.items()
     }
     return saving.deployable(model, scalings, rows)
+
+
+def _first_rows(given: Given) -> Rows:
+    """Rows that show how the inputs look."""
+    x, y, weight = given.train
+    if not gives_batches(x):
+        return arrays.from_values(x, y, weight, name=_NAME)
+    found = x() if callable(x) and not is_py_dataset(x) else x
+    source = find(found, _NAME)
+    if source is None:
+        return arrays.from_values(*found, name=_NAME)
+    return arrays.from_values(*next(source.read()), name=_NAME, whole=False)

@@ -50,28 +50,27 @@ class PrepareWork:
     folder: Path
     """Gets the data, where that is not stored yet."""
     stored: Stored | None = None
-    """Where the data is; None where it is still to be read."""
+    """Where the data is; None where it is still to be read, with a report now and then."""
     log: Path = Path(os.devnull)
     """File that gets what the building prints."""
 
     @property
     def patience(self) -> float:
-        """Seconds after which the building counts as hung."""
+        """Seconds without a report after which the reading, or the building, counts as hung."""
         return self.config.stall_timeout
 
-    def do(self, emit: Emit) -> tuple[Prepared, Stored | None]:
+    def do(self, emit: Emit) -> tuple[Prepared, Stored]:
         """Build both; see `preparation.prepare`.
 
         Returns:
-            What was found, and where the attempts find the data; None where each reads it for
-            itself.
+            What was found, and where the attempts find the data.
         """
         from orchestrator.training.attempt import preparation  # noqa: PLC0415
 
         if self.stored is not None:
             dataset = preparation.load(self.config, self.stored)
             return preparation.prepare(self.config, dataset), self.stored
-        dataset, stored = preparation.store(self.config, self.folder)
+        dataset, stored = preparation.store(self.config, self.folder, emit)
         return preparation.prepare(self.config, dataset), stored
 
 

@@ -71,7 +71,7 @@ def test_the_defaults_are_those_of_the_contract(load, tmp_path):
         "base": str(tmp_path),
         "seed": 0,
         "data": {
-            "train": {"callable": "rows:make", "kwargs": {}},
+            "train": {"callable": "rows:make", "kwargs": {}, "steps_per_epoch": None},
             "validation": None,
             "standardize": False,
         },
@@ -333,7 +333,7 @@ def test_a_wrong_value_is_refused_in_plain_words(complain, assignment, problem):
         ("checks.metrics=[]", "did you mean 'metric'?"),
         ("phases.0.epoch=3", "did you mean 'epochs'?"),
         ("phases.0.foo=3", "expected one of epochs, learning_rate, name"),
-        ("data.train.target=y", "expected one of callable, kwargs"),
+        ("data.train.target=y", "expected one of callable, kwargs, steps_per_epoch"),
         ("restart.policy=[{remedy: new_seed, factor: 1}]", "expected one of keep, keep_seed, remedy, times, when"),
     ],
 )  # fmt: skip

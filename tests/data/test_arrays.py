@@ -1,5 +1,6 @@
 """Arrays as people hand them in: taken the same everywhere, and as plain Keras takes them."""
 
+from decimal import Decimal
 from typing import Any
 
 import keras
@@ -11,8 +12,8 @@ from hypothesis.extra import numpy as hnp
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
 from orchestrator.data import arrays
-from orchestrator.data.batches import Batches
 from orchestrator.data.rows import Batch, leaves
+from orchestrator.data.streams.batches import Batches
 from orchestrator.errors import InvalidError
 from orchestrator.training import retrain
 from tests.builders import LAW
@@ -108,9 +109,9 @@ def test_texts_in_an_array_of_objects_are_classes() -> None:
     ("values", "received"),
     [
         (np.ma.masked_array([1.0, 2.0, 3.0], [0, 0, 1]), "masked values; fill them in"),
-        (np.array([1, 2, 3], dtype=object), "dtype object"),
-        ((number for number in range(ROWS)), "dtype object"),
-        ([1, None, 3], "dtype object"),
+        ([1, None, 3], r"NoneType in row 1 \(from 0\); fill it in or drop the row"),
+        (np.array([[1], [1, 2], [3]], object), "rows of different lengths; pad them to one length"),
+        (np.array([1, {}, 3], object), r"dict in row 1 \(from 0\)"),
     ],
 )
 def test_what_holds_anything_but_numbers_is_refused_everywhere(values: Any, received: str) -> None:
@@ -119,6 +120,26 @@ def test_what_holds_anything_but_numbers_is_refused_everywhere(values: Any, rece
         arrays.from_values(values, [0.0] * ROWS, name="f")
     with pytest.raises(InvalidError, match=message):
         retrain._values("train", values, [0.0] * ROWS)
+
+
+def test_numbers_as_objects_are_numbers() -> None:
+    pieces = np.empty(ROWS, object)
+    pieces[:] = [np.arange(2.0)] * ROWS
+    for values, kind, shape in (
+        (np.array([1, 2, 3], object), "i", (ROWS, 1)),
+        (np.array([1, 2.5, Decimal(3)], object), "f", (ROWS, 1)),
+        (pieces, "f", (ROWS, 2)),
+    ):
+        for x, _, _ in everywhere(values, [0.0] * ROWS):
+            assert (x.dtype.kind, x.reshape(ROWS, -1).shape) == (kind, shape)
+
+
+def test_long_texts_do_not_all_take_the_room_of_the_longest() -> None:
+    texts = np.array(["short"] * 999 + ["x" * 10_000], object)
+    found, _, _ = arrays.converted(texts, np.zeros(1000), name="f")
+    assert found.dtype == object
+    short, _, _ = arrays.converted(texts[:999], np.zeros(999), name="f")
+    assert short.dtype.kind == "U"
 
 
 def test_an_array_that_could_be_masked_and_is_not_is_taken() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from orchestrator.data import rows, standardize
-from orchestrator.data.rows import Batch, Rows, Scaling, Stream
+from orchestrator.data.rows import Batch, Rows, Scaling
 from tests.builders import LAW
 
 X = np.arange(24.0).reshape(12, 2)
@@ -36,20 +36,6 @@ def tree(x: npt.NDArray[Any] = X) -> Rows:
 def mapped(tmp_path: Path) -> Rows:
     np.save(tmp_path / "x.npy", X)
     return Rows(x=np.load(tmp_path / "x.npy", mmap_mode="r"), y=Y, weight=Y + 1)
-
-
-def stream(batches: Sequence[Batch], **changes: Any) -> Stream:
-    """A stream of given batches, as `data` makes one after its first pass."""
-    weights = [weight for _, _, weight in batches if weight is not None]
-    made = Stream(
-        source=lambda: iter(batches),
-        y=np.concatenate([y for _, y, _ in batches]),
-        weight=np.concatenate(weights) if weights else None,
-        rows=sum(len(y) for _, y, _ in batches),
-        length=len(batches),
-        digest=b"",
-    )
-    return dataclasses.replace(made, **changes)
 
 
 def cut(x: Any, y: Any, sizes: Sequence[int]) -> list[Batch]:
@@ -164,51 +150,6 @@ def test_a_split_of_a_mapped_file_is_that_of_the_array(mapped: Rows) -> None:
         assert values(one.raw()) == values(other.raw())
 
 
-# ------------------------------------------------------------------------------- streams
-
-
-def test_a_stream_is_read_anew_in_every_pass() -> None:
-    passes = []
-
-    def source() -> Iterator[Batch]:
-        passes.append(1)
-        yield from cut(X, Y, [5, 5, 2])
-
-    found = stream(cut(X, Y, [5, 5, 2]), source=source)
-    assert (len(found), found.num_batches(1000)) == (12, 3)
-    for _ in range(2):
-        assert values(found.batches(1000)) == (X[:, 0].tolist(), Y.tolist())
-    assert len(passes) == 2
-
-
-def test_the_first_rows_of_a_stream_come_from_its_first_batch() -> None:
-    found = stream(cut(X, Y, [3, 9]))
-    assert found.first(2)[1].tolist() == [0.0, 1.0]
-    assert found.first(7)[1].tolist() == [0.0, 1.0, 2.0]
-
-
-def test_a_sample_of_a_stream_skips_batches_without_a_chosen_row() -> None:
-    found = stream(cut(X, Y, [5, 5, 2])).take(np.array([11, 1, 4]))
-    assert len(found) == 3
-    assert values(found.raw()) == ([2.0, 8.0, 22.0], [1.0, 4.0, 11.0])
-    assert len(list(found.raw())) == 2
-    assert found.first(1)[1].tolist() == [1.0]
-
-
-def test_weights_of_a_stream_stay_with_their_rows() -> None:
-    batches: list[Batch] = [(x, y, y + 1) for x, y, _ in cut(X, Y, [7, 5])]
-    found = stream(batches).take(np.array([2, 8]))
-    assert [weight.tolist() for _, _, weight in found.raw() if weight is not None] == [[3.0], [9.0]]
-
-
-def test_a_stream_is_standardised_batch_by_batch() -> None:
-    scaling = Scaling(mean=np.array([11, 12], "f4"), variance=np.array([4, 4], "f4"))
-    found = stream(cut(X, Y, [7, 5]), scalings={"": scaling})
-    np.testing.assert_array_equal(
-        np.concatenate([x for x, _, _ in found.batches(0)]), (X - [11, 12]) / 2
-    )
-
-
 # ------------------------------------------------------------------------------- hashes
 
 SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=5)
@@ -220,7 +161,7 @@ def digest(batches: Sequence[Batch]) -> int:
 
 @LAW
 @given(st.permutations(range(12)), SIZES)
-def test_the_hash_of_a_stream_knows_neither_order_nor_batches(
+def test_the_hash_of_batches_knows_neither_order_nor_batches(
     order: list[int], sizes: list[int]
 ) -> None:
     sizes = [*np.diff([0, *np.unique(np.minimum(np.cumsum(sizes), 11)), 12])]
@@ -229,14 +170,14 @@ def test_the_hash_of_a_stream_knows_neither_order_nor_batches(
 
 @LAW
 @given(st.integers(0, 11), st.integers(0, 2), st.integers(0, 63))
-def test_the_hash_of_a_stream_sees_every_bit(row: int, column: int, bit: int) -> None:
+def test_the_hash_of_batches_sees_every_bit(row: int, column: int, bit: int) -> None:
     arrays = [X.copy(), Y.copy()]
     changed = arrays[0][:, column] if column < 2 else arrays[1]
     changed.view(np.uint64)[row] ^= np.uint64(1) << np.uint64(bit)
     assert digest([(arrays[0], arrays[1], None)]) != digest([(X, Y, None)])
 
 
-def test_the_hash_of_a_stream_sees_which_target_belongs_to_which_row() -> None:
+def test_the_hash_of_batches_sees_which_target_belongs_to_which_row() -> None:
     swapped = Y[[1, 0, *range(2, 12)]]
     columns = X[:, ::-1]
     found = {digest([each]) for each in [(X, Y, None), (X, swapped, None), (columns, Y, None)]}
@@ -244,7 +185,7 @@ def test_the_hash_of_a_stream_sees_which_target_belongs_to_which_row() -> None:
     assert len(found) == 6
 
 
-def test_the_hash_of_a_stream_sees_rows_that_are_repeated() -> None:
+def test_the_hash_of_batches_sees_rows_that_are_repeated() -> None:
     assert digest([(X, Y, None), (X[:1], Y[:1], None)]) != digest([(X, Y, None)])
 
 
@@ -265,8 +206,8 @@ def test_the_fingerprint_sees_paths_weights_and_what_texts_became() -> None:
         rows.fingerprint([Rows(x={"b": X}, y=Y)]),
         rows.fingerprint([Rows(x=X, y=Y, weight=Y)]),
         rows.fingerprint([Rows(x=X, y=Y)], "color: red, blue"),
-        rows.fingerprint([stream(cut(X, Y, [12]), digest=b"1")]),
-        rows.fingerprint([stream(cut(X, Y, [12]), digest=b"2")]),
+        rows.fingerprint([1]),
+        rows.fingerprint([2]),
     ]
     assert len(set(found)) == len(found)
 
@@ -281,13 +222,13 @@ MATRICES = hnp.arrays(
 
 
 @LAW
-@given(MATRICES, SIZES)
+@given(MATRICES, st.integers(1, 30))
 def test_statistics_in_pieces_are_those_of_numpy_in_two_passes(
-    x: npt.NDArray[np.float32], sizes: list[int]
+    x: npt.NDArray[np.float32], size: int
 ) -> None:
-    ends = np.unique(np.minimum(np.cumsum(sizes), len(x)))
-    batches = cut(x, x[:, 0], [*np.diff([0, *ends, len(x)])])
-    found = standardize.statistics(stream([batch for batch in batches if len(batch[0])]))[""]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "PIECE", size)
+        found = standardize.statistics(Rows(x=x, y=x[:, 0]))[""]
     mean = x.mean(axis=0, dtype=np.float64)
     variance = ((x - mean) ** 2).mean(axis=0)
     np.testing.assert_allclose(found.mean, mean, rtol=1e-6, atol=1e-6)

@@ -717,7 +717,7 @@ REFUSED: dict[str, tuple[Callable[[], keras.Model], tuple[Any, ...], str]] = {
         linear, (tf.data.Dataset.from_tensor_slices(X3[:0]),), "x: expected at least one batch",
     ),
     "text": (linear, (np.array([["a"], ["b"]]),), "x: expected numbers, received <U1; encode"),
-    "objects": (linear, (np.array([[None]], object),), "x: expected numbers, received object"),
+    "objects": (linear, (np.array([[None]], object),), "x: expected .* received NoneType in row 0"),
     "text targets": (linear, (normal(2, 1), np.array(["a", "b"])), "y: expected numbers"),
     "text batches": (linear, (lambda: iter([np.array([["a"]])]),), "x: expected numbers"),
     "scalar": (linear, (1.0,), "x: expected rows, received a scalar"),

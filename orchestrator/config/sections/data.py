@@ -12,6 +12,7 @@ from orchestrator.config.sections.base import (
     Delimiter,
     Flag,
     OneOf,
+    PositiveInt,
     Reference,
     Section,
     shape_tag,
@@ -114,13 +115,16 @@ class CallableSource(Section):
     """A function of the user's that returns `(x, y)`, `(x, y, sample_weight)` or batches of them.
 
     x and y are arrays, or dicts or tuples of arrays for several inputs or outputs. Batches come as
-    a `tf.data.Dataset` or from a generator.
+    a `tf.data.Dataset`, a `keras.utils.PyDataset`, or from a generator.
     """
 
     callable: Reference
     """The function."""
     kwargs: dict[str, Any] = {}
     """Its keyword arguments."""
+    steps_per_epoch: PositiveInt | None = None
+    """Batches of an epoch, which goes on where the one before has stopped; for a generator or a
+    dataset without an end. null means that a pass is an epoch."""
 
 
 class GivenSource(Section):
@@ -128,6 +132,8 @@ class GivenSource(Section):
 
     given: str
     """What they were."""
+    steps_per_epoch: PositiveInt | None = None
+    """Batches of an epoch, as `CallableSource` has it."""
 
 
 class Split(Section):

@@ -31,6 +31,7 @@ from orchestrator.record.events import (
     Heartbeat,
     PhaseEnded,
     PhaseStarted,
+    ReadingProgress,
     RunEnded,
     SeedsScreened,
     Warned,
@@ -86,6 +87,13 @@ class View:
             self._screen.note = text
         elif self._detail == "all":
             self._print(Text(text))
+
+    def read(self, progress: ReadingProgress) -> None:
+        """Tell how far the reading of rows has come, before the run has begun."""
+        if self._live:
+            self._screen.note = "" if progress.done else words.reading(progress)
+        elif self._detail == "all" and time.monotonic() - self._spoke >= SPARSE_SECONDS:
+            self._print(Text(words.reading(progress)))
 
     def begin(self, directory: Path, config: Config, *, replayed: int | None = None) -> None:
         """Tell where the run is recorded, and start to show it.

@@ -5,12 +5,15 @@ What happens is emitted as events; nothing here decides what comes next.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 
 from orchestrator.config.schema import PhasePlan
+from orchestrator.data.streams.feed import LiveFeed
+from orchestrator.data.streams.pipeline import Feed
 from orchestrator.model import saving
 from orchestrator.record.checks import AnyCheck
 from orchestrator.record.events import PhaseEnded, PhaseStarted, Warned
@@ -73,24 +76,37 @@ def _train_phase(
     def is_lost(losses: Mapping[int, float]) -> bool:
         return check.is_lost(task, rows, built, losses, emit)
 
-    preparation.fit(
-        task.config,
-        built.model,
-        built.pipeline.batches(first),
-        epochs=last,
-        initial_epoch=first,
-        steps_per_epoch=built.pipeline.steps_per_epoch,
-        validation_data=built.held,
-        callbacks=[
-            *built.callbacks,
-            callbacks.SeedGenerators(built.settings.seed),
-            callbacks.CapRates(built.rates),
-            callbacks.Heartbeats(emit, steps=built.pipeline.steps),
-            log,
-            callbacks.EndWhenLost(is_lost, last_epoch=last),
-        ],
-    )
+    with _blaming(built.pipeline):
+        preparation.fit(
+            task.config,
+            built.model,
+            built.pipeline.batches(first, plan.epochs),
+            epochs=last,
+            initial_epoch=first,
+            steps_per_epoch=built.pipeline.steps_per_epoch,
+            shuffle=built.pipeline.shuffle,
+            validation_data=built.held,
+            callbacks=[
+                *built.callbacks,
+                callbacks.SeedGenerators(built.settings.seed),
+                callbacks.CapRates(built.rates),
+                callbacks.Heartbeats(emit, steps=built.pipeline.steps),
+                log,
+                callbacks.EndWhenLost(is_lost, last_epoch=last),
+            ],
+        )
     return log.epochs
+
+
+@contextlib.contextmanager
+def _blaming(feed: Feed | LiveFeed) -> Iterator[None]:
+    """Raise what the user's generator has raised, of which TensorFlow passes on the text alone."""
+    try:
+        yield
+    except Exception as error:
+        if feed.fault is None:
+            raise
+        raise feed.fault from error
 
 
 def _losses(trained: Sequence[Epochs]) -> dict[int, float]:

@@ -11,9 +11,10 @@ import numpy as np
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
-from orchestrator.data.load import Dataset
-from orchestrator.data.pipeline import Feed, held_back
+from orchestrator.data.load import Dataset, open_source
 from orchestrator.data.rows import AnyRows
+from orchestrator.data.streams.feed import LiveFeed
+from orchestrator.data.streams.pipeline import Feed, held_back
 from orchestrator.diagnosis.causes.network import find_dead_initialization
 from orchestrator.diagnosis.examine import non_finite_variables, why_lost
 from orchestrator.diagnosis.tracing.probe import Probe
@@ -80,7 +81,7 @@ class Built:
     """The outputs, with what each is judged as."""
     rates: Rates
     """Sets the optimizer's rate."""
-    pipeline: Feed
+    pipeline: Feed | LiveFeed
     """Batches for training."""
     held: Any
     """Batches of the validation rows, a `tf.data.Dataset`; None without such rows."""
@@ -111,12 +112,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         outputs=tuple(output.read_as(kind, dataset.train.y) for output in found),
         rates=Rates(plain_optimizers(model), settings.learning_rate_cap),
         callbacks=_given_callbacks(task),
-        pipeline=Feed(
-            dataset.train,
-            batch_size=config.batch_size,
-            seed=settings.seed,
-            class_weight=preparation.class_weight(config, found),
-        ),
+        pipeline=_feed(task, dataset, settings, preparation.class_weight(config, found)),
         held=(
             None if dataset.validation is None else held_back(dataset.validation, config.batch_size)
         ),
@@ -130,6 +126,24 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         )
     )
     return built
+
+
+def _feed(
+    task: Task, dataset: Dataset, settings: Settings, class_weight: dict[int, float] | None
+) -> Feed | LiveFeed:
+    """What training is fed with."""
+    if dataset.live is None:
+        return Feed(
+            dataset.train,
+            batch_size=task.config.batch_size,
+            seed=settings.seed,
+            class_weight=class_weight,
+        )
+    source = open_source(task.config, "train")
+    if source is None:
+        message = "expected batches, as when the run began, received arrays"
+        raise InvalidError([task.config.problem(("data", "train"), message)])
+    return LiveFeed(source, dataset.live, dataset.train, class_weight)
 
 
 def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:

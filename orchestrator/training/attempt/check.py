@@ -46,7 +46,7 @@ def examine_phase(
         non_finite=_non_finite(built.model, losses),
         untrained=plan is None,
         last=last,
-        exact=len(rows.checked) == len(rows.dataset.train),
+        exact=len(rows.checked) == rows.dataset.num_rows,
         gates=due,
         logged=metrics,
     )

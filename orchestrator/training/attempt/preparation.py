@@ -20,6 +20,7 @@ from orchestrator.data import load as data
 from orchestrator.data.cache import Stored
 from orchestrator.data.load import Dataset
 from orchestrator.data.rows import AnyRows, leaves, trained_on, transform
+from orchestrator.data.streams.recording import Live, Report
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe
 from orchestrator.errors import (
     InvalidError,
@@ -66,7 +67,7 @@ def _prepare(config: Config, dataset: Dataset) -> Prepared:
     class_weight(config, found)
     user_callbacks(config)
     _check_initializers(config, model, train)
-    warnings = [*_constant_targets(train), *_many_categories(dataset)]
+    warnings = [*_constant_targets(train), *_many_categories(dataset), *_live(dataset)]
     obstacle = saving.obstacle(saving.deployable(model, dataset.scalings, train), train)
     if obstacle is not None:
         warnings.append(f"plain Keras cannot load the model once it is saved: {obstacle}")
@@ -81,7 +82,7 @@ def _prepare(config: Config, dataset: Dataset) -> Prepared:
             },
         ),
         fingerprint=dataset.fingerprint,
-        rows=len(train),
+        rows=dataset.num_rows,
         validation_rows=0 if held is None else len(held),
         input_shape=transform(lambda array: array.shape[1:], train.first(1)[0]),
         parameters=count_parameters(model),
@@ -165,13 +166,13 @@ def _one_batch(rows: AnyRows, batch_size: int) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensors(batch)
 
 
-def fit(config: Config, model: keras.Model, batches: tf.data.Dataset, **arguments: Any) -> None:
+def fit(config: Config, model: keras.Model, batches: Any, **arguments: Any) -> None:
     """Train the model, and tell what a step raises as the user's: Keras complains of the model.
 
     Args:
         config: the config.
         model: the model, which may have a `fit` of its own.
-        batches: of training rows, shuffled.
+        batches: of training rows.
         **arguments: more of Keras's `fit`.
 
     Raises:
@@ -179,7 +180,7 @@ def fit(config: Config, model: keras.Model, batches: tf.data.Dataset, **argument
         UserCodeError: the user's own code raised.
     """
     kind = next(iter(type(config.model).model_fields))
-    arguments |= {"shuffle": False, "verbose": 0}
+    arguments = {"shuffle": False, "verbose": 0, **arguments}
     try:
         inspect.signature(model.fit).bind(batches, **arguments)
     except TypeError as error:
@@ -257,12 +258,13 @@ def user_callbacks(config: Config) -> list[keras.callbacks.Callback]:
     return callbacks
 
 
-def store(config: Config, folder: Path) -> tuple[Dataset, Stored | None]:
-    """Read the rows, and put them into files where they are not streams.
+def store(config: Config, folder: Path, report: Report) -> tuple[Dataset, Stored]:
+    """Read the rows, and put them into files.
 
     Args:
         config: the config.
         folder: gets the files.
+        report: told how far the reading has come.
 
     Raises:
         InvalidError: the data is at fault.
@@ -270,9 +272,9 @@ def store(config: Config, folder: Path) -> tuple[Dataset, Stored | None]:
     """
     with blamed():
         _set_up(config)
-        dataset = data.load_lazily(config)
+        dataset = data.load_lazily(config, folder, report)
         stored = cache.save(dataset, folder)
-        return (data.in_memory(dataset) if stored is None else cache.load(stored)), stored
+        return cache.load(stored), stored
 
 
 def load(config: Config, stored: Stored | None = None) -> Dataset:
@@ -313,6 +315,24 @@ def _many_categories(dataset: Dataset) -> Iterator[str]:
                 f"the text column {name} has {len(known)} categories in {len(dataset.train)} "
                 "training rows: what names a row says nothing of others; features: leaves it out"
             )
+
+
+def _live(dataset: Dataset) -> Iterator[str]:
+    """What follows from rows that come anew in every epoch."""
+    live: Live | None = dataset.live
+    if live is None:
+        return
+    if len(dataset.train) < live.rows:
+        yield (
+            f"the checks look at the first {len(dataset.train):,} of {live.rows:,} rows of an "
+            "epoch, for no more may be kept"
+        )
+    if live.continues:
+        yield (
+            f"an epoch is {live.batches:,} batches of {live.what}, which goes on where the epoch "
+            "before has stopped: the checks look at the rows of one such epoch, kept before the "
+            "training, and the run can be resumed and replayed only from an attempt's start"
+        )
 
 
 def _check_gates(config: Config, names: Collection[str], dataset: Dataset) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator.config.schema import Config
 from orchestrator.errors import OrchestratorError, WorkerDiedError
-from orchestrator.record.events import Event, Heartbeat
+from orchestrator.record.events import Event, Heartbeat, ReadingProgress
 from orchestrator.record.records import Run
 from orchestrator.training import launch
 from orchestrator.training.executors.executor import (
@@ -214,6 +214,9 @@ class _Silent:
             self._clock.end()
 
     def say(self, text: str) -> None:
+        """Say nothing."""
+
+    def read(self, progress: ReadingProgress) -> None:
         """Say nothing."""
 
     def begin(self, directory: Path, config: Config, *, replayed: int | None = None) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from orchestrator.data.arrays import tree_of
 from orchestrator.data.rows import (
@@ -22,6 +21,8 @@ from orchestrator.data.rows import (
     ready,
     transform,
 )
+from orchestrator.data.streams.look import Look
+from orchestrator.data.streams.sources import Source, find, gives_batches
 from orchestrator.errors import InvalidError, Problem
 
 
@@ -29,16 +30,21 @@ class Batches:
     """Rows for `diagnose`, read a batch at a time; what is not finite in them is noted.
 
     Args:
-        x: arrays of shape (rows, …), a dict or tuple of them, a `tf.data.Dataset`, an iterator of
-            batches, or a function that returns one. A batch is x, (x, y) or (x, y, sample_weight).
+        x: arrays of shape (rows, …), a dict or tuple of them; or batches: a `tf.data.Dataset`, a
+            `PyDataset`, an iterator, or a function that returns any of these. A batch is x, (x, y)
+            or (x, y, sample_weight).
         y: targets, where x is arrays.
         weight: weight of each row, where x is arrays.
+        steps: batches to read; None for all.
 
     Raises:
-        InvalidError: the arrays have different numbers of rows, or there are none.
+        InvalidError: the arrays have different numbers of rows, or there are none; or the batches
+            say that they have no end.
     """
 
-    def __init__(self, x: Any, y: Any = None, weight: Any = None) -> None:
+    def __init__(
+        self, x: Any, y: Any = None, weight: Any = None, *, steps: int | None = None
+    ) -> None:
         self.non_finite: list[str] = []
         self.fit: Callable[[Tree, int], None] | None = None
         """Gets the targets of each batch and the number of its first row; raises where they do not
@@ -46,19 +52,35 @@ class Batches:
         self.precision: Precision = "float32"
         """Type of the floating-point inputs that the model gets."""
         self._arrays: Rows | None = None
-        self._begin: Callable[[], Iterable[Any]] | None = None
+        self._source: Source | None = None
         self._started: Iterator[Any] | None = None
-        batches = isinstance(x, tf.data.Dataset | Iterator) or callable(x)
-        if batches and (y is not None or weight is not None):
+        self._steps = steps
+        if gives_batches(x) and (y is not None or weight is not None):
             raise _problem("y", "the batches bring their own targets and weights", "leave it out")
-        if isinstance(x, tf.data.Dataset):
-            self._begin = x.as_numpy_iterator
-        elif isinstance(x, Iterator):
-            self._started = x
-        elif callable(x):
-            self._begin = x
-        else:
+        self._source = find(x, "x")
+        if self._source is None and callable(x):
+            x, y, weight = self._called(x)
+        if self._source is None:
+            if steps is not None:
+                raise _problem("steps_per_epoch", "expected batches, received arrays", None)
             self._arrays = _rows(x, y, weight)
+        elif self._source.kind == "iterator":
+            self._started = self._source.value
+        if self._source is not None and self._source.endless is not None and steps is None:
+            raise self._endless(self._source, self._source.endless)
+
+    def _called(self, function: Callable[[], Any]) -> tuple[Any, Any, Any]:
+        """What a function returns: arrays here, batches as the source."""
+        found = function()
+        self._source = find(found, "x", again=function)
+        if self._source is None and isinstance(found, tuple) and 1 <= len(found) <= 3:
+            x, y, weight = (*found, None, None)[:3]
+            return x, y, weight
+        return found, None, None
+
+    def _endless(self, source: Source, reason: str) -> InvalidError:
+        message = f"{source.name} has no end: {reason}"
+        return _problem("x", message, "pass steps_per_epoch=N, the number of batches to read")
 
     @property
     def arrays(self) -> Rows | None:
@@ -115,11 +137,7 @@ class Batches:
         """All rows, ready for the model; `size` rows at a time where they are arrays."""
         self.non_finite.clear()
         position = 0
-        found = (
-            map(_batch, self._iterator())
-            if self._arrays is None
-            else self._arrays.raw(size)
-        )  # fmt: skip
+        found = self._read() if self._arrays is None else self._arrays.raw(size)
         for batch in found:
             self._look(batch, position)
             x, y, weight = batch
@@ -130,12 +148,23 @@ class Batches:
             position += num_rows(x)
             yield ready((x, y, weight), {}, self.precision)
 
+    def _read(self) -> Iterator[Batch]:
+        """The batches, until their end or as many as were asked for."""
+        source, look = self._source, Look()
+        for value in itertools.islice(self._iterator(), self._steps):
+            batch = _batch(value)
+            if source is not None and source.length is None and self._steps is None:
+                reason = look.endless(batch)
+                if reason is not None:
+                    raise self._endless(source, reason)
+            yield batch
+
     def _iterator(self) -> Iterator[Any]:
-        if self._begin is not None:
-            return iter(self._begin())
-        if self._started is None:
+        if self._started is not None:
+            return self._started
+        if self._source is None:
             raise TypeError("Expected batches. Received: arrays")
-        return self._started
+        return iter(self._source.begin())
 
     def _look(self, batch: Batch, position: int) -> None:
         """Note the first row of a batch that is not finite."""

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 import pytest
-import tensorflow as tf
 
-from orchestrator.data import rows
-from orchestrator.data.pipeline import Feed, held_back
-from orchestrator.data.rows import Batch, Rows, Scaling, Stream
+from orchestrator.data.rows import Rows, Scaling
+from orchestrator.data.streams.pipeline import Feed, held_back
 
 COUNT = 11
 Y = np.arange(COUNT)
 X = np.stack([Y, -Y], axis=1).astype(np.float32)
 SCALING = Scaling(mean=np.array([5, -5], "f4"), variance=np.array([4, 4], "f4"))
-
-
-def batches() -> Iterator[Batch]:
-    for start in (0, 4, 8):
-        chosen = slice(start, start + 4)
-        yield X[chosen], Y[chosen], Y[chosen] + 1.0
-
-
-def stream(**changes: Any) -> Stream:
-    defaults: dict[str, Any] = {
-        "source": batches, "y": Y, "weight": Y + 1.0, "rows": COUNT, "length": 3, "digest": b"",
-    }  # fmt: skip
-    return Stream(**(defaults | changes))
 
 
 @pytest.fixture
@@ -45,9 +26,7 @@ def mapped(tmp_path: Path) -> Rows:
 
 def epochs(feed: Feed, count: int, start: int = 0) -> list[list[Any]]:
     """The batches of some epochs as NumPy arrays."""
-    if feed.steps_per_epoch is None:  # Keras begins each pass itself
-        return [list(feed.batches(start).as_numpy_iterator()) for _ in range(count)]
-    found = list(feed.batches(start).take(count * feed.steps).as_numpy_iterator())
+    found = list(feed.batches(start, count).take(count * feed.steps).as_numpy_iterator())
     return [found[index * feed.steps : (index + 1) * feed.steps] for index in range(count)]
 
 
@@ -55,9 +34,9 @@ def joined(epoch: list[Any], part: int) -> npt.NDArray[Any]:
     return np.concatenate([batch[part] for batch in epoch])
 
 
-@pytest.mark.parametrize("kind", ["array", "mapped", "generator"])
+@pytest.mark.parametrize("kind", ["array", "mapped"])
 def test_an_epoch_has_every_row_once_with_its_target_and_weight(kind: str, mapped: Rows) -> None:
-    found = {"array": Rows(x=X, y=Y, weight=Y + 1.0), "mapped": mapped, "generator": stream()}
+    found = {"array": Rows(x=X, y=Y, weight=Y + 1.0), "mapped": mapped}
     feed = Feed(found[kind], batch_size=4, seed=3)
     assert feed.steps == 3
     for epoch in epochs(feed, 2):
@@ -83,7 +62,7 @@ def test_the_order_follows_from_seed_and_epoch_alone(mapped: Rows) -> None:
 
 def test_a_part_of_a_mapped_file_is_fed_standardised_without_the_rest(mapped: Rows) -> None:
     chosen = np.array([1, 3, 5, 7, 9])
-    part = rows.Rows(x=mapped.x, y=Y[chosen], order=chosen, weight=None, scalings={"": SCALING})
+    part = Rows(x=mapped.x, y=Y[chosen], order=chosen, weight=None, scalings={"": SCALING})
     (epoch,) = epochs(Feed(part, batch_size=2, seed=0), 1)
     x, y = joined(epoch, 0), joined(epoch, 1)
     assert sorted(y) == chosen.tolist()
@@ -102,60 +81,6 @@ def test_trees_of_inputs_and_targets_keep_their_shape(mapped: Rows) -> None:
             np.testing.assert_array_equal(inputs["b"][:, 0], targets["kind"])
             np.testing.assert_array_equal(inputs["a"][1][:, 0], 2 * targets["price"])
             assert inputs["a"][1].dtype == np.int64
-
-
-def test_a_stream_begins_anew_in_every_epoch_and_is_held_back_once() -> None:
-    feed = Feed(stream(scalings={"": SCALING}), batch_size=1000, seed=0)
-    one, two = epochs(feed, 2)
-    assert joined(one, 1).tolist() == joined(two, 1).tolist() == Y.tolist()
-    np.testing.assert_array_equal(joined(two, 0)[:, 1], (5 - Y) / 2)
-    assert len(list(held_back(stream(), 1000))) == 3
-
-
-def test_a_stream_is_not_read_ahead_into_the_next_epoch() -> None:
-    """A pass of the checks between two epochs comes between their passes, however slow it is."""
-    passes: list[str] = []
-
-    def source() -> Iterator[Any]:
-        passes.append("epoch")
-        yield from batches()
-
-    class Watch(keras.callbacks.Callback):  # type: ignore[misc]
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            time.sleep(0.2)  # so that what reads ahead has the time to
-            passes.append("checks")
-
-    feed = Feed(stream(source=source), batch_size=4, seed=0)
-    fed = feed.batches(0)
-    passes.clear()
-    model = keras.Sequential([keras.layers.Dense(1)])
-    model.compile(loss="mse")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # Keras warns of ends that it does not expect
-        model.fit(
-            fed,
-            steps_per_epoch=feed.steps_per_epoch,
-            epochs=3,
-            shuffle=False,
-            callbacks=[Watch()],
-            verbose=0,
-        )
-    assert passes == ["epoch", "checks"] * 3
-
-
-@pytest.mark.parametrize("dtype", ["f8", "f4", "i4", "?"])
-def test_a_dataset_is_standardised_as_its_arrays_would_be(dtype: str) -> None:
-    x = np.array([0, 1, 1, 0, 1], dtype)
-    dataset = tf.data.Dataset.from_tensor_slices(({"a": x}, x)).batch(2)
-    scaling = Scaling(mean=np.array([0.5], "f4"), variance=np.array([0.25], "f4"))
-    for scalings in ({}, {"a": scaling}):
-        found = stream(dataset=dataset, y=x, weight=None, rows=5, scalings=scalings)
-        given = list(held_back(found, 7).as_numpy_iterator())
-        expected, targets, _ = rows.ready(({"a": x[:, None]}, x, None), scalings)
-        got = np.concatenate([batch[0]["a"] for batch in given])
-        np.testing.assert_array_equal(got, expected["a"])
-        targets = rows.number(targets)
-        assert (got.dtype, given[0][1].dtype) == (expected["a"].dtype, targets.dtype)
 
 
 WEIGHTS = {0: 1.0, 1: 10.0, 2: 100.0}
@@ -180,9 +105,3 @@ def test_class_weights_multiply_the_weights_of_the_rows(y: Any) -> None:
         row = joined(epoch, 0)[:, 0]
         expected = 10.0 ** (row % 3) * (1 if weight is None else row + 1)
         np.testing.assert_array_equal(joined(epoch, 2), expected)
-
-
-def test_class_weights_count_in_streams_too() -> None:
-    feed = Feed(stream(y=CLASSES), batch_size=4, seed=0, class_weight=dict.fromkeys(range(11), 2.0))
-    (epoch,) = epochs(feed, 1)
-    np.testing.assert_array_equal(joined(epoch, 2), 2 * (Y + 1))

@@ -1,0 +1,1 @@
+"""Batches as people bring them: a dataset, a `PyDataset`, a generator."""

@@ -1,0 +1,182 @@
+"""What `model.fit` is fed with from a source of batches: what plain Keras would take from it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import optree
+import tensorflow as tf
+
+from orchestrator.data.arrays import arranged, converted
+from orchestrator.data.rows import Batch, Rows, Scaling, Tree, leaves, ready, transform
+from orchestrator.data.streams.pipeline import counted, from_generator, plain, present, weigher
+from orchestrator.data.streams.recording import Live
+from orchestrator.data.streams.sources import Source
+
+
+class LiveFeed:
+    """Batches for training from a source, as the user's code gives them.
+
+    A pass is an epoch, or with `steps_per_epoch` an epoch goes on where the one before has stopped.
+    A `PyDataset` is Keras's own affair, with its workers, its shuffling and its `on_epoch_end`.
+
+    Args:
+        source: what gives the batches.
+        live: what is known of them.
+        rows: the rows of the epoch that was read, which say how batches look.
+        class_weight: weight of every class, or None.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        live: Live,
+        rows: Rows,
+        class_weight: Mapping[int, float] | None = None,
+    ) -> None:
+        self.steps = live.batches
+        by_keras = live.continues and source.kind in ("dataset", "py_dataset")
+        self.steps_per_epoch = live.batches if by_keras else None
+        # Keras shuffles the order of a PyDataset's batches, as fit does by default.
+        self.shuffle = source.kind == "py_dataset" and not live.continues
+        self.fault: Exception | None = None
+        self._source = source
+        self._live = live
+        self._rows = rows
+        self._class_weight = class_weight
+        self._ongoing: Iterator[Any] | None = None
+
+    def batches(self, epoch: int, epochs: int) -> Any:
+        """The batches from an epoch on.
+
+        Args:
+            epoch: number of the first epoch, from 0.
+            epochs: how many will be trained.
+
+        Returns:
+            What `fit` takes as x; of (x, y) or (x, y, sample_weight).
+        """
+        match self._source.kind:
+            case "py_dataset":
+                return _Fed(self._source.value, self._ready, endless=self._live.continues)
+            case "dataset":
+                return self._from_dataset(epochs)
+            case _:
+                found = from_generator(self._epoch, self._rows)
+                return found.apply(counted(self.steps)).prefetch(tf.data.AUTOTUNE)
+
+    def _from_dataset(self, epochs: int) -> tf.data.Dataset:
+        scalings = self._rows.scalings
+
+        def prepare(x: Tree, y: Tree, *weight: tf.Tensor) -> tuple[Tree, ...]:
+            # The paths are those of the arrays that the first pass has seen.
+            x = _tupled(x)
+            inputs = [_input(tensor, scalings.get(path)) for path, tensor in leaves(x)]
+            x = optree.tree_unflatten(optree.tree_structure(x), inputs)
+            return (x, transform(_number, _tupled(y)), *(_number(each) for each in weight))
+
+        found = self._source.value.map(plain(prepare))
+        if self._class_weight is not None:
+            found = found.map(plain(weigher(self._class_weight)))
+        # A pass that is shorter than the first one goes on with another, a longer one is cut.
+        count = self.steps * epochs if self._live.continues else self.steps
+        return found.repeat().take(count).prefetch(tf.data.AUTOTUNE)
+
+    def _epoch(self) -> Iterator[Any]:
+        """The batches of one epoch, as Python makes them."""
+        if self._live.continues:
+            self._ongoing = self._ongoing or self._endless()
+            found = self._ongoing
+        else:
+            found = self._endless()
+        for value in itertools.islice(found, self.steps):
+            yield self._ready(value)
+
+    def _endless(self) -> Iterator[Any]:
+        """What the source gives, from its beginning again where it ends."""
+        try:
+            while True:
+                count = 0
+                for value in self._source.read():
+                    count += 1
+                    yield value
+                if not count:
+                    raise ValueError(f"{self._source.name} gave no further batch")
+        except Exception as error:
+            self.fault = error  # TensorFlow passes on no more than its text
+            raise
+
+    def _ready(self, value: Any) -> tuple[Tree, ...]:
+        """A batch of the user's as Keras computes with it."""
+        x, y, *weight = value
+        batch = arranged(converted(x, y, *weight, name=self._source.name))
+        batch = ready(batch, self._rows.scalings)
+        return present(batch if self._class_weight is None else _weighed(batch, self._class_weight))
+
+
+class _Fed(keras.utils.PyDataset):  # type: ignore[misc]
+    """A `PyDataset` of the user's with batches that are ready for the model."""
+
+    def __init__(self, given: Any, prepare: Callable[[Any], Any], *, endless: bool) -> None:
+        super().__init__(
+            workers=given.workers,
+            use_multiprocessing=given.use_multiprocessing,
+            max_queue_size=given.max_queue_size,
+        )
+        self._given = given
+        self._length: int | None = given.num_batches
+        self._endless = endless
+        self._prepare = prepare
+
+    @property
+    def num_batches(self) -> int | None:
+        """Its own; None where an epoch may go beyond its end."""
+        return None if self._endless else self._length
+
+    def __getitem__(self, index: int) -> Any:
+        """A batch of its own, made ready; behind the last comes the first."""
+        return self._prepare(self._given[index if self._length is None else index % self._length])
+
+    def on_epoch_begin(self) -> None:
+        """Its own."""
+        self._given.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        """Its own."""
+        self._given.on_epoch_end()
+
+
+def _weighed(batch: Batch, class_weight: Mapping[int, float]) -> Batch:
+    """The batch with the weight of each row multiplied by that of its class; see `weigher`."""
+    x, y, weight = batch
+    (targets,) = optree.tree_leaves(y)
+    if targets.ndim == 2 and targets.shape[-1] != 1:
+        classes = np.argmax(targets, axis=-1)
+    else:
+        classes = np.rint(targets.reshape(-1)).astype(np.int64)
+    table = np.array([class_weight[index] for index in range(len(class_weight))], np.float32)
+    return x, y, table[classes] if weight is None else table[classes] * weight
+
+
+def _tupled(tree: Tree) -> Tree:
+    return tuple(tree) if isinstance(tree, list) else tree
+
+
+def _input(tensor: tf.Tensor, scaling: Scaling | None) -> tf.Tensor:
+    """`rows.ready` for a tensor."""
+    if tensor.shape.rank == 1 and tensor.dtype != tf.string:
+        tensor = tensor[:, tf.newaxis]
+    if scaling is None:
+        return _number(tensor)
+    return (tf.cast(tensor, tf.float32) - scaling.mean) / scaling.deviation
+
+
+def _number(tensor: tf.Tensor) -> tf.Tensor:
+    """`rows.number` for a tensor."""
+    return (
+        tf.cast(tensor, tf.float32) if tensor.dtype.is_floating or tensor.dtype.is_bool else tensor
+    )
