@@ -286,3 +286,24 @@ def function_nodes(graph: tf.Graph, name: str) -> list[Any]:
     """
     function = graph._get_function(name)
     return [] if function is None else list(function.cached_definition.node_def)
+
+
+def replace_input(operation: tf.Operation, index: int, tensor: tf.Tensor) -> None:
+    """Let an operation of a graph that is still being made read another tensor.
+
+    Touches `Operation._update_input`: what an operation reads has no public way to change, and a
+    function of the user's own has read its activations before they can be told.
+    """
+    operation._update_input(index, tensor)
+
+
+def scratch_graph() -> Any:
+    """A graph to be thrown away, in which tensors of the graph around it can be used.
+
+    Touches `tf.__internal__.FuncGraph`: in the public `tf.Graph` no tensor of another graph can be
+    used, and a `tf.function` cannot be traced in the middle of what is being listened to.
+
+    Returns:
+        Its `as_default()` makes it the present graph.
+    """
+    return tf.__internal__.FuncGraph("scratch")

@@ -47,6 +47,8 @@ PRIVATE: dict[str, Callable[[], Any]] = {
     "_initialize_with_initializer": lambda: keras.Variable,
     "_create_op_internal": _graph,
     "_get_function": _graph,
+    "_update_input": lambda: _graph().get_operations()[-1],
+    "FuncGraph": lambda: tf.__internal__,
     "nn": lambda: backend,
     "numpy": lambda: backend,
     "Relu": lambda: operations,
@@ -252,6 +254,27 @@ def test_nodes_of_a_loops_body() -> None:
     nodes = keras_internals.function_nodes(graph, operation.get_attr("body").name)
     assert "Relu" in {node.op for node in nodes}
     assert keras_internals.function_nodes(graph, "no such function") == []
+
+
+def test_an_operation_that_reads_another_tensor() -> None:
+    def change(x: Any) -> Any:
+        doubled, tripled = x * 2, x * 3
+        result = doubled + 1
+        keras_internals.replace_input(result.op, 0, tripled)
+        return result
+
+    assert tf.function(change)(tf.constant(2.0)).numpy() == 7
+
+
+def test_a_scratch_graph_leaves_nothing_behind() -> None:
+    def compute(x: Any) -> Any:
+        before = len(x.graph.get_operations())
+        with keras_internals.scratch_graph().as_default():
+            assert (x + 1).graph is not x.graph
+        assert len(x.graph.get_operations()) == before
+        return x
+
+    assert tf.function(compute)(tf.constant(2.0)).numpy() == 2
 
 
 def test_a_model_saved_before_its_optimizer_was_built_is_told_by_the_message(tmp_path: Any) -> None:

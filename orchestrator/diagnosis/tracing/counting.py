@@ -9,16 +9,18 @@ import numpy as np
 import tensorflow as tf
 
 from orchestrator.data.rows import Tree, leaves, transform
-from orchestrator.diagnosis.tracing.dependence import next_on_the_way
-from orchestrator.diagnosis.tracing.listener import Call
+from orchestrator.diagnosis.tracing.calls.call import (
+    Call,
+    active_mask,
+    count_active,
+    count_reached,
+    find_extremes,
+)
 from orchestrator.diagnosis.tracing.sites import Site, Trace, trace
 from orchestrator.diagnosis.units import Flow
 
 _LEAST_FACTOR = 2**11
 """Factors between this and twice this, divided by it, have 12 bits."""
-_EXACT_FLOAT32 = 2**24
-"""Up to here float32 counts are exact."""
-
 Shapes = tuple[tuple[int | None, ...], ...]
 """Shape of one row of every input."""
 
@@ -41,13 +43,22 @@ class CountingGraph:
         self.notes: list[str] = []
 
         def step(inputs: Tree, look: tf.Tensor) -> tuple[Any, ...]:
-            found = trace(model, inputs, batch_statistics=batch_statistics)
+            found = trace(
+                model,
+                inputs,
+                batch_size=batch_size,
+                batch_statistics=batch_statistics,
+                gradients=gradients,
+            )
             self.sites, self.flow, self.notes = found.sites, found.flow, found.notes
-            active = [_count(site, batch_size) for site in found.sites]
+            active = [
+                tf.add_n([count_active(call, batch_size) for call in site.calls])
+                for site in found.sites
+            ]
             extremes = tf.cond(
                 look,
                 lambda: [_extremes(site) for site in found.sites],
-                lambda: [tf.zeros([2, 0], _dtype(site)) for site in found.sites],
+                lambda: [tf.zeros([2, 0], site.calls[0].after.dtype) for site in found.sites],
             ) if found.sites else []  # fmt: skip
             reached: list[tf.Tensor] = []
             responding: Any = tf.constant(0, tf.int64)
@@ -68,50 +79,10 @@ class CountingGraph:
         self.step = function.get_concrete_function()
 
 
-def _count(site: Site, batch_size: int) -> tf.Tensor:
-    """Active rows × positions of each unit, then the number of rows × positions; int64."""
-    return tf.add_n([_count_call(call, site, batch_size) for call in site.calls])
-
-
-def _count_call(call: Call, site: Site, batch_size: int) -> tf.Tensor:
-    after = _units_last(call.after, site)
-    units = tf.shape(after, tf.int64)[-1]
-    rows = tf.size(after, out_type=tf.int64) // units
-    if call.activation.active is None:
-        return tf.concat([tf.fill([units], rows), [rows]], axis=0)
-    mask = call.activation.active(_units_last(call.before, site), after)
-    mask = tf.reshape(mask, [-1, tf.shape(after)[-1]])
-    positions = after.shape[1:-1].num_elements()
-    if positions is not None and positions * batch_size <= _EXACT_FLOAT32:
-        # A product with ones is several times faster than an integer sum, and exact up to 2^24.
-        ones = tf.ones([1, tf.shape(mask)[0]], tf.float32)
-        active = tf.cast(tf.matmul(ones, tf.cast(mask, tf.float32))[0], tf.int64)
-    else:
-        active = tf.reduce_sum(tf.cast(mask, tf.int64), axis=0)
-    return tf.concat([active, [rows]], axis=0)
-
-
-def _units_last(tensor: tf.Tensor, site: Site) -> tf.Tensor:
-    """The tensor with the units on the last axis, of rank 2 at least."""
-    if tensor.shape.rank == 1:  # one number a row
-        return tensor[:, tf.newaxis]
-    if site.channels_first and tensor.shape.rank > 2:
-        return tf.experimental.numpy.moveaxis(tensor, 1, -1)
-    return tensor
-
-
-def _dtype(site: Site) -> tf.DType:
-    return site.calls[0].after.dtype
-
-
 def _extremes(site: Site) -> tf.Tensor:
     """Lowest and highest value of each unit, shape (2, units)."""
-    flat = []
-    for call in site.calls:
-        after = _units_last(call.after, site)
-        flat.append(tf.reshape(after, [-1, after.shape[-1] or tf.shape(after)[-1]]))
-    every = flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
-    return tf.stack([tf.reduce_min(every, axis=0), tf.reduce_max(every, axis=0)])
+    lowest, highest = zip(*map(find_extremes, site.calls), strict=True)
+    return tf.stack([tf.reduce_min(lowest, axis=0), tf.reduce_max(highest, axis=0)])
 
 
 def _reach(found: Trace, sources: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -130,20 +101,15 @@ def _reach(found: Trace, sources: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.
         factors = generator.integers(_LEAST_FACTOR, 2 * _LEAST_FACTOR, shape) / _LEAST_FACTOR
         factors *= generator.choice([-1.0, 1.0], shape)
         total += tf.reduce_sum(tf.cast(output, tf.float32) * tf.constant(factors, tf.float32))
-    tensors = [call.after for site in found.sites for call in site.calls]
+    calls = [call for site in found.sites for call in site.calls]
+    tensors = [
+        call.tally.token[0] if call.tally and call.tally.token else call.after for call in calls
+    ]
     gradients = iter(tf.gradients(total, tensors, unconnected_gradients="zero"))
-    reached = []
-    for site in found.sites:
-        counts = []
-        for call in site.calls:
-            gradient = _units_last(tf.convert_to_tensor(next(gradients)), site)
-            through = gradient != 0
-            if call.activation.active is not None:  # past the unit, to what goes into it
-                after = _units_last(call.after, site)
-                through &= call.activation.active(_units_last(call.before, site), after)
-            flat = tf.reshape(through, [-1, tf.shape(gradient)[-1]])
-            counts.append(tf.reduce_sum(tf.cast(flat, tf.int64), axis=0))
-        reached.append(tf.add_n(counts))
+    reached = [
+        tf.add_n([_reached(call, tf.convert_to_tensor(next(gradients))) for call in site.calls])
+        for site in found.sites
+    ]
     responds = [
         tf.reduce_any(tf.reshape(gradient, [tf.shape(gradient)[0], -1]) != 0, axis=1)
         for gradient in _input_gradients(total, sources, found)
@@ -151,6 +117,13 @@ def _reach(found: Trace, sources: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.
     if not responds:
         return reached, tf.constant(0, tf.int64)
     return reached, tf.reduce_sum(tf.cast(tf.reduce_any(tf.stack(responds), axis=0), tf.int64))
+
+
+def _reached(call: Call, gradient: tf.Tensor) -> tf.Tensor:
+    """On how many rows × positions the gradient gets through each unit, shape (units,)."""
+    if call.tally is not None:
+        return tf.cast(gradient, tf.int64)
+    return count_reached(call, gradient, active_mask(call))
 
 
 def _input_gradients(total: tf.Tensor, sources: list[tf.Tensor], traced: Trace) -> list[tf.Tensor]:
@@ -165,5 +138,5 @@ def _input_gradients(total: tf.Tensor, sources: list[tf.Tensor], traced: Trace) 
                 without.append(tensor)
             else:
                 found.append(tf.convert_to_tensor(gradient))
-        sources = next_on_the_way(without, traced.outputs, traced.masks)
+        sources = traced.dependence.next_on_the_way(without, traced.outputs, traced.masks)
     return found

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from orchestrator.diagnosis.tracing.listener import Call, Stack
+from orchestrator.diagnosis.tracing.calls.call import Call, Stack
 from orchestrator.model.keras_internals import own_variables
 
 

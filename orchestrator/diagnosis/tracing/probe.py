@@ -23,8 +23,6 @@ from orchestrator.model.layers import is_callable
 BATCH_SIZE = 1024
 """Rows of one forward pass."""
 
-_SHAPES = 16
-"""Lengths of sequences that each have a graph of their own, with the steps of recurrent layers."""
 See = Callable[[list[npt.NDArray[Any]], Tree, Any], None]
 """Gets each batch's predictions, in the order of `rows.leaves`, its targets and its weights."""
 
@@ -58,7 +56,6 @@ class Probe:
     def __init__(self, model: keras.Model, untrained: frozenset[int] = frozenset()) -> None:
         self._model = model
         self._untrained = untrained
-        self._unrolls = any(isinstance(layer, keras.layers.RNN) for layer in all_layers(model))
         self._graphs: dict[tuple[bool, bool], dict[Shapes, CountingGraph]] = {}
 
     @property
@@ -148,7 +145,7 @@ class Probe:
         """The traced graph that can count a batch like this one."""
         known = self._graphs.setdefault((batch_statistics, gradients), {})
         shapes: Shapes = tuple(array.shape[1:] for _, array in leaves(x))
-        if shapes not in known and len(known) >= (_SHAPES if self._unrolls else 1):
+        if shapes not in known and known:
             shapes = _common([*known, shapes])
         graph = known.get(shapes)
         if graph is None or num_rows(x) > graph.batch_size:
@@ -173,7 +170,7 @@ class _Tally:
         self.first = first
         self.responding = 0
         self._notes = dict.fromkeys(first.notes)
-        self._partial = [site.partial for site in first.sites]
+        self._partial = [False] * len(first.sites)
         self._active: list[npt.NDArray[np.int64]] = []
         self._reached: list[npt.NDArray[np.int64]] = []
         self._constant: list[npt.NDArray[Any]] = []
@@ -216,8 +213,7 @@ class _Tally:
             for site, before in zip(self.first.sites, self._active, strict=True)
         ]
         self._partial = [
-            partial or index is None or graph.sites[index].partial
-            for partial, index in zip(self._partial, at, strict=True)
+            partial or index is None for partial, index in zip(self._partial, at, strict=True)
         ]
         counts = [
             counts[index] if index is not None else np.zeros_like(before)

@@ -7,26 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
+import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
 from orchestrator.data.rows import Tree, leaves
-from orchestrator.diagnosis.tracing import patterns
-from orchestrator.diagnosis.tracing.activations import Activation
-from orchestrator.diagnosis.tracing.dependence import ancestors, descendants
-from orchestrator.diagnosis.tracing.listener import (
-    LOCK,
-    Call,
-    Listener,
-    Stack,
-    as_written,
-    converted,
-)
+from orchestrator.diagnosis.tracing.calls import patterns
+from orchestrator.diagnosis.tracing.calls.activations import Activation
+from orchestrator.diagnosis.tracing.calls.call import Call, Stack
+from orchestrator.diagnosis.tracing.calls.listener import LOCK, Listener, as_written, converted
+from orchestrator.diagnosis.tracing.calls.loops import Loops
+from orchestrator.diagnosis.tracing.dependence import Dependence
 from orchestrator.diagnosis.tracing.naming import is_channels_first, path
 from orchestrator.diagnosis.units import INPUT, Flow
 from orchestrator.model.keras_internals import function_nodes
@@ -40,8 +34,6 @@ class Site:
     name: str
     """Readable path of the layer."""
     calls: list[Call]
-    partial: bool = False
-    """Whether a loop hides some of the calls, so that a unit without activity may yet be alive."""
 
     @property
     def activation(self) -> Activation:
@@ -52,9 +44,6 @@ class Site:
     def around(self) -> Stack:
         """The layers and operations of Keras around it, outermost first."""
         return self.calls[0].stack
-
-    channels_first: bool = False
-    """Whether the units are on axis 1 instead of the last."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -71,68 +60,88 @@ class Trace:
     """A sentence for each layer whose activations the graph hides."""
     masks: frozenset[tf.Operation]
     """The operations that compute Keras's masks: they leave rows out, and hand on no value."""
+    dependence: Dependence
+    """What depends on what in the graph."""
 
 
-def trace(model: keras.Model, inputs: Tree, *, batch_statistics: bool = False) -> Trace:
+def trace(
+    model: keras.Model,
+    inputs: Tree,
+    *,
+    batch_size: int,
+    batch_statistics: bool = False,
+    gradients: bool = False,
+) -> Trace:
     """Call the model and find its activations; to be called while a graph is traced.
 
     Args:
         model: a built model.
         inputs: symbolic inputs, in the structure that the model takes.
+        batch_size: rows of a batch at most.
         batch_statistics: use BatchNorm's batch statistics instead of its moving ones.
+        gradients: prepare loops for the gradients of what is inside them.
 
     Returns:
         The outputs, and the activation sites that they depend on.
     """
+    look = functools.partial(_traced, model, inputs, batch_size, batch_statistics, gradients)
     with LOCK:
-        for inlined in (as_written, converted):
+        for inlined, into_loops in _WAYS:
             try:
-                return _traced(model, inputs, batch_statistics, inlined())
+                return look(inlined(), into_loops)
             except Exception:  # noqa: BLE001 - some inner tf.functions need autograph
                 continue
-        return _traced(model, inputs, batch_statistics, contextlib.nullcontext())
+        return look(contextlib.nullcontext(), into_loops=False)
+
+
+_Inlined = contextlib.AbstractContextManager[None]
+_WAYS: tuple[tuple[Callable[[], _Inlined], bool], ...]
+_WAYS = ((as_written, True), (converted, True), (as_written, False))
+"""How inner `tf.function`s are run, and whether loops are looked into: the first that goes."""
 
 
 def _traced(
     model: keras.Model,
     inputs: Tree,
+    batch_size: int,
     batch_statistics: bool,
-    inlined: contextlib.AbstractContextManager[None],
+    gradients: bool,
+    inlined: _Inlined,
+    into_loops: bool,
 ) -> Trace:
     graph = tf.compat.v1.get_default_graph()
     listener = Listener(graph)
+    loops = Loops(model, listener, batch_size, gradients)
+    counting = loops.counting() if into_loops else contextlib.nullcontext()
     scope = keras.StatelessScope() if batch_statistics else contextlib.nullcontext()
-    with scope, listener.listening(model, batch_statistics), inlined:
+    with scope, listener.listening(model, batch_statistics), counting, inlined:
         outputs = [output for _, output in leaves(model(inputs, training=False))]
     # A model may return what is not a tensor of this graph, such as a constant.
     outputs = [tf.convert_to_tensor(output) for output in outputs]
     sources = [tensor for _, tensor in leaves(inputs)]
-    needed = ancestors([output.op for output in outputs], frozenset())
-    calls = [call for call in listener.calls if call.after.graph is graph]
-    hidden = [call for call in listener.calls if call.after.graph is not graph]
-    calls += patterns.bare(listener.unclaimed)
-    order = {operation: index for index, operation in enumerate(graph.get_operations())}
-    fed = descendants(sources, graph)
+    dependence = Dependence(graph, loops.found)
+    needed = dependence.ancestors(outputs)
+    fed = dependence.descendants(sources)
     calls = [
         call
-        for call in calls
+        for call in patterns.applied(listener.calls, listener.unclaimed, graph)
         if call.after.op in needed and call.before.op in fed and _has_rows(call)
     ]
-    calls.sort(key=lambda call: order[call.after.op])
+    calls.sort(key=lambda call: dependence.position(call.after.op))
+    stacks = {operation: stack for operation, stack, _ in listener.unclaimed}
     for call in calls:
-        patterns.recognize_gate(call)
+        if call.tally is None:
+            call.channels_first = is_channels_first(call, model, stacks)
     sites = _sites(calls)
-    _name(sites, model, {operation: stack for operation, stack, _ in listener.unclaimed})
-    notes = _notes(hidden, listener.unclaimed, needed, model)
-    sites += _returned(hidden, listener.returned, model, graph, needed, sites)
-    sites.sort(key=lambda site: order.get(site.calls[0].after.op, len(order)))
+    _name(sites, model)
     masks = frozenset(listener.masks)
     return Trace(
         outputs=outputs,
         sites=sites,
-        flow=_flow(sources, outputs, sites, masks),
-        notes=notes,
+        flow=_flow(sources, outputs, sites, masks, dependence),
+        notes=_notes(listener, needed, dependence, model),
         masks=masks,
+        dependence=dependence,
     )
 
 
@@ -156,29 +165,25 @@ def _sites(calls: Sequence[Call]) -> list[Site]:
     return sites
 
 
-def _name(sites: Sequence[Site], model: keras.Model, stacks: Mapping[tf.Operation, Stack]) -> None:
+def _name(sites: Sequence[Site], model: keras.Model) -> None:
     """Name sites by the layers around them; a further site of a layer ends in `:2`."""
     seen: Counter[str] = Counter()
     for site in sites:
-        stack = site.calls[0].stack
-        name = path(stack, model)
-        site.channels_first = is_channels_first(site.calls[0], model, stacks)
+        name = path(site.around, model)
         seen[name] += 1
         site.name = name if seen[name] == 1 else f"{name}:{seen[name]}"
 
 
 def _notes(
-    hidden: Sequence[Call],
-    operations: Sequence[tuple[tf.Operation, Stack, Any]],
-    needed: set[tf.Operation],
-    model: keras.Model,
+    listener: Listener, needed: set[tf.Operation], dependence: Dependence, model: keras.Model
 ) -> list[str]:
-    """A sentence for each layer with activations inside a loop or branch of the graph."""
+    """A sentence for each layer with activations inside a loop or branch that cannot be seen."""
     found: Counter[str] = Counter()
-    for call in hidden:
-        found[path(call.stack, model)] += 1
-    for operation, stack, _ in operations:
-        if operation in needed:
+    for call in listener.calls:
+        if call.counted.graph not in dependence.graphs:
+            found[path(call.stack, model)] += 1
+    for operation, stack, _ in listener.unclaimed:
+        if operation in needed and not dependence.has_loop(operation):
             count = sum(_bare_inside(operation.graph, name) for name in _bodies(operation))
             if count:
                 found.setdefault(path(stack, model), count)
@@ -208,55 +213,20 @@ def _bare_inside(graph: tf.Graph, name: str) -> int:
     return count
 
 
-def _returned(
-    hidden: Sequence[Call],
-    returned: dict[int, list[tuple[tf.Tensor, Any]]],
-    model: keras.Model,
-    graph: tf.Graph,
-    needed: set[tf.Operation],
-    known: Sequence[Site],
-) -> list[Site]:
-    """Sites of recurrent layers whose loop is hidden, told by what they return.
-
-    relu(z) is positive where its derivative is not zero, and what a relu cell returns is relu(z),
-    in an LSTM or a GRU times a positive gate or with a part of the state before.
-    """
-    sites: list[Site] = []
-    done: set[int] = set()
-    names = {site.name for site in known}
-    for call in hidden:
-        for layer in call.stack:
-            name = call.activation.name
-            if id(layer) not in returned or id(layer) in done or name not in ("relu", "relu6"):
-                continue
-            done.add(id(layer))
-            stack = call.stack[: call.stack.index(layer) + 1]
-            first = path(stack, model)
-            seen = Activation(name=name, active=lambda _, after: after > 0)
-            for before, result in returned[id(layer)]:
-                after = result[0] if isinstance(result, list | tuple) else result
-                if after.graph is graph and after.op in needed:
-                    free = (f"{first}:{number}" for number in itertools.count(2))
-                    again = first if first not in names else next(n for n in free if n not in names)
-                    names.add(again)
-                    calls = [Call(seen, before, after, stack)]
-                    sites.append(Site(name=again, calls=calls, partial=True))
-    return sites
-
-
 def _flow(
     inputs: Sequence[tf.Tensor],
     outputs: Sequence[tf.Tensor],
     sites: Sequence[Site],
     masks: frozenset[tf.Operation],
+    dependence: Dependence,
 ) -> Flow:
     """From which sites, or from the inputs, each site and each output is reached directly."""
     ends = {call.after.op: index for index, site in enumerate(sites) for call in site.calls}
     starts = {tensor.op for tensor in inputs}
 
-    def sources(start: Sequence[tf.Operation]) -> frozenset[int | str]:
+    def sources(start: Sequence[tf.Tensor]) -> frozenset[int | str]:
         found: set[int | str] = set()
-        for operation in ancestors(start, ends, masks):
+        for operation in dependence.ancestors(start, ends, masks):
             if operation in starts:
                 found.add(INPUT)
             elif operation in ends:
@@ -271,7 +241,7 @@ def _flow(
 
     return Flow(
         # A site is reached through what goes into it, not through itself.
-        layers=tuple(sources([call.before.op for call in site.calls]) for site in sites),
-        outputs=tuple(sources([output.op]) for output in outputs),
+        layers=tuple(sources([call.before for call in site.calls]) for site in sites),
+        outputs=tuple(sources([output]) for output in outputs),
         ends=tuple(map(end, outputs)),
     )

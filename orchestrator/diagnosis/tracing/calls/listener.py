@@ -19,8 +19,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from orchestrator.diagnosis.tracing import activations
-from orchestrator.diagnosis.tracing.activations import Activation
+from orchestrator.diagnosis.tracing.calls import activations
+from orchestrator.diagnosis.tracing.calls.activations import Activation
+from orchestrator.diagnosis.tracing.calls.call import Call, Stack
 from orchestrator.model import keras_internals
 from orchestrator.model.keras_internals import (
     BACKEND_NN,
@@ -29,9 +30,6 @@ from orchestrator.model.keras_internals import (
     ActivationReLU,
     Replacements,
 )
-
-UNROLLED = 256
-"""Time steps up to which a recurrent layer is traced step by step, so that its cell is seen."""
 
 _SATURATING = frozenset(
     {
@@ -50,21 +48,6 @@ COMPOSITES: dict[str, tuple[str, Callable[..., Any]]] = {
 LOCK = threading.RLock()
 """Listening replaces functions of Keras and TensorFlow for a while: for one thread at a time."""
 
-Stack = tuple[Any, ...]
-"""The layers and operations of Keras that are being called, outermost first."""
-
-
-@dataclasses.dataclass(slots=True)
-class Call:
-    """One application of an activation."""
-
-    activation: Activation
-    before: tf.Tensor
-    after: tf.Tensor
-    stack: Stack
-    repeated: tuple[int, ...] | None = None
-    """The same for calls that recur at every time step of a loop; None outside of loops."""
-
 
 class Listener:
     """Notes which layers an operation belongs to, and which activations are applied."""
@@ -72,8 +55,6 @@ class Listener:
     def __init__(self, graph: tf.Graph) -> None:
         self.calls: list[Call] = []
         self.unclaimed: list[tuple[tf.Operation, Stack, tuple[int, ...] | None]] = []
-        self.returned: dict[int, list[tuple[tf.Tensor, Any]]] = {}
-        """Inputs and results of recurrent layers whose steps a loop hides, by the layer's id."""
         self.masks: list[tf.Operation] = []
         """The operations that compute the masks which Keras hands from layer to layer."""
         self._graph = graph
@@ -89,7 +70,7 @@ class Listener:
         """While inside, calls and operations are noted."""
         patches = Replacements()
         try:
-            self._listen_to_graph(patches)
+            self._listen_to_graph(patches, self._graph)
             self._listen_to_functions(patches)
             self._listen_to_layers(patches, model, batch_statistics)
             yield
@@ -97,17 +78,45 @@ class Listener:
             patches.undo()
 
     @property
+    def hears(self) -> bool:
+        """Whether what is called now is noted."""
+        return self._here and not self._inside and not self._silent
+
+    @contextlib.contextmanager
+    def silence(self) -> Iterator[None]:
+        """While inside, nothing is noted."""
+        self._silent += 1
+        try:
+            yield
+        finally:
+            self._silent -= 1
+
+    @contextlib.contextmanager
+    def inside(self, graph: tf.Graph) -> Iterator[tuple[int, int]]:
+        """While inside, the operations of another graph are noted, such as those of a loop's body.
+
+        Yields:
+            How many calls and how many unclaimed operations were noted before.
+        """
+        patches = Replacements()
+        self._listen_to_graph(patches, graph)
+        try:
+            yield len(self.calls), len(self.unclaimed)
+        finally:
+            patches.undo()
+
+    @property
     def _here(self) -> bool:
         return threading.get_ident() == self._thread
 
-    def _listen_to_graph(self, patches: Replacements) -> None:
+    def _listen_to_graph(self, patches: Replacements, graph: tf.Graph) -> None:
         def see(operation: tf.Operation) -> None:
             if not self._inside and not self._silent:
                 bare = operation.type in activations.BARE
                 repeated = self._repetition() if bare else None
                 self.unclaimed.append((operation, tuple(self._stack), repeated))
 
-        patches.created_operations(self._graph, see)
+        patches.created_operations(graph, see)
 
     def _listen_to_functions(self, patches: Replacements) -> None:
         """Keras's own functions: every activation of Keras ends in one of these."""
@@ -151,7 +160,9 @@ class Listener:
                 gate = self._silenced(layer.recurrent_activation)
                 patches.set(layer, "recurrent_activation", gate)
             if isinstance(layer, keras.layers.RNN):
-                self._open_loop(patches, layer)
+                patches.set(layer, "call", self._repeating(layer.call))
+                if hasattr(layer, "use_cudnn"):  # one operation, in which no step can be seen
+                    patches.set(layer, "use_cudnn", False)
             elif isinstance(layer, keras.layers.TimeDistributed):
                 patches.set(layer, "call", self._repeating(layer.call))
                 steps[id(layer.layer)] = layer.layer
@@ -160,29 +171,6 @@ class Listener:
         for layer in steps.values():  # a TimeDistributed passes by the inner layer's __call__
             step = functools.partial(self._stacking(_call), layer, layer.call)
             patches.set(layer, "call", step)
-
-    def _open_loop(self, patches: Replacements, layer: keras.layers.RNN) -> None:
-        """Trace a recurrent layer's steps one by one where their number is known."""
-        plain = layer.call
-        run = self._repeating(plain)
-
-        def call(sequences: Any, *args: Any, **kwargs: Any) -> Any:
-            if not self._here:
-                return plain(sequences, *args, **kwargs)
-            steps = sequences.shape[1]
-            own = Replacements()
-            unrolled = steps is not None and steps <= UNROLLED
-            if unrolled:
-                own.set(layer, "unroll", True)
-            try:
-                result = run(sequences, *args, **kwargs)
-            finally:
-                own.undo()
-            if not unrolled:
-                self.returned.setdefault(id(layer), []).append((sequences, result))
-            return result
-
-        patches.set(layer, "call", call)
 
     def _repeating(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A call that applies the same layers at every time step."""
@@ -265,11 +253,8 @@ class Listener:
         def call(*args: Any, **kwargs: Any) -> Any:
             if not self._here:
                 return function(*args, **kwargs)
-            self._silent += 1
-            try:
+            with self.silence():
                 return function(*args, **kwargs)
-            finally:
-                self._silent -= 1
 
         return _like(function, call)
 

@@ -7,15 +7,37 @@ from typing import Any
 
 import tensorflow as tf
 
-from orchestrator.diagnosis.tracing import activations
-from orchestrator.diagnosis.tracing.activations import Activation
-from orchestrator.diagnosis.tracing.listener import COMPOSITES, Call, Stack, smooth
+from orchestrator.diagnosis.tracing.calls import activations
+from orchestrator.diagnosis.tracing.calls.activations import Activation
+from orchestrator.diagnosis.tracing.calls.call import Call, Stack
+from orchestrator.diagnosis.tracing.calls.listener import COMPOSITES, smooth
 
 _GATE_SHIFT = 3.0
 """relu6(x + 3) / 6 is the hard sigmoid of MobileNetV3 and its kin."""
 
 
-def bare(operations: Sequence[tuple[tf.Operation, Stack, Any]]) -> Iterator[Call]:
+def applied(
+    calls: Sequence[Call],
+    operations: Sequence[tuple[tf.Operation, Stack, Any]],
+    graph: tf.Graph,
+) -> list[Call]:
+    """All applications of activations in a graph, in the order in which they were made.
+
+    Args:
+        calls: those that were reported, in any graph.
+        operations: what no reported call has claimed, in any graph.
+        graph: where to look.
+    """
+    found = [call for call in calls if call.counted.graph is graph]
+    found += _bare([each for each in operations if each[0].graph is graph])
+    order = {operation: index for index, operation in enumerate(graph.get_operations())}
+    found.sort(key=lambda call: order[call.counted.op])
+    for call in found:
+        _recognize_gate(call)
+    return found
+
+
+def _bare(operations: Sequence[tuple[tf.Operation, Stack, Any]]) -> Iterator[Call]:
     """Activations that were not reported, such as `tf.nn.relu` in a `call` of the user's own."""
     for operation, stack, repeated in operations:
         if operation.type in ("Erf", "Erfc"):
@@ -80,7 +102,7 @@ def _product(one: tf.Tensor, factors: Sequence[tf.Tensor]) -> tuple[tf.Tensor, t
     return None
 
 
-def recognize_gate(call: Call) -> None:
+def _recognize_gate(call: Call) -> None:
     """A relu6 of x + 3, as people write a hard sigmoid out, is that."""
     if call.activation.name != "relu6" or call.before.op.type not in ("AddV2", "Add"):
         return
