@@ -2,7 +2,8 @@
 
 `run` takes a config to a healthy model, as `orchestrate CONFIG` does. `retrain` does the same for a
 function that builds a model and the rows that a program has in memory. `diagnose` tells which units
-of a model are dead, and what its predictions are worth.
+of a model are dead, and what its predictions are worth. `tune` searches the restart policy, or any
+key of a config, for the best.
 """
 
 from __future__ import annotations
@@ -17,14 +18,24 @@ if TYPE_CHECKING:
     from orchestrator.diagnosis.diagnose import diagnose
     from orchestrator.training.launch import run
     from orchestrator.training.retrain import retrain
+    from orchestrator.tuning.tune import tune
 
-__all__ = ["InvalidError", "OrchestratorError", "UserCodeError", "diagnose", "retrain", "run"]
+__all__ = [
+    "InvalidError",
+    "OrchestratorError",
+    "UserCodeError",
+    "diagnose",
+    "retrain",
+    "run",
+    "tune",
+]
 
 
 _MODULES = {
     "diagnose": "orchestrator.diagnosis.diagnose",
     "retrain": "orchestrator.training.retrain",
     "run": "orchestrator.training.launch",
+    "tune": "orchestrator.tuning.tune",
 }
 """Where the functions are: imported when one is first used, for `orchestrate --help` needs none."""
 

@@ -47,7 +47,8 @@ def test_only_the_search_imports_kerastuner() -> None:
         for module, path in modules().items()
         if "keras_tuner" in {name.split(".")[0] for name in imports(path)}
     }
-    assert users == {"tuning.trials.oracle"}
+    # and the workers whose model takes its hyperparameters
+    assert users == {"tuning.trials.oracle", "model.hyperparameters"}
     assert not modules_after("import orchestrator.tuning.launch") & {"keras_tuner", "tensorflow"}
 
 

@@ -55,7 +55,7 @@ def find(reference: str, config: Config, *, key: Key) -> Callable[..., Any]:
             hint = suggestion(part, _callables(function))
             raise InvalidError([config.problem(key, f"{module_name} has no {part!r}", hint)])
         function = getattr(function, part)
-    if not callable(function):
+    if not callable(function) and not _is_hypermodel(function):
         received = f"expected a function, received {type(function).__name__}"
         raise InvalidError([config.problem(key, received)])
     return function  # type: ignore[no-any-return]
@@ -73,6 +73,8 @@ class Builder:
     """Its keyword arguments."""
     key: Key
     """Where the config names it."""
+    hyperparameters: dict[str, Any] | None = None
+    """Values of the hyperparameters that it takes as `hp`; None where it takes none."""
 
 
 def factory(config: Config) -> Builder | None:
@@ -87,20 +89,54 @@ def factory(config: Config) -> Builder | None:
         NotSentError: it could not be made in this process.
     """
     if isinstance(config.model, GivenModel):
-        name, function = config.model.given, config.given.build
-        return Builder(name=name, function=function, kwargs={}, key=("model", "given"))
+        found = config.given.build
+        return Builder(
+            name=config.model.given,
+            function=_building(found),
+            kwargs={},
+            key=("model", "given"),
+            hyperparameters=config.model.hyperparameters if takes_hyperparameters(found) else None,
+        )
     if not isinstance(config.model, FactoryModel):
         return None
     plan = config.model.factory
     key = ("model", "factory")
-    function = find(plan.callable, config, key=(*key, "callable"))
-    check_arguments(function, plan.kwargs, config, key=(*key, "kwargs"))
+    found = find(plan.callable, config, key=(*key, "callable"))
+    takes_hp = takes_hyperparameters(found)
+    asked = {"hp": None} if takes_hp and not _is_hypermodel(found) else {}
+    check_arguments(found, {**plan.kwargs, **asked}, config, key=(*key, "kwargs"))
     return Builder(
         name=f"the factory {plan.callable}",
-        function=function,
+        function=_building(found),
         kwargs=dict(plan.kwargs),
         key=(*key, "callable"),
+        hyperparameters=dict(plan.hyperparameters) if takes_hp else None,
     )
+
+
+def takes_hyperparameters(found: Any) -> bool:
+    """Whether it is a `keras_tuner.HyperModel`, or a function with an argument `hp`."""
+    if _is_hypermodel(found):
+        return True
+    try:
+        return "hp" in inspect.signature(found).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_hypermodel(found: Any) -> bool:
+    """Whether it is one, or a class of them, without KerasTuner, which takes seconds to import."""
+    return hasattr(found, "declare_hyperparameters") and hasattr(found, "build")
+
+
+def _building(found: Any) -> Callable[..., Any]:
+    """What builds the model."""
+    if not _is_hypermodel(found):
+        return found  # type: ignore[no-any-return]
+    if inspect.isclass(found):
+        made: Any = found
+        return lambda hp, **kwargs: made(**kwargs).build(hp)
+    return found.build  # type: ignore[no-any-return]
 
 
 def load_module(name: str, config: Config, *, key: Key) -> ModuleType:
@@ -138,9 +174,7 @@ def _callables(holder: Any) -> list[str]:
     return [name for name in names if callable(getattr(holder, name, None))]
 
 
-def check_arguments(
-    function: Callable[..., Any], kwargs: Mapping[str, Any], config: Config, *, key: Key
-) -> None:
+def check_arguments(function: Any, kwargs: Mapping[str, Any], config: Config, *, key: Key) -> None:
     """Refuse keyword arguments that a function does not take, or lacks, before it is called.
 
     Args:

@@ -231,6 +231,10 @@ def _from_factory(config: Config, slope: float | None) -> keras.Model:
     kwargs = dict(builder.kwargs)
     if slope is not None:
         kwargs["activation"] = leaky_relu.activation(slope)
+    if builder.hyperparameters is not None:
+        from orchestrator.model import hyperparameters  # noqa: PLC0415 - KerasTuner, for who has it
+
+        kwargs["hp"] = hyperparameters.having(builder.hyperparameters)
     with user_code.blamed(builder.name):
         model = builder.function(**kwargs)
     if not isinstance(model, keras.Model):

@@ -117,23 +117,64 @@ def retrain(
         (256, 1)
     """
     check_backend()
-    train = _values("train", x, y, sample_weight)
-    given = Given(build=build, train=train, validation=_held(validation))
-    written = {
-        "name": name or _name_of(build),
+    sections |= {
+        "name": name,
         "seed": seed,
-        "data": _describe_data(given, validation, standardize, steps_per_epoch),
-        "model": {"given": _describe_function(build)},
         "compile": compile,
         "batch_size": batch_size,
         "phases": phases,
         "checks": checks,
         "restart": restart,
-        **sections,
     }
-    config = _config({key: plain(value, (key,)) for key, value in written.items()})
+    config, given = describe(
+        build,
+        x,
+        y,
+        validation=validation,
+        sample_weight=sample_weight,
+        standardize=standardize,
+        steps_per_epoch=steps_per_epoch,
+        sections=sections,
+    )
     run, directory = _launch(config, given, Path(runs_dir), quiet)
     return _model(run, directory, given), jsonable(run)
+
+
+def describe(
+    build: Any,
+    x: Any,
+    y: Any,
+    *,
+    validation: Any,
+    sample_weight: Any,
+    standardize: bool,
+    sections: Mapping[str, Any],
+    steps_per_epoch: int | None = None,
+) -> tuple[Config, Given]:
+    """What a call in Python asks for, as a config of what can be written and what was given.
+
+    Args:
+        build: returns a `keras.Model`.
+        x: inputs.
+        y: targets.
+        validation: as `retrain` takes it.
+        sample_weight: weight of each row.
+        standardize: shift and scale the inputs.
+        sections: every other key of a config.
+        steps_per_epoch: as `retrain` takes it.
+
+    Raises:
+        InvalidError: an argument is at fault.
+    """
+    train = _values("train", x, y, sample_weight)
+    given = Given(build=build, train=train, validation=_held(validation))
+    written = {
+        **sections,
+        "name": sections.get("name") or _name_of(build),
+        "data": _describe_data(given, validation, standardize, steps_per_epoch),
+        "model": {"given": _describe_function(build)},
+    }
+    return _config({key: plain(value, (key,)) for key, value in written.items()}), given
 
 
 def _values(role: str, x: Any, y: Any = None, weight: Any = None) -> Values:
@@ -197,7 +238,7 @@ def _describe_function(build: Callable[..., Any]) -> str:
 
 
 def _name_of(build: Callable[..., Any]) -> str:
-    name = re.sub(r"\W", "", getattr(build, "__name__", ""))
+    name = re.sub(r"\W", "", getattr(build, "__name__", type(build).__name__))
     return name if name and name != "lambda" else "retrain"
 
 

@@ -9,7 +9,9 @@ import dataclasses
 import math
 import os
 from pathlib import Path
+from typing import Any
 
+from orchestrator.config import user_code
 from orchestrator.config.schema import Config
 from orchestrator.data.cache import Stored
 from orchestrator.diagnosis.health import Examinee, Health
@@ -72,6 +74,30 @@ class PrepareWork:
             return preparation.prepare(self.config, dataset), self.stored
         dataset, stored = preparation.store(self.config, self.folder, emit)
         return preparation.prepare(self.config, dataset), stored
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExploreWork:
+    """Finding the hyperparameters that the user's function asks for."""
+
+    config: Config
+    """The config."""
+    log: Path = Path(os.devnull)
+    """File that gets what the building prints."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which the building counts as hung."""
+        return self.config.stall_timeout
+
+    def do(self, emit: Emit) -> tuple[dict[str, Any], ...]:
+        """Find them; see `hyperparameters.explore`."""
+        builder = user_code.factory(self.config)
+        if builder is None or builder.hyperparameters is None:
+            return ()
+        from orchestrator.model import hyperparameters  # noqa: PLC0415
+
+        return hyperparameters.explore(self.config)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

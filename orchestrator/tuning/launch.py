@@ -12,13 +12,17 @@ from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.checks import Gate
+from orchestrator.config.sections.model import FactoryModel, GivenModel
 from orchestrator.data import cache
 from orchestrator.errors import InvalidError, Problem, UserCodeError, WorkerDiedError
 from orchestrator.record import archive, environment
+from orchestrator.record.events import Event, Heartbeat
 from orchestrator.record.search import Parameter, Search
 from orchestrator.training import launch as launcher
 from orchestrator.training.attempt.task import Prepared
+from orchestrator.training.executors.executor import result_of
 from orchestrator.training.interrupts import Interrupts
+from orchestrator.training.work import ExploreWork
 from orchestrator.tuning import journal, plan, search, space
 from orchestrator.tuning.journal import SearchStore
 from orchestrator.tuning.search import Watcher
@@ -80,6 +84,10 @@ def launch(
         first = plan.run_config(config, planned.seeds[0])
         shelf.rows(first)
         announcer.say("importing TensorFlow")
+        asked: tuple[dict[str, Any], ...] = ()
+        if isinstance(config.model, FactoryModel | GivenModel):
+            asked = result_of(executor.run(ExploreWork(config=config), _ignore))
+            planned = plan.plan_search(config, space.asked(asked))
         prepared = shelf.prepare(_with_metric(first, config))
         if resumed is None:
             _try_space(config, planned, shelf)
@@ -99,7 +107,8 @@ def launch(
                 interrupts=interrupts,
             )
         )
-        return search.execute(config, store, pool, announcer, jobs=jobs), store.paths.root
+        found = search.execute(config, store, pool, announcer, jobs=jobs, asked=asked)
+        return found, store.paths.root
 
 
 def _open(
@@ -176,3 +185,7 @@ def _objections(
     except (UserCodeError, WorkerDiedError):
         return ()  # a trial that meets that fails by itself
     return ()
+
+
+def _ignore(report: Event | Heartbeat) -> None:
+    """Take a report of work that makes none."""

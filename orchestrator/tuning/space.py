@@ -106,6 +106,35 @@ def parameters(config: Config) -> tuple[Parameter, ...]:
     return tuple(found)
 
 
+def asked(found: Iterable[Mapping[str, Any]]) -> tuple[Parameter, ...]:
+    """Hyperparameters of the user's model as parameters.
+
+    Args:
+        found: as KerasTuner writes them; of one name with several conditions the first counts.
+    """
+    parameters: dict[str, Parameter] = {}
+    for each in found:
+        told = each["config"]
+        kind = each["class_name"].lower()
+        if kind not in ("float", "int", "choice", "boolean"):
+            continue  # what is fixed is not searched
+        parameters.setdefault(
+            told["name"],
+            Parameter(
+                path=told["name"],
+                kind=kind,
+                low=told.get("min_value"),
+                high=told.get("max_value"),
+                step=told.get("step"),
+                log=told.get("sampling") == "log",
+                choices=tuple(told.get("values") or ()) if kind == "choice" else (),
+                default=told.get("default"),
+                hyperparameter=True,
+            ),
+        )
+    return tuple(parameters.values())
+
+
 def lay(config: Config, values: Mapping[str, Any], space: Iterable[Parameter] = ()) -> Config:
     """The config with other values at some keys.
 
@@ -123,11 +152,11 @@ def lay(config: Config, values: Mapping[str, Any], space: Iterable[Parameter] = 
     if not values:
         return config
     value = config.model_dump()
-    asked = {parameter.path for parameter in space if parameter.hyperparameter}
+    own = {parameter.path for parameter in space if parameter.hyperparameter}
     # A policy as a whole comes before what its rungs take.
     for path in sorted(values, key=lambda path: path.count(".")):
         wanted = copy.deepcopy(values[path])
-        if path in asked:
+        if path in own:
             _model(value)["hyperparameters"][path] = wanted
         else:
             _assign(value, path, wanted)

@@ -237,6 +237,26 @@ def test_a_trial_that_crashes_is_recorded_and_the_search_goes_on(tmp_path: Path)
     ]
 
 
+def test_hyperparameters_of_a_model_are_searched_under_their_own_names(tmp_path: Path) -> None:
+    code = """
+def tuned(hp):
+    return build(hp.Int("width", 6, 8))
+"""
+    config = write(
+        tmp_path, code,
+        model={"factory": {"callable": "rows:tuned"}},
+        tune={"max_trials": 2, "seeds": 1, "fresh_seeds": 0, "objective": "skill"},
+    )  # fmt: skip
+    found, directory = search(config, tmp_path / "runs")
+    assert [parameter.path for parameter in found.space] == ["width"]
+    base, other = found.trials
+    assert base.values == {"width": 6}
+    assert other.values["width"] in (7, 8)
+    resolved = configs.load(directory / str(other.runs[0].run) / "resolved.yaml")
+    assert resolved.model.factory.hyperparameters == other.values
+    assert base.score == base.runs[0].skill
+
+
 def test_an_error_that_every_trial_meets_ends_the_search_before_it(tmp_path: Path) -> None:
     factory = {"factory": {"callable": "rows:build", "kwargs": {"width": 5}}}
     with pytest.raises(UserCodeError, match="no such width"):

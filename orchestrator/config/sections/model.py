@@ -73,6 +73,9 @@ class Factory(Section):
     """The function; it is called for every attempt, after the seeds are set."""
     kwargs: dict[str, Any] = {}
     """Its keyword arguments."""
+    hyperparameters: dict[str, Any] = {}
+    """Values of KerasTuner's hyperparameters, where it takes `hp` or is a `HyperModel`; for the
+    others their defaults are taken."""
 
 
 _LAYERS = [{"Dense": {"units": 64, "activation": "relu"}}, "Flatten", {"Dense": {"units": 1}}]
@@ -108,6 +111,8 @@ class GivenModel(Section):
 
     given: str
     """What it was."""
+    hyperparameters: dict[str, Any] = {}
+    """As a factory's."""
 
 
 Model = Annotated[
