@@ -34,6 +34,7 @@ from orchestrator.record.checks import (
     PredictionVarianceMeasured,
     ValidationWorth,
     Verdict,
+    place,
 )
 
 C = TypeVar("C", bound=AnyCheck)
@@ -184,10 +185,13 @@ def prediction_variance(
             if batch_verdict != "fail":
                 verdict = "warn"
                 reason += "; not so with the batch's statistics: BatchNorm's moving ones lag"
-        name = f"output {output.name or index}: " if len(outputs) > 1 else ""
+        name = f"{place(index, output.name, output.column)}: " if len(outputs) > 1 else ""
         findings.append((verdict, name + reason))
     order: tuple[Verdict, ...] = ("fail", "warn", "pass", "not_applicable")
     verdict, reason = min(findings, key=lambda finding: order.index(finding[0]))
+    alike = sum(each == verdict for each, _ in findings) - 1
+    if alike and verdict in ("fail", "warn"):
+        reason += f"; {alike:,} more of {len(findings):,} {verdict} too"
     return PredictionVarianceCheck(
         verdict=verdict,
         reason=reason,
@@ -257,6 +261,7 @@ def _output_worth(output: OutputSkill) -> OutputWorth:
         output=output.output,
         kind=output.kind,
         name=output.name or None,
+        column=output.column,
         variance_ratio=output.variance_ratio,
         information=output.information,
         skill=output.skill,

@@ -193,20 +193,31 @@ def _sentences(health: Health) -> Iterator[str]:
             yield f"{_capital(check.reason)}."
         elif not any(isinstance(each, DeadNeuronsCheck) for each in failed):
             yield _advice_on_outputs(check, health)
-    if health.failure is None:
-        total = sum(layer.dead.size for layer in health.layers)
-        units = sum(layer.units for layer in health.layers)
-        if total:
-            yield (
-                f"The model works. {total} of {units} units are dead: they cost time and memory "
-                "and do nothing; healthy networks often have many."
-            )
-        else:
-            yield f"The model works, and none of its {units} units is dead."
-        for each in health.verdicts.values():
-            if each.verdict == "warn":
-                yield f"{_capital(each.reason)}."
+    if not failed:
+        yield from _without_failure(health)
     yield from (f"{_capital(note)}." for note in health.notes)
+
+
+def _without_failure(health: Health) -> Iterator[str]:
+    """That the model works, or what stands against saying so; then its units."""
+    warned = [each.reason for each in health.verdicts.values() if each.verdict == "warn"]
+    if warned:
+        yield f"No check fails, but there are warnings: {'; '.join(warned)}."
+    elif any(output.skill is not None for output in health.outputs):
+        yield "The model works."
+    else:
+        worth = health.verdicts.get("prediction_variance")
+        why = f": {worth.reason}" if worth is not None else ""
+        yield f"No check fails; what the predictions are worth was not judged{why}."
+    total = sum(layer.dead.size for layer in health.layers)
+    units = sum(layer.units for layer in health.layers)
+    if total:
+        yield (
+            f"{total} of {units} units are dead: they cost time and memory and do nothing; healthy "
+            "networks often have many."
+        )
+    elif units:
+        yield f"None of the {units} units is dead."
 
 
 def _advice_on_units(check: DeadNeuronsCheck, health: Health) -> str:

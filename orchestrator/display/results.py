@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,9 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.diagnosis.health import Health
+from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.display import words
 from orchestrator.display.charts import Legible
-from orchestrator.record.checks import OutputWorth, PredictionVarianceCheck, ValidationWorth
+from orchestrator.policy import evidence
+from orchestrator.record.checks import (
+    FEW,
+    OutputWorth,
+    PredictionVarianceCheck,
+    ValidationWorth,
+    place,
+)
 from orchestrator.record.records import Attempt, Run
 
 
@@ -100,14 +109,34 @@ def _outputs_table(found: Health) -> Table:
     table.add_column("kind")
     for name in shown:
         table.add_column(name, justify="right")
-    for index, output in enumerate(found.outputs):
-        cells = (column[index] for column in shown.values())
-        table.add_row(
-            escape(output.name or str(output.output)),
-            output.kind,
-            *("" if value is None else f"{value:.3g}" for value in cells),
-        )
+    for name, indices in _rows_of(found.outputs).items():
+        cells = ([column[index] for index in indices] for column in shown.values())
+        kind = found.outputs[indices[0]].kind
+        table.add_row(escape(name), kind, *(_between(each) for each in cells))
     return table
+
+
+def _rows_of(outputs: Sequence[OutputSkill]) -> dict[str, list[int]]:
+    """The columns that a row of a table tells of: one, or all of an output that has many."""
+    of_output = Counter(output.name for output in outputs)
+    rows: dict[str, list[int]] = {}
+    for index, output in enumerate(outputs):
+        count = of_output[output.name]
+        if count > FEW:
+            name = f"{output.name}, {count:,} columns" if output.name else f"{count:,} columns"
+        else:
+            name = place(output.output, output.name, output.column).removeprefix("output ")
+        rows.setdefault(name, []).append(index)
+    return rows
+
+
+def _between(values: Sequence[float | None]) -> str:
+    """A value, or the least and the greatest of several."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    low, high = f"{min(known):.3g}", f"{max(known):.3g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _attempts_table(run: Run) -> Table:
@@ -149,6 +178,8 @@ def _closing(run: Run, directory: Path) -> Iterator[str]:
                 yield f"Model: {words.relative(directory / name)}"
         if run.inputs.columns:
             yield f"It takes the raw columns {', '.join(run.inputs.columns)}, in this order."
+        for number, reason in evidence.found_causes(run.attempts):
+            yield f"The evidence on attempt {number} points to: {reason}"
     else:
         yield f"{run.status}: {run.conclusion}"
         if run.best_attempt is not None:

@@ -16,7 +16,7 @@ from orchestrator.record.checks import (
     AnyCheck,
 )
 from orchestrator.record.events import AttemptStarted, ReadingProgress, SeedsScreened
-from orchestrator.record.records import Attempt, Failure, Run, Settings
+from orchestrator.record.records import Attempt, Failure, Finding, Run, Settings
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not_applicable": "dim"}
 """The style, in rich's words, of each verdict."""
@@ -65,6 +65,11 @@ def stalled(awaited: ReadingProgress, patience: float) -> tuple[str, str]:
     )
 
 
+def finding_line(finding: Finding) -> str:
+    """What the evidence on a failure points to, as a line below it."""
+    return f"  the evidence points to: {finding.reason}"
+
+
 def screening_sentence(event: SeedsScreened) -> str:
     """Which of several candidate seeds was chosen, in one sentence."""
     count = len(event.candidates)
@@ -82,8 +87,11 @@ def last_sentence(run: Run) -> str:
         return f"Attempt {attempt.attempt} passed{worth}."
     if failure is None:
         return f"Attempt {attempt.attempt} {run.status}: {run.conclusion}."
-    end = run.status if failure.reason == run.conclusion else f"{run.status}: {run.conclusion}"
-    return f"Attempt {attempt.attempt} {_how(failure)}: {failure.reason}; {end}."
+    conclusion = run.conclusion or ""
+    end = run.status if failure.reason == conclusion else f"{run.status}: {conclusion}"
+    # Where nothing is known of the cause, the conclusion tells the reason.
+    why = "" if failure.reason != conclusion and failure.reason in conclusion else failure.reason
+    return f"Attempt {attempt.attempt} {_how(failure)}{why and ': '}{why}; {end}."
 
 
 def _how(failure: Failure) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from orchestrator.config.sections.when import All, When
 from orchestrator.record.checks import DeadNeuronsCheck, PredictionVarianceCheck
-from orchestrator.record.records import INIT, Attempt, FailureKind
+from orchestrator.record.records import INIT, Attempt, Failure, FailureKind
 
 DIVERGED = 3.0
 """An epoch's loss this many times that of the untrained network means that steps were too large: a
@@ -83,30 +83,55 @@ def applies(when: When | None, attempts: Sequence[Attempt]) -> bool:
     return count == 1 or sum(len(reasons(when, each)) for each in attempts) >= count
 
 
+def found_causes(attempts: Sequence[Attempt]) -> list[tuple[int, str]]:
+    """What the evidence on failed attempts points to, each cause once.
+
+    Args:
+        attempts: of one run.
+
+    Returns:
+        The number of the last attempt that shows a cause, for figures differ from attempt to
+        attempt, and what it was.
+    """
+    last = {found.cause: each for each in attempts for found in each.findings}
+    return [
+        (each.attempt, found.reason)
+        for each in attempts
+        for found in each.findings
+        if last[found.cause] is each
+    ]
+
+
 def conclusion(attempts: Sequence[Attempt], reason: str) -> str:
-    """How a run without success ended: why, what failed, and what the evidence points to.
+    """How a run without success ended: the cause, then why nothing else was tried.
 
     Args:
         attempts: all of the run.
         reason: why there is no further attempt.
     """
-    failures = [
-        f"attempt {each.attempt} failed {each.failure.check}"
-        + (f" at {each.failure.phase}" if each.failure.phase else "")
-        for each in attempts
-        if each.failure is not None
-    ]
-    # Of one cause, what its last attempt has shown: figures differ from attempt to attempt.
-    last = {found.cause: each for each in attempts for found in each.findings}
-    findings = dict.fromkeys(
-        found.reason for each in attempts for found in each.findings if last[found.cause] is each
-    )
-    parts = [reason, ", ".join(failures)]
-    told = [finding for finding in findings if finding not in reason]
+    causes = dict.fromkeys(told for _, told in found_causes(attempts))
+    told = [cause for cause in causes if cause not in reason]
     if told:
-        parts.append("what the evidence points to: " + "; ".join(told))
-    return ". ".join(part[:1].upper() + part[1:] if index else part
-                     for index, part in enumerate(parts))  # fmt: skip
+        cause = "the evidence points to: " + "; ".join(told)
+    elif causes:  # the reason is the cause
+        return reason
+    else:
+        cause = _last_failure([each.failure for each in attempts if each.failure is not None])
+    return f"{cause}. {reason[:1].upper()}{reason[1:]}"
+
+
+def _last_failure(failures: Sequence[Failure]) -> str:
+    """Why attempts failed, in the words of the last."""
+    last = failures[-1]
+    how = "crashed" if last.check == "crashed" else f"failed {last.check}"
+    if len(failures) == 1:
+        who = "the attempt"
+    elif len({each.check for each in failures}) > 1:
+        who = f"the last of {len(failures)} attempts"
+    else:
+        who, how = f"all {len(failures)} attempts", f"{how}, the last one because"
+        return f"{who} {how} {last.reason}"
+    return f"{who} {how}: {last.reason}"
 
 
 def decline(attempt: Attempt) -> str | None:

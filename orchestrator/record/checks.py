@@ -7,6 +7,7 @@ or empty, and are then left out of the JSON where the class says `omit_defaults`
 from __future__ import annotations
 
 import typing
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from msgspec.structs import replace
@@ -165,6 +166,19 @@ class DeadNeuronsCheck(Check, tag="dead_neurons", kw_only=True):
         return ", ".join(f"{word} > {bound:.0%}" for word, bound in bounds if bound is not None)
 
 
+def place(output: int | None, name: str | None, column: int | None) -> str:
+    """Which output is meant, and which of its columns, as part of a sentence.
+
+    Args:
+        output: index counted over the columns of all outputs.
+        name: Keras's name of the output, where the model has several.
+        column: number of the column in the output, where it has several; None in older records.
+    """
+    if column is None:
+        return f"output {name or output}"
+    return f"output {name}, column {column}" if name else f"column {column}"
+
+
 class OutputWorth(Record, kw_only=True, omit_defaults=True):
     """What one output's predictions are worth on the training rows."""
 
@@ -174,6 +188,8 @@ class OutputWorth(Record, kw_only=True, omit_defaults=True):
     """Regression or classification."""
     name: str | None = None
     """Keras's name of the model's output, where it has several."""
+    column: int | None = None
+    """Number of the column in the output, where that has several."""
     variance_ratio: float | None = None
     """var(prediction) / var(target); regression only."""
     information: float | None = None
@@ -248,19 +264,17 @@ class PredictionVarianceCheck(Check, tag="prediction_variance", kw_only=True):
         )
 
     def reading(self) -> str:
-        """The numbers of every output."""
+        """The numbers of every output; of many, their ranges."""
         outputs = self.measured.outputs
+        if not outputs:
+            return self.reason
+        if len(outputs) > FEW:
+            return f"{len(outputs):,} columns: {_numbers(outputs)}"
         told = []
-        for output in outputs:
-            values = {
-                "variance ratio": output.variance_ratio,
-                "information": output.information,
-                "skill": output.skill,
-            }
-            known = (f"{name} {value:.4g}" for name, value in values.items() if value is not None)
-            name = f"output {output.output}: " if len(outputs) > 1 else ""
-            told.append(name + ", ".join(known))
-        return "; ".join(told) if outputs else self.reason
+        for each in outputs:
+            name = f"{place(each.output, each.name, each.column)}: " if len(outputs) > 1 else ""
+            told.append(name + _numbers([each]))
+        return "; ".join(told)
 
     def bounds(self) -> str:
         """The least of each number that its outputs were held to."""
@@ -275,6 +289,21 @@ class PredictionVarianceCheck(Check, tag="prediction_variance", kw_only=True):
         return ", ".join(
             f"{name} >= {least:g}" for name, least in bounds.items() if least is not None
         )
+
+
+FEW = 8
+"""Columns that are told of one by one; more are told of together."""
+
+
+def _numbers(outputs: Sequence[OutputWorth]) -> str:
+    """What was measured of some columns, from the least to the greatest value."""
+    told = []
+    for name in ("variance_ratio", "information", "skill"):
+        values = [value for each in outputs if (value := getattr(each, name)) is not None]
+        if values:
+            low, high = f"{min(values):.4g}", f"{max(values):.4g}"
+            told.append(f"{name.replace('_', ' ')} {low if low == high else f'{low} to {high}'}")
+    return ", ".join(told)
 
 
 class GateValue(Record, kw_only=True):

@@ -274,7 +274,7 @@ class _Loop:
             made = "1 attempt was" if count == 1 else f"{count} attempts were"
             return f"{made} made, restart.max_attempts allows no more"
         if restart.max_seconds is not None and self.store.elapsed >= restart.max_seconds:
-            return f"restart.max_seconds ({restart.max_seconds:g}) is over"
+            return f"the time is up, restart.max_seconds is {restart.max_seconds:g}"
         return None
 
     def _describe_success(self) -> str:

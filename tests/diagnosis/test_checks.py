@@ -12,7 +12,7 @@ import pytest
 from orchestrator.config.sections.checks import Checks, Gate, PredictionVariance
 from orchestrator.diagnosis import checks
 from orchestrator.diagnosis.checks import Evidence
-from orchestrator.diagnosis.skill.columns import OutputSkill
+from orchestrator.diagnosis.skill.columns import OutputSkill, numbered
 from orchestrator.diagnosis.units import INPUT, Flow, Layer
 from orchestrator.record.checks import NAMES, MetricCheck, PredictionVarianceCheck
 from orchestrator.record.encoding import jsonable
@@ -146,6 +146,19 @@ def test_the_worst_output_decides_and_is_named() -> None:
     )
     constant = OutputSkill(output=2, kind="regression", varies=False)
     assert _variance(good, constant).verdict == "pass"
+
+
+def test_outputs_are_named_and_their_columns_numbered_and_alike_ones_counted() -> None:
+    price = [REGRESSION, *[_with(variance_ratio=0.0)] * 3]
+    outputs = numbered([[dataclasses.replace(each, name="price") for each in price], [REGRESSION]])
+    assert [each.column for each in outputs] == [0, 1, 2, 3, None]
+    check = _variance(*outputs)
+    assert check.reason == (
+        "output price, column 1: variance ratio 0 (limit 0.0001): the prediction is constant; "
+        "2 more of 5 fail too"
+    )
+    assert [each.column for each in check.measured.outputs] == [0, 1, 2, 3, None]
+    assert _variance(*numbered([price])).reason.startswith("column 1: variance ratio 0")
 
 
 def test_every_output_is_recorded() -> None:

@@ -1,15 +1,20 @@
 """Sentences and tables about a run."""
 
+import dataclasses
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
+from orchestrator.diagnosis.health import Health, Verdicts
+from orchestrator.diagnosis.skill.columns import OutputSkill, numbered
 from orchestrator.display import results, words
-from orchestrator.record.records import Run
+from orchestrator.record.checks import PredictionVarianceCheck, Verdict
+from orchestrator.record.records import Finding, Run
 from tests.builders import failed
 from tests.story import started, story, told
 
@@ -82,6 +87,68 @@ def test_a_crash_is_not_told_twice() -> None:
     crashed = replace(run.attempts[-1], status="crashed", failure=failure)
     run = replace(run, attempts=(crashed,), status="error", conclusion=conclusion)
     assert words.last_sentence(run) == f"Attempt 2 crashed: {conclusion}; error."
+
+
+def test_the_conclusion_of_a_run_does_not_tell_the_last_reason_twice() -> None:
+    run = finished(passes=False)
+    assert run.attempts[-1].failure is not None
+    reason = run.attempts[-1].failure.reason
+    conclusion = f"all 2 attempts failed dead_neurons, the last one because {reason}. All is tried"
+    run = replace(run, conclusion=conclusion)
+    assert words.last_sentence(run).count(reason) == 1
+    assert words.last_sentence(run).endswith(f"; exhausted: {conclusion}.")
+
+
+def test_what_failed_attempts_point_to_is_told_of_a_run_that_passes() -> None:
+    run = finished()
+    finding = Finding(cause="unscaled_inputs", reason="the inputs reach 1e6", final=False)
+    first = replace(run.attempts[0], findings=(finding,))
+    lines = shown(results.summarize_run(replace(run, attempts=(first, *run.attempts[1:])), Path()))
+    assert "The evidence on attempt 1 points to: the inputs reach 1e6" in lines
+
+
+def test_many_columns_of_an_output_are_one_row() -> None:
+    skills = [0.1 * index for index in range(9)]
+    columns = [OutputSkill(output=0, name="a", kind="regression", varies=True, skill=each)
+               for each in skills]  # fmt: skip
+    alone = OutputSkill(output=0, name="b", kind="regression", varies=True, skill=0.5)
+    found = health(outputs=tuple(numbered([columns, [alone]])))
+    lines = [line.split() for line in shown(results.describe_health(found))]
+    assert ["a,", "9", "columns", "regression", "0", "to", "0.8"] in lines
+    assert ["b", "regression", "0.5"] in lines
+
+
+def health(**changes: Any) -> Health:
+    """A healthy model's health, with changes."""
+    found = Health(
+        finite=True, layers=(), outputs=(), verdicts=Verdicts([]), rows=5, exact=True,
+        responding_rows=None, notes=(),
+    )  # fmt: skip
+    return dataclasses.replace(found, **changes)
+
+
+JUDGED = OutputSkill(output=0, kind="regression", varies=True, skill=0.9)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outputs", "summary"),
+    [
+        ("pass", [JUDGED], "The model works."),
+        ("warn", [JUDGED], "No check fails, but there are warnings: worse than the best constant."),
+        (
+            "pass",
+            [dataclasses.replace(JUDGED, skill=None)],
+            "No check fails; what the predictions are worth was not judged: worse than the best "
+            "constant.",
+        ),
+    ],
+)
+def test_a_model_works_only_where_its_predictions_are_judged_and_nothing_warns(
+    verdict: Verdict, outputs: list[OutputSkill], summary: str
+) -> None:
+    check = PredictionVarianceCheck(verdict=verdict, reason="worse than the best constant")
+    found = health(outputs=tuple(outputs), verdicts=Verdicts([check]))
+    assert found.summary() == [summary]
 
 
 def test_the_result_is_legible_everywhere() -> None:

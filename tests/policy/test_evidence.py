@@ -322,16 +322,35 @@ def test_of_a_list_any_name_applies_and_of_a_mapping_every_key(when: Any, applie
     assert evidence.applies(rung.when, [failed]) is applies
 
 
-def test_the_conclusion_names_what_failed_and_each_finding_once() -> None:
+def test_the_conclusion_is_the_cause_and_no_list_of_attempts() -> None:
     first, second = CASES["not finite"][0], replace(DEAD_AT_INIT, attempt=2)
     found = [replace(each, findings=(FAULT,)) for each in (first, second)]
     assert evidence.conclusion(found, "all is tried") == (
-        "all is tried. Attempt 1 failed finite at main, attempt 2 failed dead_neurons at init. "
-        "What the evidence points to: its kernel is zero"
+        "the evidence points to: its kernel is zero. All is tried"
     )
-    assert evidence.conclusion(found[:1], "no remedy can help: its kernel is zero") == (
-        "no remedy can help: its kernel is zero. Attempt 1 failed finite at main"
-    )
+    known = "no remedy can help: its kernel is zero"
+    assert evidence.conclusion(found[:1], known) == known
+
+
+@pytest.mark.parametrize(
+    ("checks", "cause"),
+    [
+        (["finite"], "the attempt failed finite: at 1"),
+        (["finite", "finite"], "all 2 attempts failed finite, the last one because at 2"),
+        (["finite", "metric"], "the last of 2 attempts failed metric: at 2"),
+        (["finite", "crashed"], "the last of 2 attempts crashed: at 2"),
+    ],
+)
+def test_without_findings_the_conclusion_is_the_last_failure(checks: list[str], cause: str) -> None:
+    found = [
+        replace(
+            DEAD_AT_INIT,
+            attempt=number,
+            failure=Failure(check=check, phase="main", reason=f"at {number}"),
+        )
+        for number, check in enumerate(checks, 1)
+    ]
+    assert evidence.conclusion(found, "all is tried") == f"{cause}. All is tried"
 
 
 def test_the_conclusion_has_the_last_figures_of_a_cause() -> None:
@@ -345,7 +364,7 @@ def test_the_conclusion_has_the_last_figures_of_a_cause() -> None:
         for number, reason in enumerate(reasons, 1)
     ]
     told = evidence.conclusion(found, "all is tried")
-    assert told.endswith("What the evidence points to: 93 away")
+    assert told.startswith("the evidence points to: 93 away. ")
     assert "629" not in told
 
 

@@ -32,6 +32,8 @@ class OutputSkill:
     """Index of the output column, counted over all outputs."""
     name: str = ""
     """Keras's name of the model's output, where it has several."""
+    column: int | None = None
+    """Number of the column in the output, where that has several."""
     kind: Kind
     """Regression or classification."""
     varies: bool | None
@@ -58,8 +60,12 @@ class OutputSkill:
 
 
 def numbered(found: Sequence[Sequence[OutputSkill]]) -> list[OutputSkill]:
-    """The columns of all outputs, numbered over all of them."""
-    columns = [column for output in found for column in output]
+    """The columns of all outputs, numbered over all of them and within their own."""
+    columns = [
+        dataclasses.replace(each, column=index if len(output) > 1 else None)
+        for output in found
+        for index, each in enumerate(output)
+    ]
     return [dataclasses.replace(each, output=index) for index, each in enumerate(columns)]
 
 

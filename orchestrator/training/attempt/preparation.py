@@ -67,7 +67,7 @@ def _prepare(config: Config, dataset: Dataset) -> Prepared:
     class_weight(config, found)
     user_callbacks(config)
     _check_initializers(config, model, train)
-    warnings = [*_constant_targets(train), *_many_categories(dataset), *_live(dataset)]
+    warnings = [*_constant_targets(train, found), *_many_categories(dataset), *_live(dataset)]
     obstacle = saving.obstacle(saving.deployable(model, dataset.scalings, train), train)
     if obstacle is not None:
         warnings.append(f"plain Keras cannot load the model once it is saved: {obstacle}")
@@ -298,13 +298,29 @@ def _set_up(config: Config) -> None:
     keras.utils.set_random_seed(config.seed)
 
 
-def _constant_targets(rows: AnyRows) -> Iterator[str]:
+def _constant_targets(rows: AnyRows, found: Sequence[Output]) -> Iterator[str]:
+    """A warning for each output with targets that are the same on every row."""
+    names = {output.target: output.name for output in found}
     for path, array in leaves(rows.y):
         targets = array.reshape(len(array), -1)
-        for column in np.flatnonzero(np.ptp(targets, axis=0) == 0):
-            name = f"the target {path}".rstrip() if targets.shape[1] == 1 else f"target {column}"
-            value = f"{targets[0, column]:g} on every training row"
-            yield f"{name} is {value}: a constant is the best fit"
+        constant = np.flatnonzero(np.ptp(targets, axis=0) == 0)
+        if not constant.size:
+            continue
+        name = names.get(path) or path
+        owner = f" of output {name}" if name and not name.isdecimal() else f" {name}".rstrip()
+        values = np.unique(targets[0, constant])
+        same = f"{values[0]:g}" if values.size == 1 else "the same"
+        if targets.shape[1] == 1:
+            yield f"the target{owner} is {same} on every training row: a constant is the best fit"
+        elif constant.size == 1:
+            which = f"target {constant[0]}{owner}"
+            yield f"{which} is {same} on every training row: a constant is the best fit"
+        else:
+            which = f"{constant.size:,} of the {targets.shape[1]:,} targets{owner}"
+            yield (
+                f"{which} are each {same} on every training row, the first of them target "
+                f"{constant[0]}: a constant is the best fit to them"
+            )
 
 
 def _many_categories(dataset: Dataset) -> Iterator[str]:

@@ -1,0 +1,53 @@
+"""What is warned of before a run, in as few lines as there are things to say."""
+
+import keras
+import numpy as np
+import pytest
+
+from orchestrator.data.rows import Rows, Tree
+from orchestrator.model.outputs import find_outputs
+from orchestrator.training.attempt import preparation
+from tests import builders
+
+SUFFIX = ": a constant is the best fit"
+
+
+def model(names: dict[str, int]) -> keras.Model:
+    inputs = keras.Input((2,))
+    outputs = {name: keras.layers.Dense(width, name=name)(inputs) for name, width in names.items()}
+    built = keras.Model(inputs, outputs if len(outputs) > 1 else list(outputs.values())[0])
+    built.compile("adam", "mse")
+    return built
+
+
+@pytest.mark.parametrize(
+    ("y", "warnings"),
+    [
+        (np.zeros(5), ["the target is 0 on every training row" + SUFFIX]),
+        (np.eye(5)[:, :3], []),
+        (np.eye(5, 3)[:, [0, 1]] * [1, 0], ["target 1 is 0 on every training row" + SUFFIX]),
+        (
+            np.eye(5, 4000)[:, ::-1],
+            [
+                "3,995 of the 4,000 targets are each 0 on every training row, the first of them "
+                "target 0: a constant is the best fit to them"
+            ],
+        ),
+        (
+            {"a": np.arange(5.0), "b": np.tile([1.0, 2.0], (5, 1))},
+            [
+                "2 of the 2 targets of output b are each the same on every training row, the first "
+                "of them target 0: a constant is the best fit to them"
+            ],
+        ),
+    ],
+)
+def test_constant_targets_are_one_line_an_output(y: Tree, warnings: list[str]) -> None:
+    widths = (
+        {name: np.atleast_2d(each.T).shape[0] for name, each in y.items()}
+        if isinstance(y, dict)
+        else {"out": np.atleast_2d(y.T).shape[0]}
+    )
+    rows = Rows(x=np.zeros((5, 2), np.float32), y=y)
+    found = find_outputs(model(widths), builders.config(), rows)
+    assert [*preparation._constant_targets(rows, found)] == warnings
