@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -60,7 +60,7 @@ of_configs = together(
     click.option(
         "--quiet",
         is_flag=True,
-        help="One line an attempt instead of the live view; with --json only warnings.",
+        help="One line an attempt or trial, without the live view; with --json only warnings.",
     ),
     debug,
 )
@@ -74,6 +74,13 @@ of_tables = together(
     debug,
 )
 """The options of every command that prints what it finds in recorded runs as a table."""
+
+
+def detail(*, as_json: bool, quiet: bool) -> Literal["all", "attempts", "warnings"]:
+    """How much to show on the way; a program that reads JSON needs no line an attempt."""
+    if not quiet:
+        return "all"
+    return "warnings" if as_json else "attempts"
 
 
 def print_json(value: Any) -> None:

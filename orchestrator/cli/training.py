@@ -10,13 +10,13 @@ import click
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from orchestrator.cli.options import CHECK_FAILED, print_json
+from orchestrator.cli.options import CHECK_FAILED, detail, print_json
 from orchestrator.cli.output import print_table
 from orchestrator.config.schema import Config
 from orchestrator.diagnosis.health import Examinee
 from orchestrator.display import charts, results
 from orchestrator.display.charts import Legible
-from orchestrator.display.live.view import Detail, View, stderr
+from orchestrator.display.live.view import View, stderr
 from orchestrator.history.find import read_attempt
 from orchestrator.record.encoding import jsonable
 from orchestrator.training import launch
@@ -33,7 +33,7 @@ def run(config: Config, *, runs_dir: Path, as_json: bool, quiet: bool) -> int:
         The exit code.
     """
     console = stderr()
-    view = View(console, detail=_detail(as_json=as_json, quiet=quiet))
+    view = View(console, detail=detail(as_json=as_json, quiet=quiet))
     with Interrupts() as interrupts, view:
         record, directory = launch.launch(
             config, runs_dir=runs_dir, announcer=view, interrupts=interrupts
@@ -54,7 +54,7 @@ def validate(config: Config, *, as_json: bool, quiet: bool) -> int:
     Returns:
         The exit code.
     """
-    view = View(stderr(), detail=_detail(as_json=as_json, quiet=quiet))
+    view = View(stderr(), detail=detail(as_json=as_json, quiet=quiet))
     with Interrupts() as interrupts, view:
         prepared = launch.validate(config, announcer=view, interrupts=interrupts)
     if as_json:
@@ -119,13 +119,6 @@ def replay(
         if found.reason is not None:
             click.echo(f"perhaps because: {found.reason}")
     return 0 if found.same else CHECK_FAILED
-
-
-def _detail(*, as_json: bool, quiet: bool) -> Detail:
-    """How much to show on the way; a program that reads JSON needs no line an attempt."""
-    if not quiet:
-        return "all"
-    return "warnings" if as_json else "attempts"
 
 
 def validated(name: str, found: Prepared) -> RenderableType:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
-from orchestrator.cli.options import print_json
+from orchestrator.cli.options import detail, print_json
 from orchestrator.config.schema import Config
+from orchestrator.display import charts
 from orchestrator.display.live.view import stderr
+from orchestrator.display.search.result import summarize_search
+from orchestrator.display.search.view import SearchView
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.tuning.launch import launch
-from orchestrator.tuning.lines import Lines
 
 
 def tune(
@@ -27,17 +31,24 @@ def tune(
     Returns:
         The exit code.
     """
-    lines = Lines(stderr(), quiet=quiet)
-    with Interrupts() as interrupts:
-        found, _ = launch(
+    console = stderr()
+    view = SearchView(console, detail=detail(as_json=as_json, quiet=quiet))
+    with Interrupts() as interrupts, view:
+        found, directory = launch(
             config,
             runs_dir=runs_dir,
-            announcer=lines,
+            announcer=view,
             interrupts=interrupts,
             jobs=jobs,
             fresh=fresh,
             resumed=resumed,
+            command=shlex.join(["orchestrate", *sys.argv[1:]]),
         )
     if as_json:
         print_json(found)
+    # With --json stdout is the record's alone.
+    if not (as_json and quiet):
+        (console if as_json else charts.stdout()).print(
+            summarize_search(found, directory), highlight=False
+        )
     return found.exit_code or 0

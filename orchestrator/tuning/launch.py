@@ -25,6 +25,7 @@ from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.work import ExploreWork
 from orchestrator.tuning import journal, plan, search, space
 from orchestrator.tuning.journal import SearchStore
+from orchestrator.tuning.result import tuned
 from orchestrator.tuning.search import Watcher
 from orchestrator.tuning.trials import objective as objectives
 from orchestrator.tuning.trials.pool import Pool
@@ -54,6 +55,7 @@ def launch(
     jobs: int = 1,
     fresh: bool = False,
     resumed: Path | None = None,
+    command: str = "orchestrator.tune",
 ) -> tuple[Search, Path]:
     """Take a config to a finished search.
 
@@ -65,6 +67,7 @@ def launch(
         jobs: how many runs are made at a time.
         fresh: make every run, also where one with the same config, seed and data is recorded.
         resumed: directory of an interrupted search of this config, to go on with.
+        command: what makes the search, for the comments of its config.
 
     Returns:
         The search and its directory.
@@ -108,6 +111,10 @@ def launch(
             )
         )
         found = search.execute(config, store, pool, announcer, jobs=jobs, asked=asked)
+        best = found.best()
+        if best is not None and found.status == "finished":
+            winner = space.lay(config, best.values, found.space)
+            tuned.write_files(config, winner, found, store.paths.root, command=command)
         return found, store.paths.root
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
+from orchestrator.display.search import words
 from orchestrator.display.silence import silence
 from orchestrator.errors import (
     InvalidError,
@@ -27,8 +28,8 @@ from orchestrator.errors import (
 )
 from orchestrator.record.search import BASE, Arm, Objective, Search, Trial, TrialRun
 from orchestrator.training.loop import EXIT_CODES, USER_CODE_EXIT
-from orchestrator.tuning import comparison, importance, space
 from orchestrator.tuning import plan as planning
+from orchestrator.tuning import space
 from orchestrator.tuning.journal import (
     ArmRunEnded,
     Compared,
@@ -41,6 +42,7 @@ from orchestrator.tuning.journal import (
     TrialRunEnded,
     TrialStarted,
 )
+from orchestrator.tuning.result import comparison, importance
 from orchestrator.tuning.trials import objective as objectives
 from orchestrator.tuning.trials import race
 from orchestrator.tuning.trials.objective import Scale
@@ -336,7 +338,9 @@ class _Searching:
         self._run_arms(arms, seeds)
         found = self.store.search.comparison
         if found is not None and found.reason is None:
-            compared = comparison.compare(seeds, found.arms, search.objective)
+            compared = comparison.compare(
+                seeds, found.arms, search.objective, winner=words.arm_name(search, "tuned")
+            )
             self._record(Compared(comparison=compared))
 
     def _run_arms(self, arms: Mapping[Arm, Config], seeds: Sequence[int]) -> None:

@@ -13,12 +13,12 @@ from orchestrator.config.backend import check_backend
 from orchestrator.config.given import send
 from orchestrator.config.schema import Config
 from orchestrator.display.live.view import stderr
+from orchestrator.display.search.view import SearchView
 from orchestrator.errors import InvalidError, NotSentError, Problem
 from orchestrator.record.encoding import jsonable
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.tuning import plan
 from orchestrator.tuning.launch import launch
-from orchestrator.tuning.lines import Lines
 
 
 def tune(
@@ -50,7 +50,7 @@ def tune(
         y: targets.
         overrides: `a.b=c` assignments laid over a config.
         runs_dir: folder of all runs.
-        quiet: no progress on stderr, only warnings and the result.
+        quiet: no progress on stderr, only warnings.
         jobs: how many runs are trained at a time.
         fresh: train every run, also where the same one is recorded already.
         resume: go on with the newest search of the config that was interrupted.
@@ -107,12 +107,13 @@ def _here(problem: Problem) -> Problem:
 def _searched(
     config: Config, resumed: Path | None, runs: Path, *, quiet: bool, jobs: int, fresh: bool
 ) -> dict[str, Any]:
-    with Interrupts() as interrupts:
+    view = SearchView(stderr(), detail="warnings" if quiet else "all")
+    with Interrupts() as interrupts, view:
         try:
             found, _ = launch(
                 config,
                 runs_dir=runs,
-                announcer=Lines(stderr(), quiet=quiet),
+                announcer=view,
                 interrupts=interrupts,
                 jobs=jobs,
                 fresh=fresh,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.tuning.intervals import paired_interval, share_interval
+from orchestrator.tuning.result.intervals import paired_interval, share_interval
 from tests.builders import LAW
 
 DIFFERENCES = st.lists(

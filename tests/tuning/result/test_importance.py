@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.record.search import Effect, Parameter
-from orchestrator.tuning.importance import FEWEST, effects, parameter_effects
+from orchestrator.tuning.result.importance import FEWEST, effects, parameter_effects
 from tests import searches
 from tests.builders import LAW
 

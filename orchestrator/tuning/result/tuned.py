@@ -22,7 +22,7 @@ from orchestrator.errors import InvalidError
 from orchestrator.record import store
 from orchestrator.record.directory import SearchPaths
 from orchestrator.record.search import BASE, Search, Trial
-from orchestrator.tuning.edit import edit, same
+from orchestrator.tuning.result.edit import edit, same
 
 _WIDTH = 96
 

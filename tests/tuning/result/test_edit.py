@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.config import document
-from orchestrator.tuning.edit import edit
+from orchestrator.tuning.result.edit import edit
 from tests.builders import LAW
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 TEXT = """\
 # A config with comments.

@@ -16,7 +16,7 @@ from orchestrator.record.search import (
     Objective,
     TrialRun,
 )
-from orchestrator.tuning.intervals import CONFIDENCE, paired_interval, share_interval
+from orchestrator.tuning.result.intervals import CONFIDENCE, paired_interval, share_interval
 
 
 def compare(

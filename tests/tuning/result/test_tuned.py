@@ -8,10 +8,10 @@ from orchestrator.config import load as configs
 from orchestrator.record.directory import SearchPaths
 from orchestrator.record.search import Comparison, Effect
 from orchestrator.tuning import space
-from orchestrator.tuning.tuned import comments, headline, tuned_text, write_files
+from orchestrator.tuning.result.tuned import comments, headline, tuned_text, write_files
 from tests import searches
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMAND = "orchestrate tune configs/abs.yaml"
 
 

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.record.search import ArmRuns, Comparison, Objective, Term
-from orchestrator.tuning.comparison import compare
+from orchestrator.tuning.result.comparison import compare
 from tests.searches import COST, arm
 
 SKILL = Objective(
