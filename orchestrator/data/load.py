@@ -27,12 +27,13 @@ from orchestrator.config.sections.data import (
     Split,
     TableSource,
 )
-from orchestrator.data import rows, standardize
+from orchestrator.data import rows, split, standardize
 from orchestrator.data.arrays import from_values, has_texts, invalid
 from orchestrator.data.files import arrow, csv, encoding, numpy
 from orchestrator.data.files.encoding import Encoding
-from orchestrator.data.files.tables import Table
+from orchestrator.data.files.tables import Table, target_columns
 from orchestrator.data.rows import Array, Rows, Scaling, Tree
+from orchestrator.data.split import Positions
 from orchestrator.data.streams import recording, sources
 from orchestrator.data.streams.recording import Live, Reading, Recorded, Report
 from orchestrator.data.streams.sources import Source, kind_of
@@ -157,16 +158,61 @@ def _split(
         if isinstance(held, Recorded):
             return train, held.kept, (own, held.digest)
         return train, held, (own, None)
-    key = ("data", "validation", "fraction")
     if isinstance(found, Recorded):
         message = "a stream of batches cannot be split"
         hint = "give data.validation a source of its own"
-        raise InvalidError([config.problem(key, message, hint)])
-    if len(found) < 2:
-        message = f"expected at least 2 rows to split, received {len(found)}"
-        raise InvalidError([config.problem(key, message)])
-    kept, held_back = rows.split_positions(len(found), validation.fraction, config.seed)
+        raise InvalidError([config.problem(("data", "validation", "fraction"), message, hint)])
+    kept, held_back = _positions(found, validation, config)
     return found.take(kept), found.take(held_back), (None, None)
+
+
+def _positions(found: Rows | Table, wanted: Split, config: Config) -> tuple[Positions, Positions]:
+    """Positions of the training rows and of those that are held back."""
+
+    def refused(name: str, message: str, hint: str | None = None) -> InvalidError:
+        return InvalidError([config.problem(("data", "validation", name), message, hint)])
+
+    if len(found) < 2:
+        raise refused("fraction", f"expected at least 2 rows to split, received {len(found)}")
+    if wanted.last:
+        return split.last(len(found), wanted.fraction)
+    try:
+        if wanted.group is not None:
+            if not isinstance(found, Table):
+                message = f"expected a column of a table, received {wanted.group!r}"
+                raise refused("group", message, "only csv, parquet and feather have columns")
+            return split.by_group(found.values(wanted.group), wanted.fraction, config.seed)
+        if wanted.stratify:
+            return split.by_class(_labels(found), wanted.fraction, config.seed)
+    except ValueError as error:
+        name = "stratify" if wanted.stratify else "group"
+        raise refused(name, str(error)) from error
+    return split.at_random(len(found), wanted.fraction, config.seed)
+
+
+def _labels(found: Rows | Table) -> Array:
+    """The class of each row.
+
+    Raises:
+        ValueError: there are several targets, or what they hold are no classes.
+    """
+    if isinstance(found, Table):
+        columns = target_columns(found.source)
+        targets = [found.values(column) for column in columns]
+    else:
+        targets = [array for _, array in rows.leaves(found.y)]
+    if len(targets) != 1:
+        raise ValueError(f"expected one target with classes, received {len(targets)} targets")
+    labels = np.asarray(targets[0])
+    if labels.ndim > 1 and labels.shape[-1] > 1:
+        one_hot = labels.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all()
+        if not one_hot:
+            raise ValueError(f"expected one class a row, received targets of {labels.shape[1:]}")
+        labels = labels.argmax(axis=1)
+    labels = labels.reshape(len(labels), -1)[:, 0]
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        raise ValueError("expected classes as targets, received numbers that are not whole")
+    return labels
 
 
 def _encode_targets(
@@ -253,7 +299,9 @@ def read(
     source = getattr(config.data, part)
     match source:
         case TableSource():
-            return read_table(source, config)
+            held = config.data.validation
+            group = held.group if isinstance(held, Split) else None
+            return read_table(source.grouped_by(group), config)
         case NpzSource():
             return numpy.read_npz(config.path(source.npz), source, name=source.npz)
         case NpySource():

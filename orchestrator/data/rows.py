@@ -371,10 +371,3 @@ def hashable(array: Array) -> Array:
     texts = (each if isinstance(each, bytes) else str(each).encode() for each in array.flat)
     codes = [hashlib.blake2b(each, digest_size=8).digest() for each in texts]
     return np.frombuffer(b"".join(codes), np.uint64).reshape(array.shape)
-
-
-def split_positions(count: int, fraction: float, seed: int) -> tuple[Array, Array]:
-    """Positions of the training rows and of the validation rows, each in order."""
-    held = min(max(round(count * fraction), 1), count - 1)
-    order = np.random.default_rng(seed).permutation(count)
-    return np.sort(order[held:]), np.sort(order[:held])

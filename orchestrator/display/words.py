@@ -58,7 +58,8 @@ def stalled(awaited: ReadingProgress, patience: float) -> tuple[str, str]:
         awaited: how far the reading had come.
         patience: seconds that were waited since.
     """
-    given = f" after {awaited.rows:,} rows in {awaited.batches:,}" if awaited.batches else ""
+    batches = f"{awaited.batches:,} batch{'es' * (awaited.batches != 1)}"
+    given = f" after {awaited.rows:,} rows in {batches}" if awaited.batches else ""
     return (
         f"{awaited.what} gave no batch for {patience:g} s{given}",
         "look for what it waits for, or raise stall_timeout where it needs so long",

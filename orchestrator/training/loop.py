@@ -10,6 +10,7 @@ from typing import Protocol
 
 from orchestrator.config.schema import Config
 from orchestrator.data.cache import Stored
+from orchestrator.display import words
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,
@@ -26,6 +27,7 @@ from orchestrator.record.events import (
     Heartbeat,
     ModelBuilt,
     PhaseStarted,
+    ReadingProgress,
     RunEnded,
     Warned,
     advance,
@@ -101,6 +103,7 @@ class _Loop:
         self.stored = stored
         self.watcher = watcher
         self._phase: str | None = None
+        self._awaited: ReadingProgress | None = None
         self._started = time.monotonic()
 
     def run(self) -> Run:
@@ -135,7 +138,10 @@ class _Loop:
         """End by an error of an attempt that no remedy answers."""
         if not isinstance(error, UserCodeError | InvalidError | WorkerError):
             raise error
-        self._close_attempt("crashed", str(error))
+        if self._awaited is None:
+            self._close_attempt("crashed", str(error))
+        else:  # the rows did not come, which is no fault of the attempt
+            self._close_attempt("interrupted", None)
         match error:
             case UserCodeError():
                 return self._end("error", str(error), exit_code=USER_CODE_EXIT)
@@ -198,6 +204,7 @@ class _Loop:
         )
         self._started = time.monotonic()
         self._phase = None
+        self._awaited = None
         begun = self.store.run.attempts
         keep_seed = taken is not None and taken.rung.keep_seed
         return Task(
@@ -212,7 +219,11 @@ class _Loop:
 
     def _attempt(self, task: Task) -> OrchestratorError | None:
         """Train one attempt and give it its status, or return the error that it ended with."""
-        match self.executor.run(AttemptWork(task), self._take):
+        work = AttemptWork(task)
+        match self.executor.run(work, self._take):
+            case Died(how="hung") if self._awaited is not None:
+                stalled = words.stalled(self._awaited, work.patience)
+                return InvalidError([self.config.problem(("data",), *stalled)])
             case Died(reason=reason):
                 self._close_attempt("crashed", reason)
                 return None
@@ -234,6 +245,8 @@ class _Loop:
         return None
 
     def _take(self, event: Event | Heartbeat) -> None:
+        if isinstance(event, ReadingProgress):
+            self._awaited = None if event.done else event
         if isinstance(event, Heartbeat):
             self.watcher.show(event, self.store.run)
             return
@@ -243,7 +256,7 @@ class _Loop:
             self._phase = event.phase
         self._record(event)
 
-    def _close_attempt(self, status: AttemptStatus, reason: str) -> None:
+    def _close_attempt(self, status: AttemptStatus, reason: str | None) -> None:
         """Give a running attempt the status with which it was cut short."""
         closing = self._closing(status, reason)
         if closing is not None:

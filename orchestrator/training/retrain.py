@@ -18,8 +18,8 @@ from orchestrator.config.backend import check_backend
 from orchestrator.config.document import Document
 from orchestrator.config.given import Given, Values, send
 from orchestrator.config.schema import Config
-from orchestrator.data import arrays
-from orchestrator.data.rows import Rows, Scaling, leaves, name_of
+from orchestrator.data import arrays, split
+from orchestrator.data.rows import Rows, Scaling, leaves, name_of, num_rows, select
 from orchestrator.data.streams.sources import (
     find,
     gives_batches,
@@ -74,8 +74,9 @@ def retrain(
             Keras's own objects will do. None when `build` compiles.
         checks: as in a config.
         restart: as in a config.
-        validation: share of the rows to hold back, a tuple (x, y) or (x, y, sample_weight), or
-            batches like x.
+        validation: share of the rows to hold back; as in a config `{"fraction": 0.2, "stratify":
+            True}`, or with `"last": True`, or with the `"group"` of each row, an array of shape
+            (rows,); a tuple (x, y) or (x, y, sample_weight); or batches like x.
         sample_weight: weight of each row in the loss, shape (rows,).
         standardize: shift and scale the inputs; the model that is returned takes raw ones.
         batch_size: rows of a training step; batches have a size of their own.
@@ -167,6 +168,8 @@ def describe(
         InvalidError: an argument is at fault.
     """
     train = _values("train", x, y, sample_weight)
+    if isinstance(validation, Mapping) and not isinstance(validation.get("group", ""), str):
+        train, validation = _parted(train, validation, int(sections.get("seed", 0)))
     given = Given(build=build, train=train, validation=_held(validation))
     written = {
         **sections,
@@ -197,11 +200,38 @@ def _held(validation: Any) -> Values | None:
         return _values("validation", validation)
     if isinstance(validation, list | tuple) and 1 <= len(validation) <= 3:
         return _values("validation", *validation)
-    if validation is None or isinstance(validation, numbers.Real):
+    if validation is None or isinstance(validation, numbers.Real | Mapping):
         return None
     expected = "a share of the rows, a tuple (x, y) or (x, y, sample_weight), or batches of such"
     message = f"expected {expected}, received {kind_of(validation)}"
     raise InvalidError([Problem(file=_NAME, key="validation", message=message)])
+
+
+def _parted(train: Values, validation: Mapping[str, Any], seed: int) -> tuple[Values, Values]:
+    """Rows to train on and rows to hold back, by the group of each row."""
+    key = "validation.group"
+
+    def refused(message: str, hint: str | None = None) -> InvalidError:
+        return InvalidError([Problem(file=_NAME, key=key, message=message, hint=hint)])
+
+    fraction = validation.get("fraction")
+    if set(validation) != {"fraction", "group"} or not isinstance(fraction, numbers.Real):
+        raise refused("expected a group beside a fraction and nothing else")
+    if not 0 < float(fraction) < 1:
+        raise refused(f"expected a fraction between 0 and 1, received {fraction}")
+    if gives_batches(train[0]):
+        raise refused("a stream of batches cannot be split", "give validation batches of its own")
+    groups = arrays.tree_of(validation["group"], "group", _NAME)
+    count = num_rows(train[0])
+    if not isinstance(groups, np.ndarray) or groups.shape != (count,):
+        shape = getattr(groups, "shape", kind_of(groups))
+        raise refused(f"expected the group of each of {count} rows, received shape {shape}")
+    try:
+        parts = split.by_group(groups, float(fraction), seed)
+    except ValueError as error:
+        raise refused(str(error)) from error
+    kept, held = (select(train, part) for part in parts)
+    return kept, held
 
 
 def _describe_data(
@@ -213,7 +243,8 @@ def _describe_data(
     if given.validation is not None:
         found["validation"] = {"given": _describe(given.validation)}
     elif validation is not None:
-        found["validation"] = {"fraction": validation}
+        mapping = isinstance(validation, Mapping)
+        found["validation"] = validation if mapping else {"fraction": validation}
     return {**found, "standardize": standardize}
 
 

@@ -204,29 +204,6 @@ def test_arguments_that_a_callable_does_not_take_are_the_configs_problem(call):
         call("def f(count=3): pass", "data.train.kwargs.cuont=4")
 
 
-def split(found, fraction, seed):
-    """The rows that are trained on, and those that are held back."""
-    return [found.take(each) for each in rows.split_positions(len(found), fraction, seed)]
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(2, 60), st.floats(0.001, 0.999), st.integers(0, 2**32 - 1))
-def test_a_split_is_a_partition_that_depends_on_the_seed_alone(count, fraction, seed):
-    x = np.arange(count)[:, None]
-    train, held = split(rows.Rows(x=x, y=10 * x[:, 0]), fraction, seed)
-    assert sorted([*train.x[:, 0], *held.x[:, 0]]) == list(range(count))
-    assert len(held) == min(max(round(count * fraction), 1), count - 1)
-    for part in (train, held):
-        np.testing.assert_array_equal(part.y, 10 * part.x[:, 0])
-    again = split(rows.Rows(x=-x, y=x[:, 0]), fraction, seed)
-    np.testing.assert_array_equal(again[1].x, -held.x)
-
-
-def test_another_seed_holds_back_other_rows():
-    found = rows.Rows(x=np.arange(100)[:, None], y=np.arange(100))
-    assert split(found, 0.2, 0)[1].y.tolist() != split(found, 0.2, 1)[1].y.tolist()
-
-
 def test_statistics_come_from_the_training_rows_and_leave_targets_alone(load, tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n1,100\n3,300\n")
     (tmp_path / "b.csv").write_text("x,y\n5,500\n")
@@ -243,6 +220,57 @@ def test_integers_stay_integers_unless_they_are_standardised(call):
     source = "def f(): return np.array([[1], [3]]), np.array([0, 1])"
     assert call(source).train.x.dtype == np.int64
     assert call(source, "data.standardize=true").train.x.tolist() == [[-1.0], [1.0]]
+
+
+TABLE = "who,x,y\n" + "".join(f"p{i % 5},{i},{'ab'[i % 4 == 0]}\n" for i in range(40))
+SPLIT = "data.validation={{fraction: 0.25, {}}}"
+
+
+def test_the_same_share_of_each_class_is_held_back(load, tmp_path):
+    (tmp_path / "t.csv").write_text(TABLE)
+    found = load(
+        "data.train={csv: t.csv, target: y, features: [x]}", SPLIT.format("stratify: true")
+    )
+    assert [int((part.y == 1).sum()) for part in (found.train, found.validation)] == [7, 3]
+    assert [len(part) for part in (found.train, found.validation)] == [30, 10]
+
+
+def test_the_rows_of_a_group_stay_together_and_the_group_is_no_input(load, tmp_path):
+    (tmp_path / "t.csv").write_text(TABLE)
+    found = load("data.train={csv: t.csv, target: y}", SPLIT.format("group: who"))
+    groups = [
+        set((np.asarray(part.x)[:, 0] % 5).tolist()) for part in (found.train, found.validation)
+    ]
+    assert groups[0] | groups[1] == set(range(5))
+    assert not groups[0] & groups[1]
+    assert (found.train.columns, len(groups[1])) == (("x",), 1)
+
+
+def test_the_last_rows_are_held_back(load, tmp_path):
+    (tmp_path / "t.csv").write_text(TABLE)
+    found = load("data.train={csv: t.csv, target: y, features: [x]}", SPLIT.format("last: true"))
+    assert np.asarray(found.validation.x)[:, 0].tolist() == list(range(30, 40))
+
+
+@pytest.mark.parametrize(
+    ("train", "way", "message"),
+    [
+        ("{csv: t.csv, target: y}", "group: whom", "t.csv:1: there is no column of groups 'whom'; did you mean 'who'?"),
+        ("{csv: t.csv, target: y, features: [who]}", "group: who", "t.csv:1: who: the column tells the groups that validation holds back, and cannot be an input; leave it out of features"),
+        ("{npz: t.npz}", "group: who", "data.validation.group: expected a column of a table, received 'who'; only csv, parquet and feather have columns"),
+        ("{csv: one.csv, target: y}", "group: who", "data.validation.group: all rows have the value 0, which cannot be parted"),
+        ("{csv: one.csv, target: y}", "stratify: true", "data.validation.stratify: the class 2.0 has a single row, which cannot be on both sides"),
+        ("{npz: t.npz}", "stratify: true", "data.validation.stratify: expected classes as targets, received numbers that are not whole"),
+        ("{npz: t.npz, y: x}", "stratify: true", "data.validation.stratify: expected one class a row, received targets of (2,)"),
+        ("{csv: t.csv, target: y}", "stratify: true, last: true", "data.validation: expected one of stratify, group and last, received stratify and last"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_split_so_is_told(load, tmp_path, train, way, message):
+    (tmp_path / "t.csv").write_text(TABLE)
+    (tmp_path / "one.csv").write_text("who,x,y\na,1,1\na,2,1\na,3,2\n")
+    np.savez(tmp_path / "t.npz", x=X, y=Y + 0.5)
+    with pytest.raises(InvalidError, match=re.escape(message)):
+        load(f"data.train={train}", SPLIT.format(way))
 
 
 def test_a_fraction_needs_two_rows(load, tmp_path):

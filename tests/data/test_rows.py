@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from orchestrator.data import rows, standardize
+from orchestrator.data import rows, split, standardize
 from orchestrator.data.rows import Batch, Rows, Scaling
 from tests.builders import LAW
 
@@ -144,7 +144,7 @@ def test_taking_of_what_was_taken_is_the_same_mapped_and_in_memory(
 
 
 def test_a_split_of_a_mapped_file_is_that_of_the_array(mapped: Rows) -> None:
-    positions = rows.split_positions(len(Y), 0.25, 3)
+    positions = split.at_random(len(Y), 0.25, 3)
     splits = (map(found.take, positions) for found in (mapped, Rows(x=X, y=Y)))
     for one, other in zip(*splits, strict=True):
         assert values(one.raw()) == values(other.raw())

@@ -2,12 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from orchestrator.display.live.view import View, stderr
 from orchestrator.errors import InvalidError
+from orchestrator.record.events import ReadingProgress
 from orchestrator.training import launch
+from orchestrator.training.executors.executor import Died
+from orchestrator.training.work import PrepareWork
+from tests.conftest import MakeConfig
 
 Write = Callable[..., Path]
 
@@ -71,3 +77,26 @@ def test_code_that_goes_to_another_folder_takes_nothing_with_it(
     monkeypatch.chdir(tmp_path)
     record = launch.run(path, runs_dir="here", quiet=True)
     assert (tmp_path / "here" / record["run"] / "model.keras").exists()
+
+
+@pytest.mark.parametrize(("reported", "how"), [(True, "hung"), (False, "hung"), (True, "killed")])
+def test_rows_that_do_not_come_are_told_before_the_run(
+    make_config: MakeConfig, tmp_path: Path, reported: bool, how: Any
+) -> None:
+    """A process that hangs while it builds is met by the first attempt, which records it."""
+
+    class Hanging:
+        def run(self, work: Any, take: Any) -> Died:
+            take(ReadingProgress(what="the data callable f", rows=64, batches=2))
+            if not reported:
+                take(ReadingProgress(what="the data callable f", done=True))
+            return Died(how, "no progress")
+
+    work = PrepareWork(config=make_config(stall_timeout=7.0), folder=tmp_path)
+    with View(stderr(), detail="warnings") as view:
+        if reported and how == "hung":
+            message = "data: the data callable f gave no batch for 7 s after 64 rows in 2 batches"
+            with pytest.raises(InvalidError, match=message):
+                launch._prepare(work, Hanging(), view)
+        else:
+            assert isinstance(launch._prepare(work, Hanging(), view), Died)

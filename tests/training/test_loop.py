@@ -35,6 +35,7 @@ from orchestrator.record.events import (
     ModelBuilt,
     PhaseEnded,
     PhaseStarted,
+    ReadingProgress,
     RunEnded,
     SeedsScreened,
     TrainingProgress,
@@ -162,7 +163,7 @@ class Scripted:
             for event in self.scripts[min(len(self.tasks), len(self.scripts)) - 1](work.task):
                 take(event)
         except WorkerDiedError as error:
-            return Died("killed", str(error))
+            return Died("hung" if "no progress" in str(error) else "killed", str(error))
         except OrchestratorError as error:
             return Raised(error)
         return executor.Finished(None)
@@ -445,6 +446,22 @@ def test_a_crash_names_its_phase(play: Play, after: int, phase: str | None) -> N
     failure = done.run.attempts[0].failure
     assert failure is not None
     assert (done.run.status, failure.phase) == ("exhausted", phase)
+
+
+@pytest.mark.parametrize("came", [False, True])
+def test_rows_that_do_not_come_are_no_crash_of_the_attempt(play: Play, came: bool) -> None:
+    def train(task: Task) -> Iterator[Event | Heartbeat]:
+        yield from itertools.islice(_passing(task), 3)
+        yield ReadingProgress(what="the generator rows:f")
+        if came:
+            yield ReadingProgress(what="the generator rows:f", done=True)
+        raise WorkerDiedError("the worker made no progress for 600 seconds")
+
+    done = play(train, restart={"policy": []})
+    assert done.statuses == ["crashed" if came else "interrupted"]
+    assert (done.run.status, done.run.exit_code) == (("exhausted", 3) if came else ("invalid", 2))
+    said = "the generator rows:f gave no batch for 600 s; look for what it waits for"
+    assert (said in str(done.run.conclusion)) != came
 
 
 PROBLEM = Problem(file="rows.npz", message="the data changed")

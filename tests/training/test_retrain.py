@@ -169,6 +169,11 @@ def test_no_model_when_no_attempt_passes(tmp_path: Path) -> None:
         ({"validation": 2.0}, "data.validation.fraction: expected less than 1"),
         ({"validation": X}, "validation: expected a share of the rows, .* received ndarray"),
         ({"validation": (X, Y, Y, Y)}, "validation: expected a share .* received a tuple of 4"),
+        ({"validation": {"fraction": 0.5, "group": [1, 2]}},
+         r"validation.group: expected the group of each of 96 rows, received shape \(2,\)"),
+        ({"validation": {"fraction": 0.5, "group": np.zeros(96)}},
+         "validation.group: all rows have the value 0.0, which cannot be parted"),
+        ({"validation": {"fraction": 0.5, "stratify": True}}, "received numbers that are not"),
         ({"phases": ["main"]}, "phases.0: expected a mapping of keys, received 'main'"),
         ({"fit": {"shuffle": X}}, r"fit.shuffle: expected what a config can hold, received array"),
         ({"y": np.array([1, None] * 48)}, "train: y: expected .* received NoneType in row 1"),
@@ -189,6 +194,8 @@ def test_wrong_arguments_are_told_like_a_configs(
         np.float32(0.25),
         [X.tolist(), np.ma.masked_array(Y)],
         tf.data.Dataset.from_tensor_slices((X, Y)).batch(8),
+        {"fraction": 0.25, "group": np.arange(96) // 8},
+        {"fraction": 0.25, "last": True},
     ],
 )
 def test_arguments_come_from_numpy_and_rows_in_the_forms_of_keras(

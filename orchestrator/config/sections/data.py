@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import pydantic
 from pydantic import AfterValidator, Discriminator, Field
@@ -56,6 +56,19 @@ class TableSource(Section):
     """Columns that are read as categories although they look like numbers."""
     sample_weight: str | None = None
     """Column with the weight of each row in the loss."""
+
+    _group: str | None = pydantic.PrivateAttr(default=None)
+
+    @property
+    def group(self) -> str | None:
+        """Column by which rows are held back, which is no input."""
+        return self._group
+
+    def grouped_by(self, column: str | None) -> Self:
+        """The same table with the column by which rows are held back."""
+        changed = self.model_copy()
+        changed._group = column
+        return changed
 
 
 class CsvSource(TableSource):
@@ -141,6 +154,21 @@ class Split(Section):
 
     fraction: Annotated[float, Field(gt=0, lt=1)]
     """Share of the rows, shuffled once from the run's seed."""
+    stratify: Flag = False
+    """Hold back the same share of each class."""
+    group: str | None = None
+    """Column of a table whose rows of one value stay together; it is no input then."""
+    last: Flag = False
+    """Hold back the last rows, for rows in the order of time."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_way(self) -> Split:
+        ways = [name for name in ("stratify", "group", "last") if getattr(self, name)]
+        if len(ways) > 1:
+            raise ValueError(
+                f"expected one of stratify, group and last, received {' and '.join(ways)}"
+            )
+        return self
 
 
 _SourceTypes = (

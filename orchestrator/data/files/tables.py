@@ -284,6 +284,9 @@ def _check_header(header: Sequence[str], source: TableSource, name: str, line: i
                 report(f"there is no {role} {column!r}", None, _header_hint(column, header, source))
     for column in set(source.features or ()) & {*target_columns(source), source.sample_weight}:
         report("the column is an input and a target or weight", column, "name it once")
+    if source.group in (source.features or ()):
+        message = "the column tells the groups that validation holds back, and cannot be an input"
+        report(message, source.group, "leave it out of features")
     if not problems and not _input_columns(header, source):
         report("expected input columns beside the target, found none")
     if problems:
@@ -295,6 +298,7 @@ def _roles(source: TableSource) -> Iterator[tuple[str, Sequence[str]]]:
     yield "feature column", source.features or ()
     yield "text column", source.text
     yield "column of sample weights", () if source.sample_weight is None else [source.sample_weight]
+    yield "column of groups", () if source.group is None else [source.group]
 
 
 def _header_hint(column: str, header: Sequence[str], source: TableSource) -> str:
@@ -312,13 +316,14 @@ def _input_columns(header: Sequence[str], source: TableSource) -> tuple[str, ...
     """The input columns: those that are named, or else all that have no other role."""
     if source.features is not None:
         return tuple(source.features)
-    others = {*target_columns(source), source.sample_weight}
+    others = {*target_columns(source), source.sample_weight, source.group}
     return tuple(_label(header, index) for index, name in enumerate(header) if name not in others)
 
 
 def _used_columns(header: Sequence[str], source: TableSource) -> dict[str, int]:
     """Every column that is read, with its position."""
-    names = {*_input_columns(header, source), *target_columns(source), source.sample_weight}
+    roles = {*target_columns(source), source.sample_weight, source.group}
+    names = {*_input_columns(header, source), *roles}
     labels = [_label(header, index) for index in range(len(header))]
     return {label: index for index, label in enumerate(labels) if label in names}
 

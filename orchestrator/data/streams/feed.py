@@ -14,8 +14,9 @@ import tensorflow as tf
 from orchestrator.data.arrays import arranged, converted
 from orchestrator.data.rows import Batch, Rows, Scaling, Tree, leaves, ready, transform
 from orchestrator.data.streams.pipeline import counted, from_generator, plain, present, weigher
-from orchestrator.data.streams.recording import Live
+from orchestrator.data.streams.recording import Live, Report
 from orchestrator.data.streams.sources import Source
+from orchestrator.data.streams.waiting import Waiting
 
 
 class LiveFeed:
@@ -29,6 +30,7 @@ class LiveFeed:
         live: what is known of them.
         rows: the rows of the epoch that was read, which say how batches look.
         class_weight: weight of every class, or None.
+        report: told when the user's code is waited for.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class LiveFeed:
         live: Live,
         rows: Rows,
         class_weight: Mapping[int, float] | None = None,
+        report: Report | None = None,
     ) -> None:
         self.steps = live.batches
         by_keras = live.continues and source.kind in ("dataset", "py_dataset")
@@ -49,6 +52,7 @@ class LiveFeed:
         self._rows = rows
         self._class_weight = class_weight
         self._ongoing: Iterator[Any] | None = None
+        self._waiting = Waiting(source.name, report)
 
     def batches(self, epoch: int, epochs: int) -> Any:
         """The batches from an epoch on.
@@ -62,7 +66,7 @@ class LiveFeed:
         """
         match self._source.kind:
             case "py_dataset":
-                return _Fed(self._source.value, self._ready, endless=self._live.continues)
+                return _Fed(self._source.value, self._made, endless=self._live.continues)
             case "dataset":
                 return self._from_dataset(epochs)
             case _:
@@ -101,7 +105,7 @@ class LiveFeed:
         try:
             while True:
                 count = 0
-                for value in self._source.read():
+                for value in self._waiting.each(self._source.read()):
                     count += 1
                     yield value
                 if not count:
@@ -109,6 +113,11 @@ class LiveFeed:
         except Exception as error:
             self.fault = error  # TensorFlow passes on no more than its text
             raise
+
+    def _made(self, given: Any, index: int) -> tuple[Tree, ...]:
+        """A batch of a `PyDataset`."""
+        with self._waiting.one():
+            return self._ready(given[index])
 
     def _ready(self, value: Any) -> tuple[Tree, ...]:
         """A batch of the user's as Keras computes with it."""
@@ -121,7 +130,7 @@ class LiveFeed:
 class _Fed(keras.utils.PyDataset):  # type: ignore[misc]
     """A `PyDataset` of the user's with batches that are ready for the model."""
 
-    def __init__(self, given: Any, prepare: Callable[[Any], Any], *, endless: bool) -> None:
+    def __init__(self, given: Any, prepare: Callable[[Any, int], Any], *, endless: bool) -> None:
         super().__init__(
             workers=given.workers,
             use_multiprocessing=given.use_multiprocessing,
@@ -139,7 +148,8 @@ class _Fed(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __getitem__(self, index: int) -> Any:
         """A batch of its own, made ready; behind the last comes the first."""
-        return self._prepare(self._given[index if self._length is None else index % self._length])
+        place = index if self._length is None else index % self._length
+        return self._prepare(self._given, place)
 
     def on_epoch_begin(self) -> None:
         """Its own."""

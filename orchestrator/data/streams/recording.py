@@ -8,6 +8,7 @@ says the same whenever it is made.
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 import tempfile
 import time
@@ -169,7 +170,8 @@ class _Keeper:
         self._bytes = 0
         self._kept = 0
         self._full = False
-        self._start = self._reported = time.monotonic()
+        self._start = time.monotonic()
+        self._reported = -math.inf
         self._room = MAX_BYTES
 
     def add(self, batch: Batch) -> None:

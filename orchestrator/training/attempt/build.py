@@ -112,7 +112,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         outputs=tuple(output.read_as(kind, dataset.train.y) for output in found),
         rates=Rates(plain_optimizers(model), settings.learning_rate_cap),
         callbacks=_given_callbacks(task),
-        pipeline=_feed(task, dataset, settings, preparation.class_weight(config, found)),
+        pipeline=_feed(task, dataset, settings, preparation.class_weight(config, found), emit),
         held=(
             None if dataset.validation is None else held_back(dataset.validation, config.batch_size)
         ),
@@ -129,7 +129,11 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
 
 
 def _feed(
-    task: Task, dataset: Dataset, settings: Settings, class_weight: dict[int, float] | None
+    task: Task,
+    dataset: Dataset,
+    settings: Settings,
+    class_weight: dict[int, float] | None,
+    emit: Emit,
 ) -> Feed | LiveFeed:
     """What training is fed with."""
     if dataset.live is None:
@@ -143,7 +147,7 @@ def _feed(
     if source is None:
         message = "expected batches, as when the run began, received arrays"
         raise InvalidError([task.config.problem(("data", "train"), message)])
-    return LiveFeed(source, dataset.live, dataset.train, class_weight)
+    return LiveFeed(source, dataset.live, dataset.train, class_weight, emit)
 
 
 def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
