@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import cloudpickle
 import numpy as np
 import optree
 
+from orchestrator.config.document import Key
 from orchestrator.errors import NotSentError
 
 Values = tuple[Any, Any, Any]
@@ -32,6 +33,17 @@ class Given:
     """Training rows."""
     validation: Values | None
     """Validation rows, where they are given."""
+    objects: Mapping[Key, Any] = dataclasses.field(default_factory=dict)
+    """What no config can say, by its key: functions and classes as they are, objects as bytes."""
+
+    def object(self, key: Key) -> Any:
+        """The function or class at a key, or a fresh copy of the object there.
+
+        Raises:
+            KeyError: there is none.
+            NotSentError: this process cannot make it.
+        """
+        return _made(self.objects[key])
 
     def rows(self, part: str) -> Values:
         """The values of `train` or `validation`."""
@@ -47,6 +59,8 @@ class Sent:
     """The model's function, by cloudpickle."""
     parts: dict[str, Any]
     """The rows with every array replaced by its file."""
+    objects: Mapping[Key, bytes]
+    """What no config can say, by its key."""
 
     @property
     def build(self) -> Callable[..., Any]:
@@ -55,11 +69,12 @@ class Sent:
         Raises:
             NotSentError: this process cannot make it.
         """
-        try:
-            found: Callable[..., Any] = cloudpickle.loads(self.function)
-        except Exception as error:
-            raise NotSentError(f"{type(error).__name__}: {error}") from error
+        found: Callable[..., Any] = _made(self.function)
         return found
+
+    def object(self, key: Key) -> Any:
+        """See `Given.object`."""
+        return _made(self.objects[key])
 
     def rows(self, part: str) -> Values:
         """The values of `train` or `validation`."""
@@ -103,12 +118,23 @@ class _Pickle:
             raise NotSentError(f"{type(error).__name__}: {error}") from error
 
 
-def send(given: Given, folder: Path) -> Sent:
+def _made(value: Any) -> Any:
+    """What was sent as bytes; anything else as it is."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return cloudpickle.loads(value)
+    except Exception as error:
+        raise NotSentError(f"{type(error).__name__}: {error}") from error
+
+
+def send(given: Given, folder: Path, dumps: Callable[[Any], bytes]) -> Sent:
     """Make what `retrain` was given ready for other processes.
 
     Args:
         given: the function and the rows.
         folder: gets the arrays; it must live as long as the run.
+        dumps: makes bytes of functions and classes; raises `NotSentError` where it cannot.
 
     Returns:
         What may be pickled.
@@ -116,15 +142,16 @@ def send(given: Given, folder: Path) -> Sent:
     Raises:
         NotSentError: the function or the rows cannot be sent, with the reason.
     """
-    try:
-        function = cloudpickle.dumps(given.build)
-    except Exception as error:
-        raise NotSentError(f"{type(error).__name__}: {error}") from error
+    function = dumps(given.build)
+    objects = {
+        key: value if isinstance(value, bytes) else dumps(value)
+        for key, value in given.objects.items()
+    }
     parts = {}
     for part in ("train", "validation"):
         if getattr(given, part) is not None:
             parts[part] = _stored(given.rows(part), folder, part)
-    return Sent(function=function, parts=parts)
+    return Sent(function=function, parts=parts, objects=objects)
 
 
 def _stored(values: Values, folder: Path, part: str) -> Any:

@@ -23,14 +23,13 @@ from orchestrator.config.sections.base import (
     Flag,
     PositiveFloat,
     PositiveInt,
-    Reference,
     Section,
     Word,
     flag,
 )
 from orchestrator.config.sections.checks import Checks
 from orchestrator.config.sections.data import Data
-from orchestrator.config.sections.model import Compile, Model
+from orchestrator.config.sections.model import Compile, Model, Named
 from orchestrator.config.sections.restart import Restart
 from orchestrator.config.sections.tune import Tune
 from orchestrator.errors import Problem, short
@@ -72,8 +71,8 @@ class Fit(Section):
         BeforeValidator(_whole_keys, json_schema_input_type=_ByClass | None),
     ] = None
     """Weight of each class in the loss."""
-    callbacks: list[Reference] = []
-    """Functions that return a Keras callback."""
+    callbacks: list[Named] = []
+    """Keras callbacks, or functions of the user's that return one."""
 
 
 def _auto_or_flag(value: Any) -> Any:

@@ -49,6 +49,10 @@ def find(reference: str, config: Config, *, key: Key) -> Callable[..., Any]:
         UserCodeError: the module raised while it was imported.
     """
     module_name, _, attribute = reference.partition(":")
+    if module_name == "__main__":
+        message = "the script that runs is no module that an attempt could import from"
+        hint = "put the function into a file of its own"
+        raise InvalidError([config.problem(key, message, hint)])
     function: Any = load_module(module_name, config, key=key)
     for part in attribute.split("."):
         if not hasattr(function, part):
@@ -57,7 +61,8 @@ def find(reference: str, config: Config, *, key: Key) -> Callable[..., Any]:
         function = getattr(function, part)
     if not callable(function) and not _is_hypermodel(function):
         received = f"expected a function, received {type(function).__name__}"
-        raise InvalidError([config.problem(key, received)])
+        hint = "write a function that returns it"
+        raise InvalidError([config.problem(key, received, hint)])
     return function  # type: ignore[no-any-return]
 
 

@@ -61,7 +61,8 @@ def build_model(
     if settings.initializer is not None:
         initialization.reinitialize(model, settings.initializer, rows.first(2)[0], recorder)
     if config.compile is not None:
-        _compile(model, config.compile, config)
+        with keras_internals.fresh_names():  # Keras logs metrics by them
+            _compile(model, config.compile, config)
     elif not model.compiled:
         origin = "file" if isinstance(config.model, FileModel) else "factory"
         message = f"missing, and the {origin}'s model is not compiled"

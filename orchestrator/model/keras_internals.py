@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src import activations, backend
 from keras.src.backend.common import global_state
@@ -148,6 +149,34 @@ def trained(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return list(getattr(inner, "_trainable_variables", ()))
+
+
+def untracked(value: Any) -> Any:
+    """A plain container of what is in one of Keras's that track it; None for anything else.
+
+    Looks for `keras.src.utils.tracking`, whose classes have no public name, and cannot be pickled.
+    """
+    if type(value).__module__ != "keras.src.utils.tracking":
+        return None
+    return next((kind(value) for kind in (dict, list, set) if isinstance(value, kind)), None)
+
+
+def optimizer_config(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """The config of an optimizer, with the schedule or function of its rate as an object.
+
+    Touches `Optimizer._learning_rate`: the public `get_config` turns that into text, and raises for
+    a schedule of the user's own that has no `get_config`. A constant is the shortest number that
+    is the same in single precision, in which Keras keeps it.
+    """
+    rate = optimizer._learning_rate
+    if isinstance(rate, keras.Variable):
+        value = float(str(np.float32(rate.numpy())))
+        return {**optimizer.get_config(), "learning_rate": value}
+    optimizer._learning_rate = 0.0
+    try:
+        return {**optimizer.get_config(), "learning_rate": rate}
+    finally:
+        optimizer._learning_rate = rate
 
 
 def own_seed(initializer: Any) -> Any:

@@ -1,17 +1,24 @@
-"""Keras objects by name and arguments, as a config gives them; what Keras refuses has its key."""
+"""Objects by name and arguments, as a config gives them; what Keras refuses has its key.
+
+The name may be Keras's, or that of a function or class of the user's; `retrain` may have been given
+the very object.
+"""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 import keras
 
+from orchestrator.config import user_code
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.model import Named
+from orchestrator.config.sections.base import REFERENCE
+from orchestrator.config.sections.model import Named, is_given
 from orchestrator.errors import InvalidError, Problem, describe_error, suggestion
 
 _NESTED = (
@@ -35,18 +42,46 @@ _KINDS = {
     keras.initializers: "initializer",
     keras.regularizers: "regularizer",
     keras.constraints: "constraint",
+    keras.callbacks: "callback",
 }
 """What the objects of a module are called."""
+_BASES = {
+    keras.optimizers: keras.optimizers.Optimizer,
+    keras.optimizers.schedules: keras.optimizers.schedules.LearningRateSchedule,
+    keras.callbacks: keras.callbacks.Callback,
+}
+"""What an object of the user's must be to be used for one of a module."""
+_OBJECTS = (keras.losses.Loss, keras.metrics.Metric, keras.Layer, *_BASES.values())
+"""What is used as it is, although it can be called."""
 
 
 def make(module: ModuleType, named: Named, key: Key, config: Config) -> Any:
-    """An object of Keras's by name and arguments; a string alone where Keras takes one."""
+    """An object by name and arguments; a string alone where Keras takes one.
+
+    Args:
+        module: the module of Keras's that its name is looked up in.
+        named: the name, of Keras's or as `package.module:name`, or what `retrain` was given.
+        key: where it stands in the config.
+        config: the config.
+
+    Returns:
+        A fresh object, or a function of the user's where Keras takes one.
+
+    Raises:
+        InvalidError: there is none of the name, or it does not take the arguments.
+        UserCodeError: the user's own function or class raised.
+    """
     arguments = {
         name: _argument(name, value, (*key, name), config)
         for name, value in named.arguments.items()
     }
+    if named.given is not None:
+        return _used(module, _given(key, config), {}, key, config, named.given)
+    if ":" in named.name:
+        own = user_code.find(named.name, config, key=key)
+        return _used(module, own, arguments, key, config, named.name)
     found = getattr(module, "InputLayer" if named.name == "Input" else named.name, None)
-    if module is not keras.layers and not inspect.isclass(found):
+    if hasattr(module, "get") and not inspect.isclass(found):
         try:
             module.get(named.name)
         except (ValueError, TypeError):
@@ -67,18 +102,61 @@ def make(module: ModuleType, named: Named, key: Key, config: Config) -> Any:
         raise InvalidError([_refused(found, arguments, key, config, error)]) from error
 
 
+def _given(key: Key, config: Config) -> Any:
+    """What `retrain` was given at a key."""
+    try:
+        return config.given.object(key)
+    except (KeyError, ValueError) as error:
+        message = "what retrain() was given in Python is not in this record"
+        raise InvalidError([config.problem(key, message, "call retrain() again")]) from error
+
+
+def _used(
+    module: ModuleType, own: Any, arguments: dict[str, Any], key: Key, config: Config, what: str
+) -> Any:
+    """What the user's own class, function or object gives: a class is made an object of.
+
+    A function that needs no argument, or is given some, returns what is to be used; any other is
+    used itself, as a loss is, or a rate that Keras asks for at every step.
+    """
+    found = own
+    base = _BASES.get(module)
+    wanted = isinstance(own, type) or bool(arguments) or _needs_nothing(own)
+    if not isinstance(own, _OBJECTS) and (wanted or module is keras.callbacks):
+        user_code.check_arguments(own, arguments, config, key=key)
+        with user_code.blamed(f"the {_KINDS[module]} {what}"):
+            found = own(**arguments)
+    if module is keras.optimizers.schedules and not isinstance(found, base or ()):
+        found = own  # a function that returns the rate
+    elif base is not None and not isinstance(found, base):
+        received = type(found).__name__
+        message = f"expected a Keras {_KINDS[module]} or what returns one, received {received}"
+        raise InvalidError([config.problem(key, message)])
+    return found
+
+
+def _needs_nothing(function: Any) -> bool:
+    """Whether it can be called without an argument, which no loss or metric can."""
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _argument(name: str, value: Any, key: Key, config: Config) -> Any:
     """An argument's value, with `{Name: {…}}` made into the object where Keras expects one."""
+    module = next((module for ending, module in _NESTED if name.endswith(ending)), None)
+    if module is None:
+        return value
+    if is_given(value) or (isinstance(value, str) and re.match(REFERENCE, value)):
+        return make(module, Named.model_validate(value), key, config)
     if not isinstance(value, Mapping) or len(value) != 1:
         return value
     ((inner, arguments),) = value.items()
     if not isinstance(inner, str) or not (arguments is None or isinstance(arguments, Mapping)):
         return value
-    for ending, module in _NESTED:
-        if name.endswith(ending):
-            named = Named.model_validate({inner: arguments})
-            return make(module, named, (*key, inner), config)
-    return value
+    return make(module, Named.model_validate({inner: arguments}), (*key, inner), config)
 
 
 def _class_of_alias(module: ModuleType, name: str) -> type | None:

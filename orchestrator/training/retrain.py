@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
 import numbers
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from orchestrator.config import document
 from orchestrator.config import load as configs
@@ -27,14 +25,12 @@ from orchestrator.data.streams.sources import (
     is_py_dataset,
     kind_of,
 )
-from orchestrator.errors import InvalidError, NotSentError, Problem, short
+from orchestrator.errors import InvalidError, NotSentError, Problem
 from orchestrator.record.directory import Paths
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import Run
 from orchestrator.training import launch as launcher
-
-_NAME = "retrain(…)"
-"""How the call is named where a config's file would be."""
+from orchestrator.training.retraining import pickling, plain
 
 
 def retrain(
@@ -173,24 +169,28 @@ def describe(
     given = Given(build=build, train=train, validation=_held(validation))
     written = {
         **sections,
+        "compile": _listed(sections.get("compile"), "metrics", "weighted_metrics"),
+        "fit": _listed(sections.get("fit"), "callbacks"),
         "name": sections.get("name") or _name_of(build),
         "data": _describe_data(given, validation, standardize, steps_per_epoch),
-        "model": {"given": _describe_function(build)},
+        "model": {"given": plain.describe(build)},
     }
-    return _config({key: plain(value, (key,)) for key, value in written.items()}), given
+    found = plain.Plain()
+    config = _config({key: found.of(value, (key,)) for key, value in written.items()})
+    return config, dataclasses.replace(given, objects=found.kept)
 
 
 def _values(role: str, x: Any, y: Any = None, weight: Any = None) -> Values:
     if gives_batches(x):
         if y is not None or weight is not None:
             message = "the batches bring their own targets and weights"
-            problem = Problem(file=_NAME, key=role, message=message, hint="leave y out")
+            problem = Problem(file=plain.NAME, key=role, message=message, hint="leave y out")
             raise InvalidError([problem])
         return x, None, None
     if y is None:
         message = "expected targets y, received None"
-        raise InvalidError([Problem(file=_NAME, key=role, message=message)])
-    name = f"{_NAME}: {role}"
+        raise InvalidError([Problem(file=plain.NAME, key=role, message=message)])
+    name = f"{plain.NAME}: {role}"
     return arrays.converted(x, y, weight, name=name)
 
 
@@ -204,7 +204,7 @@ def _held(validation: Any) -> Values | None:
         return None
     expected = "a share of the rows, a tuple (x, y) or (x, y, sample_weight), or batches of such"
     message = f"expected {expected}, received {kind_of(validation)}"
-    raise InvalidError([Problem(file=_NAME, key="validation", message=message)])
+    raise InvalidError([Problem(file=plain.NAME, key="validation", message=message)])
 
 
 def _parted(train: Values, validation: Mapping[str, Any], seed: int) -> tuple[Values, Values]:
@@ -263,77 +263,26 @@ def _describe(values: Values) -> str:
     )
 
 
-def _describe_function(build: Callable[..., Any]) -> str:
-    module = getattr(build, "__module__", None) or type(build).__module__
-    return f"{module}:{getattr(build, '__qualname__', type(build).__qualname__)}"
-
-
 def _name_of(build: Callable[..., Any]) -> str:
     name = re.sub(r"\W", "", getattr(build, "__name__", type(build).__name__))
     return name if name and name != "lambda" else "retrain"
 
 
-def plain(value: Any, key: tuple[str, ...]) -> Any:
-    """What a config can hold: Keras's own objects as `{Class: arguments}`.
-
-    Args:
-        value: the value of a key, or a part of one.
-        key: where it stands, for messages.
-
-    Raises:
-        InvalidError: it is an array, a function, or an object of the user's own class.
-    """
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Mapping):
-        if {"class_name", "config"} <= value.keys():  # Keras's own form of an inner object
-            return {value["class_name"]: plain(value["config"], key)}
-        return {
-            name if isinstance(name, int) else str(name): plain(each, (*key, str(name)))
-            for name, each in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [plain(each, key) for each in value]
-    kind = type(value)
-    if kind.__module__.startswith("keras.") and hasattr(value, "get_config"):
-        return {kind.__name__: plain({**value.get_config(), **_kept_back(value, key)}, key)}
-    if key[:1] != ("compile",):
-        message = f"expected what a config can hold, received {short(value)}"
-        raise InvalidError([Problem(file=_NAME, key=".".join(key), message=message)])
-    message = f"expected a name or an object of Keras's, received {value!r}"
-    hint = "compile inside of build, and leave compile out"
-    raise InvalidError([Problem(file=_NAME, key=".".join(key), message=message, hint=hint)])
-
-
-def _kept_back(value: Any, key: tuple[str, ...]) -> dict[str, Any]:
-    """Arguments that an object's config lacks, such as Huber's delta in Keras 3.15."""
-    # Keras is loaded where one of its objects is given, and only there is it worth its seconds.
-    from orchestrator.model import keras_internals  # noqa: PLC0415
-
-    config = value.get_config()
-    inner = keras_internals.function_arguments(value)
-    found = {}
-    for name, parameter in inspect.signature(type(value).__init__).parameters.items():
-        if name in ("self", *config) or parameter.kind in (
-            parameter.VAR_KEYWORD,
-            parameter.VAR_POSITIONAL,
-        ):
-            continue
-        if name not in inner and not hasattr(value, name):
-            kind = type(value).__name__
-            message = f"expected all arguments of {kind} in its config, it lacks {name}"
-            hint = f"name it as in a config: {{{kind}: {{{name}: …}}}}"
-            raise InvalidError([Problem(file=_NAME, key=".".join(key), message=message, hint=hint)])
-        found[name] = inner[name] if name in inner else getattr(value, name)
-    return found
+def _listed(section: Any, *keys: str) -> Any:
+    """A section in which a single object may stand for a list of one."""
+    if not isinstance(section, Mapping):
+        return section
+    several = (str, list, tuple, Mapping, type(None))
+    return {
+        name: [value] if name in keys and not isinstance(value, several) else value
+        for name, value in section.items()
+    }
 
 
 def _config(written: dict[str, Any]) -> Config:
     """Check the arguments as a config is checked."""
     source = document.dump(written).encode()
-    found = Document(file=_NAME, value=written, lines={}, overrides={}, source=source)
+    found = Document(file=plain.NAME, value=written, lines={}, overrides={}, source=source)
     return configs.check(found, Path.cwd() / "retrain")
 
 
@@ -343,7 +292,7 @@ def _launch(config: Config, given: Given, runs_dir: Path, quiet: bool) -> tuple[
         try:
             if any(part and is_dataset(part[0]) for part in (given.train, given.validation)):
                 raise NotSentError("a tf.data.Dataset cannot be sent to another one")
-            sent = send(given, Path(folder))
+            sent = send(given, Path(folder), pickling.dumps)
             return launcher.launch_from_python(
                 config.with_given(sent), runs_dir=runs_dir, quiet=quiet
             )
@@ -384,9 +333,9 @@ def _first_rows(given: Given) -> Rows:
     """Rows that show how the inputs look."""
     x, y, weight = given.train
     if not gives_batches(x):
-        return arrays.from_values(x, y, weight, name=_NAME)
+        return arrays.from_values(x, y, weight, name=plain.NAME)
     found = x() if callable(x) and not is_py_dataset(x) else x
-    source = find(found, _NAME)
+    source = find(found, plain.NAME)
     if source is None:
-        return arrays.from_values(*found, name=_NAME)
-    return arrays.from_values(*next(source.read()), name=_NAME, whole=False)
+        return arrays.from_values(*found, name=plain.NAME)
+    return arrays.from_values(*next(source.read()), name=plain.NAME, whole=False)

@@ -76,6 +76,7 @@ def tune(
         return _searched(found, resumed, runs, quiet=quiet, jobs=jobs, fresh=fresh)
     # NumPy and what it takes to send arrays are needed for these alone.
     from orchestrator.training import retrain  # noqa: PLC0415
+    from orchestrator.training.retraining import pickling  # noqa: PLC0415
 
     try:
         described, given = retrain.describe(
@@ -88,7 +89,7 @@ def tune(
             sections={**sections, "phases": phases, "tune": tune},
         )
         with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
-            known = described.with_given(send(given, Path(folder)))
+            known = described.with_given(send(given, Path(folder), pickling.dumps))
             resumed = plan.unfinished(runs, known) if resume else None
             return _searched(known, resumed, runs, quiet=quiet, jobs=jobs, fresh=fresh)
     except NotSentError as error:

@@ -230,7 +230,7 @@ def test_schema_and_loader_agree_on_several_changes(value: dict[str, Any]) -> No
         "restart.policy=[{rungs: [new_sed]}]", "restart.policy=[{when: [died]}]",
         "tensorboard=1", "tensorboard=maybe", "tensorboard=", "deterministic=maybe", "keep=al",
         "stall_timeout=0", "fit.class_weight={a: 1}", "fit.class_weight={0: 0}",
-        "fit.callbacks=[x]",
+        "fit.callbacks=[3]",
     ],
 )  # fmt: skip
 def test_what_the_loader_refuses_the_schema_refuses(assignment: str) -> None:

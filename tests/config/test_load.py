@@ -293,7 +293,7 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("restart.policy=[{remedy: leaky_relu, when: [dead]}]", "restart.policy.0.when.0: unknown name 'dead'; did you mean 'died'?"),
         ("restart.policy=[{remedy: leaky_relu, when: died}]", "restart.policy.0.when: expected a list, received 'died'; write it as a list: [died]"),
         ("restart.policy=[{remedy: leaky_relu, when: {kind: [metrics]}}]", "restart.policy.0.when.kind.0: unknown name 'metrics'; did you mean 'metric'?"),
-        ("restart.policy=[{remedy: leaky_relu, when: {cause: [died]}}]", "restart.policy.0.when.cause.0: unknown name 'died'; expected one of distant_targets, fixed_seed, held_at_zero, initialization, unreachable_targets, unrelated_targets, unscaled_inputs"),
+        ("restart.policy=[{remedy: leaky_relu, when: {cause: [died]}}]", "restart.policy.0.when.cause.0: unknown name 'died'; expected one of constant_reconstruction, distant_targets, fixed_seed, held_at_zero, initialization, unreachable_targets, unrelated_targets, unscaled_inputs"),
         ("restart.policy=[{remedy: leaky_relu, when: {kinds: [died]}}]", "restart.policy.0.when.kinds: unknown key 'kinds'; did you mean 'kind'?"),
         ("restart.policy=[{when: [died], rungs: [new_sed]}]", "restart.policy.0.rungs.0: unknown remedy 'new_sed'; did you mean 'new_seed'?"),
         ("restart.policy=[{when: [died], rungs: [{times: 2}]}]", "restart.policy.0.rungs.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, received the keys times"),
@@ -304,7 +304,7 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("restart.policy=[{remedy: leaky_relu, when: []}]", "restart.policy.0.when: expected at least 1 item, received []"),
         ("restart.max_attempts=0", "restart.max_attempts: expected at least 1, received 0"),
         ("fit.class_weight={a: 1}", "fit.class_weight.a: expected a whole number as key, received 'a'"),
-        ("fit.callbacks=[x]", "fit.callbacks.0: expected package.module:function, received 'x'"),
+        ("fit.callbacks=[3]", "fit.callbacks.0: expected a name, or one name with its arguments as {Name: {argument: value}}, received 3"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_in_plain_words(complain, assignment, problem):

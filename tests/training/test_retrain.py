@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import keras
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ import orchestrator
 from orchestrator.config import given
 from orchestrator.config import load as configs
 from orchestrator.errors import InvalidError, NotSentError
-from orchestrator.training import retrain as retraining
 
 X = np.random.default_rng(0).normal(size=(96, 2))
 Y = 3.0 * X.sum(axis=1)
@@ -165,7 +165,7 @@ def test_no_model_when_no_attempt_passes(tmp_path: Path) -> None:
          r"retrain\(…\): phases.0.epoch: unknown key 'epoch'; did you mean 'epochs'"),
         ({"batch_siz": 3}, "unknown key 'batch_siz'; did you mean 'batch_size'"),
         ({"y": None}, "expected targets y, received None"),
-        ({"compile": {"loss": lambda y, p: p}}, "compile.loss: expected a name or an object of"),
+        ({"compile": {"loss": threading.Lock()}}, "compile.loss: lock cannot be copied for each"),
         ({"validation": 2.0}, "data.validation.fraction: expected less than 1"),
         ({"validation": X}, "validation: expected a share of the rows, .* received ndarray"),
         ({"validation": (X, Y, Y, Y)}, "validation: expected a share .* received a tuple of 4"),
@@ -175,7 +175,7 @@ def test_no_model_when_no_attempt_passes(tmp_path: Path) -> None:
          "validation.group: all rows have the value 0.0, which cannot be parted"),
         ({"validation": {"fraction": 0.5, "stratify": True}}, "received numbers that are not"),
         ({"phases": ["main"]}, "phases.0: expected a mapping of keys, received 'main'"),
-        ({"fit": {"shuffle": X}}, r"fit.shuffle: expected what a config can hold, received array"),
+        ({"fit": {"shuffle": X}}, "fit.shuffle: unknown key 'shuffle'"),
         ({"y": np.array([1, None] * 48)}, "train: y: expected .* received NoneType in row 1"),
     ],
 )  # fmt: skip
@@ -211,14 +211,59 @@ def test_arguments_come_from_numpy_and_rows_in_the_forms_of_keras(
     assert "val_loss" in attempt["phases"][-1]["metrics"]
 
 
-def test_objects_of_keras_become_what_a_config_says() -> None:
-    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.25)
-    found = retraining.plain({"optimizer": keras.optimizers.SGD(schedule)}, ())
-    described = found["optimizer"]["SGD"]["learning_rate"]["ExponentialDecay"]
-    assert described["initial_learning_rate"] == 0.5
-    found = retraining.plain({"loss": keras.losses.BinaryCrossentropy(from_logits=True)}, ())
-    assert found["loss"]["BinaryCrossentropy"]["from_logits"] is True
-    assert retraining.plain([np.float32(0.5), ("mae",), None], ()) == [0.5, ["mae"], None]
+class Seen(keras.callbacks.Callback):  # type: ignore[misc]
+    """Counts its epochs, as an object that two attempts share would over both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs = 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.epochs += 1
+        assert logs is not None
+        logs["seen"] = self.epochs
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_objects_and_functions_train_and_no_attempt_sees_the_state_of_another(
+    tmp_path: Path, local: bool
+) -> None:
+    lock = threading.Lock()
+
+    def build() -> keras.Model:
+        return network() if local and lock else network()
+
+    def error(y: Any, p: Any) -> Any:
+        return keras.ops.mean(keras.ops.square(keras.ops.reshape(y, (-1, 1)) - p))
+
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.03, np.int64(100), np.float64(0.9))
+    _, record = orchestrator.retrain(
+        build if local else network,
+        X,
+        Y,
+        phases=PHASES,
+        compile={
+            "optimizer": keras.optimizers.Adam(schedule),
+            "loss": error,
+            "metrics": [keras.metrics.RootMeanSquaredError(name="off"), lambda y, p: abs(p)],
+        },
+        fit={"callbacks": Seen()},
+        checks={"metric": {"name": "loss", "max": -1}},
+        restart={"max_attempts": 2, "policy": ["new_seed"]},
+        runs_dir=tmp_path,
+        quiet=True,
+    )
+    assert len(record["attempts"]) == 2
+    for attempt in record["attempts"]:
+        metrics = attempt["phases"][-1]["metrics"]
+        assert metrics["seen"] == 3
+        assert {"off", "lambda"} < set(metrics)
+    (directory,) = tmp_path.iterdir()
+    resolved = (directory / "resolved.yaml").read_text()
+    assert "decay_steps: 100" in resolved
+    assert "given: tests.training.test_retrain.Seen()" in resolved
+    assert "<locals>.error" in resolved
+    assert any("train in this process" in each for each in record["warnings"]) is local
 
 
 def test_arrays_are_sent_through_files_and_mapped_ones_stay_where_they_are(tmp_path: Path) -> None:
@@ -227,7 +272,7 @@ def test_arrays_are_sent_through_files_and_mapped_ones_stay_where_they_are(tmp_p
     whole = given.Given(build=network, train=({"a": X, "b": mapped}, Y, None), validation=None)
     folder = tmp_path / "sent"
     folder.mkdir()
-    sent = given.send(whole, folder)
+    sent = given.send(whole, folder, cloudpickle.dumps)
     x, y, weight = sent.rows("train")
     np.testing.assert_array_equal(x["a"], X)
     np.testing.assert_array_equal(x["b"], X)
@@ -238,11 +283,11 @@ def test_arrays_are_sent_through_files_and_mapped_ones_stay_where_they_are(tmp_p
     assert len(list(folder.iterdir())) == 2
 
     part = given.Given(build=network, train=(mapped[10:20], Y[10:20], None), validation=None)
-    x, _, _ = given.send(part, folder).rows("train")
+    x, _, _ = given.send(part, folder, cloudpickle.dumps).rows("train")
     np.testing.assert_array_equal(x, X[10:20])
 
 
 def test_a_function_that_cannot_be_made_again_is_not_sent(tmp_path: Path) -> None:
-    broken = given.Sent(function=b"not a pickle", parts={})
+    broken = given.Sent(function=b"not a pickle", parts={}, objects={})
     with pytest.raises(NotSentError, match="UnpicklingError"):
         broken.build  # noqa: B018 - reading it raises

@@ -29,20 +29,28 @@ def _name_or_one_key(schema: dict[str, Any]) -> None:
 
 
 class Named(Section):
-    """A Keras object by its name and arguments: `mse`, or `{Adam: {learning_rate: 0.01}}`."""
+    """A Keras object by its name and arguments: `mse`, or `{Adam: {learning_rate: 0.01}}`.
+
+    The name may be that of a function or class of the user's, `package.module:name`.
+    """
 
     model_config = ConfigDict(json_schema_extra=_name_or_one_key)
 
     name: str
-    """Keras's own name."""
+    """Keras's own name, or the reference of what is the user's."""
     arguments: dict[str, Any] = {}
     """Keras's own arguments."""
+    given: Annotated[str | None, SkipJsonSchema()] = None
+    """What an object was that `retrain` was given in Python: a record, which no command can make
+    again."""
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _read(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"name": value}
+        if is_given(value):
+            return {"name": "given", **value}
         if isinstance(value, Mapping) and len(value) == 1:
             ((name, arguments),) = value.items()
             if isinstance(name, str) and (arguments is None or isinstance(arguments, Mapping)):
@@ -54,14 +62,23 @@ class Named(Section):
 
     @pydantic.model_serializer
     def _write(self) -> Any:
+        if self.given is not None:
+            return {"given": self.given}
         return {self.name: self.arguments} if self.arguments else self.name
+
+
+def is_given(value: Any) -> bool:
+    """Whether a value stands for an object that `retrain` was given in Python."""
+    return (
+        isinstance(value, Mapping) and set(value) == {"given"} and isinstance(value["given"], str)
+    )
 
 
 def _losses_tag(value: Any) -> str:
     """Like `shape_tag`, but `{Huber: {delta: 2}}` is one loss with its arguments."""
     if isinstance(value, Mapping) and len(value) == 1:
         (inner,) = value.values()
-        if inner is None or isinstance(inner, Mapping):
+        if is_given(value) or inner is None or isinstance(inner, Mapping):
             return "<one>"
     return shape_tag(value)
 

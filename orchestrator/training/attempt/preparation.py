@@ -30,7 +30,7 @@ from orchestrator.errors import (
     describe_error,
     suggestion,
 )
-from orchestrator.model import initialization, saving
+from orchestrator.model import initialization, objects, saving
 from orchestrator.model.build import build_model
 from orchestrator.model.layers import count_parameters
 from orchestrator.model.outputs import Output, find_outputs
@@ -244,18 +244,10 @@ def class_weight(config: Config, found: Sequence[Output]) -> dict[int, float] | 
 
 def user_callbacks(config: Config) -> list[keras.callbacks.Callback]:
     """The callbacks that the config names, made anew."""
-    callbacks = []
-    for index, reference in enumerate(config.fit.callbacks):
-        key = ("fit", "callbacks", index)
-        function = user_code.find(reference, config, key=key)
-        user_code.check_arguments(function, {}, config, key=key)
-        with user_code.blamed(f"the callback function {reference}"):
-            callback = function()
-        if not isinstance(callback, keras.callbacks.Callback):
-            message = f"expected a keras callback, received {type(callback).__name__}"
-            raise InvalidError([config.problem(key, message)])
-        callbacks.append(callback)
-    return callbacks
+    return [
+        objects.make(keras.callbacks, named, ("fit", "callbacks", index), config)
+        for index, named in enumerate(config.fit.callbacks)
+    ]
 
 
 def store(config: Config, folder: Path, report: Report) -> tuple[Dataset, Stored]:
