@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from orchestrator.config import document
 from orchestrator.config import load as configs
 from orchestrator.config.backend import check_backend
@@ -212,7 +214,7 @@ def _parted(train: Values, validation: Mapping[str, Any], seed: int) -> tuple[Va
     key = "validation.group"
 
     def refused(message: str, hint: str | None = None) -> InvalidError:
-        return InvalidError([Problem(file=_NAME, key=key, message=message, hint=hint)])
+        return InvalidError([Problem(file=plain.NAME, key=key, message=message, hint=hint)])
 
     fraction = validation.get("fraction")
     if set(validation) != {"fraction", "group"} or not isinstance(fraction, numbers.Real):
@@ -221,7 +223,7 @@ def _parted(train: Values, validation: Mapping[str, Any], seed: int) -> tuple[Va
         raise refused(f"expected a fraction between 0 and 1, received {fraction}")
     if gives_batches(train[0]):
         raise refused("a stream of batches cannot be split", "give validation batches of its own")
-    groups = arrays.tree_of(validation["group"], "group", _NAME)
+    groups = arrays.tree_of(validation["group"], "group", plain.NAME)
     count = num_rows(train[0])
     if not isinstance(groups, np.ndarray) or groups.shape != (count,):
         shape = getattr(groups, "shape", kind_of(groups))
