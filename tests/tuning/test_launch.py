@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from orchestrator.config import document
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.errors import InvalidError, StoppedError, UserCodeError
@@ -19,83 +17,15 @@ from orchestrator.record import search as records
 from orchestrator.record.search import Search
 from orchestrator.training import launch as launcher
 from orchestrator.training.executors.in_process import InProcess
-from orchestrator.training.interrupts import Interrupts
-from orchestrator.tuning import launch as tuning
 from orchestrator.tuning import plan
 from orchestrator.tuning.journal import SearchEvent, TrialEnded, TrialStarted
-from tests.conftest import LINE, merged
-
-CODE = """
-import keras
-
-def build(width=4, tried=True):
-    if width == 5:
-        raise ValueError("no such width")
-    return keras.Sequential([
-        keras.Input((2,)), keras.layers.Dense(width, "relu"), keras.layers.Dense(1)
-    ])
-"""
-TUNE = {
-    "max_trials": 3,
-    "seeds": 2,
-    "fresh_seeds": 0,
-    "space": {"batch_size": {"choice": [32, 16, 64]}},
-}
-
-
-class Watcher:
-    """Remembers what it was shown, and does something with one event."""
-
-    def __init__(self, react: Callable[[SearchEvent], None] = lambda event: None) -> None:
-        self.events: list[SearchEvent] = []
-        self._react = react
-
-    def say(self, text: str) -> None:
-        pass
-
-    def begin(self, directory: Path, found: Search, config: Config) -> None:
-        pass
-
-    def show(self, event: SearchEvent, search: Search) -> None:
-        self.events.append(event)
-        self._react(event)
+from tests.tuning.small import TUNE, Watcher, outcomes, search, write
 
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train in this process, which has imported TensorFlow."""
     monkeypatch.setattr(launcher, "choose_executor", lambda stop: InProcess(stop.check))
-
-
-def write(folder: Path, code: str = "", /, **changes: Any) -> Config:
-    """A config beside its module."""
-    (folder / "rows.py").write_text(CODE + code)
-    x = np.random.default_rng(0).normal(size=(64, 2))
-    np.savez(folder / "rows.npz", x=x, y=x.sum(axis=1))
-    path = folder / "line.yaml"
-    data = {"train": {"npz": "rows.npz"}}
-    base = {
-        **LINE,
-        "data": data,
-        "restart": {"max_attempts": 2},
-        "deterministic": False,
-        "tune": TUNE,
-    }
-    path.write_text(document.dump(merged(base, changes)))
-    return configs.load(path)
-
-
-def search(
-    config: Config, runs: Path, watcher: Watcher | None = None, **options: Any
-) -> tuple[Search, Path]:
-    with Interrupts() as interrupts:
-        return tuning.launch(
-            config,
-            runs_dir=runs,
-            announcer=watcher or Watcher(),
-            interrupts=interrupts,
-            **options,
-        )
 
 
 @pytest.fixture(scope="module")
@@ -107,17 +37,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Config, 
         config = write(folder)
         found, directory = search(config, folder / "runs")
     yield config, found, directory
-
-
-def outcomes(found: Search) -> Any:
-    """What must be the same however the search came about."""
-    return [
-        (
-            trial.trial, trial.status, trial.values, trial.score, trial.reason,
-            [(run.seed, run.status, run.cost, run.skill, run.score) for run in trial.runs],
-        )
-        for trial in found.trials
-    ]  # fmt: skip
 
 
 def test_a_trial_is_whole_runs_on_the_same_seeds(project: Any) -> None:
@@ -159,7 +78,7 @@ def test_what_is_recorded_already_is_not_trained_again(project: Any) -> None:
     shutil.rmtree(second)
 
 
-@pytest.mark.parametrize("moment", range(1, 9, 2))
+@pytest.mark.parametrize("moment", [2, 5, 7])
 def test_a_search_goes_on_from_any_event(project: Any, tmp_path: Path, moment: int) -> None:
     config, whole, directory = project
     copied = tmp_path / "runs" / directory.name
@@ -291,7 +210,7 @@ def test_runs_without_a_model_are_penalised_and_end_nothing(tmp_path: Path) -> N
         tmp_path,
         checks={"metric": {"name": "loss", "max": 1e-9}},
         restart={"max_attempts": 1},
-        tune={**TUNE, "max_trials": 4, "seeds": 1, "space": {"batch_size": {"int": [8, 64]}}},
+        tune={**TUNE, "max_trials": 4, "seeds": 1, "space": {"batch_size": {"int": [60, 64]}}},
     )
     found, _ = search(config, tmp_path / "runs")
     assert [trial.score for trial in found.trials] == [2.0] * 4

@@ -22,6 +22,7 @@ import keras_tuner
 from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import Trial
 from keras_tuner.errors import FailedTrialError, FatalError
+from keras_tuner.src import config as keras_tuner_config
 
 from orchestrator.record.search import Objective, Parameter
 
@@ -74,6 +75,7 @@ def search(plan: Plan, measure: Measure) -> None:
     """
     shutil.rmtree(plan.folder, ignore_errors=True)
     with warnings.catch_warnings():
+        keras_tuner_config.DEBUG = False  # which prints the traceback of a trial that failed
         # It calls threading.currentThread with every trial.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         oracle = _oracle(plan)

@@ -91,13 +91,16 @@ def test_a_small_space_is_tried_to_its_end(tmp_path: Path) -> None:
     assert sorted(values["a"] for values, _ in found) == list(range(25))
 
 
-def test_trials_without_a_score_do_not_end_the_search(tmp_path: Path) -> None:
+def test_trials_without_a_score_do_not_end_the_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(values: Any, number: int) -> float:
         if number > 1:
             raise TrialFailedError("no model")
         return 1.0
 
     assert len(tried(tmp_path, fail)) == 8
+    assert capsys.readouterr() == ("", "")
 
 
 def test_whatever_else_a_trial_raises_comes_out(tmp_path: Path) -> None:
@@ -141,9 +144,14 @@ def test_what_the_record_says_was_tried_is_what_the_oracle_learns(tmp_path: Path
 def test_bayesian_learns_where_its_packages_are(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     pytest.importorskip("scipy")
-    found = tried(
-        tmp_path, lambda values, _: abs(math.log10(values["rate"]) + 1.5), tuner="bayesian",
-        space=SPACE[:1], base={"rate": 0.9}, max_trials=7,
-    )  # fmt: skip
+
+    def made() -> list[tuple[Mapping[str, Any], int]]:
+        return tried(
+            tmp_path, lambda values, _: abs(math.log10(values["rate"]) + 1.5), tuner="bayesian",
+            space=SPACE[:1], base={"rate": 0.9}, max_trials=7,
+        )  # fmt: skip
+
+    found = made()
     assert found[0][0] == {"rate": 0.9}
     assert min(abs(math.log10(values["rate"]) + 1.5) for values, _ in found) < 0.1
+    assert made() == found
