@@ -33,6 +33,10 @@ def run(
 def validate(config: Path, overrides: tuple[str, ...], as_json: bool, quiet: bool) -> int:
     """Build data and model of CONFIG and fit their shapes together; train and write nothing."""
     loaded = load(config, overrides)
+    if loaded.tune.space:
+        from orchestrator.tuning import plan  # noqa: PLC0415 - as in `run`
+
+        plan.plan_search(loaded)
     from orchestrator.cli import training  # noqa: PLC0415 - as in `run`
 
     return training.validate(loaded, as_json=as_json, quiet=quiet)

@@ -151,6 +151,16 @@ def test_every_problem_has_its_line(config_file: Any) -> None:
     ]
 
 
+def test_validate_looks_at_the_space_too(
+    config_file: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from orchestrator.cli.app import execute as orchestrate
+
+    path = config_file(tune={"space": {"batch_sise": {"int": [1, 2]}}})
+    assert orchestrate(["validate", str(path)]) == 2
+    assert "unknown key 'batch_sise'; did you mean 'batch_size'?" in capsys.readouterr().err
+
+
 def test_a_rung_of_the_default_policy_is_meant_by_its_remedy(searching: Any) -> None:
     (problem,) = _problems(searching(None, restart__policy__1__factor={"float": [0.1, 0.5]}))
     assert "the config has no policy of its own, and the default one is a list of cases" in problem
