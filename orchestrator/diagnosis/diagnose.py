@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,7 @@ def of_rows(
     gradients: Gradients,
     batch_size: int = BATCH_SIZE,
     non_finite: Sequence[str] = (),
+    report: Callable[[str], None] = lambda _: None,
 ) -> Health:
     """`diagnose` for rows that can be read a batch at a time.
 
@@ -119,6 +120,7 @@ def of_rows(
         gradients: when to measure what needs gradients.
         batch_size: rows of one forward pass, where the rows leave the choice.
         non_finite: clauses on what is not finite in the rows, filled while they are read.
+        report: told what takes long, and how far it has come.
 
     Returns:
         The evidence and the verdicts.
@@ -143,7 +145,7 @@ def of_rows(
     if not isinstance(rows, Batches):
         known += non_finite
     examined = examine(
-        Probe(model),
+        Probe(model, report=report),
         rows,
         outputs,
         limits,
@@ -209,11 +211,12 @@ def _fit(outputs: Sequence[Output], y: Any, position: int) -> None:
             raise InvalidError([Problem(file="diagnose", key="y", message=name + misfit)])
 
 
-def check(examinee: Examinee) -> Health:
+def check(examinee: Examinee, report: Callable[[str], None] = lambda _: None) -> Health:
     """Diagnose a model of a file on the rows of another.
 
     Args:
         examinee: the files.
+        report: told what takes long, and how far it has come.
 
     Returns:
         The evidence, and the verdicts at their default limits.
@@ -245,6 +248,7 @@ def check(examinee: Examinee) -> Health:
         _DataFile(examinee),
         exhaustive=examinee.exhaustive,
         gradients=gradients,
+        report=report,
     )
 
 

@@ -15,7 +15,13 @@ from typing import Any
 from orchestrator.record.checks import (
     AnyCheck,
 )
-from orchestrator.record.events import AttemptStarted, ReadingProgress, SeedsScreened
+from orchestrator.record.events import (
+    AttemptStarted,
+    Doing,
+    ReadingProgress,
+    ScreeningProgress,
+    SeedsScreened,
+)
 from orchestrator.record.records import Attempt, Failure, Finding, Run, Settings
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not_applicable": "dim"}
@@ -69,6 +75,16 @@ def stalled(awaited: ReadingProgress, patience: float) -> tuple[str, str]:
 def finding_line(finding: Finding) -> str:
     """What the evidence on a failure points to, as a line below it."""
     return f"  the evidence points to: {finding.reason}"
+
+
+def screening(report: ScreeningProgress) -> str:
+    """How many seeds were looked at."""
+    return f"screening seeds: {report.seeds} of at most {report.limit}"
+
+
+def doing(report: Doing) -> str:
+    """What a worker does, and behind a colon how far it has come."""
+    return f"{report.what}: {report.detail}" if report.detail else report.what
 
 
 def screening_sentence(event: SeedsScreened) -> str:

@@ -112,7 +112,7 @@ def conclusion(attempts: Sequence[Attempt], reason: str) -> str:
     causes = dict.fromkeys(told for _, told in found_causes(attempts))
     told = [cause for cause in causes if cause not in reason]
     if told:
-        cause = "the evidence points to: " + "; ".join(told)
+        cause = "; ".join(told)
     elif causes:  # the reason is the cause
         return reason
     else:

@@ -180,6 +180,15 @@ class ReadingProgress(Record, kw_only=True):
     """Whether that was all."""
 
 
+class Doing(Record, kw_only=True):
+    """What a worker does while it trains nothing; shown, never recorded."""
+
+    what: str
+    """In a few words."""
+    detail: str = ""
+    """How far it has come."""
+
+
 class ScreeningProgress(Record, kw_only=True):
     """How many candidate seeds were looked at so far; shown, never recorded."""
 
@@ -209,7 +218,7 @@ class Preview(Record, kw_only=True):
     """One for each place where an activation is applied, in forward order."""
 
 
-Heartbeat = TrainingProgress | ReadingProgress | ScreeningProgress | Preview
+Heartbeat = Doing | TrainingProgress | ReadingProgress | ScreeningProgress | Preview
 """A report that a worker is alive: for whoever watches, not for the journal."""
 
 

@@ -26,7 +26,7 @@ from orchestrator.errors import (
 )
 from orchestrator.record import environment, store
 from orchestrator.record.encoding import jsonable
-from orchestrator.record.events import Event, Heartbeat, ReadingProgress, Warned
+from orchestrator.record.events import Doing, Event, Heartbeat, ReadingProgress, Warned
 from orchestrator.record.records import Inputs, Run
 from orchestrator.training import loop
 from orchestrator.training.attempt.task import Prepared
@@ -186,6 +186,7 @@ def prepare(
         InvalidError: as `validate`, like the others that it raises.
     """
     executor = choose_executor(interrupts)
+    _say_reading(config, announcer)
     stored = read(config, folder)
     announcer.say("importing TensorFlow")
     work = PrepareWork(config=config, folder=folder, stored=stored)
@@ -207,6 +208,8 @@ def _prepare(
         if isinstance(report, ReadingProgress):
             awaited = None if report.done else report
             announcer.read(report)
+        elif isinstance(report, Doing):
+            announcer.say(words.doing(report))
 
     ending = executor.run(work, take)
     if isinstance(ending, Died) and ending.how == "hung" and awaited is not None:
@@ -231,8 +234,13 @@ def check(examinee: Examinee, *, announcer: Announcer, interrupts: Interrupts) -
         StoppedError: Ctrl-C or its like.
         WorkerDiedError: the worker was killed, perhaps for want of memory.
     """
+
+    def take(report: Event | Heartbeat) -> None:
+        if isinstance(report, Doing):
+            announcer.say(words.doing(report))
+
     announcer.say("importing TensorFlow")
-    return result_of(choose_executor(interrupts).run(CheckWork(examinee=examinee), _ignore))
+    return result_of(choose_executor(interrupts).run(CheckWork(examinee=examinee), take))
 
 
 def launch(
@@ -266,6 +274,7 @@ def launch(
         with writing_to(runs_dir):
             folder = stack.enter_context(cache.folder(runs_dir))
         executor = choose_executor(interrupts, local)
+        _say_reading(config, announcer)
         stored = read(config, folder)
         if local is None:
             announcer.say("importing TensorFlow")
@@ -351,6 +360,12 @@ def writing_to(runs_dir: Path) -> Iterator[None]:
         raise InvalidError([problem]) from error
 
 
+def _say_reading(config: Config, announcer: Announcer) -> None:
+    """Tell that rows are read, where this process does."""
+    if not data.has_user_code(config):
+        announcer.say("reading rows")
+
+
 def read(config: Config, folder: Path) -> Stored | None:
     """Read the data, so that what is wrong with a file is said without waiting for TensorFlow.
 
@@ -366,7 +381,3 @@ def read(config: Config, folder: Path) -> Stored | None:
     found = data.load_lazily(config)
     with writing_to(folder.parent):
         return cache.save(found, folder)
-
-
-def _ignore(report: Event | Heartbeat) -> None:
-    """Take a report of work that makes none."""

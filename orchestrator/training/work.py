@@ -15,6 +15,7 @@ from orchestrator.config import user_code
 from orchestrator.config.schema import Config
 from orchestrator.data.cache import Stored
 from orchestrator.diagnosis.health import Examinee, Health
+from orchestrator.record.events import Doing
 from orchestrator.training.attempt.task import Prepared, Task
 from orchestrator.training.executors.executor import Emit
 
@@ -69,11 +70,16 @@ class PrepareWork:
         """
         from orchestrator.training.attempt import preparation  # noqa: PLC0415
 
-        if self.stored is not None:
-            dataset = preparation.load(self.config, self.stored)
-            return preparation.prepare(self.config, dataset), self.stored
-        dataset, stored = preparation.store(self.config, self.folder, emit)
-        return preparation.prepare(self.config, dataset), stored
+        def tell(what: str) -> None:
+            emit(Doing(what=what))
+
+        stored = self.stored
+        if stored is None:
+            tell("reading rows")
+            dataset, stored = preparation.store(self.config, self.folder, emit)
+        else:
+            dataset = preparation.load(self.config, stored)
+        return preparation.prepare(self.config, dataset, tell), stored
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,4 +121,4 @@ class CheckWork:
         """Diagnose the model; see `diagnose.check`."""
         from orchestrator.diagnosis.diagnose import check  # noqa: PLC0415
 
-        return check(self.examinee)
+        return check(self.examinee, lambda detail: emit(Doing(what="checking", detail=detail)))

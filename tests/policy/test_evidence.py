@@ -325,9 +325,7 @@ def test_of_a_list_any_name_applies_and_of_a_mapping_every_key(when: Any, applie
 def test_the_conclusion_is_the_cause_and_no_list_of_attempts() -> None:
     first, second = CASES["not finite"][0], replace(DEAD_AT_INIT, attempt=2)
     found = [replace(each, findings=(FAULT,)) for each in (first, second)]
-    assert evidence.conclusion(found, "all is tried") == (
-        "the evidence points to: its kernel is zero. All is tried"
-    )
+    assert evidence.conclusion(found, "all is tried") == ("its kernel is zero. All is tried")
     known = "no remedy can help: its kernel is zero"
     assert evidence.conclusion(found[:1], known) == known
 
@@ -364,7 +362,7 @@ def test_the_conclusion_has_the_last_figures_of_a_cause() -> None:
         for number, reason in enumerate(reasons, 1)
     ]
     told = evidence.conclusion(found, "all is tried")
-    assert told.startswith("the evidence points to: 93 away. ")
+    assert told.startswith("93 away. ")
     assert "629" not in told
 
 

@@ -377,9 +377,7 @@ def test_the_end_says_what_the_evidence_points_to(play: Play) -> None:
     done = play(explained, restart={"policy": ["new_seed"]})
     assert [attempt.findings[0].cause for attempt in done.run.attempts] == ["unscaled_inputs"] * 2
     assert done.run.conclusion is not None
-    assert done.run.conclusion.startswith(
-        "the evidence points to: the inputs are not scaled, seen 2 times. "
-    )
+    assert done.run.conclusion.startswith("the inputs are not scaled, seen 2 times. ")
     _assert_recorded(done)
 
 

@@ -6,6 +6,7 @@ The counts are computed inside the same graph as the predictions: about the cost
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from orchestrator.data.rows import Readable, Tree, leaves, num_rows, transform
+from orchestrator.data.rows import Readable, Rows, Tree, leaves, num_rows, transform
 from orchestrator.diagnosis.tracing.counting import CountingGraph, Shapes
 from orchestrator.diagnosis.units import Flow, Layer
 from orchestrator.model.keras_internals import all_layers
 from orchestrator.model.layers import is_callable
 
+_REPORT_SECONDS = 1.0
+"""Time between two reports."""
 BATCH_SIZE = 1024
 """Rows of one forward pass."""
 
@@ -51,10 +54,17 @@ class Probe:
     Args:
         model: a built model.
         untrained: numbers of the outputs that no loss trains.
+        report: told what takes long, and how far it has come.
     """
 
-    def __init__(self, model: keras.Model, untrained: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        untrained: frozenset[int] = frozenset(),
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._model = model
+        self._report = report
         self._untrained = untrained
         self._graphs: dict[tuple[bool, bool], dict[Shapes, CountingGraph]] = {}
 
@@ -98,7 +108,9 @@ class Probe:
         seen = 0
         tally: _Tally | None = None
         complete = True
-        for x, y, weight in rows.batches(min(batch_size, at_least or batch_size)):
+        size = min(batch_size, at_least or batch_size)
+        batches = _Batches(rows, size, self._report)
+        for x, y, weight in rows.batches(size):
             if not complete:
                 break
             graph = self._graph(x, batch_statistics, gradients)
@@ -107,6 +119,7 @@ class Probe:
             if see is not None:
                 see(predictions, y, weight)
             seen += num_rows(x)
+            batches.count()
             stop = at_least is not None and seen >= at_least
             stop = stop or (enough is not None and enough(tally.layers()))
             complete = not stop or seen >= len(rows)
@@ -150,6 +163,7 @@ class Probe:
         graph = known.get(shapes)
         if graph is None or num_rows(x) > graph.batch_size:
             size = max(num_rows(x), BATCH_SIZE)
+            self._report("tracing the model" + " with its gradients" * gradients)
             graph = CountingGraph(self._model, x, shapes, size, batch_statistics, gradients)
             known[shapes] = graph
         return graph
@@ -161,6 +175,24 @@ def _common(shapes: Sequence[Shapes]) -> Shapes:
         tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*each, strict=True))
         for each in zip(*shapes, strict=True)
     )
+
+
+class _Batches:
+    """Tells now and then how many batches were counted."""
+
+    def __init__(self, rows: Readable, size: int, report: Callable[[str], None]) -> None:
+        self._of = f" of {rows.num_batches(size):,}" if isinstance(rows, Rows) else ""
+        self._report = report
+        self._done = 0
+        self._told = time.monotonic()
+
+    def count(self) -> None:
+        """One more."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._told >= _REPORT_SECONDS:
+            self._told = now
+            self._report(f"{self._done:,}{self._of} batches")
 
 
 class _Tally:

@@ -119,8 +119,8 @@ def _phase(scene: Scene, now: float, width: int) -> Text:
     """Phase, epoch, progress bar and time left; where that is too wide, some of it."""
     phase = scene.phase
     if phase is None:
-        return Text(crop(f"{_spinner(now)} {scene.activity or 'going on'}", width))
-    left = scene.activity or _left(scene, now)
+        return Text(crop(f"{_spinner(now)} {_activity(scene, now) or 'going on'}", width))
+    left = _activity(scene, now) or _left(scene, now)
     where = f" · phase {scene.phase_number} of {len(scene.config.phases)}"
     epoch = f" · epoch {min(scene.epoch + 1, phase.epochs)}/{phase.epochs}"
     text = f"{_spinner(now)} {clean(phase.phase)}{where}{epoch}"
@@ -134,6 +134,13 @@ def _phase(scene: Scene, now: float, width: int) -> Text:
         f"{text}  ", ("━" * filled, "cyan"), ("─" * (columns - filled), "dim"), f"  {left}"
     )
     return line if line.cell_len <= width else Text(crop(line.plain, width))
+
+
+def _activity(scene: Scene, now: float) -> str:
+    """What goes on, and for how long."""
+    if not scene.activity or scene.activity_began is None:
+        return scene.activity
+    return f"{scene.activity}  {_clock(now - scene.activity_began)}"
 
 
 def _left(scene: Scene, now: float) -> str:

@@ -8,9 +8,11 @@ import statistics
 from collections.abc import Mapping
 
 from orchestrator.config.schema import Config
+from orchestrator.display import words
 from orchestrator.record.checks import DeadNeuronsCheck
 from orchestrator.record.events import (
     AttemptStarted,
+    Doing,
     EpochEnded,
     Event,
     Heartbeat,
@@ -85,7 +87,9 @@ class Scene:
     began: float
     """When the run began."""
     activity: str = "starting"
-    """What goes on while no epoch is trained."""
+    """What goes on while no epoch is trained, and behind a colon how far it has come."""
+    activity_began: float | None = None
+    """When it began; None where that is of no interest."""
     phase: PhaseStarted | None = None
     """The phase that is trained or checked; None between phases and during `init`."""
     epoch: int = 0
@@ -152,7 +156,13 @@ def advance(scene: Scene, event: Event | Heartbeat, run: Run, now: float) -> Sce
     Returns:
         The next scene; `scene` is unchanged.
     """
-    scene = dataclasses.replace(scene, run=run)
+    following = _advance(dataclasses.replace(scene, run=run), event, now)
+    if following.activity.partition(": ")[0] != scene.activity.partition(": ")[0]:
+        return dataclasses.replace(following, activity_began=now)
+    return following
+
+
+def _advance(scene: Scene, event: Event | Heartbeat, now: float) -> Scene:
     match event:
         case AttemptStarted():
             return dataclasses.replace(
@@ -175,8 +185,9 @@ def advance(scene: Scene, event: Event | Heartbeat, run: Run, now: float) -> Sce
                 activity="",
             )
         case ScreeningProgress():
-            activity = f"screening seeds: {event.seeds} of at most {event.limit}"
-            return dataclasses.replace(scene, activity=activity)
+            return dataclasses.replace(scene, activity=words.screening(event))
+        case Doing():
+            return dataclasses.replace(scene, activity=words.doing(event))
         case TrainingProgress():
             return _after_step(scene, event.step / event.steps, now)
         case EpochEnded():
@@ -198,7 +209,9 @@ def _after_step(scene: Scene, fraction: float, now: float) -> Scene:
     first_progress = scene.first_progress or (now, fraction)
     began, done = first_progress
     guess = (now - began) / (fraction - done) if fraction > done else scene.guess
-    return dataclasses.replace(scene, fraction=fraction, first_progress=first_progress, guess=guess)
+    return dataclasses.replace(
+        scene, activity="", fraction=fraction, first_progress=first_progress, guess=guess
+    )
 
 
 def _after_epoch(scene: Scene, event: EpochEnded, now: float) -> Scene:

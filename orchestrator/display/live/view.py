@@ -22,17 +22,21 @@ from orchestrator.display import words
 from orchestrator.display.charts import Legible
 from orchestrator.display.live.scene import Scene, advance
 from orchestrator.display.live.screen import LiveDisplay, Screen
+from orchestrator.display.live.steps import LONG_SECONDS, Steps
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
     CausesFound,
+    Doing,
     EpochEnded,
     Event,
     Heartbeat,
+    ModelBuilt,
     PhaseEnded,
     PhaseStarted,
     ReadingProgress,
     RunEnded,
+    ScreeningProgress,
     SeedsScreened,
     Warned,
 )
@@ -40,6 +44,9 @@ from orchestrator.record.records import Phase, Run
 
 SPARSE_SECONDS = 15.0
 """Without a live display, at most one line in this time tells of an epoch."""
+
+_NOTICED_SECONDS = 0.1
+"""What goes on before a run is told of where it took so long."""
 
 Detail = Literal["all", "attempts", "warnings"]
 """How much is shown: everything, a line an attempt, or nothing but warnings."""
@@ -67,7 +74,9 @@ class View:
             self._live = LiveDisplay(self._screen, console)
         self._epoch = 0
         self._planned = 0
+        self._begun = False
         self._spoke = time.monotonic()
+        self._steps = Steps(self._tell_step, self._tell_long_step)
 
     def __enter__(self) -> View:
         """Start the live display, where there is one."""
@@ -77,23 +86,30 @@ class View:
 
     def __exit__(self, *exception: object) -> None:
         """Take the live display away."""
+        self._steps.end(told=False)
         self._screen.scene, self._screen.note = None, ""
         if self._live:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        """Tell what goes on before the run has begun."""
-        if self._live:
-            self._screen.note = text
-        elif self._detail == "all":
-            self._print(Text(text))
+        """Tell what goes on before the run has begun.
+
+        Args:
+            text: what it is, and behind a colon how far it has come.
+        """
+        self._screen.note = text
+        if self._detail == "all":
+            self._steps.begin(text)
 
     def read(self, progress: ReadingProgress) -> None:
         """Tell how far the reading of rows has come, before the run has begun."""
+        told = words.reading(progress)
+        if not self._begun and self._detail == "all":
+            self._steps.begin(told)
         if self._live:
-            self._screen.note = "" if progress.done else words.reading(progress)
+            self._screen.note = "" if progress.done else told
         elif self._detail == "all" and time.monotonic() - self._spoke >= SPARSE_SECONDS:
-            self._print(Text(words.reading(progress)))
+            self._print(Text(told))
 
     def begin(self, directory: Path, config: Config, *, replayed: int | None = None) -> None:
         """Tell where the run is recorded, and start to show it.
@@ -103,10 +119,12 @@ class View:
             config: its config.
             replayed: number of the attempt that is trained again; None for a new run.
         """
+        self._steps.end()
         if self._detail == "all":
             where = f"{words.relative(directory.parent)}{os.sep}"
             what = "Run" if replayed is None else f"Replay of attempt {replayed} of run"
             self._print(Text(f"{what} {directory.name} in {where}"))
+        self._begun = True
         if self._live:
             run = Run(run=directory.name)
             self._screen.scene = Scene(config=config, run=run, began=time.monotonic())
@@ -116,12 +134,37 @@ class View:
         scene = self._screen.scene
         if scene is not None:
             self._screen.scene = advance(scene, event, run, time.monotonic())
+        if self._detail == "all":
+            self._follow(event)
         if isinstance(event, Warned):
             self._print(Text.assemble(("warning", "yellow"), f": {event.message}"))
         elif self._detail == "all":
             self._tell(event)
         elif self._detail == "attempts":
             self._tell_ending(event, run)
+
+    def _follow(self, event: Event | Heartbeat) -> None:
+        """Note what goes on between the events that are told of with a time of their own."""
+        match event:
+            case Doing():
+                self._steps.begin(words.doing(event))
+            case ScreeningProgress():
+                self._steps.begin(words.screening(event))
+            case AttemptStarted():
+                self._steps.begin("building the model")
+            case ModelBuilt():
+                self._steps.begin("checking the untrained model")
+            case _:
+                self._steps.end(told=False)
+
+    def _tell_step(self, what: str, seconds: float) -> None:
+        if seconds >= (LONG_SECONDS if self._begun else _NOTICED_SECONDS):
+            indent = "  " if self._begun else ""
+            self._print(Text(f"{indent}{what} · {words.duration(seconds)}"))
+
+    def _tell_long_step(self, text: str) -> None:
+        if not self._live:
+            self._print(Text(f"{'  ' if self._begun else ''}{text} …"))
 
     def _tell(self, event: Event | Heartbeat) -> None:
         """The lines that stay."""

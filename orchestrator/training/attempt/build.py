@@ -23,7 +23,7 @@ from orchestrator.model.build import build_model, keeps_weights, obstacles, plai
 from orchestrator.model.initialization import Recorder
 from orchestrator.model.layers import count_parameters
 from orchestrator.model.outputs import Output, find_outputs, find_untrained
-from orchestrator.record.events import ModelBuilt, ScreeningProgress, SeedsScreened
+from orchestrator.record.events import Doing, ModelBuilt, ScreeningProgress, SeedsScreened
 from orchestrator.record.records import Finding, Settings
 from orchestrator.training.attempt import preparation
 from orchestrator.training.attempt.learning_rate import Rates
@@ -159,9 +159,13 @@ def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
         settings = replace(task.settings, seed=seed)
         return build_model(config, settings, train_rows, recorder)
 
+    def make(model: keras.Model) -> Probe:
+        untrained = find_untrained(model, config, train_rows)
+        return Probe(model, untrained, lambda detail: emit(Doing(what="checking", detail=detail)))
+
     def judge(model: keras.Model) -> Callable[[], str | None]:
         # Traced once for all looks at it.
-        probe = Probe(model, find_untrained(model, config, train_rows))
+        probe = make(model)
         probes.clear()
         probes[id(model)] = probe
         return lambda: why_lost(
@@ -185,8 +189,7 @@ def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
     )
     if found.candidates:
         emit(SeedsScreened(attempt=task.attempt, seed=found.seed, candidates=found.candidates))
-    probe = probes.get(id(found.model))
-    return found, probe or Probe(found.model, find_untrained(found.model, config, train_rows))
+    return found, probes.get(id(found.model)) or make(found.model)
 
 
 def _given_callbacks(task: Task) -> tuple[keras.callbacks.Callback, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,19 @@ from orchestrator.model.targets import check_classes, check_targets
 from orchestrator.record.records import Inputs, Settings
 from orchestrator.training.attempt.task import Prepared
 
+Tell = Callable[[str], None]
+"""Is told what goes on, in a few words."""
 
-def prepare(config: Config, dataset: Dataset | None = None) -> Prepared:
+
+def prepare(
+    config: Config, dataset: Dataset | None = None, tell: Tell = lambda _: None
+) -> Prepared:
     """Build data and model and fit their shapes together, without training.
 
     Args:
         config: the config.
         dataset: its rows; None where they are still to be read.
+        tell: told what goes on.
 
     Returns:
         What was found.
@@ -54,11 +60,12 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Prepared:
         UserCodeError: the user's own code raised.
     """
     with blamed():
-        return _prepare(config, load(config) if dataset is None else dataset)
+        return _prepare(config, load(config) if dataset is None else dataset, tell)
 
 
-def _prepare(config: Config, dataset: Dataset) -> Prepared:
+def _prepare(config: Config, dataset: Dataset, tell: Tell) -> Prepared:
     train, held = dataset.train, dataset.validation
+    tell("building the model")
     model = build_model(config, Settings(seed=config.seed), train)
     if held is not None:
         check_targets(model, config, held)
@@ -71,6 +78,7 @@ def _prepare(config: Config, dataset: Dataset) -> Prepared:
     obstacle = saving.obstacle(saving.deployable(model, dataset.scalings, train), train)
     if obstacle is not None:
         warnings.append(f"plain Keras cannot load the model once it is saved: {obstacle}")
+    tell("running every row through the model")
     measured = _measure_all(config, model, dataset)
     _check_gates(config, _try_step(config, model, dataset), dataset)
     return Prepared(

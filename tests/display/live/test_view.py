@@ -14,16 +14,18 @@ from orchestrator.display.live.view import Detail, View, stderr
 from orchestrator.record.events import (
     AttemptEnded,
     CausesFound,
+    Doing,
     EpochEnded,
     Event,
     Heartbeat,
     ModelBuilt,
     PhaseEnded,
+    ReadingProgress,
     RunEnded,
     SeedsScreened,
     Warned,
 )
-from orchestrator.record.records import Candidate, Finding
+from orchestrator.record.records import Candidate, Finding, Run
 from tests.story import RUN, config, story, told
 from tests.terminal import Terminal
 
@@ -198,8 +200,7 @@ def plain(events: list[Event | Heartbeat], detail: Detail = "all", **options: ob
 
 def test_a_file_gets_whole_lines(tmp_path: Path) -> None:
     lines = plain(story(loss=1e3))
-    assert lines[:9] == [
-        "importing TensorFlow",
+    assert lines[:8] == [
         f"Run {RUN} in runs/",
         "",
         "Attempt 1 (seed 7)",
@@ -209,10 +210,44 @@ def test_a_file_gets_whole_lines(tmp_path: Path) -> None:
         "    pass  prediction_variance  what prediction_variance says",
         "  warmup · 2 epochs · loss 1000 · val_loss 1100 · 1.5 s",
     ]
-    assert lines[12] == (
+    assert lines[11] == (
         "Attempt 1 failed dead_neurons after phase warmup: what dead_neurons says; restarting by "
         "lower_learning_rate with learning rate at most 0.05, seed 2839049726."
     )
+
+
+def test_what_goes_on_before_a_run_is_told_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.display.live.view._NOTICED_SECONDS", 0.0)
+    stream = io.StringIO()
+    with View(Console(file=stream, width=200)) as view:
+        view.say("importing TensorFlow")
+        view.say("building the model")
+        view.read(ReadingProgress(what="net:data", rows=64, batches=2))
+        view.read(ReadingProgress(what="net:data", rows=96, batches=3, done=True))
+        view.begin(Path("runs", RUN).absolute(), config())
+    assert stream.getvalue().splitlines() == [
+        "importing TensorFlow · 0.0 s",
+        "building the model · 0.0 s",
+        "reading rows · 0.0 s",
+        f"Run {RUN} in runs/",
+    ]
+
+
+def test_a_check_that_takes_long_is_told_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.display.live.steps.LONG_SECONDS", 0.05)
+    stream = io.StringIO()
+    with View(Console(file=stream, width=200)) as view:
+        view.begin(Path("runs", RUN).absolute(), config())
+        run = Run(run=RUN)
+        view.show(Doing(what="checking", detail="tracing the model"), run)
+        view.show(Doing(what="checking", detail="12 of 128 batches"), run)
+        time.sleep(0.3)
+        view.show(Warned(message="done"), run)
+        time.sleep(0.2)
+    assert stream.getvalue().splitlines()[1:] == [
+        "  checking: 12 of 128 batches …",
+        "warning: done",
+    ]
 
 
 def test_what_cannot_move_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
