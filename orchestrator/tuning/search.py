@@ -280,7 +280,7 @@ class _Searching:
             return TrialRun(seed=seed, status="error", reason=str(outcome))
         run = outcome.run
         if run.status == "interrupted":
-            raise StoppedError(run.conclusion or "the run was interrupted")
+            raise StoppedError((run.conclusion or "the run was interrupted").partition(";")[0])
         if first and run.status not in ("passed", "exhausted"):
             raise _as_error(run.conclusion or "", run.exit_code)
         found = objectives.measured(
@@ -406,7 +406,9 @@ class _Searching:
                 status=status,
                 conclusion=conclusion,
                 recommended=recommended,
-                effects=importance.parameter_effects(self.store.search),
+                effects=(
+                    importance.parameter_effects(self.store.search) if status == "finished" else ()
+                ),
                 exit_code=exit_code,
                 overhead_seconds=round(self._overhead + self.pool.idle_seconds, 3),
             )

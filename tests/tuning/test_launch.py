@@ -126,6 +126,7 @@ def test_an_interrupt_is_recorded_and_resumed(project: Any, tmp_path: Path) -> N
     found, directory = search(config, runs, Watcher(stop))
     assert (found.status, found.exit_code) == ("interrupted", 75)
     assert "--resume" in str(found.conclusion)
+    assert found.effects == ()
     assert plan.find(config.base + "/line.yaml", (), resume=True, runs_dir=runs)[1] == directory
     again, same = search(config, runs, resumed=directory)
     assert same == directory
