@@ -65,7 +65,7 @@ def trial(number: int, score: float | None = None, **fields: Any) -> Trial:
     known: dict[str, Any] = {
         "trial": number,
         "status": "failed" if score is None else "completed",
-        "values": {} if number == 1 else values,
+        "values": {each.path: each.default for each in SPACE} if number == 1 else values,
         "runs": (run(1, score), run(2, score)),
         "score": score,
         "seconds": 4.0,

@@ -131,7 +131,7 @@ def test_show_tells_all_of_a_search(runs: Path, capsys: Capture) -> None:
     for name in (searches.NAME, "tune-air", "latest", str(runs / searches.NAME)):
         assert json.loads(out(capsys, "show", name, "--json"))["search"] == searches.NAME
     (first, *_) = csv.DictReader(io.StringIO(out(capsys, "show", "latest", "--csv")))
-    assert (first["trial"], first["score"], first[searches.FACTOR.path]) == ("1", "2.0", "")
+    assert (first["trial"], first["score"], first[searches.FACTOR.path]) == ("1", "2.0", "0.1")
 
 
 def test_latest_is_whichever_began_last_and_where_only_a_run_will_do_a_run(

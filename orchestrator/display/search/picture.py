@@ -130,7 +130,8 @@ def _panel(search: Search, parameter: Parameter, across: Axis, scores: Axis) -> 
             yield _text(left, y, crop(f"{shown}  {told}", _LETTERS), "dim")
     yield from _base(search, parameter, across, scores)
     for trial in sorted(search.trials, key=lambda each: each.trial == search.best_trial):
-        if parameter.path in trial.values:
+        marked = trial.trial == BASE != search.best_trial  # by `_base`
+        if parameter.path in trial.values and not marked:
             x = left + width * (across.place(trial.values[parameter.path]) + _aside(trial, across))
             y = top + height * (1 - scores.place(trial.score) if _is_scored(trial) else 0)
             yield _mark(_kind(trial, search.best_trial), x, y, _told(trial, parameter))

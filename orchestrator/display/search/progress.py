@@ -93,7 +93,8 @@ def block(progress: Progress, now: float, *, width: int, height: int) -> list[Te
     search = progress.search
     lines = [_title(progress, now, width), _where(progress, now, width)]
     if search.trials and search.comparison is None:
-        tried = clean(words.values(search.space, search.trials[-1].values))
+        *_, told = words.trial_cells(search.trials[-1], search)
+        tried = clean(told)
         lines.append(Text(crop(f"  {tried}", width)))
     if best := best_so_far(search):
         lines.append(Text(crop(best, width), style="green"))

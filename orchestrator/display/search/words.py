@@ -135,7 +135,7 @@ def trial_cells(trial: Trial, search: Search) -> tuple[str, str, str, str, str]:
         score(trial.score),
         f"{passed} of {count}",
         duration(trial.seconds),
-        values(search.space, trial.values),
+        values(search.space, {} if trial.trial == BASE else trial.values),
     )
 
 

@@ -133,7 +133,7 @@ def _values(search: Search, best: Trial) -> Iterator[str]:
     """Each value beside the config's own, and what else was searched."""
     rows = []
     for each in search.space:
-        if each.path in best.values:
+        if each.path in best.values and best.trial != BASE:
             found = best.values[each.path]
             own = "" if each.default is None else f"{label(each.default)} → "
             told = f"{own}{words.chosen(each, found)}"

@@ -1,0 +1,85 @@
+"""`orchestrate tune`, from the command to its files, with real trainings of a tiny network."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.app import execute as orchestrate
+from orchestrator.config import load as configs
+from orchestrator.record.directory import SearchPaths
+from orchestrator.training import launch as launcher
+from orchestrator.training.executors.in_process import InProcess
+
+RATE = "compile.optimizer.Adam.learning_rate"
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _in_this_process() -> object:
+    """Train in this process, which has imported TensorFlow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launcher, "choose_executor", lambda stop, local=None: InProcess(stop.check))
+        yield
+
+
+@pytest.mark.slow
+def test_from_the_command_to_a_config_that_runs(
+    config_file: Callable[..., Path], runs: Path, capsys: Capture
+) -> None:
+    tune = {
+        "max_trials": 2, "seeds": 1, "fresh_seeds": 1, "objective": "skill",
+        "space": {RATE: {"choice": [1e-5, 0.05]}},
+    }  # fmt: skip
+    path = config_file(
+        tune=tune,
+        compile={"optimizer": {"Adam": {"learning_rate": 1e-5}}, "loss": "mse"},
+        restart={"screen_seeds": 1},
+        phases=[{"name": "main", "epochs": 10}],
+        batch_size=16,
+    )
+    folder = ["--runs-dir", str(runs)]
+    assert orchestrate(["tune", str(path), *folder]) == 0
+    result, progress = capsys.readouterr()
+    (directory,) = runs.glob("tune-config-*")
+    paths = SearchPaths(directory)
+
+    lines = progress.splitlines()
+    assert f"Search {directory.name} in" in progress
+    assert (
+        "2 trials, each on 1 seed · skill (higher is better) · 1 fresh seeds to compare on" in lines
+    )
+    heading = next(index for index, line in enumerate(lines) if line.startswith("trial"))
+    first, second = lines[heading + 1 : heading + 3]
+    assert first.split()[0] == "1" and "the config as it is · best so far 1: " in first
+    assert second.split()[0] == "2" and "learning_rate 0.05 · best so far 2: " in second
+    assert "\nOn fresh seeds\n    1 of 1: the default policy " in progress
+
+    assert "Best: trial 2, score 0." in result
+    assert "So few seeds say nothing with 95 % confidence" in result
+    assert "From 2 trials with a score it cannot be told which parameter mattered." in result
+    assert "Trial 2 of 2 trials was best.\nRecommended: the default policy." in result
+    assert "Config: " in result and "Picture: " in result
+
+    assert orchestrate(["show", directory.name, *folder, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["trials"][1]["values"] == {RATE: 0.05}
+    assert record["comparison"]["default"]["low"] == "-Infinity"
+    run = record["trials"][0]["runs"][0]["run"]
+    assert orchestrate(["show", f"tune-config/{run}", *folder]) == 0
+    assert "Attempt 1" in capsys.readouterr().out
+
+    ElementTree.parse(paths.picture)
+    text = paths.tuned.read_text()
+    assert text.startswith(
+        "# NOT shown to be better than the default policy, which is recommended."
+    )
+    given = configs.load(path).model_dump()
+    given["compile"]["optimizer"]["Adam"]["learning_rate"] = 0.05
+    assert configs.load(paths.tuned).model_dump() == given
+    assert orchestrate([str(paths.tuned), *folder, "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "passed"
