@@ -127,7 +127,7 @@ def test_show_tells_all_of_a_search(runs: Path, capsys: Capture) -> None:
     (factor, *_) = [line for line in text.splitlines() if " 62% " in line]
     assert factor.split()[2:] == ["2%", "0.01,", "the", "lowest", "that", "was", "tried"]
     assert "The score depends on factor; of the others 11 trials do not tell." in text
-    assert "All 12 trials are made.\nRecommended: the tuned config." in text
+    assert "All 12 trials are made.\nRecommended: the tuned config: orchestrate runs/" in text
     for name in (searches.NAME, "tune-air", "latest", str(runs / searches.NAME)):
         assert json.loads(out(capsys, "show", name, "--json"))["search"] == searches.NAME
     (first, *_) = csv.DictReader(io.StringIO(out(capsys, "show", "latest", "--csv")))

@@ -62,8 +62,11 @@ def test_from_the_command_to_a_config_that_runs(
     assert "Best: trial 2, score 0." in result
     assert "So few seeds say nothing with 95 % confidence" in result
     assert "From 2 trials with a score it cannot be told which parameter mattered." in result
-    assert "Trial 2 of 2 trials was best.\nRecommended: the default policy." in result
-    assert "Config: " in result and "Picture: " in result
+    assert "\nConfig: " in result and "\nPicture: " in result
+    assert result.endswith(
+        "\nTrial 2 of 2 trials was best.\n"
+        "Recommended: the default policy; the config as it is has it.\n"
+    )
 
     assert orchestrate(["show", directory.name, *folder, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)

@@ -146,7 +146,8 @@ def _winner(search: Search, best: Trial) -> Iterator[RenderableType]:
 
 
 def _arms_table(search: Search, found: Comparison) -> Table:
-    table = _table("", "score", "passed", "trained", right=("score", "trained"))
+    trained = "trainings a run"
+    table = _table("", "score", "passed", trained, right=("score", trained))
     for arm in found.arms:
         style = "bold green" if arm.arm == "tuned" and found.better else ""
         table.add_row(
@@ -167,7 +168,7 @@ def _passed(arm: ArmRuns) -> str:
 
 def _trained(arm: ArmRuns) -> str:
     costs = [run.cost for run in arm.runs if run.cost is not None]
-    return f"{sum(costs) / len(costs):.3g} times a run" if costs else ""
+    return f"{sum(costs) / len(costs):.3g}" if costs else ""
 
 
 def _effects_table(search: Search) -> Table:
@@ -195,12 +196,13 @@ def _best(effect: Effect, parameter: Parameter | None) -> str:
 
 def _closing(search: Search, directory: Path) -> Iterator[RenderableType]:
     yield Text("")
-    for text in words.verdict(search):
-        yield Text(text, style="bold" if search.recommended is not None else "")
     paths = SearchPaths(directory)
     if paths.tuned.exists():
         yield Text(f"Config: {relative(paths.tuned)}")
     if paths.picture.exists():
         yield Text(f"Picture: {relative(paths.picture)}")
     seconds = f"{duration(search.seconds)} in all, {duration(search.overhead_seconds)} of it"
-    yield Text(f"Record: {relative(directory)}, {seconds} not for the runs", style="dim")
+    yield Text(f"Record: {relative(directory)}, {seconds} beside the runs")
+    yield Text("")
+    for text in words.verdict(search, relative(paths.tuned)):
+        yield Text(text, style="bold")

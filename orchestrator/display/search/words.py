@@ -161,12 +161,22 @@ def arm_name(search: Search, arm: Arm) -> str:
     return ARMS["given" if arm == "tuned" and search.best_trial == BASE else arm]
 
 
-def verdict(search: Search) -> Iterator[str]:
-    """What to go on with, or why there is no answer yet."""
+def verdict(search: Search, path: str) -> Iterator[str]:
+    """What to go on with, or why there is no answer yet.
+
+    Args:
+        search: the search.
+        path: where the tuned config is.
+    """
     if search.conclusion:
         yield f"{search.conclusion[:1].upper()}{search.conclusion[1:].rstrip('.')}."
-    if search.recommended is not None:
-        arm = search.recommended
-        if search.comparison is None and search.best_trial == BASE:
-            arm = "tuned"  # nothing was compared with the config as it is
-        yield f"Recommended: {arm_name(search, arm)}."
+    found, own = search.comparison, "the config as it is"
+    if search.recommended == "tuned" and search.best_trial != BASE:
+        yield f"Recommended: {ARMS['tuned']}: orchestrate {path}"
+    elif search.recommended == "tuned" or (search.recommended and found is None):
+        yield f"Recommended: {own}."
+    elif search.recommended and found is not None:
+        # Only where the config has a policy of its own is it another than the default.
+        has_own = found.given is not None or search.best_trial == BASE
+        why = "that of a config without restart.policy" if has_own else f"{own} has it"
+        yield f"Recommended: {ARMS['default']}; {why}."

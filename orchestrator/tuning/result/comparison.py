@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 
 from msgspec.structs import replace
 
@@ -60,25 +61,36 @@ def _counted(arm: ArmRuns) -> ArmRuns:
     scores = [score for run in arm.runs if (score := _score(run)) is not None]
     passed = sum(run.status == "passed" for run in arm.runs)
     low, high = share_interval(passed, len(arm.runs))
-    mean = math.fsum(scores) / len(scores) if scores else None
-    return replace(arm, score=mean, passed=passed, passed_low=low, passed_high=high)
+    return replace(
+        arm,
+        score=fmean(scores) if scores else None,
+        passed=passed,
+        passed_low=low,
+        passed_high=high,
+    )
 
 
 def _difference(tuned: ArmRuns, other: ArmRuns, objective: Objective) -> Difference:
-    pairs = [
-        mine - others
-        for mine, others in zip(map(_score, tuned.runs), map(_score, other.runs), strict=True)
-        if mine is not None and others is not None
-    ]
-    low, high = paired_interval(pairs)
+    pairs = _pairs(tuned, other)
+    differences = [mine - others for mine, others in pairs]
+    low, high = paired_interval(differences)
     better = high < 0 if objective.direction == "min" else low > 0
     return Difference(
         pairs=len(pairs),
-        mean=math.fsum(pairs) / len(pairs) if pairs else None,
+        mean=fmean(differences) if pairs else None,
         low=low,
         high=high,
         better=better and _missing(tuned) <= _missing(other),
     )
+
+
+def _pairs(tuned: ArmRuns, other: ArmRuns) -> list[tuple[float, float]]:
+    """The scores of both on each seed on which both have one."""
+    return [
+        (mine, others)
+        for mine, others in zip(map(_score, tuned.runs), map(_score, other.runs), strict=True)
+        if mine is not None and others is not None
+    ]
 
 
 def _score(run: TrialRun) -> float | None:
@@ -95,10 +107,12 @@ def _sentences(
 ) -> Iterator[str]:
     """What came out of the comparison with one arm."""
     tuned, against, name = arms["tuned"], arms[other], words.ARMS[other]
-    if found.mean is None or tuned.score is None or against.score is None:
+    pairs = _pairs(tuned, against)
+    if not pairs:
         yield f"No fresh seed has a result with both {winner} and {name}."
         return
-    own, others = (words.amount(objective, each) for each in (tuned.score, against.score))
+    means = map(fmean, zip(*pairs, strict=True))
+    own, others = (words.amount(objective, each) for each in means)
     seeds = f"{found.pairs} fresh seed{'s' * (found.pairs != 1)}"
     yield f"On {seeds} the mean is {own} with {winner} and {others} with {name}."
     yield _verdict(found, name, objective)

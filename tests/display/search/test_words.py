@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.display.search import words
-from orchestrator.record.search import Comparison, Parameter
+from orchestrator.record.search import Comparison, Difference, Parameter
 from tests import searches
 from tests.searches import COST, FACTOR, REMEDY, SEEDS, SPACE
 
@@ -48,23 +48,30 @@ def test_the_values_that_a_parameter_may_take(parameter: Parameter, told: str) -
     assert words.domain(parameter) == told
 
 
+GIVEN = searches.comparison(given=Difference(pairs=10, mean=-1.0, low=-1.0, high=-1.0, better=True))
+
+
 @pytest.mark.parametrize(
     ("comparison", "best", "recommended", "told"),
     [
-        (searches.comparison(), 8, "tuned", "the tuned config"),
-        (searches.comparison(), 8, "default", "the default policy"),
-        (searches.comparison(), 1, "tuned", "the config as it is"),
-        (None, 1, "default", "the config as it is"),
+        (searches.comparison(), 8, "tuned", "the tuned config: orchestrate x/tuned.yaml"),
+        (searches.comparison(), 8, "default", "the default policy; the config as it is has it."),
+        (GIVEN, 8, "default", "the default policy; that of a config without restart.policy."),
+        (searches.comparison(), 1, "tuned", "the config as it is."),
+        (searches.comparison(), 1, "default",
+         "the default policy; that of a config without restart.policy."),
+        (None, 1, "default", "the config as it is."),
     ],
-)
+)  # fmt: skip
 def test_what_to_go_on_with(
     comparison: Comparison | None, best: int, recommended: Literal["tuned", "default"], told: str
 ) -> None:
     search = searches.search(
         comparison=comparison, best_trial=best, recommended=recommended, conclusion="done."
     )
-    assert list(words.verdict(search)) == ["Done.", f"Recommended: {told}."]
-    assert list(words.verdict(replace(search, recommended=None, conclusion=None))) == []
+    assert list(words.verdict(search, "x/tuned.yaml")) == ["Done.", f"Recommended: {told}"]
+    unknown = replace(search, recommended=None, conclusion=None)
+    assert list(words.verdict(unknown, "x/tuned.yaml")) == []
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def test_a_seed_without_a_result_does_not_count_and_nobody_wins_by_it() -> None:
     assert found.default.pairs == 9
     assert found.better is False
     assert found.reason is not None
+    assert found.reason.startswith("On 9 fresh seeds the mean is 1 training with the tuned config")
     assert "Of 10 seeds 1 had no result with both, and do not count." in found.reason
     assert "It is not taken for better, since the default policy has fewer" in found.reason
     other = _compare(arm("default", *[2.0] * 3, None, *[2.0] * 6), arm("tuned", *[1.0] * 10))

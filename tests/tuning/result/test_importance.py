@@ -105,7 +105,8 @@ def test_where_more_is_better_the_other_end_is_best() -> None:
 
 def test_a_config_with_something_else_in_the_place_of_a_number_is_left_out() -> None:
     space = (msgspec.structs.replace(searches.FACTOR, default="auto"), *searches.SPACE[1:])
-    assert parameter_effects(searches.search(space=space))[0].trials == 10
+    made = (searches.trial(1, 2.0, values={}), *searches.trials()[1:])
+    assert parameter_effects(searches.search(space=space, trials=made))[0].trials == 10
 
 
 def test_a_choice_may_be_a_whole_policy() -> None:
