@@ -439,7 +439,7 @@ def test_columns_of_a_regression_are_never_averaged() -> None:
     health = diagnose(linear(2), x, y)
     assert [output.skill for output in health.outputs] == pytest.approx([1, 0], abs=1e-5)
     assert health.verdicts["prediction_variance"].verdict == "fail"
-    assert "output 1" in health.verdicts["prediction_variance"].reason
+    assert "column 1" in health.verdicts["prediction_variance"].reason
 
 
 def test_one_sigmoid_is_a_classification_of_two_classes() -> None:
