@@ -41,7 +41,7 @@ def converted(x: Any, y: Any, weight: Any = None, *, name: str) -> Batch:
 
     Args:
         x: inputs.
-        y: targets.
+        y: targets; None for none, which are an empty tree.
         weight: weight of each row, or None.
         name: how to call them in messages.
 
@@ -49,7 +49,9 @@ def converted(x: Any, y: Any, weight: Any = None, *, name: str) -> Batch:
         InvalidError: NumPy makes no array of them.
     """
     given = None if weight is None else _array(weight, "sample_weight", name)
-    return tree_of(x, "x", name), tree_of(y, "y", name), given
+    none = y is None or (isinstance(y, tuple) and not y)
+    targets = () if none else tree_of(y, "y", name)
+    return tree_of(x, "x", name), targets, given
 
 
 def tree_of(value: Any, role: str, name: str) -> Tree:

@@ -304,9 +304,13 @@ def number(array: Array, precision: Precision = "float32") -> Array:
 
 
 def trained_on(batch: Batch) -> Batch:
-    """A batch that is ready for the model, with targets and weights as Keras trains on them."""
+    """A batch that is ready for the model, with targets and weights as Keras trains on them.
+
+    Where there are no targets they are None, as for Keras.
+    """
     x, y, weight = batch
-    return x, transform(number, y), None if weight is None else number(weight)
+    targets = transform(number, y) if leaves(y) else None
+    return x, targets, None if weight is None else number(weight)
 
 
 def exact(array: Array) -> Array:

@@ -159,7 +159,7 @@ def find_outputs(model: keras.Model, reporter: Reporter, rows: Readable) -> tupl
     losses = _losses(getattr(model, "loss", None), names)
     forms = [_form(loss) for loss in losses]
     ends = [""] * len(found) if None not in forms else _ends(model, x)
-    own_way = _own_way(model)
+    aside = own_way(model)
     made = []
     for index, (_, prediction) in enumerate(found):
         known = forms[index]
@@ -173,8 +173,8 @@ def find_outputs(model: keras.Model, reporter: Reporter, rows: Readable) -> tupl
             from_logits=bool(getattr(losses[index], "from_logits", False)),
             ignored=getattr(losses[index], "ignore_class", None),
             guessed=known is None,
-            unjudged=own_way or _without_loss(model, losses[index]),
-            trained=own_way is not None or model.loss is None or losses[index] is not None,
+            unjudged=aside or _without_loss(model, losses[index]),
+            trained=aside is not None or model.loss is None or losses[index] is not None,
         )
         if known is None and own is not None:
             output = _corrected(output, own, rows)
@@ -259,7 +259,7 @@ def find_untrained(model: keras.Model, reporter: Reporter, rows: Readable) -> fr
     return frozenset(index for index, output in enumerate(found) if not output.trained)
 
 
-def _own_way(model: keras.Model) -> str | None:
+def own_way(model: keras.Model) -> str | None:
     """A clause on a model that does not train on the loss that it was compiled with, or None."""
     for name in ("train_step", "compute_loss"):
         if getattr(type(model), name) is not getattr(keras.Model, name):

@@ -11,9 +11,9 @@ from orchestrator.config import user_code
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FileModel
-from orchestrator.data.rows import AnyRows, Tree, trained_on
+from orchestrator.data.rows import AnyRows, Tree, leaves, trained_on
 from orchestrator.errors import InvalidError, Reporter
-from orchestrator.model.outputs import Output, find_outputs
+from orchestrator.model.outputs import Output, find_outputs, own_way
 
 
 def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
@@ -29,6 +29,9 @@ def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
         UserCodeError: the user's own loss or metric raised.
     """
     key = _key(config)
+    if _needs_targets(model) and not leaves(rows.y):
+        message = "expected targets y, received None"
+        raise InvalidError([config.problem(("data", "train"), message)])
     check_fit(find_outputs(model, config, rows), rows.y, config, key)
     if not _is_evaluated(model):
         return
@@ -36,6 +39,11 @@ def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
     with user_code.refused(config, key, "loss and metrics do not take these targets"):
         model.test_on_batch(x, y, sample_weight=weight)
     model.reset_metrics()
+
+
+def _needs_targets(model: keras.Model) -> bool:
+    """Whether a compiled loss trains the model, and not one that it computes itself."""
+    return own_way(model) is None and getattr(model, "loss", None) is not None
 
 
 def _is_evaluated(model: keras.Model) -> bool:

@@ -66,7 +66,8 @@ def retrain(
         x: inputs: an array of shape (rows, …), or a dict or tuple of arrays. Or batches (x, y) or
             (x, y, sample_weight): a `tf.data.Dataset`, a `keras.utils.PyDataset`, an iterator, or a
             function that returns any of these, such as a generator function.
-        y: targets, shape (rows,) or (rows, …), or a dict or tuple of arrays; None for batches.
+        y: targets, shape (rows,) or (rows, …), or a dict or tuple of arrays; None for batches,
+            and for a model that trains without targets.
         phases: the phases, as in a config: `[{"name": "main", "epochs": 20}]`.
         compile: as in a config: `{"optimizer": {"Adam": {"learning_rate": 0.01}}, "loss": "mse"}`;
             Keras's own objects will do. None when `build` compiles.
@@ -189,9 +190,6 @@ def _values(role: str, x: Any, y: Any = None, weight: Any = None) -> Values:
             problem = Problem(file=plain.NAME, key=role, message=message, hint="leave y out")
             raise InvalidError([problem])
         return x, None, None
-    if y is None:
-        message = "expected targets y, received None"
-        raise InvalidError([Problem(file=plain.NAME, key=role, message=message)])
     name = f"{plain.NAME}: {role}"
     return arrays.converted(x, y, weight, name=name)
 

@@ -291,3 +291,28 @@ def test_a_function_that_cannot_be_made_again_is_not_sent(tmp_path: Path) -> Non
     broken = given.Sent(function=b"not a pickle", parts={}, objects={})
     with pytest.raises(NotSentError, match="UnpicklingError"):
         broken.build  # noqa: B018 - reading it raises
+
+
+def test_a_model_that_needs_no_targets_trains_without(tmp_path: Path) -> None:
+    class Alike(keras.Model):  # type: ignore[misc]
+        """Its two outputs are to be alike."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.both = keras.layers.Dense(2)
+
+        def call(self, x: Any) -> Any:
+            found = self.both(x)
+            self.add_loss(keras.ops.mean(keras.ops.square(found[:, 0] - found[:, 1])))
+            return found
+
+    model, record = orchestrator.retrain(
+        Alike,
+        X,
+        phases=PHASES,
+        compile={"optimizer": keras.optimizers.Adam(0.1)},
+        runs_dir=tmp_path,
+        quiet=True,
+    )
+    assert record["status"] == "passed"
+    assert np.abs(np.diff(model.predict(X, verbose=0))).mean() < 1.0

@@ -119,7 +119,7 @@ class LiveFeed:
         with self._waiting.one():
             return self._ready(given[index])
 
-    def _ready(self, value: Any) -> tuple[Tree, ...]:
+    def _ready(self, value: Any) -> Any:
         """A batch of the user's as Keras computes with it."""
         x, y, *weight = value
         batch = arranged(converted(x, y, *weight, name=self._source.name))

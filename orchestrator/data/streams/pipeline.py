@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import optree
 import tensorflow as tf
@@ -130,10 +131,9 @@ def plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return found
 
 
-def present(batch: Batch) -> tuple[Tree, ...]:
-    """The batch as Keras computes with it, without the weights that it does not have."""
-    x, y, weight = trained_on(batch)
-    return (x, y) if weight is None else (x, y, weight)
+def present(batch: Batch) -> Any:
+    """The batch as Keras computes with it, without the targets and weights that it has not."""
+    return keras.utils.pack_x_y_sample_weight(*trained_on(batch))
 
 
 def from_generator(batches: Callable[[], Iterator[Any]], rows: Rows) -> tf.data.Dataset:

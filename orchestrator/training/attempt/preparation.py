@@ -19,7 +19,8 @@ from orchestrator.data import cache
 from orchestrator.data import load as data
 from orchestrator.data.cache import Stored
 from orchestrator.data.load import Dataset
-from orchestrator.data.rows import AnyRows, leaves, trained_on, transform
+from orchestrator.data.rows import AnyRows, leaves, transform
+from orchestrator.data.streams.pipeline import present
 from orchestrator.data.streams.recording import Live, Report
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe
 from orchestrator.errors import (
@@ -170,8 +171,7 @@ def _try_step(config: Config, model: keras.Model, dataset: Dataset) -> Collectio
 
 
 def _one_batch(rows: AnyRows, batch_size: int) -> tf.data.Dataset:
-    batch = keras.utils.pack_x_y_sample_weight(*trained_on(rows.first(batch_size)))
-    return tf.data.Dataset.from_tensors(batch)
+    return tf.data.Dataset.from_tensors(present(rows.first(batch_size)))
 
 
 def fit(config: Config, model: keras.Model, batches: Any, **arguments: Any) -> None:

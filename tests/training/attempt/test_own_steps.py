@@ -33,6 +33,9 @@ def bumps(count=256):
     x = np.exp(-(((np.linspace(0, 1, 8) - places) / 0.2) ** 2)).astype("float32")
     return x, x
 
+def alone(count=256):
+    return bumps(count)[0], None
+
 def pairs(count=256):
     """An anchor, one like it, and one unlike it; the targets say nothing."""
     rng = np.random.default_rng(0)
@@ -63,6 +66,7 @@ class Autoencoder(keras.Model):
         return [self.total]
 
     def loss_of(self, x):
+        x = x[0] if isinstance(x, tuple) else x
         mean, log = self.encoder(x)
         noise = keras.random.normal(ops.shape(mean), seed=self.draws)
         far = ops.mean(ops.sum(ops.square(x - self.decoder(mean + ops.exp(log / 2) * noise)), 1))
@@ -70,7 +74,7 @@ class Autoencoder(keras.Model):
 
     def train_step(self, data):
         with tf.GradientTape() as tape:
-            loss = self.loss_of(data[0])
+            loss = self.loss_of(data)
         self.optimizer.apply_gradients(
             zip(tape.gradient(loss, self.trainable_weights), self.trainable_weights)
         )
@@ -299,7 +303,7 @@ HELD = {"validation": {"fraction": 0.25}}
 
 
 def test_a_variational_autoencoder_of_two_models_trains_without_loss_or_call(train: Train) -> None:
-    found = train("bumps", "autoencoder")
+    found = train("alone", "autoencoder")
     assert found.verdicts == {
         "finite": "pass",
         "dead_neurons": "not_applicable",
@@ -375,7 +379,7 @@ def test_a_fit_of_its_own_trains_and_one_that_takes_less_is_told(train: Train) -
     found = train("line", "fitted", compile=compiled)
     assert "fail" not in found.verdicts.values()
     assert found.phase.epochs == 5
-    with pytest.raises(InvalidError, match=r"model\.factory: the model's own fit does not take .* unexpected keyword argument 'steps_per_epoch'; let it take \*\*kwargs"):  # fmt: skip  # noqa: E501
+    with pytest.raises(InvalidError, match=r"model\.factory: the model's own fit does not take .* unexpected keyword argument '\w+'; let it take \*\*kwargs"):  # fmt: skip  # noqa: E501
         train("line", "fitted", kwargs={"kind": "Strict"}, compile=compiled)
 
 
@@ -397,6 +401,7 @@ def test_an_output_that_no_loss_trains_is_not_judged(train: Train, loss: dict[st
     [
         ("Idle", {"compile": {"loss": "mse"}}, InvalidError, "model.factory: Keras cannot train the model: No gradients provided for any variable."),  # noqa: E501
         ("Inner", {"compile": {"loss": "mse"}}, InvalidError, r"does not take inputs of shape \(2,\): .*expected axis -1 of input shape to have value 8, but received input with shape \(1, 2\) \(.*rows.py:\d+, in call\)"),  # noqa: E501
+        ("Inner", {"compile": {"loss": "mse"}, "rows": "alone"}, InvalidError, "data.train: expected targets y, received None"),  # noqa: E501
         ("Raising", {"compile": {}}, UserCodeError, r"the model raised RuntimeError: no step today \(.*rows.py:\d+, in train_step\)"),  # noqa: E501
         ("fitted", {"compile": {"optimizer": "adam"}}, InvalidError, "No loss to compute. Provide a `loss` argument in `compile..`"),  # noqa: E501
         ("adversaries", {"data": {"standardize": True}}, InvalidError, "data.standardize: the model has no call of its own"),  # noqa: E501
@@ -406,4 +411,4 @@ def test_what_keras_cannot_train_is_said_before_the_training(
     train: Train, model: str, sections: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        train("line", model, **sections)
+        train(sections.pop("rows", "line"), model, **sections)
