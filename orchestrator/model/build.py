@@ -62,7 +62,7 @@ def build_model(
         initialization.reinitialize(model, settings.initializer, rows.first(2)[0], recorder)
     if config.compile is not None:
         with keras_internals.fresh_names():  # Keras logs metrics by them
-            _compile(model, config.compile, config)
+            compile_model(model, config.compile, config)
     elif not model.compiled:
         origin = "file" if isinstance(config.model, FileModel) else "factory"
         message = f"missing, and the {origin}'s model is not compiled"
@@ -291,8 +291,12 @@ def _taking_rows(
     return user_code.refused(reporter, ("model", kind), what)
 
 
-def _compile(model: keras.Model, plan: Compile, config: Config) -> None:
-    """Compile the model with what the config names; every name that Keras refuses is named."""
+def compile_model(model: keras.Model, plan: Compile, config: Config) -> None:
+    """Compile the model with what the config names.
+
+    Raises:
+        InvalidError: with every name that Keras refuses.
+    """
     problems: list[Problem] = []
 
     def make(module: ModuleType, named: Any, *at: int | str) -> Any:

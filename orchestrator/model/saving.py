@@ -5,13 +5,14 @@ What is saved takes raw inputs: the standardisation stands in front of the train
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,19 @@ def obstacle(model: keras.Model, rows: AnyRows) -> str | None:
         lacks = _missing_for_saving(model) or "what it computes is not all in its config"
         return f"loaded again, it predicts otherwise: {lacks}"
     return None
+
+
+@contextlib.contextmanager
+def uncompiled(model: keras.Model) -> Iterator[None]:
+    """While inside, the model is saved without what it was compiled with."""
+    found = [layer for layer in keras_internals.all_layers(model) if getattr(layer, "compiled", 0)]
+    for layer in found:
+        layer.compiled = False
+    try:
+        yield
+    finally:
+        for layer in found:
+            layer.compiled = True
 
 
 def _shown(model: keras.Model, rows: AnyRows) -> list[Any]:

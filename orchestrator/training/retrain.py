@@ -19,7 +19,7 @@ from orchestrator.config.document import Document
 from orchestrator.config.given import Given, Values, send
 from orchestrator.config.schema import Config
 from orchestrator.data import arrays, split
-from orchestrator.data.rows import Rows, Scaling, leaves, name_of, num_rows, select
+from orchestrator.data.rows import Rows, leaves, name_of, num_rows, select
 from orchestrator.data.streams.sources import (
     find,
     gives_batches,
@@ -28,7 +28,6 @@ from orchestrator.data.streams.sources import (
     kind_of,
 )
 from orchestrator.errors import InvalidError, NotSentError, Problem
-from orchestrator.record.directory import Paths
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import Run
 from orchestrator.training import launch as launcher
@@ -89,7 +88,7 @@ def retrain(
 
     Returns:
         The model that passed, or None when no attempt did, and the run's record, which is the same
-        as `run.json`.
+        as `run.json`. The model's `history` is what Keras's `fit` returns, over all phases.
 
     Raises:
         InvalidError: an argument or the data is at fault; nothing was written.
@@ -137,7 +136,7 @@ def retrain(
         sections=sections,
     )
     run, directory = _launch(config, given, Path(runs_dir), quiet)
-    return _model(run, directory, given), jsonable(run)
+    return _model(run, directory, config, given), jsonable(run)
 
 
 def describe(
@@ -306,27 +305,13 @@ def _launch(config: Config, given: Given, runs_dir: Path, quiet: bool) -> tuple[
             )
 
 
-def _model(run: Run, directory: Path, given: Given) -> Any:
+def _model(run: Run, directory: Path, config: Config, given: Given) -> Any:
     """The accepted model, loaded in this process."""
     if run.accepted_attempt is None:
         return None
-    import keras  # noqa: PLC0415 - the caller has imported it already
+    from orchestrator.training.retraining import fitted  # noqa: PLC0415 - imports Keras
 
-    paths = Paths(directory)
-    if paths.model.exists():
-        return keras.saving.load_model(paths.model)
-    from orchestrator.model import saving  # noqa: PLC0415
-
-    model = given.build()
-    rows = _first_rows(given)
-    x, _, _ = rows.first(1)
-    model(x, training=False)
-    model.load_weights(paths.model_weights)
-    scalings = {
-        path: Scaling.from_description(described)
-        for path, described in run.inputs.standardization.items()
-    }
-    return saving.deployable(model, scalings, rows)
+    return fitted.load(run, directory, config.with_given(given), _first_rows(given))
 
 
 def _first_rows(given: Given) -> Rows:

@@ -316,3 +316,36 @@ def test_a_model_that_needs_no_targets_trains_without(tmp_path: Path) -> None:
     )
     assert record["status"] == "passed"
     assert np.abs(np.diff(model.predict(X, verbose=0))).mean() < 1.0
+
+
+def test_the_model_comes_back_compiled_and_with_its_history_as_fit_leaves_it(
+    tmp_path: Path,
+) -> None:
+    model, record = orchestrator.retrain(
+        network,
+        X,
+        Y,
+        phases=[{"name": "one", "epochs": 2}, {"name": "two", "epochs": 1}],
+        compile={
+            "optimizer": keras.optimizers.Adam(0.1),
+            "loss": lambda y, p: keras.ops.mean(keras.ops.square(keras.ops.squeeze(p, -1) - y)),
+            "metrics": ["mae"],
+        },
+        validation=0.25,
+        runs_dir=tmp_path,
+        quiet=True,
+    )
+    assert isinstance(model.history, keras.callbacks.History)
+    assert model.history.epoch == [0, 1, 2]
+    assert set(model.history.history) == {"loss", "mae", "val_loss", "val_mae"}
+    assert model.history.params["epochs"] == 3
+    last = record["attempts"][-1]["phases"][-1]["metrics"]
+    assert {name: values[-1] for name, values in model.history.history.items()} == last
+    # A lambda is in no file of Keras's: the model is, and comes back compiled with it.
+    (directory,) = tmp_path.iterdir()
+    assert (directory / "model.keras").exists()
+    (warning, *_) = record["warnings"]
+    assert "loads the model without what it was compiled with" in warning
+    loss, _ = model.evaluate(X[:, :], Y, verbose=0)
+    assert 0 < loss < 20
+    assert model.fit(X, Y, epochs=1, verbose=0).epoch == [0]

@@ -114,7 +114,7 @@ class LiveFeed:
             self.fault = error  # TensorFlow passes on no more than its text
             raise
 
-    def _made(self, given: Any, index: int) -> tuple[Tree, ...]:
+    def _made(self, given: Any, index: int) -> Any:
         """A batch of a `PyDataset`."""
         with self._waiting.one():
             return self._ready(given[index])

@@ -76,9 +76,7 @@ def _prepare(config: Config, dataset: Dataset, tell: Tell) -> Prepared:
     user_callbacks(config)
     _check_initializers(config, model, train)
     warnings = [*_constant_targets(train, found), *_many_categories(dataset), *_live(dataset)]
-    obstacle = saving.obstacle(saving.deployable(model, dataset.scalings, train), train)
-    if obstacle is not None:
-        warnings.append(f"plain Keras cannot load the model once it is saved: {obstacle}")
+    warnings += _obstacle(saving.deployable(model, dataset.scalings, train), train)
     tell("running every row through the model")
     measured = _measure_all(config, model, dataset)
     _check_gates(config, _try_step(config, model, dataset), dataset)
@@ -98,6 +96,21 @@ def _prepare(config: Config, dataset: Dataset, tell: Tell) -> Prepared:
         layers=() if measured is None else tuple(layer.name for layer in measured.layers),
         warnings=tuple(warnings),
     )
+
+
+def _obstacle(model: keras.Model, rows: AnyRows) -> Iterator[str]:
+    """What plain Keras cannot load of the model once it is saved."""
+    found = saving.obstacle(model, rows)
+    if found is None:
+        return
+    with saving.uncompiled(model):
+        bare = saving.obstacle(model, rows) is None
+    what = (
+        "loads the model without what it was compiled with"
+        if bare
+        else ("cannot load the model once it is saved")
+    )
+    yield f"plain Keras {what}: {found}"
 
 
 def _check_initializers(config: Config, model: keras.Model, rows: AnyRows) -> None:
