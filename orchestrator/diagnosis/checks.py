@@ -216,6 +216,7 @@ def with_validation(
             skill=each.skill,
             loss=each.loss,
             constant_loss=each.constant_loss,
+            lowest_loss=each.lowest_loss,
         )
         for each in held
     )
@@ -227,33 +228,43 @@ def _judge_output(
 ) -> tuple[Verdict, str]:
     if not output.trained:
         return "not_applicable", "no loss trains it, so it is not judged"
-    aside = "" if output.unjudged is None else f", skill is not judged: {output.unjudged}"
+    if output.varies is False:
+        return "not_applicable", "the target is constant, so a constant prediction is right"
+    shown, verdict, reason = _judge_spread(output, limits)
+    if verdict == "fail":
+        return verdict, f"{shown}{reason}"
+    if output.unjudged is not None:
+        shown += f", skill is not judged: {output.unjudged}"
+    elif output.skill is not None:
+        shown += f", skill {output.skill:.3g}"
+        if last and not output.skill >= limits.min_skill:
+            return "fail", f"{shown} (limit {limits.min_skill:g}): worse than the best constant"
+        if last and output.skill < NO_SKILL and verdict == "pass":
+            return "warn", f"{shown}: no better than the best constant"
+    return verdict, f"{shown}{reason}"
+
+
+def _judge_spread(output: OutputSkill, limits: PredictionVariance) -> tuple[str, Verdict, str]:
+    """How the prediction varies: what was measured, the verdict on that, and its reason."""
     if output.varies is None:
         if output.distinct:
-            return "pass", f"the predictions differ between rows{aside}"
-        return "fail", "all predictions are equal"
-    if not output.varies:
-        return "not_applicable", "the target is constant, so a constant prediction is right"
+            return "the predictions differ between rows", "pass", ""
+        return "all predictions are equal", "fail", ""
     if output.kind == "regression":
-        value, limit = output.variance_ratio, limits.min_ratio
-        what = "variance ratio {:.3g}"
+        value, limit, what = output.variance_ratio, limits.min_ratio, "variance ratio"
     else:
-        value, limit = output.information, limits.min_information
-        what = "information {:.3g}"
+        value, limit, what = output.information, limits.min_information, "information"
     value = math.nan if value is None else value
-    shown = f"{what.format(value)} (limit {limit:g})"
-    if not value >= limit:
-        return "fail", f"{shown}: the prediction is constant"
-    skill = math.nan if output.skill is None else output.skill
-    judged = last and output.unjudged is None
-    shown += aside or f", skill {skill:.3g}"
-    if judged and not skill >= limits.min_skill:
-        return "fail", f"{shown} (limit {limits.min_skill:g}): worse than the best constant"
-    if judged and skill < NO_SKILL:
-        return "warn", f"{shown}: no better than the best constant"
-    if output.constant_class:
-        return "warn", f"{shown}: every row gets the same class"
-    return "pass", shown
+    shown = f"{what} {value:.3g} (limit {limit:g})"
+    # No constant is better than the best one: what has skill varies, on whatever scale.
+    skilled = output.skill is not None and output.skill > NO_SKILL
+    if value >= limit or (skilled and not output.by_spread):
+        same = ": every row gets the same class" if output.constant_class else ""
+        return shown, "warn" if same else "pass", same
+    if output.usual and output.distinct:
+        # Under such a loss a constant can be the right answer: that of mae is the median.
+        return shown, "warn", ": nearly constant, as most of the targets are under this loss"
+    return shown, "fail", ": the prediction is constant"
 
 
 def _output_worth(output: OutputSkill) -> OutputWorth:
@@ -267,6 +278,8 @@ def _output_worth(output: OutputSkill) -> OutputWorth:
         skill=output.skill,
         loss=output.loss,
         constant_loss=output.constant_loss,
+        function=output.function or None,
+        lowest_loss=output.lowest_loss,
         unjudged=output.unjudged,
     )
 

@@ -33,9 +33,9 @@ from orchestrator.diagnosis.skill.columns import numbered
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Probe
 from orchestrator.errors import InvalidError, Problem, Reporter
 from orchestrator.model.build import try_call
+from orchestrator.model.losses.targets import check_fit
 from orchestrator.model.outputs import Output, find_outputs
 from orchestrator.model.saving import input_names, load_file
-from orchestrator.model.targets import check_fit
 
 
 def diagnose(

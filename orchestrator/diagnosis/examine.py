@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import keras
@@ -62,6 +62,7 @@ def examine(
     gradients: Gradients = "never",
     batch_size: int = BATCH_SIZE,
     training_batch_size: int = 32,
+    class_weight: Mapping[int, float] | None = None,
 ) -> Examination:
     """Measure a model over rows, and judge it.
 
@@ -76,7 +77,9 @@ def examine(
             prediction constant; the skill is judged only where all rows were read.
         gradients: when to measure blocked units and rows that respond.
         batch_size: rows of one forward pass.
-        training_batch_size: rows of a training step, for BatchNorm's batch statistics.
+        training_batch_size: rows of a training step, for BatchNorm's batch statistics, and for a
+            loss that is no mean over rows.
+        class_weight: weight of every class in the loss that trains; None without.
 
     Returns:
         The counts, the worth of the outputs and the verdicts.
@@ -85,10 +88,10 @@ def examine(
         known = dataclasses.replace(known, unseen=_UNSEEN)
     if known.non_finite or known.unseen:
         return Examination(checks=judge(known, limits))
-    scores = Scores(outputs)
+    scores = Scores(outputs, training_batch_size, class_weight)
     found = probe.measure(
         rows,
-        batch_size=batch_size,
+        batch_size=whole_batches(batch_size, training_batch_size),
         gradients=gradients == "always",
         see=scores.see,
         enough=None if exhaustive else _enough(scores, rows, limits),
@@ -101,12 +104,13 @@ def examine(
         # The rows that were not read count for the skill, too.
         last=known.last and found.complete,
         flow=dataclasses.replace(found.flow, names=tuple(output.name for output in outputs)),
-        columns=scores.columns(),
+        columns=scores.columns(complete=found.complete),
     )
     checks = judge(evidence, limits)
     suspicious = any(check.verdict in ("warn", "fail") for check in checks)
     if probe.has_batch_normalization and _may_lag(evidence, checks, limits):
-        evidence = _with_batch_statistics(evidence, probe, rows, outputs, training_batch_size)
+        scores = Scores(outputs, training_batch_size, class_weight)
+        evidence = _with_batch_statistics(evidence, probe, rows, scores, training_batch_size)
     if gradients == "when_suspicious" and suspicious and not known.untrained:
         found = probe.measure(rows, batch_size=batch_size, gradients=True)
         evidence = _counted(evidence, found, known)
@@ -120,6 +124,11 @@ def examine(
         responding=found.responding,
         notes=tuple(evidence.notes),
     )
+
+
+def whole_batches(size: int, training_batch_size: int) -> int:
+    """The greatest multiple of a training batch up to a size, or the size where there is none."""
+    return size // training_batch_size * training_batch_size or size
 
 
 def _enough(
@@ -157,7 +166,7 @@ def _may_lag(evidence: Evidence, checks: Sequence[AnyCheck], limits: Checks) -> 
 
 
 def _with_batch_statistics(
-    evidence: Evidence, probe: Probe, rows: Readable, outputs: Sequence[Output], batch_size: int
+    evidence: Evidence, probe: Probe, rows: Readable, scores: Scores, batch_size: int
 ) -> Evidence:
     """The evidence with a second pass in which BatchNorm uses the batches' own statistics."""
     if getattr(rows, "once", False):
@@ -166,7 +175,6 @@ def _with_batch_statistics(
             "with the batch's"
         )
         return dataclasses.replace(evidence, notes=(*evidence.notes, note))
-    scores = Scores(outputs)
     found = probe.measure(rows, batch_size=batch_size, batch_statistics=True, see=scores.see)
     return dataclasses.replace(evidence, batch_layers=found.layers, batch_columns=scores.columns())
 

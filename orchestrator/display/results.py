@@ -96,9 +96,10 @@ def _outputs_table(found: Health) -> Table:
         "variance ratio": [output.variance_ratio for output in found.outputs],
         "information": [output.information for output in found.outputs],
         "skill": [output.skill for output in found.outputs],
-        "loss": [output.loss for output in found.outputs],
+        "model's": [output.loss for output in found.outputs],
         "best constant's": [output.constant_loss for output in found.outputs],
     }
+    named = any(output.function for output in found.outputs)
     shown = {
         name: column
         for name, column in values.items()
@@ -108,11 +109,16 @@ def _outputs_table(found: Health) -> Table:
     table.add_column("output", overflow="fold")
     table.add_column("kind")
     for name in shown:
+        if named and name == "model's":
+            table.add_column("loss", overflow="fold")
         table.add_column(name, justify="right")
     for name, indices in _rows_of(found.outputs).items():
-        cells = ([column[index] for index in indices] for column in shown.values())
-        kind = found.outputs[indices[0]].kind
-        table.add_row(escape(name), kind, *(_between(each) for each in cells))
+        first, cells = found.outputs[indices[0]], []
+        for heading, column in shown.items():
+            if named and heading == "model's":
+                cells.append(escape(words.loss_name(first.function, first.kind)))
+            cells.append(_between([column[index] for index in indices]))
+        table.add_row(escape(name), first.kind, *cells)
     return table
 
 
@@ -200,13 +206,8 @@ def _quality(attempt: Attempt) -> Iterator[str]:
     measured = check.measured
     sets: Mapping[str, Sequence[OutputWorth | ValidationWorth]]
     sets = {"Validation": measured.validation, "Training": measured.outputs}
-    for rows, outputs in sets.items():
-        for index, (output, each) in enumerate(zip(measured.outputs, outputs, strict=False)):
-            if each.loss is None or each.constant_loss is None or each.skill is None:
-                continue
-            unit = "cross-entropy" if output.kind == "classification" else "mean squared error"
-            name = f" of output {index}" if len(outputs) > 1 else ""
-            yield (
-                f"{rows}: {unit}{name} {words.number(each.loss)}, the best constant has "
-                f"{words.number(each.constant_loss)} (skill {each.skill:.3g})"
-            )
+    for rows, columns in sets.items():
+        for name, pairs in words.by_output(measured.outputs, columns).items():
+            told = words.worth(name, pairs)
+            if told:
+                yield f"{rows}: {told}"

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.record.checks import (
-    AnyCheck,
-)
+from orchestrator.record.checks import AnyCheck, OutputWorth, ValidationWorth
 from orchestrator.record.events import (
     AttemptStarted,
     Doing,
@@ -171,6 +169,69 @@ def losses(metrics: Mapping[str, float]) -> str:
 def number(value: float) -> str:
     """A measured value, to four digits."""
     return f"{value:.4g}"
+
+
+Columns = list[tuple[OutputWorth, OutputWorth | ValidationWorth]]
+"""Columns of one output on the training rows, each with the same on those that are told of."""
+
+
+def by_output(
+    outputs: Sequence[OutputWorth], columns: Sequence[OutputWorth | ValidationWorth]
+) -> dict[str, Columns]:
+    """Columns by their output's name; in records without names each column is an output."""
+    several = sum(output.name is None for output in outputs) > 1
+    # Until columns had the name of their loss, each was told of by itself.
+    numbered = several and not any(output.function for output in outputs)
+    found: dict[str, Columns] = {}
+    for index, (output, column) in enumerate(zip(outputs, columns, strict=False)):
+        name = str(index) if numbered else output.name or ""
+        found.setdefault(name, []).append((output, column))
+    return found
+
+
+def loss_name(function: str | None, kind: str | None) -> str:
+    """The name of an output's loss as people read it.
+
+    Args:
+        function: its name in the record; until records had it, there were two.
+        kind: regression or classification.
+    """
+    if function:
+        return function.replace("_", " ").strip()
+    return "cross-entropy" if kind == "classification" else "mean squared error"
+
+
+def worth(name: str, columns: Columns) -> str:
+    """The loss of an output beside the best constant's, in one clause; empty where unknown.
+
+    Args:
+        name: the output's; empty where there is only one.
+        columns: its columns, of which Keras logs the mean.
+    """
+    output = columns[0][0]
+    unit = loss_name(output.function, output.kind)
+    known = [column for _, column in columns if column.loss is not None]
+    if not known:
+        return ""
+    of_output = f" of output {name}" if name else ""
+    told = f"{unit}{of_output} {number(_mean([column.loss for column in known]))}"
+    judged = [column for column in known if column.skill is not None]
+    if not judged:
+        return f"{told}; skill is not judged: {output.unjudged}" if output.unjudged else told
+    skills = [column.skill for column in judged if column.skill is not None]
+    if any(column.constant_loss is None for column in judged):
+        return f"{told} without the class weights (skill {_mean(skills):.3g} with them)"
+    constant = _mean([column.constant_loss for column in judged])
+    if len(judged) == 1:
+        return f"{told}, the best constant has {number(constant)} (skill {skills[0]:.3g})"
+    return (
+        f"{told}, the best constant has {number(constant)} "
+        f"(skill of its {len(judged)} columns {min(skills):.3g} to {max(skills):.3g})"
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    return sum(value for value in values if value is not None) / len(values)
 
 
 def relative(path: Path) -> str:

@@ -32,7 +32,7 @@ from orchestrator.model import (
     saving,
 )
 from orchestrator.model.initialization import Recorder
-from orchestrator.model.targets import check_targets
+from orchestrator.model.losses.targets import check_targets
 from orchestrator.record.records import Settings
 
 

@@ -20,6 +20,7 @@ import tensorflow as tf
 from keras.src import activations, backend
 from keras.src.backend.common import global_state
 from keras.src.ops import nn as operations
+from keras.src.trainers import compile_utils
 from keras.src.utils import naming
 
 BACKEND_NN = backend.nn
@@ -195,6 +196,52 @@ def function_arguments(value: Any) -> dict[str, Any]:
     the public `get_config` leaves some of them out.
     """
     return dict(getattr(value, "_fn_kwargs", {}))
+
+
+def resolve_loss(given: Any, y: Any, prediction: Any) -> keras.Loss:
+    """The loss object that Keras makes of what a model was compiled with for an output.
+
+    Touches `keras.src.trainers.compile_utils.get_loss`: the public `keras.losses.get` knows neither
+    `crossentropy`, which depends on the shapes, nor wraps functions.
+
+    Args:
+        given: a name, a function, or a loss.
+        y: targets of a few rows.
+        prediction: what the model returned for them.
+    """
+    return compile_utils.get_loss(given, y, prediction)
+
+
+def loss_function(loss: keras.Loss) -> Callable[..., Any] | None:
+    """The function that a loss wraps, None for one of the user's own class.
+
+    Touches `LossFunctionWrapper.fn`, which has no public name.
+    """
+    return getattr(loss, "fn", None)
+
+
+def attached_logits(prediction: Any) -> Any:
+    """The logits that Keras has noted with probabilities, to which its cross-entropies go back.
+
+    Touches the attribute `_keras_logits` of tensors; None where there are none.
+    """
+    return getattr(prediction, "_keras_logits", None)
+
+
+def attached_mask(prediction: Any) -> Any:
+    """Keras's mask of a tensor, which its losses leave out rows and positions by; or None.
+
+    Touches the attribute `_keras_mask` of tensors: `keras.src.backend.get_keras_mask`.
+    """
+    return backend.get_keras_mask(prediction)
+
+
+def attach(prediction: Any, logits: Any, mask: Any) -> None:
+    """Note logits and mask with a tensor as Keras does, where they are not None."""
+    if logits is not None:
+        prediction._keras_logits = logits
+    if mask is not None:
+        backend.set_keras_mask(prediction, mask)
 
 
 def is_unbuilt_optimizer(error: Exception) -> bool:

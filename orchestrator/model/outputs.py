@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,11 +13,12 @@ import tensorflow as tf
 from orchestrator.data.rows import PIECE, Array, Readable, Tree, leaves, transform
 from orchestrator.errors import InvalidError, Reporter, suggestion
 from orchestrator.model import layers
+from orchestrator.model.losses.output_loss import OutputLoss
+from orchestrator.model.losses.returned import end_of
 from orchestrator.record.records import Form
 
 _FORMS: Mapping[str, Form] = {
     "binary_crossentropy": "binary",
-    "bce": "binary",
     "binary_focal_crossentropy": "binary",
     "categorical_crossentropy": "categorical",
     "categorical_focal_crossentropy": "categorical",
@@ -27,10 +26,8 @@ _FORMS: Mapping[str, Form] = {
     "sparse_categorical_crossentropy": "sparse",
 }
 """Losses of classification; every other Keras loss counts as regression."""
-_WITHOUT_FORM = ("circle", "ctc")
+_WITHOUT_FORM = frozenset({"circle", "ctc"})
 """Losses that compare targets and predictions of different shapes."""
-PASSED_ON = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "ExpandDims", "Transpose"})
-"""TensorFlow's operations that leave values as they are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,10 +54,18 @@ class Output:
     is checked all the same."""
     trained: bool = True
     """Whether a loss trains it; one that none does is not judged at all."""
+    loss: OutputLoss | None = dataclasses.field(default=None, compare=False, repr=False)
+    """What it is trained on; None where that is not known, or where there are no targets."""
+    compared: str | None = None
+    """Path of the targets that its loss compares with it, also where `target` is None."""
 
     def targets(self, y: Tree) -> Array | None:
         """Its own targets among those of all outputs."""
         return None if self.target is None else dict(leaves(y))[self.target]
+
+    def compared_targets(self, y: Tree) -> Array | None:
+        """The targets that its loss takes, among those of all outputs."""
+        return None if self.compared is None else dict(leaves(y))[self.compared]
 
     def read_as(self, kind: str | None, y: Tree) -> Output:
         """The same output, read as the kind that the config asks for.
@@ -156,28 +161,34 @@ def find_outputs(model: keras.Model, reporter: Reporter, rows: Readable) -> tupl
     paths = [path for path, _ in found]
     names = _names(paths, model)
     targets = _matched(names, paths, [path for path, _ in leaves(y)], reporter)
-    losses = _losses(getattr(model, "loss", None), names)
+    given = _losses(getattr(model, "loss", None), names)
+    own = [None if target is None else dict(leaves(y))[target] for target in targets]
+    losses = [
+        _loss(each, of_y, prediction)
+        for each, of_y, (_, prediction) in zip(given, own, found, strict=True)
+    ]
     forms = [_form(loss) for loss in losses]
     ends = [""] * len(found) if None not in forms else _ends(model, x)
     aside = own_way(model)
     made = []
     for index, (_, prediction) in enumerate(found):
-        known = forms[index]
-        target = targets[index]
-        own = None if target is None else dict(leaves(y))[target]
+        known, loss = forms[index], losses[index]
         output = Output(
             name=names[index] if len(found) > 1 else "",
-            target=target,
+            target=targets[index],
             shape=tuple(prediction.shape[1:]),
-            form=known or _form_by_activation(ends[index], own),
-            from_logits=bool(getattr(losses[index], "from_logits", False)),
-            ignored=getattr(losses[index], "ignore_class", None),
+            form=known or _form_by_activation(ends[index], own[index]),
+            from_logits=loss is not None and loss.from_logits,
+            ignored=None if loss is None else loss.ignored,
             guessed=known is None,
-            unjudged=aside or _without_loss(model, losses[index]),
-            trained=aside is not None or model.loss is None or losses[index] is not None,
+            unjudged=aside or _without_loss(model, given[index]),
+            trained=aside is not None or model.loss is None or given[index] is not None,
+            loss=None if aside or targets[index] is None else loss,
+            compared=targets[index],
         )
-        if known is None and own is not None:
-            output = _corrected(output, own, rows)
+        first = own[index]
+        if known is None and first is not None:
+            output = _corrected(output, first, rows)
         made.append(output)
     return tuple(made)
 
@@ -246,6 +257,8 @@ def _losses(loss: Any, names: Sequence[str]) -> list[Any]:
     """The loss of each output, None where it has none."""
     if isinstance(loss, Mapping):
         return [loss.get(name) for name in names]
+    if isinstance(loss, list | tuple) and len(names) == 1:
+        return [loss[0]]  # Keras takes the first one
     if isinstance(loss, list | tuple) and len(loss) == len(names):
         return list(loss)
     return [loss] * len(names)
@@ -257,6 +270,16 @@ def find_untrained(model: keras.Model, reporter: Reporter, rows: Readable) -> fr
         return frozenset()
     found = find_outputs(model, reporter, rows)
     return frozenset(index for index, output in enumerate(found) if not output.trained)
+
+
+def _loss(given: Any, y: Array | None, prediction: Any) -> OutputLoss | None:
+    """The loss of an output; None where it has none, or one that Keras will refuse."""
+    if given is None:
+        return None
+    try:
+        return OutputLoss(given, prediction if y is None else y, prediction)
+    except (TypeError, ValueError):
+        return None
 
 
 def own_way(model: keras.Model) -> str | None:
@@ -272,18 +295,11 @@ def _without_loss(model: keras.Model, loss: Any) -> str | None:
     return "no loss is compiled for it" if model.compiled and loss is None else None
 
 
-def _form(loss: Any) -> Form | None:
-    """How targets and predictions are written, for a loss that Keras knows."""
-    if loss is None:
+def _form(loss: OutputLoss | None) -> Form | None:
+    """How targets and predictions are written, for a loss of Keras's."""
+    if loss is None or not loss.is_keras or loss.name in _WITHOUT_FORM:
         return None
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)
-    name = loss.__name__ if inspect.isfunction(loss) else _snake_case(type(loss).__name__)
-    if name.replace("_", "") in _WITHOUT_FORM:  # of CTC, snake case makes c_t_c
-        return None
-    if name in _FORMS or hasattr(keras.losses, type(loss).__name__) or name in vars(keras.losses):
-        return _FORMS.get(name, "regression")
-    return None
+    return _FORMS.get(loss.name, "regression")
 
 
 def _ends(model: keras.Model, x: Tree) -> list[str]:
@@ -298,14 +314,9 @@ def _ends(model: keras.Model, x: Tree) -> list[str]:
     try:
         traced = tf.function(call, input_signature=[signature], autograph=False)
         graph = traced.get_concrete_function().graph
-        operations = [output.op for output in graph.outputs]
+        return [end_of(output) for output in graph.outputs]
     except Exception:  # noqa: BLE001 - the search for activation sites reports what cannot be traced
         return [""] * len(leaves(model(x, training=False)))
-    for index, operation in enumerate(operations):
-        while operation.type in PASSED_ON:
-            operation = operation.inputs[0].op
-        operations[index] = operation
-    return [operation.type for operation in operations]
 
 
 def _all_targets(output: Output, rows: Readable, first: Array) -> Array:
@@ -321,7 +332,3 @@ def _form_by_activation(end: str, targets: Array | None) -> Form:
         one_hot = targets is not None and targets.ndim > 1 and targets.shape[-1] > 1
         return "categorical" if one_hot else "sparse"
     return "binary" if end == "Sigmoid" else "regression"
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

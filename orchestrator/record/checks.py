@@ -196,11 +196,15 @@ class OutputWorth(Record, kw_only=True, omit_defaults=True):
     """Mutual information of prediction and row over the entropy of the classes; classification
     only."""
     skill: float | None = None
-    """1 - loss / loss of the best constant."""
+    """1 - loss / loss of the best constant, both counted from `lowest_loss` where there is one."""
+    function: str | None = None
+    """Name of the loss: Keras's, or that of the user's function."""
     loss: float | None = None
-    """Mean squared error, or cross-entropy in nats."""
+    """The loss, as Keras logs it: of the column, where each has its own, or else of the output."""
     constant_loss: float | None = None
     """The same loss of the best constant."""
+    lowest_loss: float | None = None
+    """The same loss of the targets themselves, where that is not 0."""
     unjudged: str | None = None
     """Why the skill is not judged, as a clause; None where it is."""
 
@@ -211,11 +215,13 @@ class ValidationWorth(Record, kw_only=True):
     output: int
     """Index of the output column, counted over all outputs."""
     skill: float | None = None
-    """1 - loss / loss of the best constant."""
+    """1 - loss / loss of the best constant, both counted from `lowest_loss` where there is one."""
     loss: float | None = None
-    """Mean squared error, or cross-entropy in nats."""
+    """The loss, as Keras logs it."""
     constant_loss: float | None = None
     """The same loss of the best constant."""
+    lowest_loss: float | None = None
+    """The same loss of the targets themselves, where that is not 0."""
 
 
 class PredictionVarianceMeasured(Record, kw_only=True, omit_defaults=True):

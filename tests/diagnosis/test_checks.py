@@ -137,6 +137,31 @@ def test_without_a_skill_that_is_judged_the_variance_is_all_the_same() -> None:
     assert _variance(dataclasses.replace(without, distinct=False)).verdict == "fail"
 
 
+OWN_LOSS = dataclasses.replace(REGRESSION, function="pinball", by_spread=False)
+
+
+def test_under_a_loss_of_its_own_scale_what_has_skill_is_not_constant() -> None:
+    small = dataclasses.replace(OWN_LOSS, variance_ratio=1e-7)
+    assert _variance(small).verdict == "pass"
+    assert _variance(dataclasses.replace(small, skill=0.009)).verdict == "fail"
+    assert _variance(dataclasses.replace(small, skill=None, unjudged="…")).verdict == "fail"
+
+
+def test_nearly_constant_is_right_where_most_targets_are_the_best_constant() -> None:
+    median = dataclasses.replace(OWN_LOSS, variance_ratio=1e-7, skill=0.0, usual=True)
+    check = _variance(median)
+    assert check.verdict == "warn"
+    assert "nearly constant, as most of the targets are" in check.reason
+    assert _variance(dataclasses.replace(median, distinct=False)).verdict == "fail"
+    assert _variance(dataclasses.replace(median, skill=-0.2)).verdict == "fail"
+
+
+def test_predictions_without_targets_of_their_shape_can_have_a_skill() -> None:
+    output = OutputSkill(output=0, kind="regression", varies=None, skill=0.5)
+    assert _variance(output).reason == "the predictions differ between rows, skill 0.5"
+    assert _variance(dataclasses.replace(output, skill=-0.2)).verdict == "fail"
+
+
 def test_the_worst_output_decides_and_is_named() -> None:
     good, bad = REGRESSION, _with(output=1, variance_ratio=0.0)
     check = _variance(good, bad)

@@ -13,7 +13,12 @@ from rich.console import Console
 from orchestrator.diagnosis.health import Health, Verdicts
 from orchestrator.diagnosis.skill.columns import OutputSkill, numbered
 from orchestrator.display import results, words
-from orchestrator.record.checks import PredictionVarianceCheck, Verdict
+from orchestrator.record.checks import (
+    OutputWorth,
+    PredictionVarianceCheck,
+    ValidationWorth,
+    Verdict,
+)
 from orchestrator.record.records import Finding, Run
 from tests.builders import failed
 from tests.story import started, story, told
@@ -156,3 +161,43 @@ def test_the_result_is_legible_everywhere() -> None:
         lines = shown(results.summarize_run(finished(), Path("runs", "case")), encoding=encoding)
         assert any("failed at warmup:" in line for line in lines)
         assert max(map(len, lines)) <= 80
+
+
+def test_a_loss_is_told_by_its_name_beside_the_best_constant() -> None:
+    one = OutputWorth(
+        output=0, kind="classification", function="binary_focal_crossentropy", loss=0.0214,
+        constant_loss=0.0431, skill=0.5034,
+    )  # fmt: skip
+    ((name, columns),) = words.by_output([one], [one]).items()
+    told = "binary focal crossentropy 0.0214, the best constant has 0.0431 (skill 0.503)"
+    assert words.worth(name, columns) == told
+    held = ValidationWorth(output=0, loss=0.03, skill=0.4)
+    without = "binary focal crossentropy 0.03 without the class weights (skill 0.4 with them)"
+    assert words.worth("", [(one, held)]) == without
+    unjudged = OutputWorth(output=0, function="triplet", loss=0.3, unjudged="it compares rows")
+    told = "triplet 0.3; skill is not judged: it compares rows"
+    assert words.worth("", [(unjudged, unjudged)]) == told
+    assert words.worth("", [(OutputWorth(output=0), OutputWorth(output=0))]) == ""
+
+
+def test_columns_of_one_output_are_told_in_one_line_with_the_mean_that_keras_logs() -> None:
+    price = OutputWorth(
+        output=0, name="price", kind="regression", function="mean_squared_error", loss=0.5,
+        constant_loss=1.0, skill=0.5,
+    )  # fmt: skip
+    other = replace(price, output=1, loss=0.1, skill=0.9)
+    kind = replace(price, output=2, name="kind", function="sparse_categorical_crossentropy")
+    found = words.by_output([price, other, kind], [price, other, kind])
+    assert [words.worth(name, columns) for name, columns in found.items()] == [
+        "mean squared error of output price 0.3, the best constant has 1 (skill of its 2 columns 0.5 to 0.9)",  # noqa: E501
+        "sparse categorical crossentropy of output kind 0.5, the best constant has 1 (skill 0.5)",
+    ]
+
+
+def test_records_from_before_losses_had_names_are_told_column_by_column() -> None:
+    old = OutputWorth(output=0, kind="classification", loss=0.5, constant_loss=1.0, skill=0.5)
+    found = words.by_output([old, old], [old, old])
+    assert [words.worth(name, columns) for name, columns in found.items()] == [
+        f"cross-entropy of output {index} 0.5, the best constant has 1 (skill 0.5)"
+        for index in range(2)
+    ]

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras.src import activations, backend, models
 from keras.src.backend.common import global_state
 from keras.src.ops import nn as operations
+from keras.src.trainers import compile_utils
 from keras.src.utils import naming
 
 from orchestrator.model import keras_internals
@@ -44,6 +45,7 @@ PRIVATE: dict[str, Callable[[], Any]] = {
     "_learning_rate": keras.optimizers.Adam,
     "_init_seed": keras.initializers.HeNormal,
     "_fn_kwargs": keras.losses.Huber,
+    "_keras_logits": lambda: keras.activations.softmax(tf.zeros((1, 2))),
     "_initialize_with_initializer": lambda: keras.Variable,
     "_create_op_internal": _graph,
     "_get_function": _graph,
@@ -58,6 +60,10 @@ PRIVATE: dict[str, Callable[[], Any]] = {
     "Functional": lambda: models,
     "reset_uids": lambda: naming,
     "get_global_attribute": lambda: global_state,
+    "get_keras_mask": lambda: backend,
+    "set_keras_mask": lambda: backend,
+    "get_loss": lambda: compile_utils,
+    "fn": keras.losses.Huber,
 }
 """What is touched, and where it is expected to be."""
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from orchestrator.data.rows import Rows
 from orchestrator.errors import InvalidError, UserCodeError
+from orchestrator.model.losses.targets import check_classes, check_targets
 from orchestrator.model.outputs import Output, find_outputs
-from orchestrator.model.targets import check_classes, check_targets
 from tests import builders
 
 layers = keras.layers

@@ -45,10 +45,20 @@ class OutputSkill:
     only."""
     skill: float | None = None
     """1 - loss / loss of the best constant."""
+    function: str = ""
+    """Name of the loss: Keras's, or that of the user's function."""
     loss: float | None = None
-    """Mean squared error, or cross-entropy in nats."""
+    """The loss, as Keras logs it: of the column, where each has its own, or else of the output."""
     constant_loss: float | None = None
     """The same loss of the best constant."""
+    lowest_loss: float | None = None
+    """The same loss of the targets themselves, where that is not 0: the skill is counted from it.
+    """
+    by_spread: bool = True
+    """Whether the loss is one, squared error or cross-entropy, under which predictions have no
+    skill without a spread like that of the targets."""
+    usual: bool = False
+    """Most of the targets are the best constant itself."""
     constant_class: bool = False
     """Every row gets the same class."""
     distinct: bool = True
@@ -136,7 +146,7 @@ class RegressionColumn:
             distinct=distinct,
         )
 
-    def is_certain(self, rows: int, variance: float, limits: tuple[float, float]) -> bool:
+    def is_certain(self, rows: float, variance: float, limits: tuple[float, float]) -> bool:
         """Whether no further row can make it count as constant, see `Score.is_certain`."""
         if self.without_targets:
             return self.predictions.differ
@@ -186,7 +196,8 @@ class ClassColumn:
             kind="classification",
             varies=True,
             # Rounding can leave a constant prediction with an information of ±1e-16.
-            information=max(gained, 0.0) / entropy if distinct else 0.0,
+            # A prediction can be surer, and its classes more even, than the targets are.
+            information=min(max(gained, 0.0) / entropy, 1.0) if distinct else 0.0,
             skill=1.0 - loss / entropy,
             loss=loss,
             constant_loss=entropy,
@@ -194,7 +205,7 @@ class ClassColumn:
             distinct=distinct,
         )
 
-    def is_certain(self, rows: int, entropy: float, limits: tuple[float, float]) -> bool:
+    def is_certain(self, rows: float, entropy: float, limits: tuple[float, float]) -> bool:
         """Whether no further row can make it count as constant, see `Score.is_certain`."""
         if self.without_targets:
             return self.predictions.differ
@@ -204,22 +215,26 @@ class ClassColumn:
         return gained * self.weight / rows / entropy >= limits[1]
 
 
-def spread(y: npt.ArrayLike, form: Form, columns: int) -> list[float]:
+def spread(
+    y: npt.ArrayLike, form: Form, columns: int, weights: _Array | None = None
+) -> list[float]:
     """Variance of each column of targets, or entropy of their classes, as in `OutputSkill`.
 
     Args:
         y: targets of all rows.
         form: how they are written.
         columns: number of columns of the predictions.
+        weights: weight of each row × position, or None.
     """
     targets = np.asarray(y, dtype=np.float64)
     if form == "sparse":
-        _, counts = np.unique(targets, return_counts=True)
+        _, classes = np.unique(targets, return_inverse=True)
+        counts = np.bincount(classes.reshape(-1), weights)
         return [float(_entropy(counts / counts.sum()))]
     targets = targets.reshape(-1, columns)
+    means = np.average(targets, axis=0, weights=weights)
     if form == "regression":
-        return [float(each) for each in targets.var(axis=0)]
-    means = targets.mean(axis=0)
+        return [float(each) for each in np.average((targets - means) ** 2, axis=0, weights=weights)]
     if form == "categorical":
         return [float(_entropy(means))]
     return [float(_entropy(np.array([1.0 - mean, mean]))) for mean in means]

@@ -38,15 +38,24 @@ class Score:
         form: how targets and predictions are written.
         from_logits: whether predictions are logits rather than probabilities.
         ignored: class index of the positions that do not count.
+        directions: look at the direction of each row's prediction and targets alone, as a loss does
+            that their lengths do not matter to.
     """
 
     def __init__(
-        self, form: Form, *, from_logits: bool = False, ignored: int | None = None
+        self,
+        form: Form,
+        *,
+        from_logits: bool = False,
+        ignored: int | None = None,
+        directions: bool = False,
     ) -> None:
         self._form = form
         self._ignored = ignored
         self._from_logits = from_logits
+        self._directions = directions
         self._columns: list[RegressionColumn | ClassColumn] = []
+        self._positions = 0
 
     def add(
         self, y: npt.ArrayLike | None, prediction: npt.ArrayLike, weight: npt.ArrayLike | None
@@ -68,6 +77,7 @@ class Score:
             targets = np.asarray(y).reshape((-1,) if sparse else predicted.shape)
         positions = len(predicted) // max(rows, 1)
         weights = None
+        self._positions += len(predicted)
         if weight is not None:
             weights = np.asarray(weight, dtype=np.float64).reshape(-1)
             weights = np.repeat(weights, positions) if len(weights) == rows else weights
@@ -94,6 +104,9 @@ class Score:
             counted = weights > 0
             predicted, weights = predicted[counted], weights[counted]
             y = None if y is None else y[counted]
+        if self._directions:
+            predicted = _unit(predicted)
+            y = None if y is None else _unit(y)
         if self._form in ("categorical", "sparse"):
             columns: list[Any] = [(y, predicted)]
         else:
@@ -116,14 +129,18 @@ class Score:
         """One entry a column for regression and binary, one in all for categorical and sparse."""
         return [column.output(index) for index, column in enumerate(self._columns)]
 
-    def is_certain(self, rows: int, varies: Sequence[float], limits: tuple[float, float]) -> bool:
+    def mean_weight(self) -> float:
+        """Mean weight of all rows × positions, of those of weight 0, too."""
+        return self._columns[0].weight / self._positions if self._positions else 1.0
+
+    def is_certain(self, rows: float, varies: Sequence[float], limits: tuple[float, float]) -> bool:
         """Whether no further row can make the prediction count as constant.
 
         The squared deviations of all rows are no less than those of some, and so is the number of
         rows times their information (the chain rule of the Jensen-Shannon divergence).
 
         Args:
-            rows: number of all rows × positions, each of weight 1.
+            rows: weight of all rows × positions; 1 for each where they have none.
             varies: variance of each column's targets over all rows, entropy for a classification;
                 empty without targets.
             limits: smallest variance ratio and smallest information.
@@ -137,3 +154,10 @@ class Score:
 
 def _column(targets: _Array | None, index: int) -> _Array | None:
     return None if targets is None else targets[:, index]
+
+
+def _unit(values: _Array) -> _Array:
+    """Rows of length 1."""
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    found: _Array = np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
+    return found

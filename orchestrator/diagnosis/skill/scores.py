@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from orchestrator.config.sections.checks import PredictionVariance
-from orchestrator.data.rows import Readable, Rows, Tree
+from orchestrator.data.rows import Readable, Rows, Tree, leaves
 from orchestrator.diagnosis.skill.columns import OutputSkill, spread
+from orchestrator.diagnosis.skill.loss import LossMeter
 from orchestrator.diagnosis.skill.score import Score
+from orchestrator.diagnosis.skill.worth import worth
+from orchestrator.model.losses.returned import Returned
 from orchestrator.model.outputs import Output
+
+_PROBABILITIES = ("Sigmoid", "Softmax")
+"""Operations that make probabilities, whatever the loss was told of logits."""
 
 
 class Scores:
@@ -21,27 +26,38 @@ class Scores:
 
     Args:
         outputs: the model's outputs.
+        batch_size: rows for which Keras takes a loss at once, where that makes a difference.
+        class_weight: weight of every class of the only output, as in training; None without.
     """
 
-    def __init__(self, outputs: Sequence[Output]) -> None:
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        batch_size: int = 32,
+        class_weight: Mapping[int, float] | None = None,
+    ) -> None:
         self._outputs = outputs
-        self._scores = [
-            Score(output.form, from_logits=output.from_logits, ignored=output.ignored)
-            for output in outputs
-        ]
+        self._class_weight = class_weight
+        self._batch_size = batch_size
+        self._scores: list[Score] = []
+        self._meters: list[LossMeter | None] = [None] * len(outputs)
         self._rows = 0
         self._bad = [0] * len(outputs)
         self._first_bad: list[int | None] = [None] * len(outputs)
 
-    def see(self, predictions: Sequence[npt.NDArray[Any]], y: Tree, weight: Any) -> None:
+    def see(self, returned: Sequence[Returned], y: Tree, weight: Any) -> None:
         """Take in one batch.
 
         Args:
-            predictions: of each output, shape (rows, …).
+            returned: what the model returned for each output, of shape (rows, …).
             y: targets of all outputs, or None.
-            weight: weight of each row, shape (rows,), or None.
+            weight: weight of each row or position, or None.
         """
-        for index, (output, values) in enumerate(zip(self._outputs, predictions, strict=True)):
+        if not self._scores:
+            self._begin(returned, y)
+        weight = self._weighed(y, weight)
+        for index, (output, each) in enumerate(zip(self._outputs, returned, strict=True)):
+            values = each.value.numpy()
             flat = values.reshape(len(values), -1)
             bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
             if len(bad):
@@ -50,15 +66,50 @@ class Scores:
                     self._first_bad[index] = self._rows + int(bad[0])
             targets = None if y is None else output.targets(y)
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite has been noted
-                self._scores[index].add(targets, values, weight)
-        self._rows += len(predictions[0]) if len(predictions) else 0
+                self._scores[index].add(targets, values, _counted(weight, each))
+            meter, compared = self._meters[index], output.compared_targets(y)
+            if meter is not None and compared is not None:
+                meter.add(each, compared, weight)
+        self._rows += returned[0].value.shape[0] if returned else 0
 
-    def columns(self) -> list[list[OutputSkill]]:
-        """What each output is worth, column by column, under its name."""
+    def _weighed(self, y: Tree, weight: Any) -> Any:
+        """The weights times those of the rows' classes, as Keras's `fit` takes them."""
+        if self._class_weight is None or y is None:
+            return weight
+        ((_, targets),) = leaves(y)  # of the only output, perhaps by its name
+        if targets.ndim == 2 and targets.shape[-1] != 1:
+            classes = targets.argmax(axis=-1)
+        else:
+            classes = np.round(targets.reshape(-1)).astype(np.int64)
+        table = np.array([self._class_weight[index] for index in range(len(self._class_weight))])
+        return table[classes] if weight is None else table[classes] * weight
+
+    def _begin(self, returned: Sequence[Returned], y: Tree) -> None:
+        for index, (output, each) in enumerate(zip(self._outputs, returned, strict=True)):
+            logits = output.from_logits and each.origin.end not in _PROBABILITIES
+            loss = output.loss
+            directions = loss is not None and loss.is_keras and loss.name == "cosine_similarity"
+            self._scores.append(
+                Score(
+                    output.form, from_logits=logits, ignored=output.ignored, directions=directions
+                )
+            )
+            if loss is not None and y is not None and output.compared is not None:
+                self._meters[index] = LossMeter(loss, output.form, self._batch_size)
+
+    def columns(self, *, complete: bool = True) -> list[list[OutputSkill]]:
+        """What each output is worth, column by column, under its name.
+
+        Args:
+            complete: whether all rows were seen, so that it is worth while to look for the best
+                constant of a loss that has no formula.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             return [
-                [_told(column, output) for column in score.outputs()]
-                for output, score in zip(self._outputs, self._scores, strict=True)
+                worth(output, score, meter, complete=complete)
+                for output, score, meter in zip(
+                    self._outputs, self._scores, self._meters, strict=True
+                )
             ]
 
     def non_finite(self) -> list[str]:
@@ -90,9 +141,10 @@ class Scores:
         if limits is None:
             return lambda: True
         judged = [output for output in self._outputs if output.target is not None]
-        if judged and (not isinstance(rows, Rows) or rows.weight is not None):
+        if judged and not isinstance(rows, Rows):
             return None
-        spreads: list[tuple[int, list[float]]] = []
+        weight = self._weighed(rows.y, rows.weight) if isinstance(rows, Rows) else None
+        spreads: list[tuple[float, list[float]]] = []
         for output in self._outputs:
             y = output.targets(rows.y) if isinstance(rows, Rows) else None
             if y is None:  # it is enough that predictions differ
@@ -101,27 +153,31 @@ class Scores:
             if any(size is None for size in output.shape) or output.ignored is not None:
                 return None
             columns = output.shape[-1] if output.shape else 1
-            count = len(rows) * int(np.prod(output.shape[:-1]))
-            spreads.append((count, spread(y, output.form, columns)))
+            positions = len(rows) * int(np.prod(output.shape[:-1]))
+            weights = None
+            if weight is not None:
+                weights = np.asarray(weight, np.float64).reshape(-1)
+                weights = np.repeat(weights, positions // len(weights))
+            total = positions if weights is None else float(weights.sum())
+            spreads.append((total, spread(y, output.form, columns, weights)))
         bounds = (limits.min_ratio, limits.min_information)
-        return lambda: all(
-            score.is_certain(count, varies, bounds)
-            for score, (count, varies) in zip(self._scores, spreads, strict=True)
+        return lambda: (
+            bool(self._scores)
+            and all(
+                score.is_certain(count, varies, bounds)
+                for score, (count, varies) in zip(self._scores, spreads, strict=True)
+            )
         )
 
 
-def _told(column: OutputSkill, output: Output) -> OutputSkill:
-    """A column under its output's name, without skill where that is not judged."""
-    if output.unjudged is None:
-        return dataclasses.replace(column, name=output.name)
-    return dataclasses.replace(
-        column,
-        name=output.name,
-        skill=None,
-        loss=None,
-        constant_loss=None,
-        unjudged=output.unjudged,
-        trained=output.trained,
-        variance_ratio=column.variance_ratio if output.trained else None,
-        information=column.information if output.trained else None,
-    )
+def _counted(weight: Any, returned: Returned) -> npt.NDArray[Any] | None:
+    """The weights, 0 where Keras's mask leaves a position out."""
+    if returned.mask is None or tuple(returned.mask.shape) != tuple(
+        returned.value.shape[: returned.mask.shape.rank]
+    ):
+        return None if weight is None else np.asarray(weight)
+    mask = np.asarray(returned.mask.numpy(), np.float64)
+    if weight is None:
+        return mask
+    weights = np.asarray(weight, np.float64)
+    return mask * weights.reshape(weights.shape + (1,) * (mask.ndim - weights.ndim))

@@ -18,6 +18,7 @@ from orchestrator.diagnosis.tracing.calls.call import (
 )
 from orchestrator.diagnosis.tracing.sites import Site, Trace, trace
 from orchestrator.diagnosis.units import Flow
+from orchestrator.model.losses.returned import Origin, Returned
 
 _LEAST_FACTOR = 2**11
 """Factors between this and twice this, divided by it, have 12 bits."""
@@ -41,6 +42,7 @@ class CountingGraph:
         self.sites: list[Site] = []
         self.flow = Flow(layers=(), outputs=())
         self.notes: list[str] = []
+        self.origins: list[Origin] = []
 
         def step(inputs: Tree, look: tf.Tensor) -> tuple[Any, ...]:
             found = trace(
@@ -65,7 +67,10 @@ class CountingGraph:
             if gradients:
                 sources = [tensor for _, tensor in leaves(inputs)]
                 reached, responding = _reach(found, sources)
-            return found.outputs, active, extremes, reached, responding
+            returned = [Returned.of(output) for output in found.outputs]
+            self.origins = [each.origin for each in returned]
+            predictions = [each.tensors for each in returned]
+            return predictions, active, extremes, reached, responding
 
         sizes = iter(shapes)
         signature = transform(

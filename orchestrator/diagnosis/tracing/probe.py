@@ -20,14 +20,16 @@ from orchestrator.diagnosis.tracing.counting import CountingGraph, Shapes
 from orchestrator.diagnosis.units import Flow, Layer
 from orchestrator.model.keras_internals import all_layers
 from orchestrator.model.layers import is_callable
+from orchestrator.model.losses.returned import Returned
 
 _REPORT_SECONDS = 1.0
 """Time between two reports."""
 BATCH_SIZE = 1024
 """Rows of one forward pass."""
 
-See = Callable[[list[npt.NDArray[Any]], Tree, Any], None]
-"""Gets each batch's predictions, in the order of `rows.leaves`, its targets and its weights."""
+See = Callable[[list[Returned], Tree, Any], None]
+"""Gets what the model returned for each batch, in the order of `rows.leaves`, its targets and its
+weights."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,8 +215,8 @@ class _Tally:
         """What the graphs hide."""
         return tuple(self._notes)
 
-    def add(self, graph: CountingGraph, x: Tree) -> list[npt.NDArray[Any]]:
-        """Count one batch; returns what it predicts."""
+    def add(self, graph: CountingGraph, x: Tree) -> list[Returned]:
+        """Count one batch; returns what the model has returned for it."""
         # A unit that was seen to vary needs no second look.
         look = not self._active or any(flags.any() for flags in self._constant)
         predictions, active, extremes, reached, responding = graph.step(
@@ -229,7 +231,10 @@ class _Tally:
             found = self._matched(graph, *found)
         self._add(*found)
         self.responding += int(responding)
-        return [prediction.numpy() for prediction in predictions]
+        return [
+            Returned(value, logits, mask, origin)
+            for (value, logits, mask), origin in zip(predictions, graph.origins, strict=True)
+        ]
 
     def _matched(
         self, graph: CountingGraph, counts: _Arrays, extremes: _Arrays, reached: _Arrays

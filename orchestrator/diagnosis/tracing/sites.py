@@ -24,7 +24,7 @@ from orchestrator.diagnosis.tracing.dependence import Dependence
 from orchestrator.diagnosis.tracing.naming import is_channels_first, path
 from orchestrator.diagnosis.units import INPUT, Flow
 from orchestrator.model.keras_internals import function_nodes
-from orchestrator.model.outputs import PASSED_ON
+from orchestrator.model.losses.returned import PASSED_ON
 
 
 @dataclasses.dataclass(slots=True)

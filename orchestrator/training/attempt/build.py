@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -79,6 +79,8 @@ class Built:
     """Measures activations; it traces the model once."""
     outputs: tuple[Output, ...]
     """The outputs, with what each is judged as."""
+    class_weight: Mapping[int, float] | None
+    """Weight of every class in training; None without."""
     rates: Rates
     """Sets the optimizer's rate."""
     pipeline: Feed | LiveFeed
@@ -104,15 +106,17 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
     found = find_outputs(model, config, dataset.train)
     variance = config.checks.prediction_variance
     kind = None if variance is None else variance.kind
+    class_weight = preparation.class_weight(config, found)
     built = Built(
         model=model,
         settings=settings,
         findings=() if screening.finding is None else (screening.finding,),
         probe=probe,
         outputs=tuple(output.read_as(kind, dataset.train.y) for output in found),
+        class_weight=class_weight,
         rates=Rates(plain_optimizers(model), settings.learning_rate_cap),
         callbacks=_given_callbacks(task),
-        pipeline=_feed(task, dataset, settings, preparation.class_weight(config, found), emit),
+        pipeline=_feed(task, dataset, settings, class_weight, emit),
         held=(
             None if dataset.validation is None else held_back(dataset.validation, config.batch_size)
         ),

@@ -6,19 +6,27 @@ import dataclasses
 import math
 import traceback
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
 from orchestrator.config.schema import PhasePlan
-from orchestrator.data.rows import AnyRows
+from orchestrator.data.rows import AnyRows, Tree
 from orchestrator.diagnosis.causes.network import find_causes
 from orchestrator.diagnosis.checks import Evidence, with_validation
-from orchestrator.diagnosis.examine import Examination, examine, non_finite_variables, why_lost
+from orchestrator.diagnosis.examine import (
+    Examination,
+    examine,
+    non_finite_variables,
+    whole_batches,
+    why_lost,
+)
 from orchestrator.diagnosis.skill.columns import numbered
 from orchestrator.diagnosis.skill.scores import Scores
-from orchestrator.diagnosis.tracing.probe import Measurement
+from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement
 from orchestrator.model import leaky_relu
 from orchestrator.model.build import plain_optimizers
+from orchestrator.model.losses.returned import Returned
 from orchestrator.record.checks import PredictionVarianceCheck
 from orchestrator.record.events import CausesFound, LayerShare, Preview
 from orchestrator.training.attempt.build import Built, Loaded
@@ -59,20 +67,36 @@ def examine_phase(
         exhaustive=last,
         gradients="when_suspicious",
         training_batch_size=task.config.batch_size,
+        class_weight=built.class_weight,
     )
     held = rows.dataset.validation
     if last and examined.columns and held is not None:
-        return _with_validation(examined, built, held)
+        return _with_validation(examined, task, built, held)
     return examined
 
 
-def _with_validation(examined: Examination, built: Built, held: AnyRows) -> Examination:
+def _with_validation(examined: Examination, task: Task, built: Built, held: AnyRows) -> Examination:
     """The examination with what the predictions are worth on the validation rows, too."""
     if not any(isinstance(check, PredictionVarianceCheck) for check in examined.checks):
         return examined
-    scores = Scores(built.outputs)
-    built.probe.measure(held, see=scores.see)
+    size = task.config.batch_size
+    scores = Scores(built.outputs, size)
+    # Keras leaves class weights out of the validation loss; the skill is that under the loss that
+    # trains all the same.
+    weighed = Scores(built.outputs, size, built.class_weight)
+
+    def see(returned: list[Returned], y: Tree, weight: Any) -> None:
+        scores.see(returned, y, weight)
+        if built.class_weight is not None:
+            weighed.see(returned, y, weight)
+
+    built.probe.measure(held, batch_size=whole_batches(BATCH_SIZE, size), see=see)
     worth = numbered(scores.columns())
+    if built.class_weight is not None:
+        worth = [
+            dataclasses.replace(plain, skill=each.skill, constant_loss=None, lowest_loss=None)
+            for plain, each in zip(worth, numbered(weighed.columns()), strict=True)
+        ]
     checks = (
         with_validation(check, worth) if isinstance(check, PredictionVarianceCheck) else check
         for check in examined.checks

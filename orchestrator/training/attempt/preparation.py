@@ -34,8 +34,8 @@ from orchestrator.errors import (
 from orchestrator.model import initialization, objects, saving
 from orchestrator.model.build import build_model
 from orchestrator.model.layers import count_parameters
+from orchestrator.model.losses.targets import check_classes, check_targets
 from orchestrator.model.outputs import Output, find_outputs
-from orchestrator.model.targets import check_classes, check_targets
 from orchestrator.record.records import Inputs, Settings
 from orchestrator.training.attempt.task import Prepared
 

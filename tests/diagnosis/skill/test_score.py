@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given
 
-from orchestrator.diagnosis.skill.columns import OutputSkill
+from orchestrator.diagnosis.skill.columns import OutputSkill, spread
 from orchestrator.record.records import Form
 from tests.builders import LAW, scored
 
@@ -248,3 +248,29 @@ def test_a_shift_of_all_logits_is_no_difference() -> None:
 def test_rows_of_probabilities_are_made_to_sum_to_1() -> None:
     output = _one([0, 1], [[2.0, 2.0], [0.0, 0.0]], "sparse")
     assert output.skill == pytest.approx(0)
+
+
+def test_information_is_no_more_than_there_is() -> None:
+    """Sure predictions that are more even than rare classes tell more than these hold."""
+    y = np.array([1] + [0] * 99)
+    output = _one(y, np.tile([0.0001, 0.9999], 50), "binary")
+    assert output.information == 1
+
+
+@pytest.mark.parametrize("form", ["regression", "binary", "categorical"])
+def test_a_weight_counts_as_so_many_rows(form: Form) -> None:
+    labels = np.array([0, 1, 1, 0, 1])
+    weights = np.array([1, 2, 3, 4, 5])
+    y = np.eye(2)[labels] if form == "categorical" else labels.astype(float)
+    p = np.array([0.2, 0.9, 0.6, 0.3, 0.4])
+    prediction = np.stack([1 - p, p], axis=1) if form == "categorical" else p
+    weighted = _one(y, prediction, form, weight=weights)
+    repeated = _one(y.repeat(weights, axis=0), prediction.repeat(weights, axis=0), form)
+    assert weighted.skill == pytest.approx(repeated.skill)
+    assert weighted.information == pytest.approx(repeated.information)
+    assert weighted.variance_ratio == pytest.approx(repeated.variance_ratio)
+    spreads = [
+        spread(y, form, prediction.shape[-1] if prediction.ndim > 1 else 1, weights),
+        spread(y.repeat(weights, axis=0), form, prediction.shape[-1] if prediction.ndim > 1 else 1),
+    ]
+    assert spreads[0] == pytest.approx(spreads[1])

@@ -352,7 +352,11 @@ def test_classification_with_logits_and_class_weights(
     make_config: MakeConfig, train: Train
 ) -> None:
     config = make_config(
-        data={"train": {"callable": "rows:signs"}, "standardize": True},
+        data={
+            "train": {"callable": "rows:signs"},
+            "validation": {"callable": "rows:signs"},
+            "standardize": True,
+        },
         model={"layers": [{"Dense": {"units": 8, "activation": "relu"}}, {"Dense": {"units": 2}}]},
         compile={
             "optimizer": {"Adam": {"learning_rate": 0.05}},
@@ -367,6 +371,10 @@ def test_classification_with_logits_and_class_weights(
     assert output.kind == "classification"
     assert output.skill > 0.5
     assert last.metrics["accuracy"] > 0.9
+    # Keras leaves the class weights out of the validation loss; the skill is the same with them.
+    (held,) = last.checks[-1].measured.validation
+    assert held.loss == pytest.approx(last.metrics["val_loss"], rel=1e-4)
+    assert (held.constant_loss, held.skill) == (None, pytest.approx(output.skill))
 
 
 def test_the_result_takes_raw_inputs(make_config: MakeConfig, train: Train, tmp_path: Path) -> None:
