@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.text import Text
 
 from orchestrator.display.charts import Legible
+from orchestrator.display.live import notebook
 from orchestrator.display.live.block import block, waiting
 from orchestrator.display.live.scene import Scene
 
@@ -42,6 +44,34 @@ class Screen:
         elif self.note:
             lines = [waiting(self.note, now, now - self._start, width=width)]
         yield Legible(Group(*lines))
+
+
+class Display(Protocol):
+    """Keeps a screen in view, and prints lines that stay above it."""
+
+    def start(self) -> None:
+        """Begin to draw."""
+
+    def stop(self) -> None:
+        """Take the screen away."""
+
+    def print(self, renderable: RenderableType) -> None:
+        """Print lines that stay."""
+
+
+def display(screen: RenderableType, console: Console) -> Display | None:
+    """What shows a screen here: the output of a notebook's cell, or the bottom of a terminal.
+
+    Args:
+        screen: what to show.
+        console: where lines are printed.
+
+    Returns:
+        None for a file or a pipe, which get no more than the lines.
+    """
+    if notebook.is_notebook():
+        return notebook.NotebookDisplay(screen, notebook.cell_output())
+    return LiveDisplay(screen, console) if console.is_interactive else None
 
 
 class LiveDisplay:

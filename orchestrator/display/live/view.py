@@ -21,7 +21,7 @@ from orchestrator.config.schema import Config
 from orchestrator.display import words
 from orchestrator.display.charts import Legible
 from orchestrator.display.live.scene import Scene, advance
-from orchestrator.display.live.screen import LiveDisplay, Screen
+from orchestrator.display.live.screen import Screen, display
 from orchestrator.display.live.steps import LONG_SECONDS, Steps
 from orchestrator.record.events import (
     AttemptEnded,
@@ -69,9 +69,7 @@ class View:
         self._console = console
         self._detail = detail
         self._screen = Screen()
-        self._live: LiveDisplay | None = None
-        if detail == "all" and console.is_interactive:
-            self._live = LiveDisplay(self._screen, console)
+        self._live = display(self._screen, console) if detail == "all" else None
         self._epoch = 0
         self._planned = 0
         self._begun = False

@@ -13,7 +13,7 @@ from rich.text import Text
 from orchestrator.config.schema import Config
 from orchestrator.display.charts import Legible
 from orchestrator.display.live.block import waiting
-from orchestrator.display.live.screen import LiveDisplay
+from orchestrator.display.live.screen import display
 from orchestrator.display.live.view import Detail
 from orchestrator.display.search import words
 from orchestrator.display.search.progress import Progress, best_so_far, block, clock, runs_ended
@@ -71,9 +71,7 @@ class SearchView:
         self._detail = detail
         self._clock = clock
         self._screen = _Screen(clock)
-        self._live: LiveDisplay | None = None
-        if detail == "all" and console.is_interactive:
-            self._live = LiveDisplay(self._screen, console)
+        self._live = display(self._screen, console) if detail == "all" else None
         self._progress: Progress | None = None
         self._trials = 0
         self._pairs = 0

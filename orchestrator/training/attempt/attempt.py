@@ -145,4 +145,4 @@ def _save_result(task: Task, rows: Loaded, built: Built, emit: Emit) -> None:
     with built.rates.plain():
         problem = checkpoints.save_result(built.model, path, dataset.scalings, dataset.train)
     if problem is not None:
-        emit(Warned(message=f"the model was saved {problem}"))
+        emit(Warned(message=f"the model was saved as weights only: {problem}"))

@@ -50,8 +50,8 @@ def save_result(
         rows: rows to try the saved model on.
 
     Returns:
-        What was saved in place of the whole model, and why: all but what it was compiled with, or
-        the weights of the model as it was trained. None where the model was.
+        Why only weights, those of the model as it was trained, were saved; None where the model
+        was, if without what it was compiled with.
 
     Raises:
         OSError: the file cannot be written.
@@ -59,13 +59,12 @@ def save_result(
     whole = saving.deployable(model, scalings, rows)
     problem = saving.obstacle(whole, rows)
     if problem is None:
-        refused = save(whole, path)
-        return None if refused is None else f"as weights only: {refused}"
+        return save(whole, path)
     with saving.uncompiled(whole):
         if saving.obstacle(whole, rows) is None and save(whole, path) is None:
-            return f"without what it was compiled with: {problem}"
+            return None  # as was told before the training
     _save_weights(model, path)
-    return f"as weights only: {problem}"
+    return problem
 
 
 def _save_weights(model: keras.Model, path: Path) -> None:
