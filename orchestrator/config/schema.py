@@ -19,13 +19,12 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from orchestrator.config import document
 from orchestrator.config.document import Document, Key
 from orchestrator.config.sections.base import (
+    AutoFlag,
     FileName,
     Flag,
     PositiveFloat,
     PositiveInt,
     Section,
-    Word,
-    flag,
 )
 from orchestrator.config.sections.checks import Checks
 from orchestrator.config.sections.data import Data
@@ -75,13 +74,6 @@ class Fit(Section):
     """Keras callbacks, or functions of the user's that return one."""
 
 
-def _auto_or_flag(value: Any) -> Any:
-    value = flag(value)
-    if value != "auto" and not isinstance(value, bool):
-        raise ValueError(f"expected auto, true or false, received {short(value)}")
-    return value
-
-
 def _only_version(value: Any) -> Any:
     if type(value) is not int or value != 1:
         raise ValueError(f"expected 1, the only version there is, received {short(value)}")
@@ -128,11 +120,9 @@ class Config(Section):
     """The checks after every phase."""
     restart: Annotated[Restart, _or_null(Restart)] = Restart()
     """What to do when an attempt fails."""
-    deterministic: Annotated[
-        Literal["auto"] | bool,
-        BeforeValidator(_auto_or_flag, json_schema_input_type=Literal["auto"] | bool | Word),
-    ] = "auto"
-    """Make TensorFlow's operations deterministic; auto means on a machine without GPU."""
+    deterministic: AutoFlag = "auto"
+    """Make TensorFlow's operations deterministic; auto means on a machine without GPU, unless
+    compile.jit_compile asks for XLA."""
     tensorboard: Flag = False
     """Write TensorBoard files with each attempt."""
     keep: Literal["accepted", "all"] = "accepted"

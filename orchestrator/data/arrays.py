@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.data import rows
+from orchestrator.data import frames, rows
 from orchestrator.data.rows import Array, Batch, Rows, Tree
 from orchestrator.errors import InvalidError, Problem
 
@@ -69,6 +69,8 @@ def tree_of(value: Any, role: str, name: str) -> Tree:
     Raises:
         InvalidError: NumPy makes no array of it.
     """
+    if frames.is_foreign(value):
+        return _array(value, role, name)
     if isinstance(value, Mapping) and value:
         return {str(key): tree_of(each, f"{role}.{key}", name) for key, each in value.items()}
     if _is_several(value):
@@ -90,6 +92,8 @@ def _is_several(value: Any) -> bool:
 
 def _array(value: Any, role: str, name: str) -> Array:
     expected = f"{role}: expected an array of numbers, received"
+    if frames.is_foreign(value):
+        value = frames.to_numpy(value, role, name)
     try:
         array = np.asanyarray(value)
     except Exception as error:

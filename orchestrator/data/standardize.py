@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.config.schema import Config
-from orchestrator.data.rows import AnyRows, Array, Columns, Rows, Scaling, leaves
+from orchestrator.data.rows import AnyRows, Array, Columns, Rows, Scaling, is_text, leaves
 from orchestrator.errors import InvalidError
 
 _MAX_PROBLEMS = 10
@@ -20,7 +20,10 @@ _KERAS_EPSILON = 1e-7
 
 
 def scalings(train: AnyRows, config: Config) -> dict[str, Scaling]:
-    """The standardisation, refused for columns that float32 cannot standardise."""
+    """The standardisation, refused for texts and for columns that float32 cannot standardise."""
+    if all(is_text(array) for _, array in leaves(train.first(1)[0])):
+        message = "the inputs are texts, which have no mean"
+        raise InvalidError([config.problem(("data", "standardize"), message, "leave it out")])
     found = statistics(train)
     names: list[str] = []
     if isinstance(train, Rows) and isinstance(train.x, Columns):

@@ -6,6 +6,7 @@ Keras's own errors come back as problems of the config, with the key that caused
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,7 @@ from orchestrator.config.sections.model import (
     GivenModel,
     LayersModel,
 )
-from orchestrator.data.rows import AnyRows, Readable, leaves
+from orchestrator.data.rows import AnyRows, Readable, is_text, leaves
 from orchestrator.errors import InvalidError, Problem, Reporter, describe_error
 from orchestrator.model import (
     initialization,
@@ -200,16 +201,24 @@ def _from_layers(plan: LayersModel, config: Config, rows: AnyRows) -> keras.Sequ
     if problems:
         raise InvalidError(problems)
     shape = inputs[0][1].shape[1:]
+    texts = is_text(inputs[0][1])
     if not isinstance(made[0][1], keras.layers.InputLayer):
-        made.insert(0, (0, keras.layers.InputLayer(shape=shape)))
+        kind = "string" if texts else None
+        made.insert(0, (0, keras.layers.InputLayer(shape=shape, dtype=kind)))
     model = keras.Sequential()
     try:
         model = keras.Sequential([layer for _, layer in made])
         if not model.built:
             model.build((None, *shape))
     except Exception as error:
-        raise InvalidError([_first_misfit(made, config, error)]) from error
+        problem = _first_misfit(made, config, error)
+        if texts:
+            problem = dataclasses.replace(problem, hint=f"the inputs are texts: {_FOR_TEXTS}")
+        raise InvalidError([problem]) from error
     return model
+
+
+_FOR_TEXTS = "TextVectorization, StringLookup or Hashing make numbers of texts"
 
 
 def _first_misfit(made: list[tuple[int, keras.Layer]], config: Config, error: Exception) -> Problem:
@@ -288,6 +297,8 @@ def _taking_rows(
     shapes = [(path, array.shape[1:]) for path, array in leaves(rows.first(1)[0])]
     shown = ", ".join(f"{path} {shape}" if path else str(shape) for path, shape in shapes)
     what = f"the model does not take inputs of shape {shown}"
+    if any(is_text(array) for _, array in leaves(rows.first(1)[0])):
+        what += f", which hold texts ({_FOR_TEXTS})"
     return user_code.refused(reporter, ("model", kind), what)
 
 
@@ -324,4 +335,7 @@ def compile_model(model: keras.Model, plan: Compile, config: Config) -> None:
         raise InvalidError(problems)
     with user_code.refused(config, ("compile",), "the model cannot be compiled"):
         # A `compile` of the user's own need not know the others.
-        model.compile(**{name: value for name, value in arguments.items() if value})
+        given = {name: value for name, value in arguments.items() if value}
+        if plan.jit_compile != "auto":
+            given["jit_compile"] = plan.jit_compile
+        model.compile(**given)

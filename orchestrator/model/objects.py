@@ -27,6 +27,7 @@ _NESTED = (
     ("constraint", keras.constraints),
     ("activation", keras.layers),
     ("learning_rate", keras.optimizers.schedules),
+    ("optimizer", keras.optimizers),
     ("layer", keras.layers),
     ("cell", keras.layers),
 )

@@ -82,6 +82,7 @@ def test_the_defaults_are_those_of_the_contract(load, tmp_path):
             "loss_weights": None,
             "metrics": [],
             "weighted_metrics": [],
+            "jit_compile": "auto",
         },
         "batch_size": 32,
         "phases": [{"name": "main", "epochs": 1, "learning_rate": None}],

@@ -349,3 +349,52 @@ def test_the_model_comes_back_compiled_and_with_its_history_as_fit_leaves_it(
     loss, _ = model.evaluate(X[:, :], Y, verbose=0)
     assert 0 < loss < 20
     assert model.fit(X, Y, epochs=1, verbose=0).epoch == [0]
+
+
+class Halves(keras.utils.PyDataset):  # type: ignore[misc]
+    """Two batches, made by processes of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(workers=2, use_multiprocessing=True)
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Any:
+        return X[index::2], Y[index::2]
+
+
+def endless() -> Any:
+    while True:
+        yield X[:48], Y[:48]
+        yield X[48:], Y[48:]
+
+
+@pytest.mark.filterwarnings("ignore:Model doesn't support `jit_compile=True`")  # in this process
+@pytest.mark.parametrize("rows", [Halves(), endless])
+def test_batches_train_in_a_process_of_their_own(tmp_path: Path, rows: Any) -> None:
+    """The second with XLA, which Keras leaves out where operations are deterministic."""
+    steps = {"steps_per_epoch": 2} if rows is endless else {}
+    compiled = {**COMPILE, "jit_compile": bool(steps)}
+    model, record = orchestrator.retrain(
+        network, rows, phases=[{"name": "main", "epochs": 30}], compile=compiled,
+        restart={"policy": []}, runs_dir=tmp_path, quiet=True, **steps,
+    )  # fmt: skip
+    assert record["status"] == "passed"
+    assert not any("in this process" in each for each in record["warnings"])
+    (log,) = tmp_path.glob("*/attempts/001/log.txt")
+    assert "jit_compile=False" not in log.read_text()
+    health = orchestrator.diagnose(model, rows, **steps)
+    assert health.rows == 96
+    with pytest.raises(InvalidError, match="the batches bring their own targets"):
+        orchestrator.retrain(network, rows, Y, phases=PHASES, runs_dir=tmp_path)
+
+
+def test_an_iterator_trains_here_on_the_rows_that_it_gives(tmp_path: Path) -> None:
+    batches = ((X[start : start + 32], Y[start : start + 32]) for start in (0, 32, 64))
+    _, record = orchestrator.retrain(
+        network, batches, phases=PHASES, compile=COMPILE,
+        restart={"policy": [], "max_attempts": 1}, runs_dir=tmp_path, quiet=True,
+    )  # fmt: skip
+    assert "cannot pickle 'generator' object" in record["warnings"][0]
+    assert record["attempts"][0]["phases"][-1]["epochs"] == 3

@@ -10,6 +10,8 @@ from annotated_types import GroupedMetadata
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
 from pydantic_core import PydanticCustomError
 
+from orchestrator.errors import short
+
 
 class Section(BaseModel):
     """A mapping of the config: unknown keys are errors, types are not converted."""
@@ -35,6 +37,20 @@ def flag(value: Any) -> Any:
 Word = Annotated[str, Field(pattern="^([Oo][Nn]|[Oo][Ff][Ff]|[Yy][Ee][Ss]|[Nn][Oo])$")]
 Off = Literal[False] | Annotated[str, Field(pattern="^([Oo][Ff][Ff]|[Nn][Oo])$", examples=["off"])]
 Flag = Annotated[bool, BeforeValidator(flag, json_schema_input_type=bool | Word)]
+
+
+def auto_or_flag(value: Any) -> Any:
+    """A flag, or `auto`."""
+    value = flag(value)
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError(f"expected auto, true or false, received {short(value)}")
+    return value
+
+
+AutoFlag = Annotated[
+    Literal["auto"] | bool,
+    BeforeValidator(auto_or_flag, json_schema_input_type=Literal["auto"] | bool | Word),
+]
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 FileName = Annotated[str, Field(pattern=FILE_NAME)]
 """Text that can be part of a file name."""

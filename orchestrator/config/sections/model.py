@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Discriminator, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from orchestrator.config.sections.base import (
+    AutoFlag,
     ModuleName,
     OneOf,
     Reference,
@@ -178,3 +179,5 @@ class Compile(Section):
     """Keras metrics; `{output name: [metric, …]}` for a model with several outputs."""
     weighted_metrics: Metrics = []
     """Keras metrics that respect sample and class weights."""
+    jit_compile: AutoFlag = "auto"
+    """Compile the training step with XLA; auto leaves it to Keras."""

@@ -116,6 +116,8 @@ class LiveFeed:
 
     def _made(self, given: Any, index: int) -> Any:
         """A batch of a `PyDataset`."""
+        if given.use_multiprocessing:  # another process than that in which a report has a reader
+            return self._ready(given[index])
         with self._waiting.one():
             return self._ready(given[index])
 

@@ -149,7 +149,11 @@ def _fault(name: str, kernels: Sequence[keras.Variable]) -> tuple[str, str | Non
 
 @contextlib.contextmanager
 def blamed() -> Iterator[None]:
-    """Tell what the user's code raised somewhere below Keras from what is our own fault."""
+    """Tell what the user's code raised somewhere below Keras from what is our own fault.
+
+    What the user's code makes Keras's own, such as mixed precision, lasts as long as this.
+    """
+    policy = keras.config.dtype_policy()
     filtered = keras.config.is_traceback_filtering_enabled()
     keras.config.disable_traceback_filtering()  # it hides who raised
     try:
@@ -163,6 +167,7 @@ def blamed() -> Iterator[None]:
     finally:
         if filtered:
             keras.config.enable_traceback_filtering()
+        keras.config.set_dtype_policy(policy)
 
 
 def _try_step(config: Config, model: keras.Model, dataset: Dataset) -> Collection[str]:
@@ -304,7 +309,13 @@ def load(config: Config, stored: Stored | None = None) -> Dataset:
 def _set_up(config: Config) -> None:
     """Set operations and generators so that every attempt reads and computes the same."""
     gpu = bool(tf.config.list_physical_devices("GPU"))
-    if config.deterministic is True or (config.deterministic == "auto" and not gpu):
+    # Keras leaves XLA out where operations are deterministic.
+    xla = config.compile is not None and config.compile.jit_compile is True
+    if config.deterministic is True and xla:
+        message = "Keras does not compile with XLA where operations are deterministic"
+        hint = "leave out jit_compile, or set deterministic to false"
+        raise InvalidError([config.problem(("compile", "jit_compile"), message, hint)])
+    if config.deterministic is True or (config.deterministic == "auto" and not (gpu or xla)):
         tf.config.experimental.enable_op_determinism()
     # A data callable that draws from NumPy's or Keras's global generators gets the same draws in
     # every attempt.

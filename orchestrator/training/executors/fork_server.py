@@ -77,8 +77,10 @@ class ForkServer:
         except Exception as error:  # noqa: BLE001 - a class of the user's may raise anything
             return Raised(NotSentError(f"{type(error).__name__}: {error}"))
         ours, theirs = multiprocessing.Pipe()
+        # No daemon, which may have no processes of its own, as a PyDataset's workers are; it ends
+        # with this process all the same, whose end it waits for.
         process = self._context.Process(  # type: ignore[attr-defined]
-            target=_serve, args=(theirs, work.log, sent), daemon=True
+            target=_serve, args=(theirs, work.log, sent)
         )
         with ours, theirs:
             with _without_main():
@@ -211,6 +213,8 @@ def _serve(connection: Connection, log: Path, sent: bytes) -> None:
     if hasattr(os, "setsid"):
         # Ctrl-C in the terminal is for the supervisor alone, and what the work starts is a group.
         os.setsid()
+    # What the user's code starts, such as a PyDataset's workers, starts as it does elsewhere.
+    multiprocessing.set_start_method(None, force=True)
     _redirect(log)
     lock = threading.Lock()
 

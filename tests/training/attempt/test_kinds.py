@@ -91,6 +91,43 @@ def build_own(width):
     model.compile(optimizer=keras.optimizers.Adam(0.01), loss="mse")
     return model
 
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        part = slice(30 * index, 30 * index + 30)
+        return X[part], Y[part]
+
+def frames():
+    import pandas as pd
+    return pd.DataFrame(X, columns=["a", "b"]), pd.Series(Y)
+
+def forever():
+    while True:
+        yield from generator()
+
+TEXTS = np.array(["a good film", "bad", "very good", "a very bad film"] * 20, object)
+
+def texts():
+    return TEXTS, np.array([1, 0, 1, 0] * 20)
+
+def build_texts():
+    words = keras.layers.TextVectorization(output_mode="multi_hot")
+    words.adapt(TEXTS)
+    given = keras.Input((), dtype="string")
+    known = keras.layers.StringLookup(vocabulary=["bad"])(given)
+    known = keras.layers.Embedding(2, 2)(known)
+    hashed = keras.layers.Embedding(8, 2)(keras.layers.Hashing(8)(given))
+    x = keras.layers.Concatenate()([words(given), known, hashed])
+    hidden = keras.layers.Dense(8, activation="relu")(x)
+    return keras.Model(given, keras.layers.Dense(1, activation="sigmoid")(hidden))
+
+def build_mixed():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    hidden = keras.layers.Dense(8, activation="relu")
+    return keras.Sequential([keras.Input((2,)), hidden, keras.layers.Dense(1)])
+
 class Two(keras.Model):
     """Outputs by name; nothing that Keras could load it by."""
 
@@ -249,6 +286,40 @@ def test_a_dataset_with_a_dataset_held_back(train: Train) -> None:
 def test_a_generator_with_weights(train: Train) -> None:
     trained = train(given("generator"), ONE, data={"standardize": True})
     assert trained.prepared.rows == 90
+
+
+@pytest.mark.parametrize("name", ["Batches", "forever", "frames"])
+def test_a_py_dataset_a_generator_without_an_end_and_frames(train: Train, name: str) -> None:
+    steps = {"steps_per_epoch": 3} if name == "forever" else {}
+    trained = train({**given(name), **steps}, ONE, phases=[{"name": "main", "epochs": 2}])
+    assert trained.prepared.rows == 90
+    told = [each for each in trained.prepared.warnings if "only from an attempt's start" in each]
+    assert len(told) == len(steps)
+
+
+def test_texts_of_a_model_that_takes_texts(train: Train) -> None:
+    compiled = {"optimizer": {"Adam": {"learning_rate": 0.03}}, "loss": "binary_crossentropy"}
+    held = {"validation": {**HELD_BACK, "stratify": True}}
+    trained = train(given("texts"), built("build_texts"), compile=compiled, data=held)
+    (output,) = trained.outputs
+    assert output.skill is not None
+    assert output.skill > 0.5
+    texts = np.array(["a good film", "bad"], object)
+    prediction = trained.model.predict(keras.ops.convert_to_tensor(texts), verbose=0)
+    assert prediction[0, 0] > 0.5 > prediction[1, 0]
+
+
+def test_mixed_precision_that_the_factory_switches_on(train: Train) -> None:
+    inner = {"Adam": {"learning_rate": 0.03}}
+    compiled = {"optimizer": {"LossScaleOptimizer": {"inner_optimizer": inner}}, "loss": "mse"}
+    trained = train(given("line"), built("build_mixed"), compile=compiled)
+    assert keras.config.dtype_policy().name == "float32"
+    model = trained.model
+    assert model.layers[0].compute_dtype == "float16"
+    assert model.predict(np.zeros((1, 2)), verbose=0).dtype == np.float16
+    (output,) = trained.outputs
+    assert output.skill is not None
+    assert output.skill > 0.3
 
 
 def test_inputs_and_targets_by_name_of_a_factory_that_compiles(train: Train) -> None:
