@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,18 @@ def describe(base: Path, fingerprint: str | None) -> dict[str, Any]:
         "git": _git(base),
         "data": fingerprint,
     }
+
+
+def are_committed(base: Path, files: Iterable[str]) -> bool:
+    """Whether git knows these files, and no Python file more lies in their folder's repository.
+
+    Args:
+        base: a folder of the repository.
+        files: absolute paths; one that is not there is not known.
+    """
+    if _run_git(base, "ls-files", "--error-unmatch", "--", *files) is None:
+        return False
+    return not _run_git(base, "ls-files", "--others", "--exclude-standard", "--", ":/*.py")
 
 
 def _version(package: str) -> str | None:

@@ -2,7 +2,8 @@
 
 A run follows from its resolved config, its data and the versions that it was made with. Where the
 config names code or a model file of the user's, which are in neither, both runs must have been made
-from the same commit of their repository, without changes.
+from the same commit of their repository, without changes, and the commit must hold all of these: a
+file that git ignores or does not know yet may have changed unseen.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.model import FactoryModel, FileModel, GivenModel
-from orchestrator.data import load as data
+from orchestrator.config.sections.base import REFERENCE
+from orchestrator.config.sections.model import FileModel, GivenModel
 from orchestrator.errors import RecordError
 from orchestrator.record import archive, environment
 from orchestrator.record.directory import Paths, SearchPaths, read_file
@@ -147,10 +148,13 @@ def _is_alike(found: Mapping[str, Any], config: Config) -> bool:
         return False
     if any(packages.get(name) != now["packages"].get(name) for name in _VERSIONS):
         return False
-    if not has_user_code(config):
+    files = user_files(config)
+    if not files:
         return True
     git = now["git"]
-    return git is not None and not git["dirty"] and found.get("git") == git
+    if git is None or git["dirty"] or found.get("git") != git:
+        return False
+    return environment.are_committed(Path(config.base), files)
 
 
 @functools.lru_cache
@@ -158,10 +162,35 @@ def _environment(base: str) -> dict[str, Any]:
     return environment.describe(Path(base), None)
 
 
-def has_user_code(config: Config) -> bool:
-    """Whether a run depends on files of the user's that are not data."""
-    return (
-        isinstance(config.model, FactoryModel | FileModel)
-        or data.has_user_code(config)
-        or bool(config.fit.callbacks)
-    )
+def user_files(config: Config) -> frozenset[str]:
+    """Files of the user's beside data that a run depends on, as far as the config names them.
+
+    Code is looked for in the config's folder alone: what is imported from elsewhere is in no commit
+    of that folder's repository, so that it counts as a file which is not there.
+    """
+    value = config.model_dump(mode="json", exclude={"name", "base", "tune"})
+    modules = {text.partition(":")[0] for text in _texts(value) if re.match(REFERENCE, text)}
+    base, files = Path(config.base), set[str]()
+    if isinstance(config.model, FileModel):
+        modules.update(config.model.modules)
+        files.add(str(base / config.model.file))
+    return frozenset(files | {_module_file(base, module) for module in modules})
+
+
+def _module_file(base: Path, module: str) -> str:
+    path = base.joinpath(*module.split("."))
+    package = path / "__init__.py"
+    return str(package if package.is_file() else path.with_name(f"{path.name}.py"))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a plain value, keys too: a name with arguments is a key."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(key)
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
