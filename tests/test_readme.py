@@ -12,7 +12,7 @@ import pytest
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.config import load as configs
 from orchestrator.config.sections.restart import Case, Restart
-from tests import readme
+from tests import readme, searches
 from tests.story import record, story
 
 ROOT = Path(__file__).parents[1]
@@ -20,8 +20,9 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def _in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the commands are run from: a folder with the shipped configs, and a run."""
+    """Where the commands are run from: a folder with the shipped configs, a search and a run."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    searches.record(tmp_path / "runs", searches.search(started="2026-11-01T00:00:00+00:00"))
     record(tmp_path / "runs", story(loss=1e3))
     monkeypatch.chdir(tmp_path)
 
@@ -68,10 +69,15 @@ def test_every_snippet_works(snippet: str, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.usefixtures("_in_a_copy")
 def test_the_example_of_a_config_loads(tmp_path: Path) -> None:
-    (example,) = readme.blocks("yaml")
+    example, _ = readme.blocks("yaml")
     path = tmp_path / "configs" / "example.yaml"
     path.write_text(example)
     assert configs.load(path).name == "airfoil"
+
+
+def test_the_example_of_a_space_is_that_of_its_config() -> None:
+    _, example = readme.blocks("yaml")
+    assert example in (ROOT / "configs" / "tune.yaml").read_text()
 
 
 def test_every_file_that_is_named_exists() -> None:

@@ -51,7 +51,7 @@ def test_from_the_command_to_a_config_that_runs(
     lines = progress.splitlines()
     assert f"Search {directory.name} in" in progress
     assert (
-        "2 trials, each on 1 seed · skill (higher is better) · 1 fresh seeds to compare on" in lines
+        "2 trials, each on 1 seed · skill (higher is better) · 1 fresh seed to compare on" in lines
     )
     heading = next(index for index, line in enumerate(lines) if line.startswith("trial"))
     first, second = lines[heading + 1 : heading + 3]

@@ -124,7 +124,7 @@ class SearchView:
     def _plan(self, found: Search, ended: int, fresh: int) -> Iterator[str]:
         seeds = f"{len(found.seeds)} seed{'s' * (len(found.seeds) != 1)}"
         told = f"{found.max_trials} trials, each on {seeds} · {words.unit(found.objective)}"
-        yield f"{told} · {fresh} fresh seeds to compare on" if fresh else told
+        yield f"{told} · {fresh} fresh seed{'s' * (fresh != 1)} to compare on" if fresh else told
         if ended:
             best = best_so_far(found)
             yield f"{ended} trials are made already" + (f" · {best}" if best else "")
@@ -158,7 +158,7 @@ class SearchView:
             self._tell_trial(trial, progress)
         self._trials = len(ended)
         if search.comparison is not None and self._detail == "all":
-            self._tell_pairs(search.comparison)
+            self._tell_pairs(search, search.comparison)
 
     def _tell_trial(self, trial: Trial, progress: Progress) -> None:
         """The row of a trial that has ended."""
@@ -185,14 +185,15 @@ class SearchView:
         told = "" if best is None else f"best so far {best.trial}: {words.score(best.score)}"
         return told, clock(progress.seconds_left(self._clock()))
 
-    def _tell_pairs(self, found: Comparison) -> None:
+    def _tell_pairs(self, search: Search, found: Comparison) -> None:
         """A row for each fresh seed whose runs have ended in all arms."""
         whole = min((len(arm.runs) for arm in found.arms), default=0)
         for index in range(self._pairs, whole):
             if index == 0:
                 self._print(Text("\nOn fresh seeds", "bold"))
             scores = (
-                f"{words.ARMS[arm.arm]} {words.score(arm.runs[index].score)}" for arm in found.arms
+                f"{words.arm_name(search, arm.arm)} {words.score(arm.runs[index].score)}"
+                for arm in found.arms
             )
             self._print(Text(f"  {index + 1:>3} of {len(found.seeds)}: {' · '.join(scores)}"))
         self._pairs = whole

@@ -137,7 +137,7 @@ def _verdict(found: Difference, name: str, objective: Objective) -> str:
         told = f"{mean}, on every seed"
     sign = 1 if objective.direction == "min" else -1
     if max(sign * found.low, sign * found.high) < 0:
-        return f"It is better: {told}."
+        return f"It is better than {name}: {told}."
     if min(sign * found.low, sign * found.high) > 0:
-        return f"It is worse: {told}."
+        return f"It is worse than {name}: {told}."
     return f"It is not shown to be better than {name}: {told}."

@@ -24,7 +24,8 @@ def test_a_winner_that_is_cheaper_on_every_seed_is_better() -> None:
     assert (found.default.mean, found.default.low, found.default.high) == (-0.5, -0.5, -0.5)
     assert found.reason == (
         "On 10 fresh seeds the mean is 1.57 trainings with the tuned config and 2.08 trainings "
-        "with the default policy. It is better: 0.5 less, on every seed."
+        "with the default policy. It is better than the default policy: 0.5 less, on every "
+        "seed."
     )
     assert [each.score for each in found.arms] == [2.075, 1.575]
 
@@ -43,10 +44,10 @@ def test_one_that_wins_as_often_as_it_loses_is_not() -> None:
 @pytest.mark.parametrize(
     ("objective", "gain", "told"),
     [
-        (COST, -0.1, "It is better: "),
-        (COST, 0.1, "It is worse: "),
-        (SKILL, 0.1, "It is better: "),
-        (SKILL, -0.1, "It is worse: "),
+        (COST, -0.1, "It is better than "),
+        (COST, 0.1, "It is worse than "),
+        (SKILL, 0.1, "It is better than "),
+        (SKILL, -0.1, "It is worse than "),
     ],
 )
 def test_the_direction_of_the_objective_says_what_is_better(
@@ -56,7 +57,7 @@ def test_the_direction_of_the_objective_says_what_is_better(
     found = _compare(arm("default", *COSTS), arm("tuned", *tuned), objective=objective)
     assert found.reason is not None
     assert told in found.reason
-    assert found.better is (told == "It is better: ")
+    assert found.better is (told == "It is better than ")
     side = "less" if gain < 0 else "more"
     assert found.reason.count(side) == 3  # the mean and both ends of the interval
 
