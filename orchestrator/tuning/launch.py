@@ -110,11 +110,15 @@ def launch(
                 interrupts=interrupts,
             )
         )
-        found = search.execute(config, store, pool, announcer, jobs=jobs, asked=asked)
-        best = found.best()
-        if best is not None and found.status == "finished":
-            winner = space.lay(config, best.values, found.space)
-            tuned.write_files(config, winner, found, store.paths.root, command=command)
+
+        def conclude(found: Search) -> None:
+            if (best := found.best()) is not None:
+                winner = space.lay(config, best.values, found.space)
+                tuned.write_files(config, winner, found, store.paths.root, command=command)
+
+        found = search.execute(
+            config, store, pool, announcer, jobs=jobs, asked=asked, conclude=conclude
+        )
         return found, store.paths.root
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from msgspec.structs import replace
@@ -41,6 +41,7 @@ from orchestrator.tuning.journal import (
     TrialEnded,
     TrialRunEnded,
     TrialStarted,
+    advance,
 )
 from orchestrator.tuning.result import comparison, importance
 from orchestrator.tuning.trials import objective as objectives
@@ -67,6 +68,7 @@ def execute(
     *,
     jobs: int,
     asked: Sequence[Mapping[str, Any]] = (),
+    conclude: Callable[[Search], None] = lambda search: None,
 ) -> Search:
     """Take a search to its end.
 
@@ -77,6 +79,8 @@ def execute(
         watcher: shows what happens.
         jobs: how many runs are made at a time.
         asked: hyperparameters of the user's model, as KerasTuner writes them.
+        conclude: writes what the finished search leaves for people; its end is recorded only when
+            that is there, so that a search which is killed before goes on and writes it.
 
     Returns:
         The finished search; also on an interrupt.
@@ -84,7 +88,7 @@ def execute(
     Raises:
         OrchestratorError: an error that every trial would meet.
     """
-    return _Searching(config, store, pool, watcher, jobs, asked).run()
+    return _Searching(config, store, pool, watcher, jobs, asked, conclude).run()
 
 
 class _Searching:
@@ -98,6 +102,7 @@ class _Searching:
         watcher: Watcher,
         jobs: int,
         asked: Sequence[Mapping[str, Any]],
+        conclude: Callable[[Search], None],
     ) -> None:
         self.config = config
         self.store = store
@@ -105,6 +110,7 @@ class _Searching:
         self.watcher = watcher
         self.jobs = jobs
         self.asked = asked
+        self.conclude = conclude
         self.rows = store.search.plain_epochs_rows // objectives.planned_epochs(config)
         self.metric = objectives.metric(config)
         self._overhead = store.search.overhead_seconds
@@ -401,18 +407,18 @@ class _Searching:
         exit_code: int,
         recommended: Literal["tuned", "default"] | None = None,
     ) -> Search:
-        self._record(
-            SearchEnded(
-                status=status,
-                conclusion=conclusion,
-                recommended=recommended,
-                effects=(
-                    importance.parameter_effects(self.store.search) if status == "finished" else ()
-                ),
-                exit_code=exit_code,
-                overhead_seconds=round(self._overhead + self.pool.idle_seconds, 3),
-            )
+        finished = status == "finished"
+        event = SearchEnded(
+            status=status,
+            conclusion=conclusion,
+            recommended=recommended,
+            effects=importance.parameter_effects(self.store.search) if finished else (),
+            exit_code=exit_code,
+            overhead_seconds=round(self._overhead + self.pool.idle_seconds, 3),
         )
+        if finished:
+            self.conclude(advance(self.store.search, event, elapsed=self.store.elapsed))
+        self._record(event)
         return self.store.search
 
     def _warn(self, message: str) -> None:

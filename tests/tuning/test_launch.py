@@ -115,6 +115,29 @@ def test_a_run_that_was_half_done_is_made_again(project: Any, tmp_path: Path) ->
     assert not (copied / str(last)).exists()
 
 
+def test_a_search_has_ended_when_its_files_are_there(
+    project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, whole, directory = project
+    copied = tmp_path / "runs" / directory.name
+    shutil.copytree(directory, copied)
+    lines = (copied / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (copied / "journal.jsonl").write_bytes(b"".join(lines[:-1]))
+    (copied / "tuned.yaml").unlink()
+
+    def kill(*arguments: object, **options: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orchestrator.tuning.result.tuned.write_files", kill)
+        with pytest.raises(SystemExit):
+            search(config, tmp_path / "runs", resumed=copied)
+    assert plan.unfinished(tmp_path / "runs", config) == copied
+    again, _ = search(config, tmp_path / "runs", resumed=copied)
+    assert outcomes(again) == outcomes(whole)
+    assert (copied / "tuned.yaml").exists()
+
+
 def test_an_interrupt_is_recorded_and_resumed(project: Any, tmp_path: Path) -> None:
     config, whole, before = project
 
