@@ -209,6 +209,10 @@ def _refusals(path: str, dimension: Dimension, config: Config) -> Iterator[tuple
                 continue
             yield f"{judged} may not be searched: {reason}", None
             return
+        if judged.startswith(f"{path}."):
+            hint = f"name the keys below {path} that are meant"
+            yield f"{path} may not be searched as a whole, for {judged} is in it: {reason}", hint
+            return
     if not all(path.split(".")):
         yield "expected a dotted path of keys", "as in compile.optimizer.Adam.learning_rate"
         return

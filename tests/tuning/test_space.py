@@ -120,6 +120,16 @@ def test_the_default_space_is_the_policy_with_the_config_as_it_is_in_it(searchin
         ("checks.dead_neurons.fail_above", {"float": [0.1, 1]}, "by the config's own checks"),
         ("phases.0.epochs", {"int": [1, 9]}, "phases may not be searched"),
         ("compile.loss", {"choice": ["mse", "mae"]}, "compile.loss may not be searched"),
+        (
+            "compile",
+            {"choice": [{"loss": "mse"}]},
+            "compile may not be searched as a whole, for compile.loss is in it",
+        ),
+        (
+            "restart",
+            {"choice": [{"max_seconds": 1}]},
+            "restart may not be searched as a whole, for restart.max_seconds is in it",
+        ),
         ("restart.policy.leaky.x", {"float": [0, 1]}, "a remedy, received 'leaky'; did you mean"),
         ("restart.policy.leaky_relu.timess", {"int": [1, 2]}, "did you mean 'times'?"),
         ("restart.policy.clip_gradients.norm", {"float": [1, 2]}, "no rung of the policy is clip"),
