@@ -148,9 +148,11 @@ class _Searching:
 
         def measure(values: Mapping[str, Any], seeds: int) -> tuple[Mapping[str, Any], float]:
             trial = self._trial(values, seeds)
-            if trial.score is None:
+            made = self.store.search.trials[: trial.trial]
+            score = objectives.estimate(trial, made, self.store.search.objective)
+            if score is None:
                 raise oracle.TrialFailedError(trial.reason)
-            return trial.values if trial.trial != BASE else values, trial.score
+            return trial.values if trial.trial != BASE else values, score
 
         if base is None:
             self._trial({}, len(search.seeds))
@@ -245,7 +247,7 @@ class _Searching:
             [run.score for run in trial.runs[:done] if run.score is not None],
             goal,
             minimised=search.objective.direction == "min",
-            least=objectives.least(search.objective),
+            least=objectives.least(search.objective, may_stop=bool(self.config.fit.callbacks)),
         )
 
     # -------------------------------------------------------------------------- runs

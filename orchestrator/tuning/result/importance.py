@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from orchestrator.record.search import BASE, Effect, Parameter, Search
+from orchestrator.tuning.trials import objective
 
 _ORDERED = ("float", "int")
 """Kinds of parameters whose values have an order."""
@@ -33,14 +34,15 @@ def parameter_effects(search: Search) -> tuple[Effect, ...]:
     """The effect of each parameter of a search on the score, the most important first.
 
     Args:
-        search: the search; trials that were cut count with the score that they had.
+        search: the search; trials that were cut count with what they would have on all seeds.
     """
     sign = 1.0 if search.objective.direction == "min" else -1.0
     values = {parameter.path: parameter.default for parameter in search.space}
     known = [
-        (values | trial.values if trial.trial == BASE else trial.values, sign * trial.score)
+        (values | trial.values if trial.trial == BASE else trial.values, sign * score)
         for trial in search.trials
-        if trial.score is not None and not math.isnan(trial.score)
+        if (score := objective.estimate(trial, search.trials, search.objective)) is not None
+        and not math.isnan(score)
     ]
     parameters = [each for each in search.space if any(each.path in tried for tried, _ in known)]
     rows = [

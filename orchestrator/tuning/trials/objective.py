@@ -20,7 +20,7 @@ from orchestrator.config.sections.tune import MeasureTerm, MetricTerm
 from orchestrator.errors import InvalidError, RecordError
 from orchestrator.record import archive
 from orchestrator.record.records import Attempt, Run
-from orchestrator.record.search import Objective, Term, Trial, TrialRun
+from orchestrator.record.search import BASE, Objective, Term, Trial, TrialRun
 
 
 def objective(config: Config) -> Objective:
@@ -192,21 +192,27 @@ def _value(term: Term, run: TrialRun, objective: Objective, scale: Scale) -> flo
             return min(run.skill or 0.0, 0.0)  # no better than a constant
         case "skill":
             return run.skill
-    if run.metric is not None and math.isfinite(run.metric):
-        return run.metric
-    return scale.worst_metric if failed else None
+    found = run.metric if run.metric is not None and math.isfinite(run.metric) else None
+    if not failed or found is None or scale.worst_metric is None:
+        return scale.worst_metric if failed else found
+    # There is no model that has this value: no better than the worst of the base config's.
+    return (min if term.direction == "max" else max)(found, scale.worst_metric)
 
 
-def least(objective: Objective) -> float | None:
+def least(objective: Objective, *, may_stop: bool = False) -> float | None:
     """The best score that any run can have; None where there is no bound.
 
     A run that passes has trained at least once, and no skill is above 1.
+
+    Args:
+        objective: what is optimised.
+        may_stop: whether a training may end before its last epoch, as callbacks can have it.
     """
     bounds: list[float] = []
     for term in objective.terms:
         if _is_metric(term):
             return None
-        passed = {"cost": 1.0, "seconds": 0.0, "skill": 1.0}[term.measure]
+        passed = {"cost": 0.0 if may_stop else 1.0, "seconds": 0.0, "skill": 1.0}[term.measure]
         bounds.append(min(passed, objective.penalty) if term.measure == "cost" else passed)
     return _together(objective, bounds)
 
@@ -219,16 +225,47 @@ def mean(runs: Sequence[TrialRun]) -> float | None:
     return fmean(each for each in scores if each is not None)
 
 
+def estimate(trial: Trial, trials: Sequence[Trial], objective: Objective) -> float | None:
+    """The score that a trial would have on all seeds, as far as is known.
+
+    Seeds differ in how hard they are, so that a mean over some of them does not compare with one
+    over all. The base config has been tried on all: the trial's mean difference to it on the seeds
+    that both have stays, and one that was cut is no better than the best.
+
+    Args:
+        trial: the trial, at its end.
+        trials: all trials, the base config's among them.
+        objective: what is optimised.
+    """
+    base = next((each for each in trials if each.trial == BASE), None)
+    if trial.score is None or base is None or base.score is None:
+        return trial.score
+    on_the_same = mean(base.runs[: len(trial.runs)])
+    if len(trial.runs) >= len(base.runs) or on_the_same is None:
+        return trial.score
+    found = trial.score + base.score - on_the_same
+    winner = best(trials, objective)
+    if trial.status != "cut" or winner is None or winner.score is None:
+        return found
+    return (max if objective.direction == "min" else min)(found, winner.score)
+
+
 def better(one: float, other: float, objective: Objective) -> bool:
     """Whether a score is better than another."""
     return one < other if objective.direction == "min" else one > other
 
 
 def best(trials: Iterable[Trial], objective: Objective) -> Trial | None:
-    """The completed trial with the best score; of equals the earliest."""
+    """The completed trial with the best score; of equals the earliest.
+
+    Only those on all seeds are compared: some of Hyperband's trials have fewer, and may have a good
+    score for no other reason.
+    """
+    completed = [trial for trial in trials if trial.status == "completed"]
+    seeds = max((len(trial.runs) for trial in completed), default=0)
     found: Trial | None = None
-    for trial in trials:
-        if trial.status != "completed" or trial.score is None:
+    for trial in completed:
+        if trial.score is None or len(trial.runs) < seeds:
             continue
         if found is None or found.score is None or better(trial.score, found.score, objective):
             found = trial

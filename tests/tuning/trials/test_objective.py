@@ -55,6 +55,14 @@ def test_a_metric_that_is_missing_is_the_worst_of_the_base_configs() -> None:
     assert _score(_run(metric=float("nan")), term) is None
 
 
+def test_a_metric_of_a_model_that_does_not_pass_is_no_better_than_that() -> None:
+    down, up = ({"metric": "m", "direction": each} for each in ("min", "max"))
+    assert _score(_run(metric=0.3, status="exhausted"), down) == 7
+    assert _score(_run(metric=9.0, status="exhausted"), down) == 9
+    assert _score(_run(metric=9.0, status="exhausted"), up) == 7
+    assert _score(_run(metric=0.3, status="exhausted"), up) == 0.3
+
+
 def test_of_several_the_weighted_sum_is_minimised() -> None:
     terms = [{"measure": "cost", "weight": 2.0}, {"measure": "skill", "weight": 10.0}]
     found = _objective(*terms)
@@ -69,6 +77,8 @@ def test_one_measure_goes_its_own_way() -> None:
     assert objectives.least(_objective({"metric": "val_loss", "direction": "min"})) is None
     assert objectives.least(_objective(*COST)) == 1
     assert objectives.least(_objective(*COST, penalty=0.25)) == 0.25
+    # With a callback such as EarlyStopping a training may cost less than one.
+    assert objectives.least(_objective(*COST), may_stop=True) == 0
 
 
 def test_two_metrics_are_refused() -> None:
@@ -106,6 +116,34 @@ def test_the_best_trial_is_completed_and_the_earliest_of_equals() -> None:
     assert found is not None
     assert found.trial == 3
     assert objectives.best([], _objective(*COST)) is None
+
+
+def _trial(number: int, *scores: float, status: Any = "completed") -> Trial:
+    runs = tuple(_run(seed=seed, score=score) for seed, score in enumerate(scores))
+    return Trial(trial=number, status=status, runs=runs, score=objectives.mean(runs))
+
+
+def test_a_trial_on_a_few_easy_seeds_is_not_the_best() -> None:
+    trials = [_trial(1, 1.0, 1.0, 4.0, 4.0), _trial(2, 1.2, 1.2)]
+    found = objectives.best(trials, _objective(*COST))
+    assert found is not None
+    assert found.trial == 1
+
+
+def test_what_was_tried_on_fewer_seeds_is_compared_on_the_same() -> None:
+    cost, skill = _objective(*COST), _objective({"measure": "skill"})
+    base, easy = _trial(1, 1.0, 1.0, 4.0, 4.0), _trial(2, 1.25, 1.25)
+    assert objectives.estimate(base, [base], cost) == 2.5
+    assert objectives.estimate(easy, [base, easy], cost) == 2.75
+    better = _trial(3, 1.0, 1.0, 1.0, 1.0)
+    assert objectives.estimate(better, [base, easy, better], cost) == 1.0
+    # What can no longer win is no better than the best, whatever its seeds were.
+    lost = _trial(2, 0.5, 0.5, status="cut")
+    assert objectives.estimate(lost, [base, lost], cost) == 2.5
+    worse = _trial(2, 2.0, 2.0, status="cut")
+    assert objectives.estimate(worse, [base, worse], skill) == 2.5
+    failed = Trial(trial=2, status="failed")
+    assert objectives.estimate(failed, [base, failed], cost) is None
 
 
 def test_the_scale_is_that_of_the_base_config() -> None:
