@@ -21,6 +21,7 @@ from orchestrator.config.schema import Config
 from orchestrator.data import arrays, split
 from orchestrator.data.rows import Rows, leaves, name_of, num_rows, select
 from orchestrator.data.streams.sources import (
+    Started,
     find,
     gives_batches,
     is_dataset,
@@ -311,7 +312,7 @@ def _model(run: Run, directory: Path, config: Config, given: Given) -> Any:
         return None
     from orchestrator.training.retraining import fitted  # noqa: PLC0415 - imports Keras
 
-    return fitted.load(run, directory, config.with_given(given), _first_rows(given))
+    return fitted.load(run, directory, config.with_given(given), lambda: _first_rows(given))
 
 
 def _first_rows(given: Given) -> Rows:
@@ -323,4 +324,5 @@ def _first_rows(given: Given) -> Rows:
     source = find(found, plain.NAME)
     if source is None:
         return arrays.from_values(*found, name=plain.NAME)
-    return arrays.from_values(*next(source.read()), name=plain.NAME, whole=False)
+    batch = x.first if isinstance(x, Started) else next(source.read())
+    return arrays.from_values(*batch, name=plain.NAME, whole=False)

@@ -38,6 +38,28 @@ class Source:
             yield from self.begin()
 
 
+class Started:
+    """An iterator that remembers what it gave first, for it cannot be asked again.
+
+    Args:
+        iterator: gives the batches.
+    """
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self.first: Any = None
+        self._iterator = iterator
+
+    def __iter__(self) -> Started:
+        """Itself."""
+        return self
+
+    def __next__(self) -> Any:
+        """The next batch."""
+        batch = next(self._iterator)
+        self.first = batch if self.first is None else self.first
+        return batch
+
+
 def is_dataset(value: Any) -> bool:
     """Whether a value is a `tf.data.Dataset`."""
     return hasattr(value, "as_numpy_iterator") and hasattr(value, "element_spec")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -14,14 +15,14 @@ from orchestrator.record.directory import Paths
 from orchestrator.record.records import Run
 
 
-def load(run: Run, directory: Path, config: Config, rows: Rows) -> keras.Model:
+def load(run: Run, directory: Path, config: Config, first: Callable[[], Rows]) -> keras.Model:
     """The model of the accepted attempt.
 
     Args:
         run: the run, with an accepted attempt.
         directory: its directory.
         config: its config, with what `retrain` was given.
-        rows: some rows, that show how the inputs look.
+        first: gives some rows, that show how the inputs look; asked only where no file tells.
 
     Returns:
         The model, which takes raw inputs. Its `history` is that of `fit` over all phases.
@@ -30,6 +31,7 @@ def load(run: Run, directory: Path, config: Config, rows: Rows) -> keras.Model:
     if paths.model.exists():
         model = keras.saving.load_model(paths.model)
     else:
+        rows = first()
         model = config.given.build()
         if layers.is_callable(model):
             model(rows.first(1)[0], training=False)
@@ -41,7 +43,7 @@ def load(run: Run, directory: Path, config: Config, rows: Rows) -> keras.Model:
             path: Scaling.from_description(described)
             for path, described in run.inputs.standardization.items()
         }
-        model = saving.deployable(model, scalings, rows)
+        model = saving.deployable(model, scalings, first())
     model.history = _history(run, directory, model)
     return model
 
