@@ -79,9 +79,10 @@ def test_the_shipped_configs_are_taken_as_written_and_as_resolved(path: Path) ->
     assert takes(document.parse(config.load(path).dump(), name="f").value)
 
 
-def test_the_example_of_the_readme_is_taken() -> None:
-    (example,) = readme.blocks("yaml")
-    assert takes(document.parse(example, name="README").value)
+def test_the_examples_of_the_readme_are_taken() -> None:
+    example, tune = (document.parse(each, name="README").value for each in readme.blocks("yaml"))
+    assert takes(example)
+    assert takes({**example, "tune": tune})
 
 
 LAYERS: dict[str, Any] = {
