@@ -257,7 +257,7 @@ def _refused_policy(path: str, config: Config) -> Iterator[tuple[str, str | None
         hint = suggestion(head, REMEDIES)
         yield f"expected the number of a rung or a remedy, received {head!r}", hint
         return
-    known = [name for name in TAGGED[f"<{head}>"].model_fields if name not in ("remedy", "when")]
+    known = _fields(head)
     if field not in known:
         hint = suggestion(field, known)
         yield f"the remedy {head} has no key {field!r}" if field else "a key is missing", hint
@@ -269,6 +269,12 @@ def _refused_policy(path: str, config: Config) -> Iterator[tuple[str, str | None
         return  # the default space's policies have all of them
     if not any(True for policy in policies for _ in _rungs(policy, head)):
         yield f"no rung of the policy is {head}", "add one, or leave this out"
+
+
+def _fields(remedy: str) -> list[str]:
+    """What of a remedy may be searched."""
+    fields = TAGGED[f"<{remedy}>"].model_fields
+    return [name for name in fields if name not in ("remedy", "when")]
 
 
 def _has_default_policy(config: Config) -> bool:
@@ -361,6 +367,9 @@ def _reason(problem: Problem, path: str) -> str:
 def nearest(path: str, config: Config) -> str | None:
     """A hint with the config's path that an unknown one is most like; None where it is known."""
     known = list(_paths(config.model_dump(exclude={"tune"})))
+    if _has_default_policy(config):  # its cases have no rungs that may be counted on
+        known = [each for each in known if not each.startswith(f"{POLICY}.")]
+        known += [f"{POLICY}.{name}.{field}" for name in REMEDIES for field in _fields(name)]
     match = None if path in known else closest(path, known, cutoff=0.8)
     return None if match is None else f"did you mean {match!r}?"
 

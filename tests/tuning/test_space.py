@@ -190,3 +190,11 @@ def test_a_value_outside_of_the_space_makes_the_base_no_point_of_it() -> None:
     assert space.base_values((log,)) == {"a": 0.1}
     assert space.same(1, 1)
     assert not space.same(1, True)
+
+
+def test_no_path_is_proposed_that_would_be_refused(searching: Any) -> None:
+    slope = {"restart.polcy.leaky_relu.negative_slope": {"float": [0.1, 0.5]}}
+    (problem,) = _problems(searching(None, **slope))
+    assert "did you mean 'restart.policy.leaky_relu.negative_slope'?" in problem
+    (problem,) = _problems(searching(None, **{"restart.polcy.0.factor": {"float": [0.1, 0.5]}}))
+    assert "rungs" not in problem
