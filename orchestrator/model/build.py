@@ -286,6 +286,12 @@ def try_call(model: keras.Model, reporter: Reporter, rows: Readable, kind: str) 
     if not layers.is_callable(model):
         return
     x, _, _ = rows.first(1)
+    texts = [array.dtype for _, array in leaves(x) if is_text(array)]
+    taken = [each.dtype for each in keras.tree.flatten(getattr(model, "inputs", None) or [])]
+    if texts and taken and "string" not in taken:
+        message = f"expected numbers, received {texts[0]}"
+        hint = f"encode texts first, or let the model do so: {_FOR_TEXTS}"
+        raise InvalidError([reporter.problem(("model", kind), message, hint)])
     with _taking_rows(reporter, rows, kind):
         model(x, training=False)
 

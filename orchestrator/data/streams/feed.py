@@ -15,7 +15,7 @@ from orchestrator.data.arrays import arranged, converted
 from orchestrator.data.rows import Batch, Rows, Scaling, Tree, leaves, ready, transform
 from orchestrator.data.streams.pipeline import counted, from_generator, plain, present, weigher
 from orchestrator.data.streams.recording import Live, Report
-from orchestrator.data.streams.sources import Source
+from orchestrator.data.streams.sources import Source, as_parts
 from orchestrator.data.streams.waiting import Waiting
 
 
@@ -76,12 +76,12 @@ class LiveFeed:
     def _from_dataset(self, epochs: int) -> tf.data.Dataset:
         scalings = self._rows.scalings
 
-        def prepare(x: Tree, y: Tree, *weight: tf.Tensor) -> tuple[Tree, ...]:
+        def prepare(x: Tree, *others: Tree) -> tuple[Tree, ...]:
             # The paths are those of the arrays that the first pass has seen.
             x = _tupled(x)
             inputs = [_input(tensor, scalings.get(path)) for path, tensor in leaves(x)]
             x = optree.tree_unflatten(optree.tree_structure(x), inputs)
-            return (x, transform(_number, _tupled(y)), *(_number(each) for each in weight))
+            return (x, *(transform(_number, _tupled(each)) for each in others))
 
         found = self._source.value.map(plain(prepare))
         if self._class_weight is not None:
@@ -117,14 +117,14 @@ class LiveFeed:
     def _made(self, given: Any, index: int) -> Any:
         """A batch of a `PyDataset`."""
         if given.use_multiprocessing:  # another process than that in which a report has a reader
-            return self._ready(given[index])
+            return self._ready(as_parts(given[index]))
         with self._waiting.one():
-            return self._ready(given[index])
+            return self._ready(as_parts(given[index]))
 
     def _ready(self, value: Any) -> Any:
         """A batch of the user's as Keras computes with it."""
-        x, y, *weight = value
-        batch = arranged(converted(x, y, *weight, name=self._source.name))
+        x, y, weight = (*value, None, None)[:3]
+        batch = arranged(converted(x, y, weight, name=self._source.name))
         batch = ready(batch, self._rows.scalings)
         return present(batch if self._class_weight is None else _weighed(batch, self._class_weight))
 

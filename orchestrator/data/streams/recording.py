@@ -103,10 +103,6 @@ def record(source: Source, reading: Reading) -> Recorded:
         UserCodeError: the user's own code raised.
     """
     steps = reading.steps_per_epoch
-    if source.kind == "dataset" and not isinstance(source.value.element_spec, tuple):
-        received = type(source.value.element_spec).__name__
-        message = f"expected batches (x, y) or (x, y, sample_weight), received {received}"
-        raise invalid(reading.name, message)
     if source.endless is not None and steps is None:
         message = f"{source.name} has no end: {source.endless}"
         raise invalid(reading.name, message, reading.hint)
@@ -303,11 +299,11 @@ def _alike(shapes: list[tuple[str, Any]]) -> str:
 
 def _checked_batch(value: Any, name: str, start: int) -> Batch:
     """One batch with every value checked; rows are counted from the source's start."""
-    if not isinstance(value, tuple | list) or len(value) not in (2, 3):
+    if not isinstance(value, tuple | list) or not 1 <= len(value) <= 3:
         message = f"expected batches (x, y) or (x, y, sample_weight), received {kind_of(value)}"
         raise invalid(name, message)
     try:
-        found = from_values(*value, name=name, whole=False)
+        found = from_values(*value, *([None] * (len(value) == 1)), name=name, whole=False)
     except InvalidError as error:
         place = f"in the batch that begins at row {start}"
         problems = [

@@ -125,10 +125,15 @@ def _dataset(value: Any, name: str) -> Source:
         kind="dataset",
         name=f"the dataset of {name}",
         value=value,
-        begin=value.as_numpy_iterator,
+        begin=lambda: map(as_parts, value.as_numpy_iterator()),
         length=length if length >= 0 else None,
         endless="its cardinality is infinite" if length == -1 else None,
     )
+
+
+def as_parts(batch: Any) -> tuple[Any, ...]:
+    """A batch of a dataset's as (x,), (x, y) or (x, y, sample_weight), as Keras takes it."""
+    return tuple(batch) if isinstance(batch, tuple | list) else (batch,)
 
 
 def _py_dataset(value: Any, name: str) -> Source:
@@ -140,7 +145,7 @@ def _py_dataset(value: Any, name: str) -> Source:
         index = 0
         while length is None or index < length:
             batch = value[index]
-            yield tuple(batch) if isinstance(batch, list) else batch
+            yield as_parts(batch)
             index += 1
 
     return Source(
