@@ -24,10 +24,11 @@ from orchestrator.training.executors.executor import result_of
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.work import ExploreWork
 from orchestrator.tuning import journal, plan, search, space
-from orchestrator.tuning.journal import SearchStore
+from orchestrator.tuning.journal import SearchStore, SearchWarned
 from orchestrator.tuning.result import tuned
 from orchestrator.tuning.search import Watcher
 from orchestrator.tuning.trials import objective as objectives
+from orchestrator.tuning.trials import recorded
 from orchestrator.tuning.trials.pool import Pool
 from orchestrator.tuning.trials.recorded import Recorded
 from orchestrator.tuning.trials.shelf import Shelf
@@ -98,15 +99,17 @@ def launch(
         interrupts.check()
         store = stack.enter_context(_open(config, planned, prepared, runs_dir, resumed))
         announcer.begin(store.paths.root, store.search, config)
-        recorded = Recorded(store.paths.runs, () if fresh else (runs_dir,))
-        recorded.remove_unfinished()
+        if resumed is not None:
+            _tell_changes(store, config, announcer)
+        made = Recorded(store.paths.runs, () if fresh else (runs_dir,))
+        made.remove_unfinished()
         pool = stack.enter_context(
             Pool(
                 executor,
                 jobs=jobs,
                 runs=store.paths.runs,
                 shelf=shelf,
-                recorded=recorded,
+                recorded=made,
                 interrupts=interrupts,
             )
         )
@@ -140,6 +143,18 @@ def _open(
         message = "the data is not what it was when the search began"
         raise InvalidError([config.problem(("data",), message, "start a new search")])
     return journal.reopen(resumed)
+
+
+def _tell_changes(store: SearchStore, config: Config, announcer: Announcer) -> None:
+    """Warn of what the trials from here on are not made with as those before were."""
+    found = recorded.differences(archive.environment(store.paths.root), config)
+    message = (
+        f"the search began with {'; '.join(found)}: what trials from before and after are apart by "
+        "is not their values alone"
+    )
+    if found and message not in store.search.warnings:
+        event = SearchWarned(message=message)
+        announcer.show(event, store.record(event))
 
 
 def _with_metric(first: Config, config: Config) -> Config:

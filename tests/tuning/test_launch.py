@@ -138,6 +138,18 @@ def test_a_search_has_ended_when_its_files_are_there(
     assert (copied / "tuned.yaml").exists()
 
 
+def test_a_search_that_goes_on_with_other_versions_says_so(project: Any, tmp_path: Path) -> None:
+    config, whole, directory = project
+    copied = tmp_path / "runs" / directory.name
+    shutil.copytree(directory, copied)
+    path = copied / "environment.json"
+    path.write_text(path.read_text().replace('"keras": "', '"keras": "0.'))
+    again, _ = search(config, tmp_path / "runs", resumed=copied)
+    assert whole.warnings == ()
+    (warning,) = again.warnings
+    assert warning.startswith("the search began with keras 0.")
+
+
 def test_an_interrupt_is_recorded_and_resumed(project: Any, tmp_path: Path) -> None:
     config, whole, before = project
 

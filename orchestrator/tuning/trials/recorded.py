@@ -140,18 +140,33 @@ def _finished(directory: Path) -> Run | None:
     return run if run.status in _FINISHED else None
 
 
+def differences(found: Mapping[str, Any], config: Config) -> tuple[str, ...]:
+    """What a config's runs were made with and would not be made with now, in words.
+
+    Args:
+        found: the environment that was recorded.
+        config: the config; a commit counts where it names files of the user's.
+    """
+    now = _environment(config.base)
+    pairs = {"Python": (found.get("python"), now["python"])}
+    packages = found.get("packages") or {}
+    pairs |= {name: (packages.get(name), now["packages"].get(name)) for name in _VERSIONS}
+    if user_files(config):
+        commits = ((each.get("git") or {}).get("commit") for each in (found, now))
+        pairs["commit"] = (next(commits), next(commits))
+    return tuple(
+        f"{name} {then}, now {here}" for name, (then, here) in pairs.items() if then != here
+    )
+
+
 def _is_alike(found: Mapping[str, Any], config: Config) -> bool:
     """Whether a run was made with what one made now would be."""
-    now = _environment(config.base)
-    packages = found.get("packages") or {}
-    if found.get("python") != now["python"]:
-        return False
-    if any(packages.get(name) != now["packages"].get(name) for name in _VERSIONS):
+    if differences(found, config):
         return False
     files = user_files(config)
     if not files:
         return True
-    git = now["git"]
+    git = _environment(config.base)["git"]
     if git is None or git["dirty"] or found.get("git") != git:
         return False
     return environment.are_committed(Path(config.base), files)
