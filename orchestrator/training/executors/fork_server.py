@@ -84,6 +84,8 @@ class ForkServer:
         )
         with ours, theirs:
             with _without_main():
+                if self._context.get_start_method() == "forkserver":
+                    _expect_server()
                 process.start()
             theirs.close()
             try:
@@ -168,9 +170,22 @@ def _start_server() -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tensorflow", "keras"])
+    _expect_server()
+    return context
+
+
+def _expect_server() -> None:
+    """Start the server where there is none, as at first or where it was killed.
+
+    multiprocessing would start it again too, but with another environment and with its chatter.
+    """
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if pid is not None:
+        with contextlib.suppress(ChildProcessError):
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return
     with _quiet():
         forkserver.ensure_running()
-    return context
 
 
 @contextlib.contextmanager

@@ -1,5 +1,9 @@
 """Attempts in processes of their own."""
 
+import os
+import subprocess
+import sys
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.record.events import EpochEnded, PhaseEnded
 from orchestrator.record.records import Settings
 from orchestrator.training.attempt.task import Task
+from orchestrator.training.executors import fork_server
 from orchestrator.training.executors.executor import Finished, result_of
 from orchestrator.training.executors.fork_server import ForkServer
 from orchestrator.training.work import AttemptWork, PrepareWork
@@ -52,3 +57,22 @@ def test_problems_cross_to_this_process(
     config = make_config(model={"layers": [{"Dens": {"units": 1}}]})
     with pytest.raises(InvalidError, match=r"config\.yaml:\d+: model\.layers\.0\.Dens"):
         result_of(server.run(PrepareWork(config=config, folder=tmp_path), print))
+
+
+def test_a_server_that_was_killed_is_started_as_it_was_at_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[str | None] = []
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setattr(
+        forkserver, "ensure_running", lambda: started.append(os.environ.get("KERAS_BACKEND"))
+    )
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        monkeypatch.setattr(forkserver._forkserver, "_forkserver_pid", process.pid)
+        fork_server._expect_server()
+        assert started == []
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        fork_server._expect_server()
+    assert started == ["tensorflow"]
+    assert "KERAS_BACKEND" not in os.environ
