@@ -211,9 +211,10 @@ def worth(name: str, columns: Columns) -> str:
     output = columns[0][0]
     unit = loss_name(output.function, output.kind)
     known = [column for _, column in columns if column.loss is not None]
-    if not known:
-        return ""
     of_output = f" of output {name}" if name else ""
+    if not known:
+        aside = columns[0][1] is output and output.unjudged
+        return f"skill{of_output} is not judged: {output.unjudged}" if aside else ""
     told = f"{unit}{of_output} {number(_mean([column.loss for column in known]))}"
     judged = [column for column in known if column.skill is not None]
     if not judged:

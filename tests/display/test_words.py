@@ -178,6 +178,10 @@ def test_a_loss_is_told_by_its_name_beside_the_best_constant() -> None:
     told = "triplet 0.3; skill is not judged: it compares rows"
     assert words.worth("", [(unjudged, unjudged)]) == told
     assert words.worth("", [(OutputWorth(output=0), OutputWorth(output=0))]) == ""
+    own = OutputWorth(output=0, unjudged="the model has a train_step of its own")
+    told = "skill of output price is not judged: the model has a train_step of its own"
+    assert words.worth("price", [(own, own)]) == told
+    assert words.worth("price", [(own, ValidationWorth(output=0))]) == ""
 
 
 def test_columns_of_one_output_are_told_in_one_line_with_the_mean_that_keras_logs() -> None:

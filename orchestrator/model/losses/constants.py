@@ -227,12 +227,17 @@ class _Search:
         return float(self.value(free, few).mean())
 
     def usual(self, z: Array, sample: Batch) -> Array | None:
-        """Whether most targets are the constant, for each column; None where they do not match."""
+        """Whether most targets are the constant, for each column; None where they do not match.
+
+        Two values stand for classes, of which the rare one is what is to be found.
+        """
         if sample.y.size != int(np.prod(sample.shape)):
             return None
         constant = self._through(tf.constant(z, tf.float32)).numpy().reshape(-1)
-        away = np.abs(sample.y.reshape(-1, constant.size) - constant)
-        return np.mean(away <= 1e-3 * np.std(sample.y) + 1e-12, axis=0) >= _MOST  # type: ignore[no-any-return]
+        y = sample.y.reshape(-1, constant.size)
+        most = np.mean(np.abs(y - constant) <= 1e-3 * np.std(y) + 1e-12, axis=0) >= _MOST
+        amounts = [len(np.unique(column)) > 2 for column in y.T]
+        return np.asarray(most & amounts)
 
 
 def _sample(batches: Sequence[Batch]) -> Batch:

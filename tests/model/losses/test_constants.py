@@ -143,6 +143,7 @@ def test_most_targets_can_be_the_best_constant_themselves() -> None:
     inflated = np.where(RANDOM.uniform(size=(500, 1)) < 0.7, 0, SKEWED).astype(np.float32)
     assert constant("mean_absolute_error", inflated).usual == [True]
     assert constant("mean_absolute_error", SKEWED).usual == [False]
+    assert constant("mean_absolute_error", TRUTHS).usual == [False]
 
 
 def nll(y: Any, p: Any) -> Any:
