@@ -31,6 +31,9 @@ _WHERE = ("Exception encountered when calling", "Graph execution error")
 _RAISED = re.compile(r"\w+(Error|Exception|Warning): ")
 """How the last line of a traceback begins."""
 
+_OPERATION = re.compile(r"\{\{function_node [^}]*\}\}\s*| \[Op:\w+\](\s+name:[ \t]*\w*)?")
+"""How TensorFlow names an operation that is run by itself, around what it says."""
+
 
 class OrchestratorError(Exception):
     """Base of everything that orchestrator raises on purpose."""
@@ -182,6 +185,7 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, KeyError) and " " not in text.strip():
         text = f"KeyError: {error}"
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = _OPERATION.sub("", text)
     text = re.split(r"\n\s*Arguments received by |\s+Full object config: ", text)[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if lines and lines[0] == "in user code:":  # then the calls, and last what was raised

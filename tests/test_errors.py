@@ -94,6 +94,7 @@ def test_only_a_full_disk_or_quota_counts_as_full():
         (ValueError("in user code:\n\n    File 'a.py', line 3, in f  *\n        g(x)\n\n    ValueError: no.\n    Really"), "ValueError: no. Really"),  # noqa: E501
         (TypeError("Could not locate class 'A'. Register it. Full object config: {'a': 1}"), "Could not locate class 'A'. Register it."),  # noqa: E501
         (KeyError("The path: ('code',) can't be found"), "The path: ('code',) can't be found"),
+        (ValueError("{{function_node __wrapped__AddV2_device_/job:localhost/replica:0/task:0/device:CPU:0}} Incompatible shapes: [1,6] vs. [5] [Op:AddV2] name: "), "Incompatible shapes: [1,6] vs. [5]"),  # noqa: E501
         (KeyError("code"), "KeyError: 'code'"),
         (ValueError(), "ValueError"),
         (ValueError("x" * 3000), "x" * 1999 + "…"),

@@ -120,7 +120,7 @@ def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
             changed = slope is not None and leaky_relu.takes_activation(config)
             model = _from_factory(config, slope if changed else None)
             slope = None if changed else slope
-            _build_unbuilt(model, config, rows)
+            build_unbuilt(model, config, rows)
             _check_standardize(model, config)
         case FileModel() as plan:
             model = saving.load_file(plan, config, settings.seed)
@@ -261,7 +261,18 @@ def _check_standardize(model: keras.Model, config: Config) -> None:
         raise InvalidError([config.problem(("data", "standardize"), message, "scale the rows")])
 
 
-def _build_unbuilt(model: keras.Model, config: Config, rows: AnyRows) -> None:
+def build_unbuilt(model: keras.Model, config: Config, rows: AnyRows) -> None:
+    """Give a model that is built by its first rows its weights.
+
+    Args:
+        model: what the user's function has returned.
+        config: the config.
+        rows: what it is to take.
+
+    Raises:
+        InvalidError: the model does not take such rows.
+        UserCodeError: a class of the user's own raised.
+    """
     if not layers.is_callable(model):
         model.built = True  # its parts are, and Keras saves nothing that is not
     if model.built:

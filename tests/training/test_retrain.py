@@ -318,6 +318,46 @@ def test_a_model_that_needs_no_targets_trains_without(tmp_path: Path) -> None:
     assert np.abs(np.diff(model.predict(X, verbose=0))).mean() < 1.0
 
 
+def test_parts_that_train_on_inputs_alone_come_back_by_their_weights(tmp_path: Path) -> None:
+    class Parts(keras.Model):  # type: ignore[misc]
+        """No call, and steps that take the rows as Keras gives them: an array, and no tuple."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.coder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+
+        def away(self, data: Any) -> Any:
+            return keras.ops.mean(keras.ops.square(self.coder(data) - data))
+
+        def train_step(self, data: Any) -> dict[str, Any]:
+            with tf.GradientTape() as tape:
+                loss = self.away(data)
+            weights = self.coder.trainable_weights
+            self.optimizer.apply(tape.gradient(loss, weights), weights)
+            return {"away": loss}
+
+        def test_step(self, data: Any) -> dict[str, Any]:
+            return {"away": self.away(data)}
+
+    lock = threading.Lock()
+
+    def build() -> keras.Model:
+        with lock:  # which keeps it in this process, where no warm-up is waited for
+            model = Parts()
+            model.compile(keras.optimizers.Adam(0.1))
+            return model
+
+    model, record = orchestrator.retrain(
+        build, X, phases=PHASES, validation=0.25, runs_dir=tmp_path, quiet=True
+    )
+    assert record["status"] == "passed"
+    (directory,) = tmp_path.iterdir()
+    assert (directory / "model.weights.h5").exists()
+    assert set(model.history.history) == {"away", "val_away"}
+    told = model.evaluate(X, verbose=0, return_dict=True)
+    assert told["away"] < model.history.history["away"][0]  # it is as it was trained
+
+
 def test_the_model_comes_back_compiled_and_with_its_history_as_fit_leaves_it(
     tmp_path: Path,
 ) -> None:

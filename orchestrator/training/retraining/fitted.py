@@ -9,7 +9,7 @@ import keras
 
 from orchestrator.config.schema import Config
 from orchestrator.data.rows import Rows, Scaling
-from orchestrator.model import build, keras_internals, layers, saving
+from orchestrator.model import build, keras_internals, saving
 from orchestrator.record import archive
 from orchestrator.record.directory import Paths
 from orchestrator.record.records import Run
@@ -33,9 +33,9 @@ def load(run: Run, directory: Path, config: Config, first: Callable[[], Rows]) -
     else:
         rows = first()
         model = config.given.build()
-        if layers.is_callable(model):
-            model(rows.first(1)[0], training=False)
-        model.load_weights(paths.model_weights)
+        build.build_unbuilt(model, config, rows)
+        # Their state is for the training; it does not fit optimizers that have not begun.
+        model.load_weights(paths.model_weights, objects_to_skip=_optimizers(model))
     if not model.compiled:
         _compile(model, config)
     if not paths.model.exists():
@@ -46,6 +46,12 @@ def load(run: Run, directory: Path, config: Config, first: Callable[[], Rows]) -
         model = saving.deployable(model, scalings, first())
     model.history = _history(run, directory, model)
     return model
+
+
+def _optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+    """Those of a model, and of its parts where these are compiled, too."""
+    held = [value for layer in keras_internals.all_layers(model) for value in vars(layer).values()]
+    return [each for each in held if isinstance(each, keras.optimizers.Optimizer)]
 
 
 def _compile(model: keras.Model, config: Config) -> None:
