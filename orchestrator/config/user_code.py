@@ -242,7 +242,7 @@ def refused(reporter: Reporter, key: Key, what: str) -> Iterator[None]:
             message = f"{what}: {describe_error(error)}{_place(error)}"
             raise InvalidError([reporter.problem(key, message)]) from error
         if origin == "user":
-            raise UserCodeError(f"the model raised {describe(error)}") from error
+            raise UserCodeError(f"your code raised {describe(error)}") from error
         raise
 
 

@@ -36,6 +36,9 @@ from orchestrator.model.initialization import Recorder
 from orchestrator.model.losses.targets import check_targets
 from orchestrator.record.records import Settings
 
+_SWITCHES = {"jit_compile", "run_eagerly", "steps_per_execution", "auto_scale_loss"}
+"""Arguments of `compile` that are as Keras has them where they are left out."""
+
 
 def build_model(
     config: Config, settings: Settings, rows: AnyRows, recorder: Recorder | None = None
@@ -353,6 +356,5 @@ def compile_model(model: keras.Model, plan: Compile, config: Config) -> None:
     with user_code.refused(config, ("compile",), "the model cannot be compiled"):
         # A `compile` of the user's own need not know the others.
         given = {name: value for name, value in arguments.items() if value}
-        if plan.jit_compile != "auto":
-            given["jit_compile"] = plan.jit_compile
+        given.update({name: getattr(plan, name) for name in _SWITCHES & plan.model_fields_set})
         model.compile(**given)

@@ -168,6 +168,6 @@ def test_what_keras_says_of_a_model_is_the_configs_problem_and_the_rest_is_not(p
             keras.config.enable_traceback_filtering()
 
     run(found["call"], InvalidError, rf"refused: .*{module}.py:3, in call\)$")
-    run(found["own"], UserCodeError, f"the model raised RuntimeError: no .*{module}.py:4, in own")
+    run(found["own"], UserCodeError, f"your code raised RuntimeError: no .*{module}.py:4, in own")
     run(found["library"], UserCodeError, f"JSONDecodeError: Expecting .*{module}.py:5, in library")
     run(lambda: user_code.find(3, loaded, key=KEY), AttributeError, "partition")

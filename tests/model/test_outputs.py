@@ -296,7 +296,7 @@ def test_a_loss_that_raises_is_the_users_code() -> None:
     def broken(y: Any, p: Any) -> Any:
         raise RuntimeError("no loss today")
 
-    with pytest.raises(UserCodeError, match=r"the model raised RuntimeError: no loss today \(.*test_outputs\.py:\d+, in broken\)"):  # fmt: skip  # noqa: E501
+    with pytest.raises(UserCodeError, match=r"your code raised RuntimeError: no loss today \(.*test_outputs\.py:\d+, in broken\)"):  # fmt: skip  # noqa: E501
         check_targets(one(1, broken), builders.config(), Rows(x=X, y=PRICE))
 
 

@@ -402,7 +402,7 @@ def test_an_output_that_no_loss_trains_is_not_judged(train: Train, loss: dict[st
         ("Idle", {"compile": {"loss": "mse"}}, InvalidError, "model.factory: Keras cannot train the model: No gradients provided for any variable."),  # noqa: E501
         ("Inner", {"compile": {"loss": "mse"}}, InvalidError, r"does not take inputs of shape \(2,\): .*expected axis -1 of input shape to have value 8, but received input with shape \(1, 2\) \(.*rows.py:\d+, in call\)"),  # noqa: E501
         ("Inner", {"compile": {"loss": "mse"}, "rows": "alone"}, InvalidError, "data.train: expected targets y, received None"),  # noqa: E501
-        ("Raising", {"compile": {}}, UserCodeError, r"the model raised RuntimeError: no step today \(.*rows.py:\d+, in train_step\)"),  # noqa: E501
+        ("Raising", {"compile": {}}, UserCodeError, r"your code raised RuntimeError: no step today \(.*rows.py:\d+, in train_step\)"),  # noqa: E501
         ("fitted", {"compile": {"optimizer": "adam"}}, InvalidError, "No loss to compute. Provide a `loss` argument in `compile..`"),  # noqa: E501
         ("adversaries", {"data": {"standardize": True}}, InvalidError, "data.standardize: the model has no call of its own"),  # noqa: E501
     ],
