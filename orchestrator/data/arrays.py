@@ -59,7 +59,8 @@ def tree_of(value: Any, role: str, name: str) -> Tree:
 
     Args:
         value: an array, or what NumPy makes one of; or a dict, tuple or list of such for several
-            inputs or outputs. A list of numbers, or of lists of them, is one array.
+            inputs or outputs, with None for an output that has no targets. A list of numbers, or of
+            lists of them, is one array.
         role: `x` or `y`.
         name: how to call whose they are in messages.
 
@@ -69,6 +70,8 @@ def tree_of(value: Any, role: str, name: str) -> Tree:
     Raises:
         InvalidError: NumPy makes no array of it.
     """
+    if value is None and role.startswith("y."):
+        return None
     if frames.is_foreign(value):
         return _array(value, role, name)
     if isinstance(value, Mapping) and value:

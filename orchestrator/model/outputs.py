@@ -160,8 +160,9 @@ def find_outputs(model: keras.Model, reporter: Reporter, rows: Readable) -> tupl
     found = leaves(model(x, training=False))
     paths = [path for path, _ in found]
     names = _names(paths, model)
-    targets = _matched(names, paths, [path for path, _ in leaves(y)], reporter)
     given = _losses(getattr(model, "loss", None), names)
+    trained = [index for index, loss in enumerate(given) if loss is not None]
+    targets = _matched(names, paths, _places(y), trained, reporter)
     own = [None if target is None else dict(leaves(y))[target] for target in targets]
     losses = [
         _loss(each, of_y, prediction)
@@ -224,23 +225,45 @@ def _names(paths: Sequence[str], model: keras.Model) -> list[str]:
     return list(paths)
 
 
+def _places(y: Tree) -> list[str | None]:
+    """Paths of the targets, with None where a list of them has none for an output."""
+    known = [path for path, _ in leaves(y)]
+    if isinstance(y, tuple) and all(path.isdecimal() for path in known):
+        return [path if path in known else None for path in map(str, range(len(y)))]
+    return [*known]
+
+
 def _matched(
-    names: Sequence[str], paths: Sequence[str], targets: Sequence[str], reporter: Reporter
+    names: Sequence[str],
+    paths: Sequence[str],
+    places: Sequence[str | None],
+    trained: Sequence[int],
+    reporter: Reporter,
 ) -> list[str | None]:
-    """Which targets belong to each output: by name, by position, or the only ones to the only."""
+    """Which targets belong to each output: by name, by position, or the only ones to the only.
+
+    As many as there are losses belong to the outputs that have one, in this order.
+    """
+    targets = [path for path in places if path is not None]
     if not targets:
         return [None] * len(names)
+    by_position = targets == [""] or all(path.isdecimal() for path in targets)
+    if by_position and len(names) > len(trained) == len(places):
+        found: list[str | None] = [None] * len(names)
+        for index, place in zip(trained, places, strict=True):
+            found[index] = place
+        return found
     if len(names) == len(targets) == 1 and targets[0] in ("", "0", paths[0]):
         return [targets[0]]
     if targets == [""]:
         message = f"the model has the outputs {', '.join(names)}, the targets are one array"
         hint = "give targets by output name: a dict of arrays, or target: {OUTPUT: COLUMN, …}"
         raise InvalidError([reporter.problem(("data", "train"), message, hint)])
-    if all(path.isdecimal() for path in targets):
-        if len(targets) != len(names):
-            message = f"the model has {len(names)} outputs, there are targets for {len(targets)}"
+    if by_position:
+        if len(places) != len(names):
+            message = f"the model has {len(names)} outputs, there are targets for {len(places)}"
             raise InvalidError([reporter.problem(("data", "train"), message)])
-        return list(targets)
+        return list(places)
     if paths[0] in ("", "0") and len(paths) == 1:  # here Keras takes no dict, even of the name
         message = f"the model has one output, the targets have names: {', '.join(targets)}"
         hint = "give them as one array, or let the model return a dict of outputs"

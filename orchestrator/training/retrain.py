@@ -272,11 +272,17 @@ def _listed(section: Any, *keys: str) -> Any:
     """A section in which a single object may stand for a list of one."""
     if not isinstance(section, Mapping):
         return section
-    several = (str, list, tuple, Mapping, type(None))
-    return {
-        name: [value] if name in keys and not isinstance(value, several) else value
-        for name, value in section.items()
-    }
+    listed = {name: _in_list(section[name]) for name in keys if section.get(name) is not None}
+    return {**section, **listed}
+
+
+def _in_list(value: Any) -> Any:
+    """A list of one where it is a single object; of each output where there is one by its name."""
+    if isinstance(value, Mapping):
+        if any(isinstance(each, Mapping) for each in value.values()):  # one object's arguments
+            return value
+        return {name: _in_list(each) for name, each in value.items() if each is not None}
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _config(written: dict[str, Any]) -> Config:

@@ -124,6 +124,25 @@ def test_an_output_without_targets_has_none() -> None:
 
 
 @pytest.mark.parametrize(
+    ("loss", "y", "places"),
+    [
+        (["mse", None], PRICE, ["", None]),
+        (["mse", None], (PRICE,), ["0", None]),
+        (["mse", None], (PRICE, None), ["0", None]),
+        (["mse", None], (PRICE, KIND), ["0", "1"]),
+        ([None, LOSSES["kind"]], KIND, [None, ""]),
+        ([None, LOSSES["kind"]], (None, KIND), [None, "1"]),
+    ],
+)
+def test_as_many_targets_as_losses_belong_to_the_outputs_that_have_one(
+    loss: Any, y: Any, places: list[str | None]
+) -> None:
+    model = two("own tuple", loss)
+    assert [target for _, target, _ in found(model, y)] == places
+    check_targets(model, builders.config(), Rows(x=X, y=y))
+
+
+@pytest.mark.parametrize(
     ("y", "message"),
     [
         (PRICE, "data.train: the model has the outputs price, kind, the targets are one array; give targets by output name: a dict of arrays, or target: {OUTPUT: COLUMN, …}"),  # noqa: E501

@@ -358,7 +358,8 @@ def test_parts_that_train_on_inputs_alone_come_back_by_their_weights(tmp_path: P
     assert told["away"] < model.history.history["away"][0]  # it is as it was trained
 
 
-def test_a_loss_that_no_graph_can_hold_trains_eagerly(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # as Keras says of the other
+def test_a_loss_that_no_graph_can_hold_trains_one_of_two_outputs(tmp_path: Path) -> None:
     def seen(y: Any, prediction: Any) -> Any:
         assert np.isfinite(y.numpy()).all()  # which the tensor of a graph has not
         return keras.ops.mean(keras.ops.square(prediction - y), axis=-1)
@@ -367,15 +368,18 @@ def test_a_loss_that_no_graph_can_hold_trains_eagerly(tmp_path: Path) -> None:
 
     def build() -> keras.Model:
         with lock:  # which keeps it in this process
-            return network()
+            inputs = keras.Input((2,))
+            return keras.Model(inputs, [keras.layers.Dense(1, name=name)(inputs) for name in "ab"])
 
     switches = {"run_eagerly": True, "steps_per_execution": np.int64(1), "auto_scale_loss": False}
     model, record = orchestrator.retrain(
-        build, X, Y[:, None], phases=PHASES, compile={**COMPILE, "loss": seen, **switches},
+        build, X, [Y[:, None], None], phases=PHASES, validation=0.25,
+        compile={**COMPILE, "loss": [seen, None], "metrics": {"a": "mae", "b": None}, **switches},
         restart={"max_attempts": 1, "policy": []}, runs_dir=tmp_path, quiet=True,
     )  # fmt: skip
     assert record["status"] == "passed"
     assert model.run_eagerly
+    assert {"loss", "a_mae", "val_a_mae"} <= set(model.history.history)
 
 
 def test_the_model_comes_back_compiled_and_with_its_history_as_fit_leaves_it(

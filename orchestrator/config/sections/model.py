@@ -13,6 +13,7 @@ from orchestrator.config.sections.base import (
     AutoFlag,
     ModuleName,
     OneOf,
+    PositiveInt,
     Reference,
     Section,
     list_tag,
@@ -183,7 +184,7 @@ class Compile(Section):
     """Compile the training step with XLA; auto leaves it to Keras."""
     run_eagerly: bool = False
     """Run every step as plain Python, for a model or loss that cannot be made a graph; slow."""
-    steps_per_execution: Annotated[int, Field(ge=1)] = 1
+    steps_per_execution: PositiveInt = 1
     """Steps that Keras takes in one call, which is faster where steps are short."""
     auto_scale_loss: bool = True
     """Scale the loss for a model in mixed precision of float16, as Keras does."""
