@@ -27,6 +27,7 @@ from orchestrator.data.streams.sources import (
     is_dataset,
     is_py_dataset,
     kind_of,
+    unpacked,
 )
 from orchestrator.errors import InvalidError, NotSentError, Problem
 from orchestrator.record.encoding import jsonable
@@ -331,4 +332,4 @@ def _first_rows(given: Given) -> Rows:
     if source is None:
         return arrays.from_values(*found, name=plain.NAME)
     batch = x.first if isinstance(x, Started) else next(source.read())
-    return arrays.from_values(*batch, name=plain.NAME, whole=False)
+    return arrays.from_values(*(unpacked(batch) or ()), name=plain.NAME, whole=False)

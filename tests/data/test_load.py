@@ -448,7 +448,6 @@ BOTH = "expected it to return a tuple (x, y) or (x, y, sample_weight), a tf.data
         ("{'a': X, 'b': X[:2]}, Y", "f: expected as many targets as inputs, received 4 rows of x.a and 2 of x.b"),
         ("{'a': X, 'b': 1.0}, Y", "f: x.b: expected one row per sample, received a single number"),
         ("{}, Y", "f: x: expected an array of numbers, received dict"),
-        ("X, None", "f: y: expected an array of numbers, received NoneType"),
         ("X, {'p': Y, 'q': Y / 0}", "f: y.q: row 0 (from 0): expected a finite float32 number, received nan"),
         ("(X, {'a': X * 1e300}), Y", "f: x.1.a: row 0, column 1 (from 0): expected a finite float32 number, received 1e+300"),
         ("X, list(X)", "f: expected as many targets as inputs, received 4 rows of x and 2 of y.0; several arrays are several inputs or outputs: numpy.stack makes one of them"),
@@ -698,8 +697,8 @@ def test_the_same_rows_in_other_batches_are_another_stream_and_changed_ones_too(
     ("body", "message"),
     [
         ("if False: yield", "f: expected at least one batch, received none"),
-        ("yield X", "f: expected batches (x, y) or (x, y, sample_weight), received ndarray"),
-        ("yield X, Y, Y, Y", "f: expected batches (x, y) or (x, y, sample_weight), received a tuple of 4"),
+        ("yield None", "f: expected batches x, (x, y) or (x, y, sample_weight), received NoneType"),
+        ("yield X, Y, Y, Y", "f: expected batches x, (x, y) or (x, y, sample_weight), received a tuple of 4"),
         ("yield X, Y; yield X[:, :1], Y", "f: expected batches alike, received x float64 (2,), y float64 () and then x float64 (1,), y float64 (); pad or convert them to one shape and type"),
         ("yield X, Y; yield X.astype('f4'), Y", "f: expected batches alike, received x float64 (2,), y float64 () and then x float32 (2,), y float64 (); pad or convert them to one shape and type"),
         ("yield {'a': X}, Y; yield {'b': X}, Y", "f: expected batches alike, received x.a float64 (2,), y float64 () and then x.b float64 (2,), y float64 (); pad or convert them to one shape and type"),
@@ -764,6 +763,20 @@ def test_a_dataset_is_read_in_its_own_batches(call, elements, x, y):
     assert (len(found.train), found.num_rows, found.live.batches) == (10, 10, 3)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        dataset("X"),
+        dataset("(X,)"),
+        "X = np.arange(20.0).reshape(10, 2)\ndef f(): yield X[:6]; yield X[6:]",
+        "X = np.arange(20.0).reshape(10, 2)\ndef f(): yield (X[:6],); yield (X[6:],)",
+    ],
+)
+def test_batches_of_inputs_alone_have_no_targets(call, source):
+    found = call(source)
+    assert (shapes(found.train.x), rows.leaves(found.train.y)) == ({"": (10, 2)}, [])
+
+
 def test_a_dataset_that_shuffles_has_the_fingerprint_of_its_rows(call):
     one = call(dataset("(X, Y)", ".shuffle(10).batch(4)")).fingerprint
     assert one == call(dataset("(X, Y)")).fingerprint
@@ -774,7 +787,7 @@ def test_a_dataset_that_shuffles_has_the_fingerprint_of_its_rows(call):
     ("source", "message"),
     [
         (dataset("(X, Y)", ".batch(4).repeat()"), "f: the dataset of f has no end: its cardinality is infinite; write data.train.steps_per_epoch: N, where N is the number of batches of an epoch"),
-        (dataset("(X, Y, Y, Y)"), "f: expected batches (x, y) or (x, y, sample_weight), received a tuple of 4"),
+        (dataset("(X, Y, Y, Y)"), "f: expected batches x, (x, y) or (x, y, sample_weight), received a tuple of 4"),
         (dataset("(X, Y)", ""), "f: y: expected one row per sample, received a single number (in the batch that begins at row 0)"),
         (dataset("(X, Y)", ".filter(lambda x, y: y < 0).batch(4)"), "f: expected at least one batch, received none"),
         (dataset("(X, Y.astype(str))"), "f: expected class indices as targets, received texts; encode the classes as numbers from 0"),

@@ -23,7 +23,7 @@ from orchestrator.data.rows import (
     transform,
 )
 from orchestrator.data.streams.look import Look
-from orchestrator.data.streams.sources import Source, find, gives_batches
+from orchestrator.data.streams.sources import Source, find, gives_batches, unpacked
 from orchestrator.errors import InvalidError, Problem
 
 
@@ -219,12 +219,12 @@ def _check(batch: Batch) -> None:
 
 def _batch(batch: Any) -> Batch:
     """A batch of the user's as (x, y, weight)."""
-    if not isinstance(batch, tuple):
-        batch = (batch,)
-    if not 1 <= len(batch) <= 3:
-        message = f"expected x, (x, y) or (x, y, sample_weight), received {len(batch)} parts"
+    parts = unpacked(batch)
+    if parts is None:
+        received = "None" if batch is None else f"{len(batch)} parts"
+        message = f"expected x, (x, y) or (x, y, sample_weight), received {received}"
         raise _problem("x", message, None)
-    x, y, weight = (*batch, None, None)[:3]
+    x, y, weight = parts
     found = (
         tree_of(x, "x", "diagnose"),
         None if y is None else tree_of(y, "y", "diagnose"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,12 +13,14 @@ import numpy as np
 import optree
 import tensorflow as tf
 
-from orchestrator.data.arrays import arranged, converted
+from orchestrator.config import user_code
+from orchestrator.data.arrays import arranged, converted, invalid
 from orchestrator.data.rows import Batch, Rows, Scaling, Tree, leaves, ready, transform
 from orchestrator.data.streams.pipeline import counted, from_generator, plain, present, weigher
 from orchestrator.data.streams.recording import Live, Report
-from orchestrator.data.streams.sources import Source, as_parts
+from orchestrator.data.streams.sources import Source, kind_of, unpacked
 from orchestrator.data.streams.waiting import Waiting
+from orchestrator.errors import OrchestratorError
 
 
 class LiveFeed:
@@ -46,13 +50,34 @@ class LiveFeed:
         self.steps_per_epoch = live.batches if by_keras else None
         # Keras shuffles the order of a PyDataset's batches, as fit does by default.
         self.shuffle = source.kind == "py_dataset" and not live.continues
-        self.fault: Exception | None = None
+        self._fault: Exception | None = None
+        forks = source.kind == "py_dataset" and source.value.use_multiprocessing
+        # Keras forks the processes that make the batches: what is raised there comes back by this.
+        self._faults: Any = multiprocessing.SimpleQueue() if forks else None
         self._source = source
         self._live = live
         self._rows = rows
         self._class_weight = class_weight
         self._ongoing: Iterator[Any] | None = None
         self._waiting = Waiting(source.name, report)
+
+    @property
+    def fault(self) -> Exception | None:
+        """What the user's code has raised, of which TensorFlow passes on no more than the text."""
+        if self._fault is None and self._faults is not None and not self._faults.empty():
+            self._fault = self._faults.get()
+        return self._fault
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Keep the error that is raised within."""
+        try:
+            yield
+        except Exception as error:
+            self._fault = error
+            if self._faults is not None and isinstance(error, OrchestratorError):
+                self._faults.put(error)
+            raise
 
     def batches(self, epoch: int, epochs: int) -> Any:
         """The batches from an epoch on.
@@ -71,17 +96,24 @@ class LiveFeed:
                 return self._from_dataset(epochs)
             case _:
                 found = from_generator(self._epoch, self._rows)
+                if not isinstance(found.element_spec, tuple):  # Keras asks generators for tuples
+                    found = found.map(plain(lambda x: (x,)))
                 return found.apply(counted(self.steps)).prefetch(tf.data.AUTOTUNE)
 
     def _from_dataset(self, epochs: int) -> tf.data.Dataset:
         scalings = self._rows.scalings
 
-        def prepare(x: Tree, *others: Tree) -> tuple[Tree, ...]:
+        def prepare(x: Tree, *others: Tree) -> Tree:
             # The paths are those of the arrays that the first pass has seen.
             x = _tupled(x)
             inputs = [_input(tensor, scalings.get(path)) for path, tensor in leaves(x)]
             x = optree.tree_unflatten(optree.tree_structure(x), inputs)
+            if bare:
+                return x
             return (x, *(transform(_number, _tupled(each)) for each in others))
+
+        # A train_step of the user's own sees whether x comes alone or in a tuple.
+        bare = not isinstance(self._source.value.element_spec, tuple)
 
         found = self._source.value.map(plain(prepare))
         if self._class_weight is not None:
@@ -97,34 +129,38 @@ class LiveFeed:
             found = self._ongoing
         else:
             found = self._endless()
-        for value in itertools.islice(found, self.steps):
-            yield self._ready(value)
+        with self._noting():
+            for value in itertools.islice(found, self.steps):
+                yield self._ready(value)
 
     def _endless(self) -> Iterator[Any]:
         """What the source gives, from its beginning again where it ends."""
-        try:
-            while True:
-                count = 0
-                for value in self._waiting.each(self._source.read()):
-                    count += 1
-                    yield value
-                if not count:
-                    raise ValueError(f"{self._source.name} gave no further batch")
-        except Exception as error:
-            self.fault = error  # TensorFlow passes on no more than its text
-            raise
+        while True:
+            count = 0
+            for value in self._waiting.each(self._source.read()):
+                count += 1
+                yield value
+            if not count:
+                raise ValueError(f"{self._source.name} gave no further batch")
 
     def _made(self, given: Any, index: int) -> Any:
         """A batch of a `PyDataset`."""
-        if given.use_multiprocessing:  # another process than that in which a report has a reader
-            return self._ready(as_parts(given[index]))
-        with self._waiting.one():
-            return self._ready(as_parts(given[index]))
+        # In another process nobody would read a report.
+        waiting = contextlib.nullcontext() if given.use_multiprocessing else self._waiting.one()
+        with self._noting():
+            with waiting, user_code.blamed(self._source.name):
+                value = given[index]
+            return self._ready(value)
 
     def _ready(self, value: Any) -> Any:
         """A batch of the user's as Keras computes with it."""
-        x, y, weight = (*value, None, None)[:3]
-        batch = arranged(converted(x, y, weight, name=self._source.name))
+        parts = unpacked(value)
+        if parts is None:
+            expected = "x, (x, y) or (x, y, sample_weight)"
+            raise invalid(
+                self._source.name, f"expected batches {expected}, received {kind_of(value)}"
+            )
+        batch = arranged(converted(*parts, name=self._source.name))
         batch = ready(batch, self._rows.scalings)
         return present(batch if self._class_weight is None else _weighed(batch, self._class_weight))
 

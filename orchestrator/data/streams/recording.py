@@ -23,7 +23,7 @@ from orchestrator.data import rows
 from orchestrator.data.arrays import from_values, has_texts, invalid, wrong_weights
 from orchestrator.data.rows import Array, Batch, Rows, Tree
 from orchestrator.data.streams.look import Look
-from orchestrator.data.streams.sources import Source, kind_of
+from orchestrator.data.streams.sources import Source, kind_of, unpacked
 from orchestrator.errors import InvalidError, Problem
 from orchestrator.record.events import ReadingProgress
 
@@ -299,11 +299,12 @@ def _alike(shapes: list[tuple[str, Any]]) -> str:
 
 def _checked_batch(value: Any, name: str, start: int) -> Batch:
     """One batch with every value checked; rows are counted from the source's start."""
-    if not isinstance(value, tuple | list) or not 1 <= len(value) <= 3:
-        message = f"expected batches (x, y) or (x, y, sample_weight), received {kind_of(value)}"
-        raise invalid(name, message)
+    parts = unpacked(value)
+    if parts is None:
+        expected = "x, (x, y) or (x, y, sample_weight)"
+        raise invalid(name, f"expected batches {expected}, received {kind_of(value)}")
     try:
-        found = from_values(*value, *([None] * (len(value) == 1)), name=name, whole=False)
+        found = from_values(*parts, name=name, whole=False)
     except InvalidError as error:
         place = f"in the batch that begins at row {start}"
         problems = [

@@ -85,6 +85,17 @@ def kind_of(value: Any) -> str:
     return f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
 
 
+def unpacked(value: Any) -> tuple[Any, Any, Any] | None:
+    """A batch of the user's as (x, y, weight), as Keras unpacks it; None where it is none.
+
+    What is neither a tuple nor a list is x alone, which a model takes that trains without targets.
+    """
+    parts = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if value is None or not 1 <= len(parts) <= 3:
+        return None
+    return (*parts, None, None)[:3]
+
+
 def find(value: Any, name: str, again: Callable[[], Any] | None = None) -> Source | None:
     """The source that a value is.
 
@@ -125,15 +136,10 @@ def _dataset(value: Any, name: str) -> Source:
         kind="dataset",
         name=f"the dataset of {name}",
         value=value,
-        begin=lambda: map(as_parts, value.as_numpy_iterator()),
+        begin=value.as_numpy_iterator,
         length=length if length >= 0 else None,
         endless="its cardinality is infinite" if length == -1 else None,
     )
-
-
-def as_parts(batch: Any) -> tuple[Any, ...]:
-    """A batch of a dataset's as (x,), (x, y) or (x, y, sample_weight), as Keras takes it."""
-    return tuple(batch) if isinstance(batch, tuple | list) else (batch,)
 
 
 def _py_dataset(value: Any, name: str) -> Source:
@@ -144,8 +150,7 @@ def _py_dataset(value: Any, name: str) -> Source:
     def begin() -> Iterator[Any]:
         index = 0
         while length is None or index < length:
-            batch = value[index]
-            yield as_parts(batch)
+            yield value[index]
             index += 1
 
     return Source(

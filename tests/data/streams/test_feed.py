@@ -265,3 +265,44 @@ def test_what_a_generator_raises_while_it_trains_is_the_users() -> None:
         trained(fed, (2,))
     assert isinstance(fed.fault, UserCodeError)
     assert "the generator rows raised RuntimeError: the file is gone" in str(fed.fault)
+
+
+class Damaged(Shuffled):
+    """Raises in the second epoch, at its third batch."""
+
+    def __getitem__(self, index: int) -> Any:
+        if self.ends and index == 2:
+            raise KeyError("scan 17 is damaged")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [{}, {"workers": 2}, {"workers": 2, "use_multiprocessing": True}],
+    ids=["none", "threads", "processes"],
+)
+def test_what_a_py_dataset_raises_while_it_trains_is_the_users(workers: dict[str, Any]) -> None:
+    fed = feed(lambda: Damaged(**workers))
+    with pytest.raises(tf.errors.OpError):
+        trained(fed, (2,))
+    assert isinstance(fed.fault, UserCodeError)
+    assert "the PyDataset Damaged of rows raised KeyError: scan 17 is damaged" in str(fed.fault)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tf.data.Dataset.from_tensor_slices(X).batch(4),
+        lambda: tf.data.Dataset.from_tensor_slices((X,)).batch(4),
+        lambda: ((X[start : start + 4],) for start in (0, 4, 8)),
+    ],
+    ids=["dataset", "dataset of tuples", "generator"],
+)
+def test_batches_of_inputs_alone_are_those_of_plain_keras(make: Callable[[], Any]) -> None:
+    (seen,) = trained(feed(make), (1,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that what is no array is not shuffled
+        expected = plain(make())
+    assert [type(batch) for batch in seen] == [type(batch) for batch in expected]
+    for got, wanted in zip(seen, expected, strict=True):
+        np.testing.assert_array_equal(np.squeeze(got), np.squeeze(wanted))
