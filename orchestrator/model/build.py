@@ -280,7 +280,9 @@ def build_unbuilt(model: keras.Model, config: Config, rows: AnyRows) -> None:
         model.built = True  # its parts are, and Keras saves nothing that is not
     if model.built:
         return
-    with _taking_rows(config, rows, next(iter(type(config.model).model_fields))):
+    kind = next(iter(type(config.model).model_fields))
+    _check_stateless(model, config, kind)
+    with _taking_rows(config, rows, kind):
         model(rows.first(1)[0])
 
 
@@ -299,6 +301,7 @@ def try_call(model: keras.Model, reporter: Reporter, rows: Readable, kind: str) 
     """
     if not layers.is_callable(model):
         return
+    _check_stateless(model, reporter, kind)
     x, _, _ = rows.first(1)
     texts = [array.dtype for _, array in leaves(x) if is_text(array)]
     taken = [each.dtype for each in keras.tree.flatten(getattr(model, "inputs", None) or [])]
@@ -308,6 +311,18 @@ def try_call(model: keras.Model, reporter: Reporter, rows: Readable, kind: str) 
         raise InvalidError([reporter.problem(("model", kind), message, hint)])
     with _taking_rows(reporter, rows, kind):
         model(x, training=False)
+
+
+def _check_stateless(model: keras.Model, reporter: Reporter, kind: str) -> None:
+    """Refuse layers that take batches of one size alone, each of which goes on from the last."""
+    found = [each for each in keras_internals.all_layers(model) if getattr(each, "stateful", False)]
+    if found:
+        message = (
+            f"layer {found[0].name} is stateful, so that what it makes of a row depends on the "
+            "batches before; here rows are taken in another order, and batches of other sizes"
+        )
+        hint = "leave out stateful and the fixed batch size, and give each sequence whole, as a row"
+        raise InvalidError([reporter.problem(("model", kind), message, hint)])
 
 
 def _taking_rows(

@@ -14,7 +14,7 @@ from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.model import leaky_relu, saving
-from orchestrator.model.build import build_model, obstacles
+from orchestrator.model.build import build_model, obstacles, try_call
 from orchestrator.model.outputs import find_outputs
 from orchestrator.record.records import Settings
 from tests import builders
@@ -535,3 +535,11 @@ def build():
     config = config.model_copy(update={"compile": None})
     changed = built(config, Settings(seed=7, clip_norm=0.5))
     assert changed.optimizer.inner_optimizer.global_clipnorm == 0.5
+
+
+def test_a_layer_that_carries_its_state_on_is_refused_with_what_to_write() -> None:
+    inputs = keras.Input(batch_shape=(4, 3, 2))
+    model = keras.Sequential([inputs, keras.layers.GRU(2, stateful=True, name="memory")])
+    rows = Rows(x=np.zeros((8, 3, 2), np.float32), y=np.zeros((8, 2), np.float32))
+    with pytest.raises(InvalidError, match=r"layer memory is stateful, .*; leave out stateful"):
+        try_call(model, builders.config(), rows, "layers")

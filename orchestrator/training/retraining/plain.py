@@ -60,6 +60,8 @@ class Plain:
         if isinstance(value, os.PathLike):
             return os.fspath(value)
         if isinstance(value, Mapping):
+            if value.keys() >= {"class_name", "config"} and set(key[:2]) & _PLACES:
+                value = {value["class_name"]: value["config"]}  # as Keras serializes an object
             return {_name(name): self.of(each, (*key, _name(name))) for name, each in value.items()}
         if isinstance(value, list | tuple | set | frozenset | range):
             return [self.of(each, (*key, index)) for index, each in enumerate(value)]

@@ -128,6 +128,9 @@ MATRIX: list[tuple[str, Callable[[], Any], str]] = [
     ("optimizer", lambda: K.optimizers.Adam(schedules.PiecewiseConstantDecay([5], [0.1, 0.01])), "boundaries: [5]"),  # noqa: E501
     ("optimizer", lambda: K.optimizers.Adam(OwnSchedule(0.25)), "learning_rate: {given: "),
     ("optimizer", lambda: K.optimizers.SGD(lambda: 0.25), "learning_rate: {given: "),
+    ("optimizer", lambda: {"class_name": "Adam", "config": {"learning_rate": f64(0.01)}}, "Adam: {learning_rate: 0.01}"),  # noqa: E501
+    ("optimizer", lambda: K.optimizers.serialize(K.optimizers.SGD(schedules.ExponentialDecay(0.01, 10, 0.9))), "ExponentialDecay: {initial_learning_rate: 0.01"),  # noqa: E501
+    ("loss", lambda: {"class_name": "Huber", "config": {"delta": f32(2.0)}}, "Huber: {delta: 2.0}"),
     ("optimizer", lambda: {"SGD": {"learning_rate": OwnSchedule}}, "learning_rate: {given: "),
     ("optimizer", built_optimizer, "Adam: {learning_rate: 0.01}"),
     ("optimizer", lambda: K.optimizers.LossScaleOptimizer(K.optimizers.Adam(0.5)), GIVEN),
