@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not_applicable
 """The style, in rich's words, of each verdict."""
 VERDICTS = {"pass": "pass", "warn": "warn", "fail": "fail", "not_applicable": "n/a"}
 """Each verdict in at most four letters."""
+
+_MAX_LOGGED = 4
+"""Logged values that are told of where none of them is the loss."""
 
 
 def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
@@ -161,9 +164,18 @@ def _changed(changed: Mapping[str, Mapping[str, Any]], *, narrow: bool = False) 
 
 
 def losses(metrics: Mapping[str, float]) -> str:
-    """Loss and validation loss as one clause."""
-    shown = {name: value for name, value in metrics.items() if name in ("loss", "val_loss")}
-    return " · ".join(f"{name} {number(value)}" for name, value in shown.items())
+    """What an epoch's values of `told_of` are, as one clause."""
+    shown = (f"{name} {number(float(metrics[name]))}" for name in told_of(metrics))
+    return " · ".join(shown) or "nothing is logged"
+
+
+def told_of(metrics: Iterable[str]) -> list[str]:
+    """The logged values that are told of: loss and validation loss.
+
+    A `train_step` of the user's own need not log any, such as a GAN's; then the first few it does.
+    """
+    names = [*metrics]
+    return [name for name in names if name in ("loss", "val_loss")] or names[:_MAX_LOGGED]
 
 
 def number(value: float) -> str:

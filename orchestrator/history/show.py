@@ -152,7 +152,7 @@ def _curves(epochs: Sequence[EpochEnded]) -> Iterator[RenderableType]:
     """A small plot of each loss, over all phases."""
     curves = {
         name: values
-        for name in ("loss", "val_loss")
+        for name in words.told_of(epochs[0].metrics if epochs else ())
         if (values := [float(epoch.metrics[name]) for epoch in epochs if name in epoch.metrics])
     }
     if curves:

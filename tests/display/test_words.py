@@ -205,3 +205,18 @@ def test_records_from_before_losses_had_names_are_told_column_by_column() -> Non
         f"cross-entropy of output {index} 0.5, the best constant has 1 (skill 0.5)"
         for index in range(2)
     ]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "told"),
+    [
+        ({"mae": 1.0, "loss": 0.5, "val_loss": 0.25}, "loss 0.5 · val_loss 0.25"),
+        ({"d_loss": 0.5, "g_loss": 2.0}, "d_loss 0.5 · g_loss 2"),
+        (dict.fromkeys("abcdef", 1.0), "a 1 · b 1 · c 1 · d 1"),
+        ({}, "nothing is logged"),
+    ],
+)
+def test_an_epoch_is_told_by_its_losses_or_else_by_what_it_logs(
+    metrics: dict[str, float], told: str
+) -> None:
+    assert words.losses(metrics) == told
