@@ -100,8 +100,10 @@ def _array(value: Any, role: str, name: str) -> Array:
     try:
         array = np.asanyarray(value)
     except Exception as error:
-        message = f"{expected} {type(value).__name__}: {summary(error)}"
-        raise invalid(name, message) from error
+        uneven = "inhomogeneous" in str(error)  # NumPy tells by the text alone
+        what = "its rows have different lengths" if uneven else summary(error)
+        hint = _PAD if uneven else None
+        raise invalid(name, f"{expected} {type(value).__name__}: {what}", hint) from error
     if isinstance(array, np.ma.MaskedArray):
         if np.ma.is_masked(array):
             raise invalid(name, f"{expected} masked values", "fill them in or drop the rows")
@@ -135,9 +137,10 @@ def _of_objects(array: Array, role: str, name: str) -> Array:
         return found.astype(np.float64) if found.dtype == object else found
     except (TypeError, ValueError, OverflowError) as error:
         message = f"{expected} rows of different lengths"
-        raise invalid(name, message, "pad them to one length") from error
+        raise invalid(name, message, _PAD) from error
 
 
+_PAD = "pad them to one length, as keras.utils.pad_sequences does"
 _PADDED = 4
 """How much larger texts may be as an array of NumPy's."""
 

@@ -96,6 +96,16 @@ def test_what_is_no_array_is_named() -> None:
         arrays.converted({"a": [1, 2], "b": [[1], [2, 3]]}, [1, 2], name="f")
 
 
+@pytest.mark.parametrize("uneven", [[[1], [2, 3]], np.array([[1], [2, 3]], object)])
+def test_rows_of_different_lengths_are_to_be_padded(uneven: Any) -> None:
+    with pytest.raises(
+        InvalidError,
+        match=r"^f: x: expected an array of numbers, received (list: its )?rows (of|have) "
+        r"different lengths; pad them to one length, as keras\.utils\.pad_sequences does$",
+    ):
+        arrays.converted(uneven, [1, 2], name="f")
+
+
 def test_texts_in_an_array_of_objects_are_classes() -> None:
     classes = np.array(["cat", "dog", "cat"], dtype=object)
     for y in (

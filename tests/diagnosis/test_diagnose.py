@@ -691,6 +691,12 @@ def test_a_target_that_is_not_finite_is_named_in_a_stream_too() -> None:
     assert health.verdicts["finite"].reason == "y is nan in row 31 (from 0)"
 
 
+def test_a_batch_that_is_a_list_has_its_targets_second() -> None:
+    x = normal(6, 2)
+    health = diagnose(linear(2, loss="mse"), lambda: iter([[x, normal(6, 2)]]))
+    assert health.outputs[0].skill is not None
+
+
 def test_a_prediction_that_overflows_is_named() -> None:
     dense = layers.Dense(1)
     model = keras.Sequential([layers.Input((1,)), dense])

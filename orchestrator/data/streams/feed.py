@@ -98,6 +98,8 @@ class LiveFeed:
                 found = from_generator(self._epoch, self._rows)
                 if not isinstance(found.element_spec, tuple):  # Keras asks generators for tuples
                     found = found.map(plain(lambda x: (x,)))
+                if self._class_weight is not None:
+                    found = found.map(plain(weigher(self._class_weight)))
                 return found.apply(counted(self.steps)).prefetch(tf.data.AUTOTUNE)
 
     def _from_dataset(self, epochs: int) -> tf.data.Dataset:
@@ -131,7 +133,7 @@ class LiveFeed:
             found = self._endless()
         with self._noting():
             for value in itertools.islice(found, self.steps):
-                yield self._ready(value)
+                yield present(self._ready(value))
 
     def _endless(self) -> Iterator[Any]:
         """What the source gives, from its beginning again where it ends."""
@@ -150,9 +152,11 @@ class LiveFeed:
         with self._noting():
             with waiting, user_code.blamed(self._source.name):
                 value = given[index]
-            return self._ready(value)
+            batch = self._ready(value)
+        weights = self._class_weight
+        return present(batch if weights is None else _weighed(batch, weights))
 
-    def _ready(self, value: Any) -> Any:
+    def _ready(self, value: Any) -> Batch:
         """A batch of the user's as Keras computes with it."""
         parts = unpacked(value)
         if parts is None:
@@ -161,8 +165,7 @@ class LiveFeed:
                 self._source.name, f"expected batches {expected}, received {kind_of(value)}"
             )
         batch = arranged(converted(*parts, name=self._source.name))
-        batch = ready(batch, self._rows.scalings)
-        return present(batch if self._class_weight is None else _weighed(batch, self._class_weight))
+        return ready(batch, self._rows.scalings)
 
 
 class _Fed(keras.utils.PyDataset):  # type: ignore[misc]

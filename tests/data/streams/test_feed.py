@@ -240,7 +240,11 @@ def test_a_py_dataset_that_ends_within_an_epoch_goes_on_with_its_first_batch() -
     assert [each[0] for each in targets(seen)] == [0, 2, 4, 6, 0, 2]
 
 
-@pytest.mark.parametrize("make", [batches, Shuffled, lambda: dataset()])
+def unweighed() -> Iterator[Any]:
+    yield from (batch[:2] for batch in batches())
+
+
+@pytest.mark.parametrize("make", [batches, unweighed, Shuffled, lambda: dataset()])
 def test_class_weights_multiply_the_weights_of_the_rows(make: Callable[[], Any]) -> None:
     weights = {label: 10.0**-label for label in range(COUNT)}
     (seen,) = trained(feed(make, class_weight=weights), (1,))
