@@ -6,7 +6,7 @@ import dataclasses
 import numbers
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,8 @@ def _values(role: str, x: Any, y: Any = None, weight: Any = None) -> Values:
             message = "the batches bring their own targets and weights"
             problem = Problem(file=plain.NAME, key=role, message=message, hint="leave y out")
             raise InvalidError([problem])
-        return x, None, None
+        is_iterator = isinstance(x, Iterator) and not is_py_dataset(x)
+        return Started(x) if is_iterator else x, None, None
     name = f"{plain.NAME}: {role}"
     return arrays.converted(x, y, weight, name=name)
 
@@ -256,7 +257,8 @@ def _describe(values: Values) -> str:
         return "a tf.data.Dataset"
     if gives_batches(x):
         named = getattr(x, "__qualname__", None)
-        return f"the function {named}" if named and callable(x) else kind_of(x)
+        given = x.iterator if isinstance(x, Started) else x
+        return f"the function {named}" if named and callable(x) else kind_of(given)
     return ", ".join(
         f"{name_of(role, path)} {array.dtype} {array.shape}"
         for role, tree in zip(("x", "y", "sample_weight"), values, strict=True)
@@ -331,5 +333,6 @@ def _first_rows(given: Given) -> Rows:
     source = find(found, plain.NAME)
     if source is None:
         return arrays.from_values(*found, name=plain.NAME)
-    batch = x.first if isinstance(x, Started) else next(source.read())
+    known = isinstance(x, Started) and x.first is not None  # where it was read in this process
+    batch = x.first if known else next(source.read())
     return arrays.from_values(*(unpacked(batch) or ()), name=plain.NAME, whole=False)

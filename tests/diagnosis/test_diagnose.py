@@ -719,6 +719,10 @@ REFUSED: dict[str, tuple[Callable[[], keras.Model], tuple[Any, ...], str]] = {
     "shape": (linear, (X3,), r"x: the model does not take inputs of shape \(3,\): .*axis -1"),
     "no rows": (linear, (normal(0, 1),), "x: expected at least one row, received none"),
     "no batches": (linear, (iter([]),), "x: expected at least one batch, received none"),
+    "empty batch": (
+        linear, (lambda: iter([(normal(6, 1), np.ones(6)), (normal(0, 1), np.ones(0))]),),
+        "x: expected at least one row in every batch, received none; leave empty batches out",
+    ),
     "empty dataset": (
         linear, (tf.data.Dataset.from_tensor_slices(X3[:0]),), "x: expected at least one batch",
     ),

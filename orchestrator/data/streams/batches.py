@@ -231,6 +231,9 @@ def _batch(batch: Any) -> Batch:
         _weights(weight),
     )
     _check(found)
+    if not num_rows(found[0]):
+        message = "expected at least one row in every batch, received none"
+        raise _problem("x", message, "leave empty batches out")
     return found
 
 

@@ -41,13 +41,15 @@ class Source:
 class Started:
     """An iterator that remembers what it gave first, for it cannot be asked again.
 
+    It has no `close`, by which a pass that ends before its end would end a generator for good.
+
     Args:
         iterator: gives the batches.
     """
 
     def __init__(self, iterator: Iterator[Any]) -> None:
         self.first: Any = None
-        self._iterator = iterator
+        self.iterator = iterator
 
     def __iter__(self) -> Started:
         """Itself."""
@@ -55,7 +57,7 @@ class Started:
 
     def __next__(self) -> Any:
         """The next batch."""
-        batch = next(self._iterator)
+        batch = next(self.iterator)
         self.first = batch if self.first is None else self.first
         return batch
 
@@ -117,6 +119,7 @@ def find(value: Any, name: str, again: Callable[[], Any] | None = None) -> Sourc
     if not isinstance(value, Iterator):
         return None
     if again is None:
+        value = value if isinstance(value, Started) else Started(value)
         return Source(
             kind="iterator", name=name, value=value, begin=lambda: value, length=None, endless=None
         )

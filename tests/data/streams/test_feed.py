@@ -181,6 +181,15 @@ def test_a_generator_without_an_end_goes_on_from_phase_to_phase() -> None:
     assert numbers == [[0, 1, 2, 3, 4, 5], [6, 7, 8]]
 
 
+def test_an_iterator_goes_on_behind_what_was_read() -> None:
+    source = find(walk(), "rows")
+    assert source is not None
+    found = recording.record(source, Reading(name="rows", steps_per_epoch=3))
+    assert found.live is not None
+    (seen,) = trained(LiveFeed(source, found.live, found.kept), (2,))
+    assert [each[0] for each in targets(seen)] == [3, 4, 5, 6, 7, 8]
+
+
 def test_a_generator_with_an_end_begins_anew_in_every_epoch() -> None:
     one, two = trained(feed(batches, scalings={"": SCALING}), (2, 1))
     assert targets(one) == targets(two) * 2
