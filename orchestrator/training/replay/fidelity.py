@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,11 @@ _DIGEST = 19
 """Characters of a hash that people see."""
 _NAMED = 4
 """Values that a sentence names."""
+_FLOAT32 = 1e-6
+"""How far apart two figures may be that Keras computes in float32, relative to them. Earlier
+versions computed losses in float64; bits are compared by the digests of the weights."""
+_FLOAT32_MAX = 3.4028235e38
+"""The greatest finite number of float32."""
 _CHANGED = "run.json does not say what the journal says, so one of them was changed since"
 _ENVIRONMENT = {
     "packages.tensorflow": "tensorflow",
@@ -131,7 +137,7 @@ def _phase(recorded: Phase, replayed: Phase | None) -> PhaseFidelity:
     checks: dict[str, Pair] = {}
     if replayed is not None:
         metrics = _differences(_logged(recorded), _logged(replayed))
-        checks = _differences(_checked(recorded.checks), _checked(replayed.checks))
+        checks = _differences(_checked(recorded.checks), _checked(replayed.checks), _FLOAT32)
     other_weights = recorded.weights is not None and weights.differs
     return PhaseFidelity(
         phase=recorded.phase,
@@ -171,8 +177,25 @@ def _checked(checks: Sequence[AnyCheck]) -> dict[str, Any]:
     }
 
 
-def _differences(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> dict[str, Pair]:
-    return dict(_compare(recorded, replayed, ""))
+def _differences(
+    recorded: Mapping[str, Any], replayed: Mapping[str, Any], tolerance: float = 0.0
+) -> dict[str, Pair]:
+    found = _compare(recorded, replayed, "")
+    return {path: pair for path, pair in found if not _is_close(path, pair, tolerance)}
+
+
+def _is_close(path: str, pair: Pair, tolerance: float) -> bool:
+    """Whether both are the same number up to rounding, and beyond what float32 holds infinite."""
+    numbers = []
+    for value in (pair.recorded, pair.replayed):
+        if not isinstance(value, float) and value not in ("Infinity", "-Infinity"):
+            return False
+        number = float(value)
+        is_beyond = abs(number) > _FLOAT32_MAX and tolerance > 0
+        numbers.append(math.copysign(math.inf, number) if is_beyond else number)
+    # A skill is one less a ratio of losses, and may be next to zero.
+    absolute = tolerance if path.endswith(".skill") else 0.0
+    return math.isclose(*numbers, rel_tol=tolerance, abs_tol=absolute)
 
 
 def _compare(recorded: Any, replayed: Any, path: str) -> Iterator[tuple[str, Pair]]:

@@ -100,6 +100,25 @@ def test_units_and_what_a_newer_version_measures_are_no_difference() -> None:
     assert compare(attempt(*PHASES), attempt(*PHASES[:2], more)).same
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "same"),
+    [
+        (1.2582, 1.2582001, True),
+        (1.2582, 1.2583, False),
+        (1.1e67, math.inf, True),
+        (1.1e67, -math.inf, False),
+        (1.1, math.inf, False),
+    ],
+)
+def test_losses_are_compared_as_far_as_float32_tells(then: float, now: float, same: bool) -> None:
+    def measured(loss: float) -> Attempt:
+        output = {"output": 0, "kind": "regression", "loss": loss}
+        made = builders.made("prediction_variance", measured={"outputs": [output]})
+        return attempt(phase("main", checks=(made,)))
+
+    assert compare(measured(then), measured(now)).same is same
+
+
 def test_nan_is_equal_to_nan() -> None:
     lost = phase("main", metrics={"loss": math.nan}, highest_loss=math.nan)
     found = compare(attempt(lost), attempt(phase("main", **_values(lost))))
