@@ -121,7 +121,7 @@ def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
             model = _from_layers(plan, config, rows)
         case FactoryModel() | GivenModel():
             changed = slope is not None and leaky_relu.takes_activation(config)
-            model = _from_factory(config, slope if changed else None)
+            model = _from_factory(config, settings.seed, slope if changed else None)
             slope = None if changed else slope
             build_unbuilt(model, config, rows)
             _check_standardize(model, config)
@@ -237,7 +237,7 @@ def _first_misfit(made: list[tuple[int, keras.Layer]], config: Config, error: Ex
     return config.problem(("model", "layers"), describe_error(error))
 
 
-def _from_factory(config: Config, slope: float | None) -> keras.Model:
+def _from_factory(config: Config, seed: int, slope: float | None) -> keras.Model:
     builder = user_code.factory(config)
     if builder is None:
         raise TypeError(f"Expected a model that a function builds. Received: {config.model!r}")
@@ -248,6 +248,8 @@ def _from_factory(config: Config, slope: float | None) -> keras.Model:
         from orchestrator.model import hyperparameters  # noqa: PLC0415 - KerasTuner, for who has it
 
         kwargs["hp"] = hyperparameters.having(builder.hyperparameters)
+    # What the function came with has drawn from it, such as the layers of a trained teacher.
+    keras.utils.set_random_seed(seed)
     with user_code.blamed(builder.name):
         model = builder.function(**kwargs)
     if not isinstance(model, keras.Model):

@@ -14,7 +14,12 @@ import tensorflow as tf
 import orchestrator
 from orchestrator.config import given
 from orchestrator.config import load as configs
+from orchestrator.data.rows import Rows
 from orchestrator.errors import InvalidError, NotSentError
+from orchestrator.model.build import build_model
+from orchestrator.record.records import Settings
+from orchestrator.training import retrain as retraining
+from orchestrator.training.retraining import pickling
 
 X = np.random.default_rng(0).normal(size=(96, 2))
 Y = 3.0 * X.sum(axis=1)
@@ -462,3 +467,23 @@ def test_an_iterator_trains_here_on_the_rows_that_it_gives(tmp_path: Path) -> No
     )  # fmt: skip
     assert "cannot pickle 'generator' object" in record["warnings"][0]
     assert record["attempts"][0]["phases"][-1]["epochs"] == 3
+
+
+def test_what_a_function_holds_on_to_draws_nothing_from_the_seed(tmp_path: Path) -> None:
+    teacher = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+
+    def student() -> keras.Model:
+        assert teacher.built
+        return network()
+
+    config, here = retraining.describe(
+        student, X, Y, validation=None, sample_weight=None, standardize=False,
+        sections={"phases": PHASES, "compile": COMPILE},
+    )  # fmt: skip
+    sent = given.send(here, tmp_path, pickling.dumps)
+    rows = Rows(x=X, y=Y)
+    one, other = (
+        build_model(config.with_given(each), Settings(seed=7), rows).get_weights()
+        for each in (here, sent)
+    )
+    np.testing.assert_array_equal(one[0], other[0])
