@@ -240,7 +240,8 @@ def _judge_output(
         if last and not output.skill >= limits.min_skill:
             return "fail", f"{shown} (limit {limits.min_skill:g}): worse than the best constant"
         if last and output.skill < NO_SKILL and verdict == "pass":
-            return "warn", f"{shown}: no better than the best constant"
+            how = "hardly" if output.skill > 0 else "no"
+            return "warn", f"{shown}: {how} better than the best constant"
     return verdict, f"{shown}{reason}"
 
 

@@ -37,9 +37,10 @@ class OutputSkill:
     kind: Kind
     """Regression or classification."""
     varies: bool | None
-    """Whether the target varies; None without targets."""
+    """Whether the target varies; None without targets that the prediction can be put beside."""
     variance_ratio: float | None = None
-    """var(prediction) / var(target); regression only."""
+    """var(prediction) / var(target); regression only. Under a loss other than squared error the
+    target's is that without its outliers, see `model.losses.constants.usual_variance`."""
     information: float | None = None
     """Mutual information of prediction and row, over the entropy of the classes; classification
     only."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.errors import describe_error
-from orchestrator.model.losses.constants import Batch, Constant, find_constant
+from orchestrator.model.losses.constants import Batch, Constant, find_constant, usual_variance
 from orchestrator.model.losses.output_loss import AMONG_ROWS, OutputLoss
 from orchestrator.model.losses.returned import Origin, Returned
 from orchestrator.model.losses.trial import has_single_rows, is_by_row
@@ -84,7 +84,9 @@ class LossMeter:
     def constant(self) -> Constant:
         """The best constant; found once for the same targets."""
         if self.unjudged is not None:
-            return Constant(loss=np.asarray(np.nan), unjudged=self.unjudged)
+            return Constant(
+                loss=np.asarray(np.nan), comparable=self._loss.is_keras, unjudged=self.unjudged
+            )
         key = self._digest()
         if key not in self._loss.found:
             self._loss.found[key] = find_constant(
@@ -92,6 +94,21 @@ class LossMeter:
             )
         found: Constant = self._loss.found[key]
         return found
+
+    def usual_variance(self, columns: int) -> _Array | None:
+        """Variance of each column of targets without their outliers; None where they do not match.
+
+        Args:
+            columns: number of columns of the predictions.
+        """
+        if any(batch.y.size != np.prod(batch.shape) for batch in self._kept):
+            return None
+        counted = [
+            batch.y if batch.weight is None or batch.weight.ndim > 1 else batch.y[batch.weight > 0]
+            for batch in self._kept
+        ]
+        y = np.concatenate([targets.reshape(-1, columns) for targets in counted])
+        return usual_variance(y) if len(y) else None
 
     @property
     def _size(self) -> int | None:

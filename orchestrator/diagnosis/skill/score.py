@@ -53,7 +53,7 @@ class Score:
         self._form = form
         self._ignored = ignored
         self._from_logits = from_logits
-        self._directions = directions
+        self.directions = directions
         self._columns: list[RegressionColumn | ClassColumn] = []
         self._positions = 0
 
@@ -104,7 +104,7 @@ class Score:
             counted = weights > 0
             predicted, weights = predicted[counted], weights[counted]
             y = None if y is None else y[counted]
-        if self._directions:
+        if self.directions:
             predicted = _unit(predicted)
             y = None if y is None else _unit(y)
         if self._form in ("categorical", "sparse"):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.skill.loss import LossMeter
@@ -53,6 +54,8 @@ def worth(
         return [dataclasses.replace(aside, trained=False, variance_ratio=None, information=None)]
     if meter.failed:
         return [_aside(_joint(columns), meter.unjudged)]
+    if output.form == "regression" and not output.loss.has_formula and not score.directions:
+        columns = _without_outliers(columns, meter.usual_variance(len(columns)))
     figure = meter.figure
     if not figure.shape:
         columns = [_joint(columns)]
@@ -72,7 +75,40 @@ def worth(
     constant = _formula(output.loss, score, meter, figure.shape)
     if constant is None and complete:
         constant = meter.constant()
+    if not output.loss.is_keras:
+        comparable = constant is None or constant.comparable
+        columns = [each if each.varies and comparable else _alone(each) for each in columns]
     return columns if constant is None else _compared(columns, constant)
+
+
+def _without_outliers(
+    columns: list[OutputSkill], variances: npt.NDArray[np.float64] | None
+) -> list[OutputSkill]:
+    """The columns with their spread beside that of the targets but for the outliers.
+
+    Squared error is about the outliers more than anything else; under all other losses a healthy
+    prediction leaves them aside.
+    """
+    if variances is None:
+        return columns
+    return [
+        dataclasses.replace(
+            each,
+            variance_ratio=each.variance_ratio * each.constant_loss / float(variance),
+            constant_loss=float(variance),
+        )
+        if each.variance_ratio is not None and each.constant_loss and variance < each.constant_loss
+        else each
+        for each, variance in zip(columns, variances, strict=True)
+    ]
+
+
+def _alone(column: OutputSkill) -> OutputSkill:
+    """A column whose spread says nothing beside that of the targets: it is enough that it has one.
+
+    Targets that are always the same are most often a dummy that the loss does not look at.
+    """
+    return dataclasses.replace(column, varies=None, variance_ratio=None, information=None)
 
 
 def _formula(

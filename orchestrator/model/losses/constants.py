@@ -35,6 +35,10 @@ _NEGLIGIBLE = 1e-6
 """Share of a loss that counts as nothing."""
 _PARTS = 512
 """Batches, about, for which a constant's loss is taken where it is none over rows."""
+_OUTER = (0.05, 0.95)
+"""Shares of the targets beyond which they may be outliers."""
+_NEAR = 0.05
+"""Share of the way from the lowest loss to the constant's that may be left at the targets."""
 _MOST = 0.5
 """Share of the targets that are the best constant itself, from which on it is what they are."""
 
@@ -97,6 +101,9 @@ class Constant:
     """Loss of the targets themselves, for losses that are not 0 there; of the same shape."""
     usual: Array | None = None
     """Whether it is what most of the targets are themselves, shape () or (columns,)."""
+    comparable: bool = True
+    """Whether the targets themselves are the best prediction, so that the spread of predictions can
+    be put beside theirs: not so of distances, scores, and parameters on another scale."""
     unjudged: str | None = None
     """Why nothing can be measured by it, as a clause."""
 
@@ -126,16 +133,21 @@ def find_constant(
         best = search.descend(search.nearest(_candidates(sample, origin.end, form), sample), sample)
     except _NoConstantError:
         nothing = np.asarray(np.nan)
-        return Constant(loss=nothing, unjudged="its loss has no value for a constant prediction")
+        reason = "its loss has no value for a constant prediction"
+        return Constant(loss=nothing, comparable=loss.is_keras, unjudged=reason)
     figure = _over(batches, size, lambda batch: search.value(best, batch, size))
     if loss.is_keras and loss.name in _SATURATED:
         lowest = _over(batches, size, lambda batch: _saturated(loss, batch, size))
         return Constant(loss=figure, lowest=lowest, usual=search.usual(best, sample))
-    least = -_NEGLIGIBLE * float(np.abs(figure).max())
-    if not loss.is_keras and search.lowest(best, sample) < least:
+    if loss.is_keras:
+        return Constant(loss=figure, usual=search.usual(best, sample))
+    few = sample.part(slice(0, None, max(sample.rows // _FREE_ROWS, 1)))
+    free = search.lowest(best, few)
+    comparable = _is_least(loss, few, free, float(search.value(best, few).mean()))
+    if free < -_NEGLIGIBLE * float(np.abs(figure).max()):
         reason = "its loss can be negative, so that no share of it is a skill"
-        return Constant(loss=figure, unjudged=reason)
-    return Constant(loss=figure, usual=search.usual(best, sample))
+        return Constant(loss=figure, comparable=comparable, unjudged=reason)
+    return Constant(loss=figure, comparable=comparable, usual=search.usual(best, sample))
 
 
 class _NoConstantError(Exception):
@@ -220,9 +232,8 @@ class _Search:
         )
         return found.numpy()  # type: ignore[no-any-return]
 
-    def lowest(self, z: Array, sample: Batch) -> float:
+    def lowest(self, z: Array, few: Batch) -> float:
         """The lowest loss on the way downhill where every row may have its own prediction."""
-        few = sample.part(slice(0, None, max(sample.rows // _FREE_ROWS, 1)))
         free = self.descend(np.array(np.broadcast_to(z, few.shape)), few)
         return float(self.value(free, few).mean())
 
@@ -234,10 +245,42 @@ class _Search:
         if sample.y.size != int(np.prod(sample.shape)):
             return None
         constant = self._through(tf.constant(z, tf.float32)).numpy().reshape(-1)
-        y = sample.y.reshape(-1, constant.size)
-        most = np.mean(np.abs(y - constant) <= 1e-3 * np.std(y) + 1e-12, axis=0) >= _MOST
-        amounts = [len(np.unique(column)) > 2 for column in y.T]
+        targets = sample.y.reshape(-1, constant.size)
+        near = 1e-3 * np.sqrt(usual_variance(targets)) + 1e-12
+        most = np.mean(np.abs(targets - constant) <= near, axis=0) >= _MOST
+        amounts = [len(np.unique(column)) > 2 for column in targets.T]
         return np.asarray(most & amounts)
+
+
+def usual_variance(y: Array) -> npt.NDArray[np.float64]:
+    """Variance of each column of targets without their outliers, as robust losses see them.
+
+    The outer twentieths are moved to where they begin (Winsor's mean, in Dixon, Simplified
+    estimation from censored normal samples, 1960); where nothing is left, as of a column with
+    fewer values that are not 0, it is the variance of all.
+
+    Args:
+        y: shape (rows, columns).
+    """
+    low, high = np.quantile(y, _OUTER, axis=0)
+    clipped = np.clip(y, low, high).var(axis=0, dtype=np.float64)
+    variances: npt.NDArray[np.float64] = np.where(clipped > 0, clipped, np.var(y, axis=0))
+    return variances
+
+
+def _is_least(loss: OutputLoss, few: Batch, free: float, constant: float) -> bool:
+    """Whether no other predictions have a lower loss than the targets themselves.
+
+    Args:
+        loss: one of the user's own.
+        few: some rows.
+        free: the lowest loss that was found for them.
+        constant: the loss of the best constant for them.
+    """
+    if few.y.size != int(np.prod(few.shape)):
+        return True  # class indices, or targets that nothing is put beside
+    own = float(_saturated(loss, few, None).mean())
+    return own <= free + _NEAR * abs(constant - free)
 
 
 def _sample(batches: Sequence[Batch]) -> Batch:

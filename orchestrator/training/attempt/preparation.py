@@ -323,9 +323,15 @@ def _set_up(config: Config) -> None:
 
 
 def _constant_targets(rows: AnyRows, found: Sequence[Output]) -> Iterator[str]:
-    """A warning for each output with targets that are the same on every row."""
+    """A warning for each output with targets that are the same on every row.
+
+    A loss of the user's own may not look at them.
+    """
     names = {output.target: output.name for output in found}
+    own = {each.compared for each in found if each.loss is not None and not each.loss.is_keras}
     for path, array in leaves(rows.y):
+        if path in own:
+            continue
         targets = array.reshape(len(array), -1)
         constant = np.flatnonzero(np.ptp(targets, axis=0) == 0)
         if not constant.size:

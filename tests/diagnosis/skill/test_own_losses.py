@@ -73,6 +73,20 @@ def test_a_loss_that_compares_the_rows_of_a_batch_is_told_of_without_skill() -> 
     assert diagnose(model, FOUR, FOUR[:, :1]).verdicts["prediction_variance"].verdict == "fail"
 
 
+@pytest.mark.parametrize("activation", [None, "sigmoid", "softplus"])
+def test_a_network_that_predicts_the_same_for_all_rows_does_not_hide_what_its_loss_is(
+    activation: str | None,
+) -> None:
+    def order(y: Any, p: Any) -> Any:
+        apart = (p - keras.ops.transpose(p)) * (y - keras.ops.transpose(y))
+        return keras.ops.mean(keras.ops.relu(0.1 - apart))
+
+    model = _fitted(order, activation=activation)
+    model.layers[-1].set_weights([np.zeros((4, 1)), np.ones(1)])
+    (output,) = diagnose(model, FOUR, FOUR[:, :1]).outputs
+    assert output.unjudged == "its loss compares the rows of a batch with each other"
+
+
 def test_columns_with_one_loss_in_all_are_one_output() -> None:
     y = FOUR[:, :1] * [1.0, 2.0, 3.0]
     health = diagnose(_fitted("cosine_similarity", 3), FOUR, y)
@@ -126,3 +140,42 @@ def test_the_best_constant_is_looked_for_once_for_the_same_targets() -> None:
     for _ in range(2):
         examine(Probe(model), rows, outputs, Checks(), Evidence())
         assert len([key for key in loss.found if isinstance(key, bytes)]) == 1
+
+
+def _verdict(model: keras.Model, y: Any) -> str:
+    return diagnose(model, FOUR, y).verdicts["prediction_variance"].verdict
+
+
+def _with_its_twin(model: keras.Model, y: Any) -> list[str]:
+    """What is found of a model, and of the same one once its prediction is constant."""
+    found = _verdict(model, y)
+    model.layers[-1].set_weights([np.zeros((4, 1)), np.ones(1)])
+    return [found, _verdict(model, y)]
+
+
+def test_targets_that_a_loss_does_not_look_at_excuse_no_constant() -> None:
+    def margin(_: Any, nearer: Any) -> Any:
+        return keras.ops.mean(keras.ops.maximum(nearer + 0.5, 0))
+
+    assert _with_its_twin(_fitted(margin), np.zeros(200, "float32")) == ["pass", "fail"]
+
+
+def test_parameters_on_a_scale_of_their_own_are_not_put_beside_the_targets() -> None:
+    def log_poisson(y: Any, log_rate: Any) -> Any:
+        return keras.ops.mean(keras.ops.exp(log_rate) - y * log_rate, axis=-1)
+
+    # Beside that of such targets, the spread of the logarithms would be a constant's.
+    rates = np.exp(9 + 0.3 * FOUR[:, :1])
+    model = _fitted(log_poisson)
+    model.layers[-1].set_weights([np.array([[0.3], [0], [0], [0]]), np.array([9.0])])
+    assert 0.09 / rates.var() < 1e-6
+    assert _with_its_twin(model, rates) == ["pass", "fail"]
+
+
+def test_outliers_make_no_prediction_constant_but_under_squared_error() -> None:
+    y = np.where(np.arange(200)[:, None] % 100 == 0, -1e5, 3 * FOUR[:, :1])
+    assert _with_its_twin(_fitted("mean_absolute_error"), y) == ["warn", "fail"]
+    model = _fitted("mean_absolute_error")
+    reason = diagnose(model, FOUR, y).verdicts["prediction_variance"].reason
+    assert "hardly better than the best constant" in reason
+    assert _verdict(_fitted("mse"), y) == "fail"

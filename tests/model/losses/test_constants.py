@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from orchestrator.model.losses.constants import Batch, Constant, find_constant
+from orchestrator.model.losses.constants import Batch, Constant, find_constant, usual_variance
 from orchestrator.model.losses.output_loss import OutputLoss
 from orchestrator.model.losses.returned import Origin
 from orchestrator.record.records import Form
@@ -178,3 +178,37 @@ def test_several_quantiles_of_one_target_have_one_constant_in_all() -> None:
     error, share = SKEWED - best, np.array([0.1, 0.5, 0.9])
     expected = np.maximum(share * error, (share - 1) * error).mean()
     assert float(found.loss) == pytest.approx(expected, rel=2e-3)
+
+
+def log_poisson(y: Any, log_rate: Any) -> Any:
+    return ops.mean(ops.exp(log_rate) - y * log_rate, axis=-1)
+
+
+def cosine_embedding(apart: Any, cosine: Any) -> Any:
+    return (1 - apart) * (1 - cosine) + apart * ops.maximum(cosine - 0.2, 0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "comparable"),
+    [
+        (pinball, SKEWED, True),
+        (welsch, SKEWED, True),
+        (log_poisson, np.round(3 * SKEWED), False),
+        (cosine_embedding, TRUTHS, False),
+        ("mean_absolute_error", SKEWED, True),
+    ],
+)
+def test_predictions_are_put_beside_targets_where_these_are_the_best_of_them(
+    loss: Any, y: Any, comparable: bool
+) -> None:
+    assert constant(loss, y).comparable is comparable
+
+
+def test_the_usual_variance_leaves_outliers_aside_where_something_is_left() -> None:
+    plain = RANDOM.normal(size=(1000, 1))
+    wild = np.where(np.arange(1000)[:, None] % 100 == 0, -9999.0, plain)
+    rare = np.where(np.arange(1000)[:, None] % 100 == 0, 1.0, 0.0)
+    found = usual_variance(np.concatenate([plain, wild, rare], axis=1))
+    assert found[1] == pytest.approx(found[0], rel=0.1)
+    assert 0.7 < found[0] < plain.var()
+    assert found[2] == pytest.approx(rare.var())

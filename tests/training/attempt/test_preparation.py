@@ -1,5 +1,7 @@
 """What is warned of before a run, in as few lines as there are things to say."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -12,11 +14,11 @@ from tests import builders
 SUFFIX = ": a constant is the best fit"
 
 
-def model(names: dict[str, int]) -> keras.Model:
+def model(names: dict[str, int], loss: Any = "mse") -> keras.Model:
     inputs = keras.Input((2,))
     outputs = {name: keras.layers.Dense(width, name=name)(inputs) for name, width in names.items()}
     built = keras.Model(inputs, outputs if len(outputs) > 1 else list(outputs.values())[0])
-    built.compile("adam", "mse")
+    built.compile("adam", loss)
     return built
 
 
@@ -51,3 +53,12 @@ def test_constant_targets_are_one_line_an_output(y: Tree, warnings: list[str]) -
     rows = Rows(x=np.zeros((5, 2), np.float32), y=y)
     found = find_outputs(model(widths), builders.config(), rows)
     assert [*preparation._constant_targets(rows, found)] == warnings
+
+
+def test_a_loss_of_ones_own_may_not_look_at_its_targets() -> None:
+    def margin(_: Any, distance: Any) -> Any:
+        return keras.ops.maximum(distance + 1, 0)
+
+    rows = Rows(x=np.zeros((5, 2), np.float32), y=np.zeros(5))
+    found = find_outputs(model({"out": 1}, margin), builders.config(), rows)
+    assert [*preparation._constant_targets(rows, found)] == []
