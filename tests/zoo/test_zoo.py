@@ -1,0 +1,62 @@
+"""Healthy models of every kind are found healthy, and their broken twins are not.
+
+Here as many as are quick, in one process; `tests/benchmarks/zoo.py` takes all of them through
+whole runs, and each of their twins.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests import zoo
+from tests.zoo import FAILS, break_
+
+SPECIMENS = {specimen.name: specimen for specimen in zoo.ALL}
+QUICK = (
+    "focal_rare", "rare_positives", "class_weight", "dice", "ordinal", "hinge", "label_smoothing",
+    "softmax_as_logits", "wrapped_logits", "sample_weights", "multi_label",
+    "glitches", "zero_inflated_mae", "tweedie", "far_from_zero", "weak_signal", "missing_targets",
+    "correlation_loss", "two_outputs",
+    "gaussian_nll", "three_quantiles", "upper_quantile", "poisson", "survival",
+    "large_counts", "contrastive", "triplet_margin", "in_batch_contrastive", "cosine_similarity",
+    "text", "masked_positions", "autoencoder",
+    "vae", "simclr", "add_loss",
+)  # fmt: skip
+"""Those that are quick to train, of each kind some."""
+RUNS = ("class_weight", "in_batch_contrastive", "vae")
+"""Those that go through a whole run: what is weighed, compared within a batch, not told."""
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(QUICK) >= 30
+    assert len(SPECIMENS) == len(zoo.ALL)
+
+
+@pytest.mark.filterwarnings("ignore:.*received `from_logits=True`")
+@pytest.mark.parametrize("name", QUICK)
+def test_it_is_found_healthy_and_its_twin_is_not(name: str) -> None:
+    specimen = SPECIMENS[name]
+    model = specimen.fit()
+    assert specimen.worth(model) >= specimen.least  # or else the test is at fault
+    health = specimen.diagnose(model)
+    assert health.failure is None, health.summary()
+
+    twin = specimen.twins[0]
+    break_(model, twin)
+    found = specimen.diagnose(model).failure
+    assert found is not None
+    assert found.check == FAILS[twin]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_passes_at_its_first_attempt(name: str, memory_path: Path) -> None:
+    specimen = SPECIMENS[name]
+    model, record = specimen.retrain(runs_dir=memory_path)
+    assert (record["status"], len(record["attempts"])) == ("passed", 1)
+    assert specimen.worth(model) >= specimen.least
+
+
+def test_a_run_of_a_broken_twin_does_not_pass(memory_path: Path) -> None:
+    model, record = SPECIMENS["vae"].retrain("constant", runs_dir=memory_path)
+    assert model is None
+    assert record["attempts"][0]["failure"]["check"] == "prediction_variance"
