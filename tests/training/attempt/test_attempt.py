@@ -450,7 +450,10 @@ def test_classes_without_a_weight_count_once(make_config: MakeConfig, train: Tra
             "class weights need one output with a classification",
         ),
         ({**SOFTMAX, "fit": {"class_weight": {2: 2.0}}}, "expected classes from 0 to 1"),
-        ({"fit": {"callbacks": ["rows:line"]}}, "expected a keras callback, received tuple"),
+        (
+            {"fit": {"callbacks": ["rows:line"]}},
+            "expected a Keras callback or what returns one, received tuple",
+        ),
     ],
 )
 def test_what_fit_cannot_take_is_refused_before_the_run(
