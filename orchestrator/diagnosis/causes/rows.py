@@ -10,8 +10,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.data.rows import AnyRows, Tree, leaves, num_rows
+from orchestrator.data.rows import AnyRows, leaves, num_rows
 from orchestrator.diagnosis.skill.columns import NO_SKILL
+from orchestrator.diagnosis.skill.reference import FEATURES, MOST_TARGETS, fit_reference
+from orchestrator.diagnosis.skill.sample import as_columns, draw
 from orchestrator.model.keras_internals import all_layers
 from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding
@@ -21,16 +23,12 @@ _FEW_ROWS = 2000
 _FEW_NUMBERS = 4_000_000
 """Numbers in all that are looked at."""
 _MOST_COLUMNS = 10_000
-_ENOUGH_ROWS = 300
-"""With fewer, rows that are related can look unrelated."""
 _NORMALIZING = (
     keras.layers.BatchNormalization,
     keras.layers.LayerNormalization,
     keras.layers.Normalization,
     keras.layers.Rescaling,
 )
-_FEATURES = 200
-"""Random ReLU features, and columns of the inputs, that a ridge regression is given."""
 _MAGNITUDES = 1e3
 """Inputs this far from 1, or columns this far from each other, hamper any training."""
 _FAR = 100.0
@@ -96,13 +94,16 @@ def find_row_faults(
     kinds = tuple(type(layer) for layer in all_layers(model))
     if sample is None or any(issubclass(kind, keras.layers.Embedding) for kind in kinds):
         return
-    columns, y = sample
     if not any(issubclass(kind, _NORMALIZING) for kind in kinds):
-        yield from _unscaled(columns, rows)
-    for output in outputs if not scales_only else ():
-        targets = [found for each in y if (found := output.targets(each)) is not None]
-        if targets and math.prod(output.shape[:-1]) == 1:  # one position a row
-            yield from _unrelated(columns, np.concatenate(targets), output)
+        yield from _unscaled(sample, rows)
+    if outputs and not scales_only:
+        x, y = draw(rows)
+        columns = as_columns(x)
+        for output in outputs:
+            targets = output.targets(y)
+            one_position = math.prod(output.shape[:-1]) == 1
+            if columns is not None and targets is not None and one_position:
+                yield from _unrelated(columns, targets, output)
 
 
 def find_distant_targets(
@@ -175,8 +176,8 @@ def _predictions(
             yield output, got, wanted
 
 
-def _sample(rows: AnyRows) -> tuple[npt.NDArray[np.float64], list[Tree]] | None:
-    """The first rows' inputs as one matrix, and their targets, batch by batch.
+def _sample(rows: AnyRows) -> npt.NDArray[np.float64] | None:
+    """The first rows' inputs as one matrix.
 
     None where there are indices or texts among the inputs, or very many numbers a row.
     """
@@ -184,18 +185,17 @@ def _sample(rows: AnyRows) -> tuple[npt.NDArray[np.float64], list[Tree]] | None:
     if not 0 < size <= _MOST_COLUMNS:
         return None
     wanted = min(_FEW_ROWS, _FEW_NUMBERS // size)
-    parts, targets, seen = [], [], 0
-    for x, y, _ in rows.batches(min(wanted, 256)):
+    parts, seen = [], 0
+    for x, _, _ in rows.batches(min(wanted, 256)):
         arrays = [np.asarray(array) for _, array in leaves(x)]
         if any(array.dtype.kind != "f" for array in arrays):
             return None
         flat = [array.reshape(len(array), -1) for array in arrays]
         parts.append(np.concatenate(flat, axis=1, dtype=np.float64))
-        targets.append(y)
         seen += len(parts[-1])
         if seen >= wanted:
             break
-    return np.concatenate(parts), targets
+    return np.concatenate(parts)
 
 
 def _unscaled(columns: npt.NDArray[np.float64], rows: AnyRows) -> Iterator[Finding]:
@@ -220,55 +220,26 @@ def _unscaled(columns: npt.NDArray[np.float64], rows: AnyRows) -> Iterator[Findi
 
 
 def _unrelated(
-    columns: npt.NDArray[np.float64], targets: npt.NDArray[Any], output: Output
+    columns: npt.NDArray[np.float32], targets: npt.NDArray[Any], output: Output
 ) -> Iterator[Finding]:
     """Tell that simple models have no skill on held-back rows either."""
-    if len(columns) < max(_ENOUGH_ROWS, 4 * columns.shape[1]):
-        return
-    values = _as_numbers(targets, output)
-    generator = np.random.default_rng(0)
-    order = generator.permutation(len(columns))  # first rows are often sorted
-    if columns.shape[1] > 10 * _FEATURES:
-        columns = columns[:, generator.choice(columns.shape[1], 10 * _FEATURES, replace=False)]
-    spread = columns.std(axis=0)
-    x = ((columns - columns.mean(axis=0)) / np.where(spread > 0, spread, 1))[order]
-    if x.shape[1] > _FEATURES:
-        x = x @ generator.normal(size=(x.shape[1], _FEATURES)) / math.sqrt(x.shape[1])
-    directions = generator.normal(size=(x.shape[1], _FEATURES)) / math.sqrt(x.shape[1])
-    relu = np.maximum(x @ directions + generator.normal(size=_FEATURES), 0)
-    linear, curved = (_held_back_skill(each, values[order]) for each in (x, relu))
-    if linear is None or curved is None or max(linear, curved) > NO_SKILL:
+    found = fit_reference(columns, _as_numbers(targets, output))
+    if found is None or max(found.linear, found.curved) > NO_SKILL:
         return
     of_output = f" of output {output.name}" if output.name else ""
     reason = (
         f"the targets{of_output} look unrelated to the inputs: on held-back rows neither a linear "
-        f"model (skill {linear:.2g}) nor one of {_FEATURES} random relu features ({curved:.2g}) "
-        "does better than their mean"
+        f"model (skill {found.linear:.2g}) nor one of {FEATURES} random relu features "
+        f"({found.curved:.2g}) does better than their mean"
     )
     yield Finding(cause="unrelated_targets", reason=reason, final=False)
 
 
 def _as_numbers(targets: npt.NDArray[Any], output: Output) -> npt.NDArray[np.float64]:
-    """Targets as columns of numbers, classes as one column for each."""
-    if output.form == "sparse":
-        classes, index = np.unique(targets.reshape(len(targets), -1)[:, 0], return_inverse=True)
-        one_hot: npt.NDArray[np.float64] = np.eye(len(classes))[index]
-        return one_hot
-    return targets.reshape(len(targets), -1).astype(float)
-
-
-def _held_back_skill(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float | None:
-    """Skill on held-back rows of the best of three ridge regressions, by two-fold validation."""
-    half = len(x) // 2
-    folds = [(slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))]
-    total = sum(float(((y[test] - y[train].mean(axis=0)) ** 2).sum()) for train, test in folds)
-    if half < 10 or total == 0:
-        return None
-    errors = np.zeros(3)
-    for train, test in folds:
-        centre, mean = x[train].mean(axis=0), y[train].mean(axis=0)
-        a, b = x[train] - centre, y[train] - mean
-        for index, penalty in enumerate((1e-2, 1.0, 100.0)):
-            weights = np.linalg.solve(a.T @ a + penalty * half / 10 * np.eye(a.shape[1]), a.T @ b)
-            errors[index] += ((y[test] - mean - (x[test] - centre) @ weights) ** 2).sum()
-    return float(1 - errors.min() / total)
+    """Targets as columns of numbers, classes as one column for each of the most frequent."""
+    flat = targets.reshape(len(targets), -1).astype(np.float64)
+    if output.form != "sparse":
+        return flat
+    classes, counts = np.unique(flat[:, 0], return_counts=True)
+    frequent = classes[np.argsort(-counts, kind="stable")[:MOST_TARGETS]]
+    return np.equal(flat[:, :1], frequent).astype(np.float64)

@@ -1,0 +1,129 @@
+"""What closed-form models learn: of known rows as much as there is in them, of noise nothing."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from orchestrator.diagnosis.skill import reference
+from orchestrator.diagnosis.skill.reference import fit_reference
+
+Array = npt.NDArray[np.float64]
+
+
+def rows(count: int, columns: int = 5, seed: int = 0) -> tuple[np.random.Generator, Array]:
+    draw = np.random.default_rng(seed)
+    return draw, draw.normal(size=(count, columns))
+
+
+def test_a_straight_line_is_learnt_by_both() -> None:
+    _, x = rows(500)
+    found = fit_reference(x, x[:, :1] - 3 * x[:, 1:2] + 100)
+    assert found is not None
+    assert min(found.skill, found.linear, found.curved) > 0.99
+
+
+def test_a_curve_is_learnt_by_the_curved_one_alone() -> None:
+    x = np.linspace(-1, 1, 1000)[:, None]
+    found = fit_reference(x, np.abs(x))
+    assert found is not None
+    assert found.linear < 0.01
+    assert min(found.skill, found.curved) > 0.99
+
+
+@pytest.mark.parametrize("columns", [1, 5, 50, 400])
+@pytest.mark.parametrize("count", [300, 2500])
+def test_in_noise_there_is_nothing(count: int, columns: int) -> None:
+    for seed in range(5):
+        draw, x = rows(count, columns, seed)
+        found = fit_reference(x, draw.normal(size=(count, 1)))
+        assert found is not None
+        assert max(found.skill, found.linear, found.curved) < 0.1
+
+
+def test_what_is_held_back_was_neither_fitted_nor_chosen_by() -> None:
+    draw, x = rows(2500, 3)
+    y = x[:, :1] + 0.1 * draw.normal(size=(2500, 1))
+    before = fit_reference(x, y)
+    assert before is not None
+    assert len(before.rows) == 500
+    y[before.rows] *= -1  # what was learnt elsewhere is now wrong here
+    after = fit_reference(x, y)
+    assert after is not None
+    assert after.skill < -2
+
+
+def test_of_few_rows_each_is_held_back_once() -> None:
+    _, x = rows(400)
+    found = fit_reference(x, x)
+    assert found is not None
+    assert found.rows.tolist() == list(range(400))
+
+
+def test_sorted_rows_are_looked_at_all_over() -> None:
+    x = np.sort(np.random.default_rng(0).uniform(-1, 1, size=(30_000, 1)), axis=0)
+    found = fit_reference(x, np.abs(x))
+    assert found is not None
+    assert found.skill > 0.99
+    assert found.rows.max() > 29_000
+
+
+def test_the_same_rows_give_the_same_reference() -> None:
+    draw, x = rows(600, 400)
+    y = x[:, :1] + draw.normal(size=(600, 1))
+    one, other = fit_reference(x, y), fit_reference(x.copy(), y.copy())
+    assert one is not None
+    assert other is not None
+    assert (one.skill, one.linear, one.curved) == (other.skill, other.linear, other.curved)
+
+
+def test_many_columns_are_projected_and_keep_what_they_say() -> None:
+    """As of pictures: what is to be learnt stands in many columns at once."""
+    draw = np.random.default_rng(0)
+    y = draw.normal(size=(1000, 1))
+    x = y @ draw.normal(size=(1, 2000)) + draw.normal(size=(1000, 2000))
+    found = fit_reference(x, y)
+    assert found is not None
+    assert found.skill > 0.9
+
+
+def test_of_many_classes_the_most_frequent_are_looked_at() -> None:
+    draw = np.random.default_rng(0)
+    classes = np.r_[np.repeat(np.arange(10), 100), np.arange(10, 110)]
+    x = np.eye(110)[classes] + 0.1 * draw.normal(size=(1100, 110))
+    found = fit_reference(x, np.eye(110)[classes])
+    assert found is not None
+    assert len(found.targets) == reference.MOST_TARGETS
+    assert set(range(10)) <= set(found.targets.tolist())
+    assert found.skill > 0.8
+
+
+def test_inputs_far_from_zero_and_constant_ones_do_no_harm() -> None:
+    draw, x = rows(800)
+    y = x[:, :1] + x[:, 1:2] * 0.5
+    far = np.concatenate([x * 1e-3 + 10, x * 1e6 - 1e9, np.full((800, 1), 7.0)], axis=1)
+    found = fit_reference(far.astype("float32"), y + 1e5)
+    assert found is not None
+    assert found.skill > 0.95
+
+
+@pytest.mark.parametrize("count", [0, 1, 299])
+def test_few_rows_tell_nothing(count: int) -> None:
+    assert fit_reference(np.zeros((count, 2)), np.arange(count)[:, None]) is None
+
+
+def test_targets_that_do_not_vary_leave_nothing_to_learn() -> None:
+    _, x = rows(400)
+    assert fit_reference(x, np.full((400, 2), 5.0)) is None
+
+
+def test_other_predictions_are_measured_on_the_same_rows() -> None:
+    draw, x = rows(2500)
+    y = np.stack([x[:, 0], x[:, 1], np.full(2500, 3.0)], axis=1)
+    found = fit_reference(x, y)
+    assert found is not None
+    assert found.skill_of(y, y) == 1.0
+    means = np.broadcast_to(y[found.rows].mean(axis=0), y.shape)
+    assert found.skill_of(means, y) == pytest.approx(0)
+    half = y.copy()
+    half[:, 0] = means[:, 0]
+    assert found.skill_of(half, y) == pytest.approx(0.5, abs=0.05)
