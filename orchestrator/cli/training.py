@@ -14,7 +14,7 @@ from orchestrator.cli.options import CHECK_FAILED, detail, print_json
 from orchestrator.cli.output import print_table
 from orchestrator.config.schema import Config
 from orchestrator.diagnosis.health import Examinee
-from orchestrator.display import charts, results
+from orchestrator.display import charts, results, words
 from orchestrator.display.charts import Legible
 from orchestrator.display.live.view import View, stderr
 from orchestrator.history.find import read_attempt
@@ -57,11 +57,13 @@ def validate(config: Config, *, as_json: bool, quiet: bool) -> int:
     view = View(stderr(), detail=detail(as_json=as_json, quiet=quiet))
     with Interrupts() as interrupts, view:
         prepared = launch.validate(config, announcer=view, interrupts=interrupts)
+    hopeless = any(finding.certain for finding in prepared.findings)
     if as_json:
-        print_json({"schema": 1, "status": "valid", **jsonable(prepared)})
+        status = "failed" if hopeless else "valid"
+        print_json({"schema": 1, "status": status, **jsonable(prepared)})
     else:
         charts.stdout().print(validated(config.name, prepared), highlight=False)
-    return 0
+    return CHECK_FAILED if hopeless else 0
 
 
 def check(*, as_json: bool, quiet: bool, **examined: Any) -> int:
@@ -131,11 +133,14 @@ def validated(name: str, found: Prepared) -> RenderableType:
     shape = _shape(found.input_shape)
     held = f", {found.validation_rows} held back for validation" if found.validation_rows else ""
     watched = ", ".join(found.layers) or "none"
+    hopeless = any(finding.certain for finding in found.findings)
+    verdict = (" cannot succeed", "red") if hopeless else " is valid"
     lines = [
-        Text.assemble((name, "bold"), " is valid"),
+        Text.assemble((name, "bold"), verdict),
         Text(f"Data: {found.rows} training rows of {shape}{held}"),
         Text(f"Model: {found.parameters} weights; activations are watched in: {watched}"),
         *(Text.assemble(("warning", "yellow"), f": {warning}") for warning in found.warnings),
+        *(Text(words.finding_line(finding)) for finding in found.findings),
     ]
     return Legible(Group(*lines))
 

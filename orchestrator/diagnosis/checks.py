@@ -17,10 +17,12 @@ from msgspec.structs import replace
 from orchestrator.config.sections.checks import Checks, DeadNeurons, Gate, PredictionVariance
 from orchestrator.diagnosis.dead_neurons import dead_neurons
 from orchestrator.diagnosis.skill.columns import NO_SKILL, OutputSkill, numbered
-from orchestrator.diagnosis.units import Flow, Layer
+from orchestrator.diagnosis.units import NO_FLOW, Flow, Layer
 from orchestrator.record.checks import (
     AnyCheck,
     DeadNeuronsCheck,
+    FindingsCheck,
+    FindingsMeasured,
     FiniteCheck,
     FiniteMeasured,
     GateBounds,
@@ -36,6 +38,7 @@ from orchestrator.record.checks import (
     Verdict,
     place,
 )
+from orchestrator.record.records import Finding
 
 C = TypeVar("C", bound=AnyCheck)
 
@@ -59,7 +62,7 @@ class Evidence:
     """Whether every training row was looked at."""
     layers: Sequence[Layer] = ()
     """What was counted at each activation site, in forward order."""
-    flow: Flow = Flow(layers=(), outputs=())
+    flow: Flow = NO_FLOW
     """Which of them feed which, and which make the outputs."""
     columns: Sequence[Sequence[OutputSkill]] = ()
     """What each output is worth, column by column."""
@@ -145,6 +148,30 @@ def finite(found: Sequence[str]) -> FiniteCheck:
         return FiniteCheck(verdict="fail", reason=found[0] + more, measured=measured)
     reason = "all weights, losses and predictions are finite"
     return FiniteCheck(verdict="pass", reason=reason, measured=measured)
+
+
+def findings(found: Sequence[Finding]) -> FindingsCheck:
+    """The verdict on what was found before a training.
+
+    Args:
+        found: the findings, certain ones first.
+
+    Returns:
+        `fail` where one is certain, `warn` where there is advice.
+    """
+    measured = FindingsMeasured(causes=tuple(each.cause for each in found))
+    if not found:
+        reason = "nothing stands against the training"
+        return FindingsCheck(verdict="pass", reason=reason, measured=measured)
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    verdict: Verdict = "fail" if found[0].certain else "warn"
+    return FindingsCheck(verdict=verdict, reason=found[0].told + more, measured=measured)
+
+
+def with_findings(checks: Sequence[AnyCheck], found: Sequence[Finding]) -> tuple[AnyCheck, ...]:
+    """The checks of a phase with the verdict on findings, behind `finite`."""
+    place = 1 if checks and isinstance(checks[0], FiniteCheck) else 0
+    return (*checks[:place], findings(found), *checks[place:])
 
 
 def not_applicable(kind: type[C], reason: str) -> C:

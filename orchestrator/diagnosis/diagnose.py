@@ -21,7 +21,9 @@ from orchestrator.data.files import encoding, numpy
 from orchestrator.data.load import read_table
 from orchestrator.data.rows import Precision, Readable, Rows
 from orchestrator.data.streams.batches import Batches
-from orchestrator.diagnosis.checks import Evidence, judge
+from orchestrator.diagnosis.causes.before.find import find_before
+from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.diagnosis.checks import Evidence, judge, with_findings
 from orchestrator.diagnosis.examine import (
     Examination,
     Gradients,
@@ -36,6 +38,8 @@ from orchestrator.model.build import try_call
 from orchestrator.model.losses.targets import check_fit
 from orchestrator.model.outputs import Output, find_outputs
 from orchestrator.model.saving import input_names, load_file
+from orchestrator.record.checks import AnyCheck
+from orchestrator.record.records import Finding
 
 
 def diagnose(
@@ -158,15 +162,29 @@ def of_rows(
         examined = Examination(
             checks=judge(Evidence(non_finite=non_finite), limits), rows=examined.rows
         )
+    checks: tuple[AnyCheck, ...] = examined.checks
+    found: tuple[Finding, ...] = ()
+    if all(check.verdict == "pass" for check in checks if check.check == "finite"):
+        found = find_before(
+            Subject(
+                model=model,
+                outputs=outputs,
+                rows=rows,
+                layers=examined.layers,
+                flow=examined.flow,
+            )
+        )
+        checks = with_findings(checks, found)
     return Health(
-        finite=all(check.verdict == "pass" for check in examined.checks if check.check == "finite"),
+        finite=all(check.verdict == "pass" for check in checks if check.check == "finite"),
         layers=tuple(LayerHealth.of(layer) for layer in examined.layers),
         outputs=tuple(numbered(examined.columns)),
-        verdicts=Verdicts(examined.checks),
+        verdicts=Verdicts(checks),
         rows=examined.rows,
         exact=examined.complete,
         responding_rows=examined.responding,
         notes=examined.notes,
+        findings=found,
     )
 
 

@@ -16,7 +16,7 @@ from orchestrator.diagnosis.dead_neurons import is_certainly_alive, needs_batch_
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe
-from orchestrator.diagnosis.units import Flow, Layer, cut, cut_reason, livelier
+from orchestrator.diagnosis.units import NO_FLOW, Flow, Layer, cut, cut_reason, livelier
 from orchestrator.model.outputs import Output
 from orchestrator.record.checks import AnyCheck, PredictionVarianceCheck
 
@@ -37,7 +37,7 @@ class Examination:
     """Those that are on, in the order in which they are recorded."""
     layers: tuple[Layer, ...] = ()
     """What was counted at each activation site; empty where there are non-finite values."""
-    flow: Flow = Flow(layers=(), outputs=())
+    flow: Flow = NO_FLOW
     """Which of them feed which, and which make the outputs."""
     columns: tuple[tuple[OutputSkill, ...], ...] = ()
     """What each output is worth, column by column."""

@@ -12,8 +12,14 @@ import numpy.typing as npt
 
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.units import Layer
-from orchestrator.record.checks import Check, DeadNeuronsCheck, PredictionVarianceCheck
+from orchestrator.record.checks import (
+    Check,
+    DeadNeuronsCheck,
+    FindingsCheck,
+    PredictionVarianceCheck,
+)
 from orchestrator.record.encoding import jsonable
+from orchestrator.record.records import Finding
 
 _Indices = npt.NDArray[np.int64]
 
@@ -141,6 +147,8 @@ class Health:
     """Rows whose output responds to the inputs; None unless gradients were asked for."""
     notes: tuple[str, ...]
     """What could not be seen."""
+    findings: tuple[Finding, ...] = ()
+    """Why it may not have learnt, or cannot."""
 
     @property
     def failure(self) -> Check | None:
@@ -158,6 +166,7 @@ class Health:
             "outputs": [dataclasses.asdict(output) for output in self.outputs],
             "verdicts": [jsonable(check) for check in self.verdicts.values()],
             "notes": list(self.notes),
+            "findings": [jsonable(finding) for finding in self.findings],
         }
 
     def summary(self) -> list[str]:
@@ -186,12 +195,15 @@ def _sentences(health: Health) -> Iterator[str]:
         )
         return
     failed = [check for check in health.verdicts.values() if check.verdict == "fail"]
+    yield from (f"{_capital(finding.told)}." for finding in health.findings)
     for check in failed:
+        if isinstance(check, FindingsCheck):
+            continue
         if isinstance(check, DeadNeuronsCheck):
             yield _advice_on_units(check, health)
         elif not isinstance(check, PredictionVarianceCheck):
             yield f"{_capital(check.reason)}."
-        elif not any(isinstance(each, DeadNeuronsCheck) for each in failed):
+        elif not any(isinstance(each, DeadNeuronsCheck) for each in failed) and not health.findings:
             yield _advice_on_outputs(check, health)
     if not failed:
         yield from _without_failure(health)
@@ -200,7 +212,11 @@ def _sentences(health: Health) -> Iterator[str]:
 
 def _without_failure(health: Health) -> Iterator[str]:
     """That the model works, or what stands against saying so; then its units."""
-    warned = [each.reason for each in health.verdicts.values() if each.verdict == "warn"]
+    warned = [
+        each.reason
+        for each in health.verdicts.values()
+        if each.verdict == "warn" and not isinstance(each, FindingsCheck)
+    ]
     if warned:
         yield f"No check fails, but there are warnings: {'; '.join(warned)}."
     elif any(output.skill is not None for output in health.outputs):

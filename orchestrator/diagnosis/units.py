@@ -141,6 +141,10 @@ class Flow:
         return found
 
 
+NO_FLOW = Flow(layers=(), outputs=())
+"""That of a model whose rows were not run through it."""
+
+
 def cut(layers: Sequence[Layer], flow: Flow) -> tuple[list[int], list[int]]:
     """The entirely dead layers, and the outputs that they cut off from the inputs."""
     dead = [

@@ -74,8 +74,10 @@ def stalled(awaited: ReadingProgress, patience: float) -> tuple[str, str]:
 
 
 def finding_line(finding: Finding) -> str:
-    """What the evidence on a failure points to, as a line below it."""
-    return f"  the evidence points to: {finding.reason}"
+    """A cause as a line of its own, with its line in the config where there is one."""
+    where = "" if finding.line is None else f" (line {finding.line}, {finding.key})"
+    lead = "certain: " if finding.certain else "the evidence points to: "
+    return f"{lead}{finding.told}{where}"
 
 
 def screening(report: ScreeningProgress) -> str:
@@ -115,6 +117,8 @@ def last_sentence(run: Run) -> str:
 def _how(failure: Failure) -> str:
     if failure.check == "crashed":
         return "crashed"
+    if failure.check == "findings":
+        return "was not trained"
     return f"failed {failure.check} after phase {failure.phase}"
 
 

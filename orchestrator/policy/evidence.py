@@ -28,6 +28,8 @@ def kinds(attempt: Attempt) -> frozenset[FailureKind]:
     Raises:
         ValueError: it has none.
     """
+    if attempt.failure is not None and attempt.failure.check == "findings":
+        return frozenset()  # what the findings say is all that is known
     kind = _kind(attempt)
     screened = len(attempt.screened)
     fixed = any(finding.cause == "fixed_seed" for finding in attempt.findings)
@@ -52,6 +54,8 @@ def reasons(when: When | None, attempt: Attempt) -> tuple[str, ...]:
     failure = attempt.failure
     if failure is None:
         raise ValueError(f"expected a failed attempt, received status={attempt.status!r}")
+    if when is None and failure.check == "findings":
+        return ()  # no training could succeed, unless a rung is made for that cause
     found, causes = kinds(attempt), {finding.cause for finding in attempt.findings}
     if not isinstance(when, All):
         matches = when is None or not {failure.check, *found, *causes}.isdisjoint(when)
@@ -63,10 +67,10 @@ def reasons(when: When | None, attempt: Attempt) -> tuple[str, ...]:
     if when.cause is None and not when.certain:
         return (failure.reason,)
     return tuple(
-        finding.reason
+        finding.told
         for finding in attempt.findings
         if (when.cause is None or finding.cause in when.cause)
-        and (finding.final or not when.certain)
+        and (finding.certain or not when.certain)
     )
 
 
@@ -95,7 +99,7 @@ def found_causes(attempts: Sequence[Attempt]) -> list[tuple[int, str]]:
     """
     last = {found.cause: each for each in attempts for found in each.findings}
     return [
-        (each.attempt, found.reason)
+        (each.attempt, found.told)
         for each in attempts
         for found in each.findings
         if last[found.cause] is each

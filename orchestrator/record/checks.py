@@ -68,6 +68,26 @@ class FiniteCheck(Check, tag="finite", kw_only=True):
         return "all finite" if self.verdict == "pass" else self.reason
 
 
+class FindingsMeasured(Record, kw_only=True):
+    """What was found before the training; the attempt has the findings themselves."""
+
+    causes: tuple[str, ...] = ()
+    """Their causes, certain ones first."""
+
+
+class FindingsCheck(Check, tag="findings", kw_only=True):
+    """Whether a training can succeed at all; taken before it."""
+
+    measured: FindingsMeasured = FindingsMeasured()
+    """What was measured."""
+    limits: NoLimits = NoLimits()
+    """There are none."""
+
+    def reading(self) -> str:
+        """What was found."""
+        return ", ".join(self.measured.causes) or "nothing found"
+
+
 class LayerUnits(Record, kw_only=True, omit_defaults=True):
     """The units of one place where an activation is applied."""
 
@@ -372,7 +392,7 @@ class MetricCheck(Check, tag="metric", kw_only=True):
         )
 
 
-AnyCheck = FiniteCheck | DeadNeuronsCheck | PredictionVarianceCheck | MetricCheck
+AnyCheck = FiniteCheck | FindingsCheck | DeadNeuronsCheck | PredictionVarianceCheck | MetricCheck
 NAMES: tuple[str, ...] = tuple(
     str(kind.__struct_config__.tag) for kind in typing.get_args(AnyCheck)
 )

@@ -108,7 +108,7 @@ class PhaseEnded(Recorded, kw_only=True, tag="phase_ended"):
 
 
 class CausesFound(Recorded, kw_only=True, tag="causes_found"):
-    """The evidence on a failed attempt was looked into."""
+    """Causes were looked for, before the training of an attempt or after it."""
 
     attempt: int
     findings: tuple[Finding, ...]
@@ -289,7 +289,7 @@ def _advance_attempt(
         case ModelBuilt():
             return replace(attempt, obstacles=event.obstacles)
         case CausesFound():
-            return replace(attempt, findings=event.findings)
+            return replace(attempt, findings=(*attempt.findings, *event.findings))
         case PhaseStarted() | EpochEnded():
             highest = max(attempt.learning_rates.get(event.phase, 0.0), event.learning_rate)
             return replace(attempt, learning_rates={**attempt.learning_rates, event.phase: highest})

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypedDict, TypeVar
 
+import msgspec
 from msgspec import Meta
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from orchestrator.record.checks import AnyCheck, Check, PredictionVarianceCheck
 from orchestrator.record.encoding import Record
@@ -31,15 +32,37 @@ C = TypeVar("C", bound=Check)
 RunStatus = Literal["running", "passed", "exhausted", "invalid", "error", "interrupted"]
 AttemptStatus = Literal["running", "passed", "failed", "crashed", "interrupted"]
 Cause = Literal[
+    "one_unit_softmax",
+    "unreachable_targets",
+    "loss_mismatch",
+    "wrong_labels",
+    "broadcast_shapes",
+    "no_effect",
+    "lost_signal",
+    "held_at_zero",
     "initialization",
     "fixed_seed",
-    "unreachable_targets",
-    "held_at_zero",
     "unscaled_inputs",
-    "unrelated_targets",
     "distant_targets",
+    "constant_columns",
+    "missing_values",
+    "unrelated_targets",
+    "unusual_start",
+    "unusual_rate",
+    "slow_statistics",
+    "heavy_dropout",
+    "few_steps",
+    "undertrained",
+    "rate_too_low",
+    "oscillating",
+    "lagging_statistics",
+    "over_regularised",
+    "too_small",
+    "overfitting",
+    "dead_branch",
     "constant_reconstruction",
 ]
+"""What a finding may point to; the README says of each how it is found and what to do."""
 
 FailureKind = Literal[
     "non_finite",
@@ -137,14 +160,38 @@ class Candidate(Record, kw_only=True):
 
 
 class Finding(Record, kw_only=True):
-    """What the evidence on a failed attempt points to."""
+    """A cause that the evidence points to."""
 
     cause: Cause
     """Name of the cause."""
     reason: str
-    """One clause for people: what was seen, and what to do about it."""
-    final: bool
-    """Whether no remedy can help."""
+    """One clause for people: what was seen, and why it matters."""
+    advice: str = ""
+    """One clause for people: what to write instead. Empty in older records, whose reason ends with
+    it."""
+    certain: bool = False
+    """Whether no training could succeed: no reachable prediction beats the best constant, or
+    training can have no effect."""
+    found: Literal["before", "after"] = "after"
+    """Whether it was found before the training, or from what the training has shown."""
+    key: str | None = None
+    """Where the config says what is at fault, such as `model.layers.1.Dense.activation`; None where
+    it is in the rows or in the user's code."""
+    line: int | None = None
+    """Line of that key in `config.yaml`; None where it is not written there."""
+    final: bool | msgspec.UnsetType = msgspec.UNSET
+    """Name of `certain` in older records; not written any more."""
+
+    @property
+    def told(self) -> str:
+        """What was seen and what to do about it, in one sentence."""
+        return f"{self.reason}: {self.advice}" if self.advice else self.reason
+
+    def __post_init__(self) -> None:
+        """Read an older record."""
+        if self.final is not msgspec.UNSET:
+            force_setattr(self, "certain", self.final)
+            force_setattr(self, "final", msgspec.UNSET)
 
 
 class Phase(Record, kw_only=True):
@@ -221,7 +268,7 @@ class Attempt(Record, kw_only=True):
     """The candidate seeds that were looked at before it trained, in order; with none, or where all
     were rejected, it has the first one."""
     findings: tuple[Finding, ...] = ()
-    """What the evidence on its failure points to."""
+    """What it points to: first what was found before its training, then what its failure shows."""
     learning_rates: dict[str, float] = {}
     """Highest learning rate of each phase so far."""
     phases: tuple[Phase, ...] = ()

@@ -189,7 +189,7 @@ def prepare(
     _say_reading(config, announcer)
     stored = read(config, folder)
     announcer.say("importing TensorFlow")
-    work = PrepareWork(config=config, folder=folder, stored=stored)
+    work = PrepareWork(config=config, folder=folder, stored=stored, findings=True)
     return result_of(_prepare(work, executor, announcer))
 
 

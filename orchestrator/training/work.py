@@ -54,6 +54,8 @@ class PrepareWork:
     """Gets the data, where that is not stored yet."""
     stored: Stored | None = None
     """Where the data is; None where it is still to be read, with a report now and then."""
+    findings: bool = False
+    """Look for what stands against the training, too; an attempt does so for itself."""
     log: Path = Path(os.devnull)
     """File that gets what the building prints."""
 
@@ -79,7 +81,8 @@ class PrepareWork:
             dataset, stored = preparation.store(self.config, self.folder, emit)
         else:
             dataset = preparation.load(self.config, stored)
-        return preparation.prepare(self.config, dataset, tell), stored
+        prepared = preparation.prepare(self.config, dataset, tell, findings=self.findings)
+        return prepared, stored
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -214,7 +214,7 @@ def test_a_terminal_of_ascii_gets_ascii(arguments: list[str], runs: Path) -> Non
 
 def test_show_tells_cause_change_and_result(runs: Path, capsys: Capture) -> None:
     events = story(attempts=3, loss=1e3)
-    finding = Finding(cause="unscaled_inputs", reason="x is in millions", final=False)
+    finding = Finding(cause="unscaled_inputs", reason="x is in millions", certain=False)
     ended = next(i for i, each in enumerate(events) if type(each).__name__ == "AttemptEnded")
     events.insert(ended, CausesFound(attempt=1, findings=(finding,)))
     candidates = (Candidate(seed=7, reason="all dead"), Candidate(seed=8, reason=None))

@@ -91,6 +91,7 @@ def test_the_defaults_are_those_of_the_contract(load, tmp_path):
         "phases": [{"name": "main", "epochs": 1, "learning_rate": None}],
         "checks": {
             "finite": {},
+            "findings": {"ignore": []},
             "dead_neurons": {"warn_above": 0.5, "fail_above": 0.9, "rows": "all"},
             "prediction_variance": {
                 "min_ratio": 1e-4,
@@ -297,7 +298,7 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("restart.policy=[{remedy: leaky_relu, when: [dead]}]", "restart.policy.0.when.0: unknown name 'dead'; did you mean 'died'?"),
         ("restart.policy=[{remedy: leaky_relu, when: died}]", "restart.policy.0.when: expected a list, received 'died'; write it as a list: [died]"),
         ("restart.policy=[{remedy: leaky_relu, when: {kind: [metrics]}}]", "restart.policy.0.when.kind.0: unknown name 'metrics'; did you mean 'metric'?"),
-        ("restart.policy=[{remedy: leaky_relu, when: {cause: [died]}}]", "restart.policy.0.when.cause.0: unknown name 'died'; expected one of constant_reconstruction, distant_targets, fixed_seed, held_at_zero, initialization, unreachable_targets, unrelated_targets, unscaled_inputs"),
+        ("restart.policy=[{remedy: leaky_relu, when: {cause: [died]}}]", "restart.policy.0.when.cause.0: unknown name 'died'; expected one of broadcast_shapes, constant_columns, constant_reconstruction, dead_branch, distant_targets, few_steps, fixed_seed, heavy_dropout, held_at_zero, initialization, lagging_statistics, loss_mismatch, lost_signal, missing_values, no_effect, one_unit_softmax, oscillating, over_regularised, overfitting, rate_too_low, slow_statistics, too_small, undertrained, unreachable_targets, unrelated_targets, unscaled_inputs, unusual_rate, unusual_start, wrong_labels"),
         ("restart.policy=[{remedy: leaky_relu, when: {kinds: [died]}}]", "restart.policy.0.when.kinds: unknown key 'kinds'; did you mean 'kind'?"),
         ("restart.policy=[{when: [died], rungs: [new_sed]}]", "restart.policy.0.rungs.0: unknown remedy 'new_sed'; did you mean 'new_seed'?"),
         ("restart.policy=[{when: [died], rungs: [{times: 2}]}]", "restart.policy.0.rungs.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, received the keys times"),

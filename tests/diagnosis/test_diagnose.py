@@ -309,7 +309,7 @@ def test_a_healthy_network_needs_few_rows_when_not_all_are_asked_for() -> None:
     every = diagnose(model, x, batch_size=10)
     assert (early.exact, early.rows) == (False, 10)
     assert (every.exact, every.rows) == (True, 100)
-    assert [check.verdict for check in early.verdicts.values()] == ["pass"] * 3
+    assert [check.verdict for check in early.verdicts.values()] == ["pass"] * 4
     assert early.verdicts["dead_neurons"].measured.exact is False
 
 
@@ -319,7 +319,7 @@ def test_the_skill_is_judged_only_on_all_rows() -> None:
     early = diagnose(model, x, y, exhaustive=False, batch_size=10)
     every = diagnose(model, x, y, batch_size=10)
     assert (early.exact, early.rows) == (False, 10)
-    assert [check.verdict for check in early.verdicts.values()] == ["pass"] * 3
+    assert [check.verdict for check in early.verdicts.values()] == ["pass"] * 4
     assert every.verdicts["prediction_variance"].verdict == "fail"
     assert "worse than the best constant" in every.verdicts["prediction_variance"].reason
 
@@ -939,7 +939,7 @@ def test_a_loss_of_ones_own_may_take_targets_that_keras_would_not(end: Any, kind
 def test_verdicts_are_a_mapping_from_the_names_of_the_checks() -> None:
     x = np.arange(4.0)[:, None]
     verdicts = diagnose(linear(), x, x[:, 0]).verdicts
-    names = ["finite", "dead_neurons", "prediction_variance"]
+    names = ["finite", "findings", "dead_neurons", "prediction_variance"]
     assert list(verdicts) == [*verdicts.keys()] == names
     assert [name for name, check in verdicts.items() if check.check == name] == names
     assert list(verdicts.values()) == [verdicts[name] for name in names]

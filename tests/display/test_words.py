@@ -106,7 +106,7 @@ def test_the_conclusion_of_a_run_does_not_tell_the_last_reason_twice() -> None:
 
 def test_what_failed_attempts_point_to_is_told_of_a_run_that_passes() -> None:
     run = finished()
-    finding = Finding(cause="unscaled_inputs", reason="the inputs reach 1e6", final=False)
+    finding = Finding(cause="unscaled_inputs", reason="the inputs reach 1e6", certain=False)
     first = replace(run.attempts[0], findings=(finding,))
     lines = shown(results.summarize_run(replace(run, attempts=(first, *run.attempts[1:])), Path()))
     assert "The evidence on attempt 1 points to: the inputs reach 1e6" in lines

@@ -75,12 +75,12 @@ def attempt(*phases: Phase, rates: dict[str, float] | None = None, **fields: Any
 
 
 DEAD_AT_INIT = attempt(phase(INIT, dead="fail"))
-FAULT = Finding(cause="initialization", reason="its kernel is zero", final=False)
-UNSCALED = Finding(cause="unscaled_inputs", reason="x is in millions", final=False)
-DISTANT = Finding(cause="distant_targets", reason="y is 10,000", final=False)
-UNRELATED = Finding(cause="unrelated_targets", reason="y is noise", final=False)
-COLLAPSED = Finding(cause="constant_reconstruction", reason="a collapse", final=False)
-CERTAIN = Finding(cause="held_at_zero", reason="held by L1", final=True)
+FAULT = Finding(cause="initialization", reason="its kernel is zero", certain=False)
+UNSCALED = Finding(cause="unscaled_inputs", reason="x is in millions", certain=False)
+DISTANT = Finding(cause="distant_targets", reason="y is 10,000", certain=False)
+UNRELATED = Finding(cause="unrelated_targets", reason="y is noise", certain=False)
+COLLAPSED = Finding(cause="constant_reconstruction", reason="a collapse", certain=False)
+CERTAIN = Finding(cause="held_at_zero", reason="held by L1", certain=True)
 SCREENED = tuple(Candidate(seed=seed, reason="dead") for seed in range(64))
 
 CASES = {
@@ -201,7 +201,7 @@ CASES = {
         ["new_seed", "leaky_relu", "reinitialize"],
     ),
     "dead at init, and every seed gives the same": (
-        replace(DEAD_AT_INIT, findings=(Finding(cause="fixed_seed", reason="", final=False),)),
+        replace(DEAD_AT_INIT, findings=(Finding(cause="fixed_seed", reason="", certain=False),)),
         "dead_at_init always_dead_at_init",
         ["leaky_relu", "reinitialize"],
     ),
@@ -282,7 +282,7 @@ def hopeless(attempts: Sequence[Attempt]) -> str | None:
     ],
 )
 def test_data_at_fault_ends_it_after_failures_of_living_networks(cause: Cause, enough: int) -> None:
-    found = Finding(cause=cause, reason="the data", final=False)
+    found = Finding(cause=cause, reason="the data", certain=False)
     living = replace(CASES["constant with living units"][0], findings=(found,))
     dead = replace(CASES["dead, quietly"][0], findings=(found,))
     assert hopeless([living] * (enough - 1)) is None
@@ -357,7 +357,7 @@ def test_the_conclusion_has_the_last_figures_of_a_cause() -> None:
         replace(
             CASES["worse than a constant"][0],
             attempt=number,
-            findings=(Finding(cause="distant_targets", reason=reason, final=False),),
+            findings=(Finding(cause="distant_targets", reason=reason, certain=False),),
         )
         for number, reason in enumerate(reasons, 1)
     ]

@@ -167,7 +167,7 @@ def _fail(dice: Dice, begun: Attempt, scenario: str, share: float) -> Attempt:
         settings = replace(settings, seed=dice.pick(screened).seed)
     figure = int(dice.random() * 100)
     findings = tuple(
-        Finding(cause=cause, reason=f"{cause} {figure}", final=dice.chance(0.05))
+        Finding(cause=cause, reason=f"{cause} {figure}", certain=dice.chance(0.05))
         for cause in (*CAUSES, *CAUSES)  # each output may have one
         if dice.chance(share)
     )

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from orchestrator.record.checks import AnyCheck
-from orchestrator.record.records import INIT, Attempt, Phase, Settings
+from orchestrator.record.encoding import decode, decoder, jsonable
+from orchestrator.record.records import INIT, Attempt, Finding, Phase, Settings
 from tests import builders
 
 
@@ -65,3 +66,11 @@ def test_an_output_that_was_not_rated_has_no_say_in_the_skill() -> None:
     rated = {"output": 1, "kind": "regression", "skill": 0.7}
     check = builders.made("prediction_variance", measured={"outputs": [constant, rated]})
     assert _attempt(builders.phase("main", check)).skill() == 0.7
+
+
+def test_a_finding_of_an_older_record_is_read() -> None:
+    old = b'{"cause": "held_at_zero", "reason": "by L1: weaken it", "final": true}'
+    found = decode(old, decoder(Finding))
+    assert found == Finding(cause="held_at_zero", reason="by L1: weaken it", certain=True)
+    assert (found.found, found.told) == ("after", "by L1: weaken it")
+    assert "final" not in jsonable(found)

@@ -371,7 +371,7 @@ def test_the_end_says_what_the_evidence_points_to(play: Play) -> None:
     def explained(task: Task) -> Iterator[Event | Heartbeat]:
         yield from _failing()(task)
         reason = f"the inputs are not scaled, seen {task.attempt} times"
-        finding = Finding(cause="unscaled_inputs", reason=reason, final=False)
+        finding = Finding(cause="unscaled_inputs", reason=reason, certain=False)
         yield CausesFound(attempt=task.attempt, findings=(finding,))
 
     done = play(explained, restart={"policy": ["new_seed"]})
@@ -387,7 +387,7 @@ def test_where_nothing_can_help_nothing_is_tried_but_what_the_config_asks_for(
 ) -> None:
     def hopeless(task: Task) -> Iterator[Event | Heartbeat]:
         yield from _failing()(task)
-        finding = Finding(cause="unreachable_targets", reason="relu never gives -1", final=True)
+        finding = Finding(cause="unreachable_targets", reason="relu never gives -1", certain=True)
         yield CausesFound(attempt=task.attempt, findings=(finding,))
 
     done = play(hopeless, restart={"policy": policy})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,8 @@ from annotated_types import GroupedMetadata
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
 from pydantic_core import PydanticCustomError
 
-from orchestrator.errors import short
+from orchestrator.errors import short, suggestion
+from orchestrator.record.records import Cause
 
 
 class Section(BaseModel):
@@ -26,6 +28,21 @@ class Section(BaseModel):
         # Built once, as part of the whole config, and not for each section by itself.
         defer_build=True,
     )
+
+
+def known(*names: str) -> BeforeValidator:
+    """Refuse other names, and say which one was meant."""
+
+    def check(value: Any) -> Any:
+        if value not in names:
+            raise ValueError(f"unknown name {short(value)}; {suggestion(str(value), names)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+CauseName = Annotated[Cause, known(*typing.get_args(Cause))]
+"""Name of what a finding may point to."""
 
 
 def flag(value: Any) -> Any:

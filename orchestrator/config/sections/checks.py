@@ -9,6 +9,7 @@ import pydantic
 from pydantic import BeforeValidator, Field
 
 from orchestrator.config.sections.base import (
+    CauseName,
     Fraction,
     Off,
     PositiveInt,
@@ -20,6 +21,13 @@ from orchestrator.errors import short
 
 class Finite(Section):
     """Weights, optimizer state, losses and predictions are finite. It has no limits."""
+
+
+class Findings(Section):
+    """What the evidence points to, before a training and after a failure. It has no limits."""
+
+    ignore: list[CauseName] = []
+    """Causes that are not to be looked for."""
 
 
 def _all_or_count(value: Any) -> Any:
@@ -111,6 +119,8 @@ class Checks(Section):
 
     finite: Annotated[Finite | None, *_switched(Finite)] = Finite()
     """Everything is finite."""
+    findings: Annotated[Findings | None, *_switched(Findings)] = Findings()
+    """Nothing stands against the training; a certain finding fails before it."""
     dead_neurons: Annotated[DeadNeurons | None, *_switched(DeadNeurons)] = DeadNeurons()
     """Units are alive."""
     prediction_variance: Annotated[PredictionVariance | None, *_switched(PredictionVariance)] = (

@@ -7,32 +7,18 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import BeforeValidator, Discriminator, Field
+from pydantic import Discriminator, Field
 
-from orchestrator.config.sections.base import Flag, PositiveInt, Section
-from orchestrator.errors import short, suggestion
+from orchestrator.config.sections.base import CauseName, Flag, PositiveInt, Section, known
 from orchestrator.record import checks
 from orchestrator.record.records import Cause, FailureKind
 
 _KINDS: tuple[str, ...] = typing.get_args(FailureKind)
 _CAUSES: tuple[str, ...] = typing.get_args(Cause)
 
-
-def _known(*names: str) -> BeforeValidator:
-    """Refuse other names, and say which one was meant."""
-
-    def check(value: Any) -> Any:
-        if value not in names:
-            raise ValueError(f"unknown name {short(value)}; {suggestion(str(value), names)}")
-        return value
-
-    return BeforeValidator(check)
-
-
-_Check = Annotated[str, _known(*checks.NAMES), Field(json_schema_extra={"enum": [*checks.NAMES]})]
-_Kind = Annotated[FailureKind, _known(*_KINDS)]
-_Cause = Annotated[Cause, _known(*_CAUSES)]
-_Name = Annotated[_Check | FailureKind | Cause, _known(*checks.NAMES, *_KINDS, *_CAUSES)]
+_Check = Annotated[str, known(*checks.NAMES), Field(json_schema_extra={"enum": [*checks.NAMES]})]
+_Kind = Annotated[FailureKind, known(*_KINDS)]
+_Name = Annotated[_Check | FailureKind | Cause, known(*checks.NAMES, *_KINDS, *_CAUSES)]
 
 
 class All(Section):
@@ -42,7 +28,7 @@ class All(Section):
     """Checks, one of which the attempt failed by."""
     kind: Annotated[list[_Kind], Field(min_length=1)] | None = None
     """Kinds of failure."""
-    cause: Annotated[list[_Cause], Field(min_length=1)] | None = None
+    cause: Annotated[list[CauseName], Field(min_length=1)] | None = None
     """Causes, one of which a finding names."""
     certain: Flag = False
     """Such a finding is certain: no training could succeed."""

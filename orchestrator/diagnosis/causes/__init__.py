@@ -1,1 +1,1 @@
-"""What a failure points to: the network, or the rows."""
+"""Why a network does not learn: what can be said before its training, and what only that shows."""

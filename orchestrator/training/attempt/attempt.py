@@ -49,6 +49,8 @@ def train(task: Task, emit: Emit) -> None:
             trained.append(epochs)
             losses = _losses(trained)
             examined = check.examine_phase(task, rows, built, plan, losses, epochs.metrics)
+            if plan is None:
+                examined = check.look_before(task, rows, built, examined, emit)
             if plan is not None:
                 _save_checkpoint(task, built)
             phase = _phase(plan, epochs, examined.checks, built.model, start)

@@ -15,7 +15,7 @@ from orchestrator.data.load import Dataset, open_source
 from orchestrator.data.rows import AnyRows
 from orchestrator.data.streams.feed import LiveFeed
 from orchestrator.data.streams.pipeline import Feed, held_back
-from orchestrator.diagnosis.causes.network import find_dead_initialization
+from orchestrator.diagnosis.causes.after.network import find_dead_initialization
 from orchestrator.diagnosis.examine import non_finite_variables, why_lost
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.errors import InvalidError

@@ -12,8 +12,10 @@ import keras
 
 from orchestrator.config.schema import PhasePlan
 from orchestrator.data.rows import AnyRows, Tree
-from orchestrator.diagnosis.causes.network import find_causes
-from orchestrator.diagnosis.checks import Evidence, with_validation
+from orchestrator.diagnosis.causes.after.network import find_causes
+from orchestrator.diagnosis.causes.before.find import find_before
+from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.diagnosis.checks import Evidence, with_findings, with_validation
 from orchestrator.diagnosis.examine import (
     Examination,
     examine,
@@ -24,7 +26,6 @@ from orchestrator.diagnosis.examine import (
 from orchestrator.diagnosis.skill.columns import numbered
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement
-from orchestrator.model import leaky_relu
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.losses.returned import Returned
 from orchestrator.record.checks import PredictionVarianceCheck
@@ -73,6 +74,34 @@ def examine_phase(
     if last and examined.columns and held is not None:
         return _with_validation(examined, task, built, held)
     return examined
+
+
+def look_before(
+    task: Task, rows: Loaded, built: Built, examined: Examination, emit: Emit
+) -> Examination:
+    """Look for what stands against the training before it begins, and report it.
+
+    Returns:
+        The examination with the verdict on that.
+    """
+    limits = task.config.checks.findings
+    if limits is None:
+        return examined
+    subject = Subject(
+        model=built.model,
+        outputs=built.outputs,
+        rows=rows.dataset.train,
+        layers=examined.layers,
+        flow=examined.flow,
+        config=task.config,
+        learning_rate_cap=built.settings.learning_rate_cap,
+        steps_per_epoch=built.pipeline.steps,
+    )
+    with built.rates.plain():  # as the user has set them
+        found = find_before(subject, limits.ignore)
+    if found:
+        emit(CausesFound(attempt=task.attempt, findings=found))
+    return dataclasses.replace(examined, checks=with_findings(examined.checks, found))
 
 
 def _with_validation(examined: Examination, task: Task, built: Built, held: AnyRows) -> Examination:
@@ -150,6 +179,10 @@ def explain(
     emit: Emit,
 ) -> None:
     """Look for the causes of a failure after a phase, and report them."""
+    limits = task.config.checks.findings
+    failed = next(each for each in examined.checks if each.verdict == "fail")
+    if limits is None or failed.check == "findings":  # that one is told already
+        return
     found = list(built.findings)
     try:
         found += find_causes(
@@ -158,13 +191,12 @@ def explain(
             rows.dataset.train,
             examined,
             untrained=plan is None,
-            limits=task.config.checks.prediction_variance,
-            changeable=leaky_relu.takes_activation(task.config),
             falling=_is_falling([*losses.values()]),
             slowed=built.settings.learning_rate_cap is not None,
         )
     except Exception:  # noqa: BLE001 - an explanation that is missing is no reason to fail
         traceback.print_exc()
+    found = [finding for finding in found if finding.cause not in limits.ignore]
     if found:
         emit(CausesFound(attempt=task.attempt, findings=tuple(found)))
 

@@ -22,7 +22,10 @@ from orchestrator.data.load import Dataset
 from orchestrator.data.rows import AnyRows, leaves, transform
 from orchestrator.data.streams.pipeline import present
 from orchestrator.data.streams.recording import Live, Report
+from orchestrator.diagnosis.causes.before.find import find_before
+from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe
+from orchestrator.diagnosis.units import NO_FLOW
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,
@@ -36,7 +39,7 @@ from orchestrator.model.build import build_model
 from orchestrator.model.layers import count_parameters
 from orchestrator.model.losses.targets import check_classes, check_targets
 from orchestrator.model.outputs import Output, find_outputs
-from orchestrator.record.records import Inputs, Settings
+from orchestrator.record.records import Finding, Inputs, Settings
 from orchestrator.training.attempt.task import Prepared
 
 Tell = Callable[[str], None]
@@ -44,7 +47,11 @@ Tell = Callable[[str], None]
 
 
 def prepare(
-    config: Config, dataset: Dataset | None = None, tell: Tell = lambda _: None
+    config: Config,
+    dataset: Dataset | None = None,
+    tell: Tell = lambda _: None,
+    *,
+    findings: bool = False,
 ) -> Prepared:
     """Build data and model and fit their shapes together, without training.
 
@@ -52,6 +59,7 @@ def prepare(
         config: the config.
         dataset: its rows; None where they are still to be read.
         tell: told what goes on.
+        findings: look for what stands against the training, too; an attempt does so for itself.
 
     Returns:
         What was found.
@@ -61,10 +69,10 @@ def prepare(
         UserCodeError: the user's own code raised.
     """
     with blamed():
-        return _prepare(config, load(config) if dataset is None else dataset, tell)
+        return _prepare(config, load(config) if dataset is None else dataset, tell, findings)
 
 
-def _prepare(config: Config, dataset: Dataset, tell: Tell) -> Prepared:
+def _prepare(config: Config, dataset: Dataset, tell: Tell, findings: bool) -> Prepared:
     train, held = dataset.train, dataset.validation
     tell("building the model")
     model = build_model(config, Settings(seed=config.seed), train)
@@ -79,6 +87,7 @@ def _prepare(config: Config, dataset: Dataset, tell: Tell) -> Prepared:
     warnings += _obstacle(saving.deployable(model, dataset.scalings, train), train)
     tell("running every row through the model")
     measured = _measure_all(config, model, dataset)
+    before = _look_before(config, model, dataset, found, measured) if findings else ()
     _check_gates(config, _try_step(config, model, dataset), dataset)
     return Prepared(
         inputs=Inputs(
@@ -95,7 +104,33 @@ def _prepare(config: Config, dataset: Dataset, tell: Tell) -> Prepared:
         parameters=count_parameters(model),
         layers=() if measured is None else tuple(layer.name for layer in measured.layers),
         warnings=tuple(warnings),
+        findings=before,
     )
+
+
+def _look_before(
+    config: Config,
+    model: keras.Model,
+    dataset: Dataset,
+    found: Sequence[Output],
+    measured: Measurement | None,
+) -> tuple[Finding, ...]:
+    """What stands against the training."""
+    limits, variance = config.checks.findings, config.checks.prediction_variance
+    if limits is None:
+        return ()
+    kind = None if variance is None else variance.kind
+    live, train = dataset.live, dataset.train
+    subject = Subject(
+        model=model,
+        outputs=[output.read_as(kind, train.y) for output in found],
+        rows=train,
+        layers=() if measured is None else measured.layers,
+        flow=NO_FLOW if measured is None else measured.flow,
+        config=config,
+        steps_per_epoch=train.num_batches(config.batch_size) if live is None else live.batches,
+    )
+    return find_before(subject, limits.ignore)
 
 
 def _obstacle(model: keras.Model, rows: AnyRows) -> Iterator[str]:

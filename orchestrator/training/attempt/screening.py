@@ -108,4 +108,4 @@ def _fixed(paths: Sequence[str], *, every: bool) -> Finding:
         why = f"the initializer of {named} has a seed of its own; leave its seed out"
     else:
         why = "nothing in it is drawn from the seed; do not set seeds or weights where it is built"
-    return Finding(cause="fixed_seed", reason=f"{what}: {why}", final=False)
+    return Finding(cause="fixed_seed", reason=f"{what}: {why}", certain=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.config.schema import Config
 from orchestrator.data.cache import Stored
-from orchestrator.record.records import Inputs, Settings
+from orchestrator.record.records import Finding, Inputs, Settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,3 +53,5 @@ class Prepared:
     """Places where an activation with a derivative to watch is applied."""
     warnings: tuple[str, ...]
     """What the user should know."""
+    findings: tuple[Finding, ...] = ()
+    """What stands against the training, where that was asked for."""

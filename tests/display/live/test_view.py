@@ -123,7 +123,9 @@ def test_the_live_display_stands_below_the_story(width: int, height: int, encodi
 def test_screened_seeds_and_what_the_evidence_points_to_are_told() -> None:
     dead = Candidate(seed=7, reason="all 4 units of dense are dead")
     chosen = Candidate(seed=2839049726, reason=None)
-    fault = Finding(cause="fixed_seed", reason="dense draws the same kernel each time", final=False)
+    fault = Finding(
+        cause="fixed_seed", reason="dense draws the same kernel each time", certain=False
+    )
     events = story()
     built = next(i for i, event in enumerate(events) if isinstance(event, ModelBuilt))
     ended = next(i for i, event in enumerate(events) if isinstance(event, AttemptEnded))

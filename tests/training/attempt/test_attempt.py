@@ -208,10 +208,10 @@ def test_a_network_born_dead_is_never_trained(make_config: MakeConfig, train: Tr
     (init,) = phases(events)
     assert init.phase == "init"
     assert verdicts(init) == {
-        "finite": "pass", "dead_neurons": "fail", "prediction_variance": "warn",
+        "finite": "pass", "findings": "pass", "dead_neurons": "fail", "prediction_variance": "warn",
     }  # fmt: skip
-    assert "layer dense" in init.checks[1].reason
-    assert "3 of 3 units" in init.checks[1].reason
+    assert "layer dense" in init.checks[2].reason
+    assert "3 of 3 units" in init.checks[2].reason
     assert [type(event) for event in events] == [ModelBuilt, PhaseEnded, CausesFound]
 
 

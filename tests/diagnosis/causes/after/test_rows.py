@@ -10,11 +10,11 @@ import pytest
 
 from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis.causes.rows import find_distant_targets, find_row_faults
+from orchestrator.diagnosis.causes.after.rows import find_distant_targets, find_row_faults
 from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding
 from tests.conftest import MakeConfig
-from tests.diagnosis.causes.test_network import HEAD, LINEAR, rows, stack
+from tests.diagnosis.causes.after.test_network import HEAD, LINEAR, rows, stack
 
 layers = keras.layers
 
@@ -37,7 +37,7 @@ WAVE = np.sin(np.arange(100.0))
 
 def test_targets_that_training_had_not_come_to_are_named() -> None:
     (found,) = distant(9_000 + 50 * WAVE, 10_000 + WAVE)
-    assert (found.cause, found.final) == ("distant_targets", True)
+    assert (found.cause, found.certain) == ("distant_targets", True)
     assert found.reason == (
         "the targets are far from zero, 10000 on average with a standard deviation of 0.707, and "
         "at the end of the training the predictions were still 1e+03 away from them: subtract the "
@@ -46,7 +46,7 @@ def test_targets_that_training_had_not_come_to_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("got", "wanted", "final"),
+    ("got", "wanted", "certain"),
     [
         (100 * WAVE + 50, 1e6 * (WAVE + 1), False),  # far too small; another seed may be faster
         (1 + 0.01 * WAVE, 1 + 0.001 * WAVE, True),
@@ -60,15 +60,15 @@ def test_targets_that_training_had_not_come_to_are_named() -> None:
     ],
 )
 def test_distance_is_judged_by_the_spread_of_the_targets(
-    got: Any, wanted: Any, final: bool | None
+    got: Any, wanted: Any, certain: bool | None
 ) -> None:
-    assert [each.final for each in distant(got, wanted)] == ([] if final is None else [final])
+    assert [each.certain for each in distant(got, wanted)] == ([] if certain is None else [certain])
 
 
 def test_smaller_steps_or_a_loss_that_stands_still_leave_hope() -> None:
     got, wanted = 9_000 + 50 * WAVE, 10_000 + WAVE
-    assert [each.final for each in distant(got, wanted, slowed=True)] == [False]
-    assert [each.final for each in distant(got, wanted, falling=False)] == [False]
+    assert [each.certain for each in distant(got, wanted, slowed=True)] == [False]
+    assert [each.certain for each in distant(got, wanted, falling=False)] == [False]
 
 
 # --------------------------------------------------------------------------------- rows

@@ -76,7 +76,7 @@ def find_constant_reconstruction(
                 "collapse; give what the loss holds the code back by, such as the KL divergence, "
                 "less weight"
             )
-            yield Finding(cause="constant_reconstruction", reason=reason, final=False)
+            yield Finding(cause="constant_reconstruction", reason=reason, certain=False)
 
 
 def find_row_faults(
@@ -140,8 +140,8 @@ def find_distant_targets(
         )
         varied = predicted.std() > _VARIED * min(size(predicted), spread)
         far = size(targets) >= _FAR * spread and error > _DISTANT * spread
-        final = bool(far and falling and not slowed and varied)
-        yield Finding(cause="distant_targets", reason=reason, final=final)
+        certain = bool(far and falling and not slowed and varied)
+        yield Finding(cause="distant_targets", reason=reason, certain=certain)
 
 
 def _is_on_its_way(predicted: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
@@ -216,7 +216,7 @@ def _unscaled(columns: npt.NDArray[np.float64], rows: AnyRows) -> Iterator[Findi
         )
     else:
         return
-    yield Finding(cause="unscaled_inputs", reason=reason, final=False)
+    yield Finding(cause="unscaled_inputs", reason=reason, certain=False)
 
 
 def _unrelated(
@@ -232,7 +232,7 @@ def _unrelated(
         f"model (skill {found.linear:.2g}) nor one of {FEATURES} random relu features "
         f"({found.curved:.2g}) does better than their mean"
     )
-    yield Finding(cause="unrelated_targets", reason=reason, final=False)
+    yield Finding(cause="unrelated_targets", reason=reason, certain=False)
 
 
 def _as_numbers(targets: npt.NDArray[Any], output: Output) -> npt.NDArray[np.float64]:

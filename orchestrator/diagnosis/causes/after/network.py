@@ -1,6 +1,6 @@
 """What the evidence on a failed attempt points to, where it can be known from the model and rows.
 
-A finding is final where no remedy can help: the run then ends instead of trying all of them.
+A finding is certain where no training could succeed: the run then ends instead of trying them all.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
-from orchestrator.config.sections.checks import PredictionVariance
 from orchestrator.data.rows import AnyRows, Tree
-from orchestrator.diagnosis.causes.rows import (
+from orchestrator.diagnosis.causes.after.rows import (
     find_constant_reconstruction,
     find_distant_targets,
     find_row_faults,
@@ -23,24 +21,12 @@ from orchestrator.diagnosis.causes.rows import (
 )
 from orchestrator.diagnosis.examine import Examination
 from orchestrator.diagnosis.skill.columns import NO_SKILL
-from orchestrator.diagnosis.units import Flow, Layer
 from orchestrator.model import initialization, layers
 from orchestrator.model.keras_internals import own_variables
 from orchestrator.model.outputs import Output
 from orchestrator.record.checks import PredictionVarianceCheck
 from orchestrator.record.records import Finding
 
-_RANGES = {
-    "relu": (0.0, math.inf),
-    "relu6": (0.0, 6.0),
-    "exponential": (0.0, math.inf),
-    "hard_sigmoid": (0.0, 1.0),
-    "sigmoid": (0.0, 1.0),
-    "softplus": (0.0, math.inf),
-    "softsign": (-1.0, 1.0),
-    "tanh": (-1.0, 1.0),
-}
-"""Lowest and highest value of an activation, by Keras's name."""
 _NO_CHANCE = 32
 """So many weights are all negative by their initializer, not for want of luck: 1 in 2^32."""
 _HELD = 0.05
@@ -71,62 +57,7 @@ def find_dead_initialization(model: keras.Model, x: Tree) -> Iterator[Finding]:
             what = f"its biases are all negative, down to {min(bias.min() for bias in biases):.3g}"
         if what is not None:
             reason = f"layer {layer.name} is dead by its initialisation: {what}"
-            yield Finding(cause="initialization", reason=reason, final=False)
-
-
-def find_unreachable_targets(
-    outputs: Sequence[Output],
-    flow: Flow,
-    sites: Sequence[Layer],
-    rows: AnyRows,
-    *,
-    changeable: bool,
-    min_skill: float | None,
-) -> Iterator[Finding]:
-    """Targets that the activation of an output cannot reach.
-
-    Final where the best prediction within reach is a constant, or so much worse than the best
-    constant that it fails.
-
-    Args:
-        outputs: the model's outputs.
-        flow: says which activation makes which output.
-        sites: what was counted at each activation site.
-        rows: the training rows.
-        changeable: whether a remedy may change the activation of the output, too.
-        min_skill: skill below which the prediction fails; None where that is not checked.
-    """
-    counted = slice(None) if rows.weight is None else np.asarray(rows.weight) > 0
-    for output, end in zip(outputs, flow.ends, strict=True):
-        site = None if end is None else sites[end]
-        targets = output.targets(rows.y)
-        if site is None or targets is None or output.form != "regression":
-            continue
-        low, high = _RANGES.get(site.activation, (-math.inf, math.inf))
-        values = np.asarray(targets)[counted]
-        beyond = float(np.mean((values < low) | (values > high)))
-        if not beyond:
-            continue
-        within = f"between {low:g} and {high:g}" if math.isfinite(high) else f"of {low:g} and above"
-        named = f"output {output.name}" if output.name else "the output"
-        final = not changeable and _is_beyond(values, low, high, min_skill)
-        share = "every target is" if beyond == 1 else f"{beyond:.3g} of the targets are"
-        share = f"{share} outside of that, from {values.min():.4g} to {values.max():.4g}"
-        reason = (
-            f"{named} is made by {site.activation}, which gives values {within}; {share}: "
-            "leave the activation of the last layer out, or scale the targets"
-        )
-        yield Finding(cause="unreachable_targets", reason=reason, final=final)
-
-
-def _is_beyond(targets: npt.NDArray[Any], low: float, high: float, min_skill: float | None) -> bool:
-    """Whether no prediction between two bounds passes for some column of targets that vary."""
-    columns = targets.reshape(len(targets), -1).astype(np.float64)
-    columns = columns[:, np.ptp(columns, axis=0) > 0]
-    constant = (columns.max(axis=0) <= low) | (columns.min(axis=0) >= high)
-    error = ((columns - columns.clip(low, high)) ** 2).mean(axis=0)
-    fails = False if min_skill is None else 1 - error / columns.var(axis=0) < min_skill
-    return bool(np.any(constant | fails))
+            yield Finding(cause="initialization", reason=reason, certain=False)
 
 
 def find_held_kernels(
@@ -151,13 +82,13 @@ def find_held_kernels(
                 holder = _holder(part, variable, draw, constant_loss)
                 if holder is None or size(value) > _HELD * size(draw):
                     continue
-                by, final = holder
+                by, certain = holder
                 reason = (
                     f"the kernel of layer {part.name} is held at zero by its {by}, largest weight "
                     f"{np.abs(value).max():.2g}, so that the prediction cannot vary: take it away "
                     "or weaken it"
                 )
-                yield Finding(cause="held_at_zero", reason=reason, final=final)
+                yield Finding(cause="held_at_zero", reason=reason, certain=certain)
 
 
 def _holder(
@@ -186,8 +117,6 @@ def find_causes(
     examined: Examination,
     *,
     untrained: bool,
-    limits: PredictionVariance | None,
-    changeable: bool,
     falling: bool,
     slowed: bool,
 ) -> tuple[Finding, ...]:
@@ -199,22 +128,10 @@ def find_causes(
         rows: the training rows.
         examined: what the checks looked at.
         untrained: whether it failed before training.
-        limits: of the prediction's variance; None where that is not checked.
-        changeable: whether a remedy may change the activation of the output, too.
         falling: whether the loss was falling at the end.
         slowed: whether a remedy has lowered the learning rate.
     """
     found: list[Finding] = []
-    if examined.layers:
-        min_skill = None if limits is None else limits.min_skill
-        found += find_unreachable_targets(
-            outputs,
-            examined.flow,
-            examined.layers,
-            rows,
-            changeable=changeable,
-            min_skill=min_skill,
-        )
     failed = {check.check: check for check in examined.checks if check.verdict == "fail"}
     x = rows.first(2)[0]
     if untrained:

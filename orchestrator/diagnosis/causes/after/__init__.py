@@ -1,0 +1,1 @@
+"""What a failure points to: the network, or the rows."""

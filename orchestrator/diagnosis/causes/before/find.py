@@ -1,0 +1,33 @@
+"""All that is looked for before a training; each finder is a function of the subject."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Collection, Iterable
+
+from orchestrator.diagnosis.causes.before.outputs import find_unreachable_targets
+from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.record.records import Finding
+
+FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (find_unreachable_targets,)
+"""In the order of telling: what is certain first is not theirs to see to."""
+
+
+def find_before(subject: Subject, ignored: Collection[str] = ()) -> tuple[Finding, ...]:
+    """All that can be found out before a training.
+
+    Args:
+        subject: the model, its rows, and what is planned.
+        ignored: names of causes that are not to be told of.
+
+    Returns:
+        The findings, certain ones first.
+    """
+    found: list[Finding] = []
+    for finder in FINDERS:
+        try:
+            found += finder(subject)
+        except Exception:  # noqa: BLE001 - a finding that is missing is no reason to fail
+            traceback.print_exc()
+    told = [finding for finding in found if finding.cause not in ignored]
+    return tuple(sorted(told, key=lambda finding: not finding.certain))

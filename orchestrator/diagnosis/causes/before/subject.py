@@ -1,0 +1,146 @@
+"""What causes are looked for in: a model, its rows, and the training that is planned."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.config.document import Key
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.model import LayersModel
+from orchestrator.data.rows import Batch, Readable, Rows, leaves, num_rows, select
+from orchestrator.diagnosis.units import NO_FLOW, Flow, Layer
+from orchestrator.model import layers as model_layers
+from orchestrator.model.outputs import Output
+from orchestrator.record.records import Cause, Finding
+
+SAMPLE_ROWS = 2000
+"""Rows that are enough for a look at inputs and targets."""
+_SAMPLE_NUMBERS = 2_000_000
+"""Numbers of inputs that are looked at, at most."""
+_RUN_ROWS = 256
+"""Rows that are run through the model once more."""
+_RUN_NUMBERS = 1_000_000
+"""Numbers of inputs that are run through it, at most: a few images of a large network."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model and its rows, before a training step.
+
+    Every finder of this folder is a function of it; nothing here trains, and what is measured is
+    measured once.
+    """
+
+    model: keras.Model
+    """Built, and compiled where it is to be trained."""
+    outputs: Sequence[Output]
+    """Its outputs, with what trains each."""
+    rows: Readable
+    """The training rows as the model takes them, standardised where the config says so."""
+    layers: Sequence[Layer] = ()
+    """What was counted at each activation site over all rows; empty where nothing was."""
+    flow: Flow = NO_FLOW
+    """Which of them feed which, and which make the outputs."""
+    config: Config | None = None
+    """The config; None for a model that comes from elsewhere, as in `check` and `diagnose`, which
+    may be trained already and of whose training nothing is known."""
+    learning_rate_cap: float | None = None
+    """Every learning rate is min(rate, cap); None leaves the rates alone."""
+    steps_per_epoch: int | None = None
+    """Training steps of an epoch; None where there is no training."""
+
+    @functools.cached_property
+    def sample(self) -> Batch:
+        """Inputs, targets and weights of at most 2,000 rows, spread evenly over all of them."""
+        return self._spread(SAMPLE_ROWS, _SAMPLE_NUMBERS)
+
+    @functools.cached_property
+    def few(self) -> Batch:
+        """The rows of the sample that may be run through the model once more, at most 256."""
+        x, _, _ = self.sample
+        count = num_rows(x)
+        numbers = sum(array.size for _, array in leaves(x)) // max(count, 1)
+        wanted = min(_RUN_ROWS, max(_RUN_NUMBERS // max(numbers, 1), 2), count)
+        return select(self.sample, _evenly(count, wanted))
+
+    @functools.cached_property
+    def predictions(self) -> tuple[npt.NDArray[Any], ...]:
+        """What the model predicts for `few` in inference, one array for each output."""
+        if not model_layers.is_callable(self.model):
+            return ()
+        x, _, _ = self.few
+        found = leaves(self.model(x, training=False))
+        return tuple(keras.ops.convert_to_numpy(each) for _, each in found)
+
+    @property
+    def trained_elsewhere(self) -> bool:
+        """Whether the model is not one that a config is about to train."""
+        return self.config is None
+
+    def found(
+        self, cause: Cause, reason: str, advice: str, *, certain: bool = False, key: Key = ()
+    ) -> Finding:
+        """A finding of this folder's.
+
+        Args:
+            cause: its name.
+            reason: one clause: what was seen, and why it matters.
+            advice: one clause: what to write instead.
+            certain: no training could succeed.
+            key: where the config says what is at fault; empty where it does not.
+        """
+        line = None if self.config is None or not key else self.config.problem(key, "").line
+        return Finding(
+            cause=cause,
+            reason=reason,
+            advice=advice,
+            certain=certain,
+            found="before",
+            key=".".join(map(str, key)) if key and self.config is not None else None,
+            line=line,
+        )
+
+    def place(self, layer: keras.Operation, argument: str | None = None) -> Key:
+        """Where the config describes a layer; empty where it does not.
+
+        Args:
+            layer: a layer of the model, or one inside such a layer.
+            argument: the argument that is at fault.
+        """
+        if self.config is None or not isinstance(self.config.model, LayersModel):
+            return ()
+        for index, (own, named) in enumerate(
+            zip(self.model.layers, self.config.model.layers, strict=False)
+        ):
+            if any(part is layer for part in model_layers.parts(own)):
+                key: Key = ("model", "layers", index, named.name)
+                return (*key, argument) if argument in named.arguments else key
+        return ()
+
+    def _spread(self, most_rows: int, most_numbers: int) -> Batch:
+        """Rows from all over: the first ones are often of one class."""
+        first = self.rows.first(2)
+        numbers = sum(array.size for _, array in leaves(first[0])) // num_rows(first[0])
+        wanted = min(most_rows, max(most_numbers // max(numbers, 1), 2))
+        if not isinstance(self.rows, Rows):
+            return self.rows.first(wanted)
+        return self.rows.batch(_evenly(len(self.rows), min(wanted, len(self.rows))))
+
+
+def _evenly(count: int, wanted: int) -> npt.NDArray[np.int64]:
+    """So many of `count` positions, from the first to the last, at uneven distances.
+
+    Rows that come in turns, such as one of each class, are not met in step.
+    """
+    if wanted >= count:
+        return np.arange(count)
+    edges = np.linspace(0, count, wanted + 1).astype(np.int64)
+    within = np.random.default_rng(0).random(wanted)
+    return edges[:-1] + (within * np.diff(edges)).astype(np.int64)

@@ -1,0 +1,128 @@
+"""Outputs that cannot reach their targets, and those that only look so."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from orchestrator.config.schema import Config
+from orchestrator.diagnosis.causes.before.outputs import find_unreachable_targets
+from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.diagnosis.tracing.probe import Probe
+from orchestrator.model import leaky_relu
+from orchestrator.record.records import Finding
+from tests.diagnosis.causes.after.test_network import HEAD, rows, stack
+
+layers = keras.layers
+
+
+def config(**changes: Any) -> Config:
+    return Config.model_validate(
+        {
+            "name": "c",
+            "base": ".",
+            "data": {"train": {"npz": "rows.npz"}},
+            "model": {"layers": ["Dense"]},
+            "phases": [{"name": "main", "epochs": 1}],
+            **changes,
+        }
+    )
+
+
+def unreachable(
+    model: keras.Model, y: Any, *, weight: Any = None, min_skill: float | None = -0.1
+) -> list[Finding]:
+    given = dataclasses.replace(rows(y), weight=weight)
+    measured = Probe(model).measure(given)
+    limits = "off" if min_skill is None else {"min_skill": min_skill}
+    subject = Subject(
+        model=model,
+        outputs=[HEAD],
+        rows=given,
+        layers=measured.layers,
+        flow=measured.flow,
+        config=config(checks={"prediction_variance": limits}),
+    )
+    return [*find_unreachable_targets(subject)]
+
+
+class Own(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.relu(self.inner(x))
+
+
+@pytest.mark.parametrize("kind", ["argument", "layer", "own"])
+def test_negative_targets_behind_a_relu_are_beyond_reach(kind: str) -> None:
+    model = {
+        "argument": stack(last=layers.Dense(1, activation="relu")),
+        "layer": stack(layers.Dense(1), last=layers.ReLU()),
+        "own": Own(),
+    }[kind]
+    (found,) = unreachable(model, [-1.0, -2.0, -3.0])
+    assert (found.cause, found.certain) == ("unreachable_targets", True)
+    assert found.reason == (
+        "the output is made by relu, which gives values of 0 and above; every target is outside of "
+        "that, from -3 to -1"
+    )
+    assert found.advice == "leave the activation of the last layer out, or scale the targets"
+    assert found.found == "before"
+
+
+@pytest.mark.parametrize(
+    ("activation", "y", "certain"),
+    [
+        ("relu", [-1.0, 0.0], True),  # the best prediction within reach is 0
+        ("relu", [-1.0, 2.0], False),
+        ("relu", [0.0, 2.0], None),
+        ("sigmoid", [3.0, 4.0], True),
+        ("sigmoid", [0.5, 4.0], True),  # 0.5 and 1 are worse than the mean
+        ("sigmoid", [0.5, 1.5], False),
+        ("relu", [-1.0, 0.41], False),  # as bad as a constant passes with a warning
+        ("relu", [-1.0, -1.0], False),  # not judged
+        ("tanh", [-2.0, -3.0], True),
+        ("tanh", [-2.0, 3.0], False),
+        ("relu6", [7.0, 8.0], True),
+        ("elu", [-1.5, -2.0], None),  # its alpha may be any
+        ("elu", [-0.5, 2.0], None),
+        ("leaky_relu", [-1.0, -2.0], None),
+        (None, [-1.0, -2.0], None),
+    ],
+)
+def test_reach_is_judged_by_the_activation(
+    activation: str | None, y: list[float], certain: bool | None
+) -> None:
+    found = unreachable(stack(last=layers.Dense(1, activation=activation)), y)
+    assert [each.certain for each in found] == ([] if certain is None else [certain])
+
+
+def test_an_output_that_a_remedy_changes_may_reach_them_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leaky_relu, "takes_activation", lambda config: True)
+    model = stack(last=layers.Dense(1, activation="relu"))
+    (found,) = unreachable(model, [-1.0, -2.0])
+    assert not found.certain
+
+
+def test_what_no_check_would_fail_is_not_certain() -> None:
+    sigmoid = stack(last=layers.Dense(1, activation="sigmoid"))
+    (found,) = unreachable(sigmoid, [0.5, 4.0], min_skill=None)
+    assert not found.certain
+    relu = stack(last=layers.Dense(2, activation="relu"))
+    (found,) = unreachable(relu, [[-1.0, 1.0], [-1.0, 3.0]])  # a constant column is not judged
+    assert not found.certain
+
+
+def test_rows_without_weight_are_not_reached_for() -> None:
+    relu = stack(last=layers.Dense(1, activation="relu"))
+    y = [-999.0, 1.0, -999.0, 3.0]
+    assert unreachable(relu, y)[0].certain
+    assert not unreachable(relu, y, weight=np.array([0.0, 1, 0, 1]))
