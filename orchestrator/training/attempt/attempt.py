@@ -14,6 +14,7 @@ import keras
 from orchestrator.config.schema import PhasePlan
 from orchestrator.data.streams.feed import LiveFeed
 from orchestrator.data.streams.pipeline import Feed
+from orchestrator.diagnosis.causes.after.subject import sample_weights
 from orchestrator.model import saving
 from orchestrator.record.checks import AnyCheck
 from orchestrator.record.events import PhaseEnded, PhaseStarted, Warned
@@ -39,7 +40,9 @@ def train(task: Task, emit: Emit) -> None:
     with preparation.blamed():
         rows = build.load(task)
         built = build.build(task, rows, emit)
+        weights = sample_weights(built.model)
         trained: list[Epochs] = []
+        phases: list[Phase] = []
         for plan in (None, *task.config.phases):  # phase 0, `init`, has no epochs
             start = time.perf_counter()
             if plan is None:
@@ -47,16 +50,17 @@ def train(task: Task, emit: Emit) -> None:
             else:
                 epochs = _train_phase(task, rows, built, plan, trained, emit)
             trained.append(epochs)
-            losses = _losses(trained)
+            losses = check.losses_of(trained)
             examined = check.examine_phase(task, rows, built, plan, losses, epochs.metrics)
             if plan is None:
                 examined = check.look_before(task, rows, built, examined, emit)
             if plan is not None:
                 _save_checkpoint(task, built)
             phase = _phase(plan, epochs, examined.checks, built.model, start)
+            phases.append(phase)
             emit(PhaseEnded(attempt=task.attempt, phase=phase))
+            check.explain(task, rows, built, weights, trained, phases, examined, emit)
             if phase.failure() is not None:
-                check.explain(task, rows, built, plan, examined, losses, emit)
                 return
             if task.until == phase.phase:
                 return
@@ -109,11 +113,6 @@ def _blaming(feed: Feed | LiveFeed) -> Iterator[None]:
         if feed.fault is None:
             raise
         raise feed.fault from error
-
-
-def _losses(trained: Sequence[Epochs]) -> dict[int, float]:
-    """The loss of every epoch until now, by its number."""
-    return {number: loss for each in trained for number, loss in each.losses.items()}
 
 
 def _phase(

@@ -34,6 +34,8 @@ class Epochs:
     """Values of the last epoch."""
     losses: Mapping[int, float] = dataclasses.field(default_factory=dict)
     """Loss of each epoch by its number, which counts from 1 over all phases of the attempt."""
+    rates: Sequence[float] = ()
+    """Highest learning rate of each epoch."""
     first_loss: float | None = None
     """Loss of the first step."""
 
@@ -60,7 +62,7 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
         self._attempt = attempt
         self._phase = phase
         self._rates = rates
-        self._count = 0
+        self._highest: list[float] = []
         self._metrics: dict[str, float] = {}
         self._losses: dict[int, float] = {}
         self._first_loss: float | None = None
@@ -69,9 +71,10 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
     def epochs(self) -> Epochs:
         """All until now."""
         return Epochs(
-            count=self._count,
+            count=len(self._highest),
             metrics=self._metrics,
             losses=self._losses,
+            rates=tuple(self._highest),
             first_loss=self._first_loss,
         )
 
@@ -82,7 +85,7 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keep the values, and report them."""
-        self._count += 1
+        self._highest.append(self._rates.highest())
         self._metrics = preparation.scalars(logs or {})
         if "loss" in self._metrics:
             self._losses[epoch + 1] = self._metrics["loss"]
@@ -91,7 +94,7 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
                 attempt=self._attempt,
                 phase=self._phase,
                 epoch=epoch + 1,
-                learning_rate=self._rates.highest(),
+                learning_rate=self._highest[-1],
                 metrics=self._metrics,
             )
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,9 +11,10 @@ import keras
 
 from orchestrator.config.schema import PhasePlan
 from orchestrator.data.rows import AnyRows, Tree
-from orchestrator.diagnosis.causes.after.network import find_causes
+from orchestrator.diagnosis.causes.after.find import find_after
+from orchestrator.diagnosis.causes.after.subject import Subject, Weights
 from orchestrator.diagnosis.causes.before.find import find_before
-from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.diagnosis.causes.before.subject import Subject as Planned
 from orchestrator.diagnosis.checks import Evidence, with_findings, with_validation
 from orchestrator.diagnosis.examine import (
     Examination,
@@ -28,9 +28,11 @@ from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.losses.returned import Returned
-from orchestrator.record.checks import PredictionVarianceCheck
+from orchestrator.record.checks import FindingsCheck, PredictionVarianceCheck
 from orchestrator.record.events import CausesFound, LayerShare, Preview
+from orchestrator.record.records import Phase
 from orchestrator.training.attempt.build import Built, Loaded
+from orchestrator.training.attempt.callbacks import Epochs
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Emit
 
@@ -87,7 +89,7 @@ def look_before(
     limits = task.config.checks.findings
     if limits is None:
         return examined
-    subject = Subject(
+    subject = Planned(
         model=built.model,
         outputs=built.outputs,
         rows=rows.dataset.train,
@@ -173,37 +175,55 @@ def explain(
     task: Task,
     rows: Loaded,
     built: Built,
-    plan: PhasePlan | None,
+    start: Weights,
+    epochs: Sequence[Epochs],
+    phases: Sequence[Phase],
     examined: Examination,
-    losses: Mapping[int, float],
     emit: Emit,
 ) -> None:
-    """Look for the causes of a failure after a phase, and report them."""
-    limits = task.config.checks.findings
-    failed = next(each for each in examined.checks if each.verdict == "fail")
-    if limits is None or failed.check == "findings":  # that one is told already
+    """Look for the causes of a failure or a warning after a phase, and report them.
+
+    Args:
+        task: the attempt.
+        rows: its rows.
+        built: its model.
+        start: what the weights were before the training.
+        epochs: what the epochs of every phase logged, this one included.
+        phases: the phases until now, this one included.
+        examined: what the checks of the phase looked at.
+        emit: gets what was found.
+    """
+    limits, failure = task.config.checks.findings, phases[-1].failure()
+    last = len(phases) == 1 + len(task.config.phases)
+    warned = last and any(each.verdict == "warn" for each in examined.checks)
+    told = failure is not None and failure.check == "findings"
+    if limits is None or told or (failure is None and not warned):
         return
-    found = list(built.findings)
-    try:
-        found += find_causes(
-            built.model,
-            built.outputs,
-            rows.dataset.train,
-            examined,
-            untrained=plan is None,
-            falling=_is_falling([*losses.values()]),
-            slowed=built.settings.learning_rate_cap is not None,
-        )
-    except Exception:  # noqa: BLE001 - an explanation that is missing is no reason to fail
-        traceback.print_exc()
-    found = [finding for finding in found if finding.cause not in limits.ignore]
+    subject = Subject(
+        config=task.config,
+        model=built.model,
+        outputs=built.outputs,
+        probe=built.probe,
+        rows=rows.dataset.train,
+        validation=rows.dataset.validation,
+        class_weight=built.class_weight,
+        examined=examined,
+        phases=phases,
+        losses=[*losses_of(epochs).values()],
+        rates=[rate for each in epochs for rate in each.rates],
+        steps=built.pipeline.steps * sum(each.count for each in epochs),
+        slowed=built.settings.learning_rate_cap is not None,
+        start=start,
+    )
+    before = phases[0].find(FindingsCheck)
+    known = () if before is None else before.measured.causes
+    screened = built.findings if failure is not None else ()
+    found = find_after(subject, known)
+    found = tuple(each for each in (*screened, *found) if each.cause not in limits.ignore)
     if found:
-        emit(CausesFound(attempt=task.attempt, findings=tuple(found)))
+        emit(CausesFound(attempt=task.attempt, findings=found))
 
 
-def _is_falling(losses: Sequence[float]) -> bool:
-    """Whether the epochs' losses still fell by a tenth in the last quarter of them."""
-    if len(losses) < 2:
-        return False
-    before = losses[-1 - math.ceil(len(losses) / 4)]
-    return losses[-1] < before - 0.1 * abs(before)
+def losses_of(epochs: Sequence[Epochs]) -> dict[int, float]:
+    """The loss of every epoch until now, by its number."""
+    return {number: loss for each in epochs for number, loss in each.losses.items()}

@@ -27,7 +27,7 @@ from orchestrator.record.events import (
 )
 from orchestrator.record.records import Phase, Settings
 from orchestrator.training.attempt import attempt as training
-from orchestrator.training.attempt import check, preparation
+from orchestrator.training.attempt import preparation
 from orchestrator.training.attempt.task import Task
 from tests.conftest import MakeConfig
 
@@ -588,23 +588,3 @@ def test_clipped_gradients_stay_clipped_in_plain_keras(
     train(config, Settings(seed=7, clip_norm=0.125))
     loaded = keras.models.load_model(tmp_path / "1" / ".model.keras")
     assert loaded.optimizer.global_clipnorm == 0.125
-
-
-@pytest.mark.parametrize(
-    ("losses", "falling"),
-    [
-        ([], False),
-        ([1.0], False),
-        ([1.0, 0.89], True),
-        ([1.0, 0.9], False),
-        ([9.0, 5.0, 1.0, 1.0, 1.0], False),  # a quarter of five epochs is two
-        ([9.0, 5.0, 1.0, 1.0, 0.8], True),
-        ([1.0, float("nan")], False),
-        ([-2.0, -1.9], False),
-        ([-2.0, -2.3], True),
-    ],
-)
-def test_a_loss_falls_while_the_last_quarter_takes_a_tenth_off(
-    losses: list[float], falling: bool
-) -> None:
-    assert check._is_falling(losses) is falling

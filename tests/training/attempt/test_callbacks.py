@@ -41,7 +41,11 @@ def test_the_log_keeps_and_reports_what_epochs_log() -> None:
     log.on_epoch_end(5, {"loss": 6.0, "mae": np.float32(2.0)})
     log.on_epoch_end(6, {"loss": 3.0, "mae": np.float32(1.0)})
     assert log.epochs == Epochs(
-        count=2, metrics={"loss": 3.0, "mae": 1.0}, losses={6: 6.0, 7: 3.0}, first_loss=8.0
+        count=2,
+        metrics={"loss": 3.0, "mae": 1.0},
+        losses={6: 6.0, 7: 3.0},
+        rates=(0.5, 0.5),
+        first_loss=8.0,
     )
     assert events[0] == EpochEnded(
         attempt=2, phase="main", epoch=6, learning_rate=0.5, metrics={"loss": 6.0, "mae": 2.0}

@@ -1,36 +1,30 @@
-"""What the evidence on a failed attempt points to, where it can be known from the model and rows.
-
-A finding is certain where no training could succeed: the run then ends instead of trying them all.
-"""
+"""What keeps a network from varying at all: weights born dead, a kernel held at zero."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
-from orchestrator.data.rows import AnyRows, Tree
-from orchestrator.diagnosis.causes.after.rows import (
-    find_constant_reconstruction,
-    find_distant_targets,
-    find_row_faults,
-    size,
-)
-from orchestrator.diagnosis.examine import Examination
-from orchestrator.diagnosis.skill.columns import NO_SKILL
+from orchestrator.data.rows import Tree
+from orchestrator.diagnosis.causes.after.subject import Subject, size
 from orchestrator.model import initialization, layers
 from orchestrator.model.keras_internals import own_variables
-from orchestrator.model.outputs import Output
-from orchestrator.record.checks import PredictionVarianceCheck
-from orchestrator.record.records import Finding
+from orchestrator.record.records import Cause, Finding
 
 _NO_CHANCE = 32
 """So many weights are all negative by their initializer, not for want of luck: 1 in 2^32."""
 _HELD = 0.05
 """Share of Glorot's standard deviation below which a kernel counts as held at zero."""
+
+
+def find_initialization(subject: Subject) -> Iterator[Finding]:
+    """Initial weights with which relu units are born dead, whatever the seed."""
+    if subject.untrained:
+        yield from find_dead_initialization(subject.model, subject.rows.first(2)[0])
 
 
 def find_dead_initialization(model: keras.Model, x: Tree) -> Iterator[Finding]:
@@ -57,107 +51,51 @@ def find_dead_initialization(model: keras.Model, x: Tree) -> Iterator[Finding]:
             what = f"its biases are all negative, down to {min(bias.min() for bias in biases):.3g}"
         if what is not None:
             reason = f"layer {layer.name} is dead by its initialisation: {what}"
-            yield Finding(cause="initialization", reason=reason, certain=False)
+            advice = "give it an initializer such as he_normal, and zeros for its biases"
+            yield Finding(cause="initialization", reason=reason, advice=advice)
 
 
-def find_held_kernels(
-    model: keras.Model, x: Tree, constant_loss: float | None
-) -> Iterator[Finding]:
-    """Kernels of the output that a regulariser, a constraint or a freeze holds at zero.
+def find_held_kernels(subject: Subject) -> Iterator[Finding]:
+    """Kernels of the output that something holds at zero, where the prediction is constant.
 
-    To be asked about a model whose prediction is constant although units are alive.
-
-    Args:
-        model: the model as it failed.
-        x: a few rows, to find the layers that make the output.
-        constant_loss: what the best constant loses, in the data's own loss; None where unknown.
+    A freeze or a constraint is one cause, a penalty that weighs more than the loss another.
     """
-    for layer in layers.last_layers(model, x):
+    if not subject.is_constant:
+        return
+    for layer in layers.last_layers(subject.model, subject.rows.first(2)[0]):
         for part in layers.parts(layer):
             for variable in own_variables(part):
                 if len(variable.shape) < 2 or "kernel" not in variable.name:
                     continue
                 value = np.asarray(variable.numpy(), dtype=np.float64)
                 draw = keras.initializers.GlorotNormal(seed=0)(value.shape).numpy()
-                holder = _holder(part, variable, draw, constant_loss)
+                holder = _holder(part, variable, draw, subject.constant_loss)
                 if holder is None or size(value) > _HELD * size(draw):
                     continue
-                by, certain = holder
+                cause, by, certain = holder
                 reason = (
                     f"the kernel of layer {part.name} is held at zero by its {by}, largest weight "
-                    f"{np.abs(value).max():.2g}, so that the prediction cannot vary: take it away "
-                    "or weaken it"
+                    f"{np.abs(value).max():.2g}, so that the prediction cannot vary"
                 )
-                yield Finding(cause="held_at_zero", reason=reason, certain=certain)
+                yield subject.found(cause, reason, "take it away or weaken it", certain=certain)
 
 
 def _holder(
     layer: keras.Layer, variable: keras.Variable, draw: Any, constant_loss: float | None
-) -> tuple[str, bool] | None:
+) -> tuple[Cause, str, bool] | None:
     """What holds a kernel at zero, and whether it is certain to hold any kernel there."""
     if not variable.trainable:
-        return "trainable=False", True
+        return "held_at_zero", "trainable=False", True
     if variable.constraint is not None:
         both = np.stack([draw, -draw])  # a constraint may let one sign through
         left = [keras.ops.convert_to_numpy(variable.constraint(each)) for each in both]
-        return f"constraint {type(variable.constraint).__name__}", size(left) <= _HELD * size(draw)
+        certain = size(left) <= _HELD * size(draw)
+        return "held_at_zero", f"constraint {type(variable.constraint).__name__}", certain
     if variable.regularizer is not None:
         penalty = float(variable.regularizer(draw))
         dear = constant_loss is not None and penalty >= constant_loss
-        return f"regularizer {type(variable.regularizer).__name__}", dear
+        return "over_regularised", f"regularizer {type(variable.regularizer).__name__}", dear
     if getattr(layer, "activity_regularizer", None) is not None:
-        return f"activity regularizer {type(layer.activity_regularizer).__name__}", False
+        by = f"activity regularizer {type(layer.activity_regularizer).__name__}"
+        return "over_regularised", by, False
     return None
-
-
-def find_causes(
-    model: keras.Model,
-    outputs: Sequence[Output],
-    rows: AnyRows,
-    examined: Examination,
-    *,
-    untrained: bool,
-    falling: bool,
-    slowed: bool,
-) -> tuple[Finding, ...]:
-    """All that can be found out about a failed attempt.
-
-    Args:
-        model: its model, as it failed.
-        outputs: the model's outputs.
-        rows: the training rows.
-        examined: what the checks looked at.
-        untrained: whether it failed before training.
-        falling: whether the loss was falling at the end.
-        slowed: whether a remedy has lowered the learning rate.
-    """
-    found: list[Finding] = []
-    failed = {check.check: check for check in examined.checks if check.verdict == "fail"}
-    x = rows.first(2)[0]
-    if untrained:
-        found += find_dead_initialization(model, x)
-    elif failed.keys() & {"dead_neurons", "prediction_variance"}:
-        variance = failed.get("prediction_variance")
-        if (
-            "dead_neurons" not in failed
-            and isinstance(variance, PredictionVarianceCheck)
-            and variance.is_constant()
-        ):
-            losses = [
-                each.constant_loss
-                for each in [column for columns in examined.columns for column in columns]
-            ]
-            known = [loss for loss in losses if loss is not None]
-            found += find_held_kernels(model, x, max(known) if known else None)
-            found += find_constant_reconstruction(model, outputs, rows)
-        poor = [
-            output
-            for output, columns in zip(outputs, examined.columns, strict=True)
-            if any(each.skill is not None and not each.skill > NO_SKILL for each in columns)
-        ]
-        if "dead_neurons" not in failed:
-            found += find_distant_targets(model, outputs, rows, falling=falling, slowed=slowed)
-        found += find_row_faults(model, poor, rows)
-    elif "finite" in failed:
-        found += find_row_faults(model, (), rows, scales_only=True)
-    return tuple(found)

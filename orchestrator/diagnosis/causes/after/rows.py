@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.data.rows import AnyRows, leaves, num_rows
+from orchestrator.diagnosis.causes.after.subject import Subject, size
 from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.diagnosis.skill.reference import FEATURES, MOST_TARGETS, fit_reference
 from orchestrator.diagnosis.skill.sample import as_columns, draw
@@ -23,6 +24,8 @@ _FEW_ROWS = 2000
 _FEW_NUMBERS = 4_000_000
 """Numbers in all that are looked at."""
 _MOST_COLUMNS = 10_000
+_BY_ROWS = frozenset({"finite", "dead_neurons", "prediction_variance", "learned"})
+"""Checks that may fail because of the rows."""
 _NORMALIZING = (
     keras.layers.BatchNormalization,
     keras.layers.LayerNormalization,
@@ -41,28 +44,18 @@ _VARIED = 0.01
 deviation, that a constant does not have."""
 
 
-def size(values: Any) -> float:
-    """Root of the mean square."""
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
-
-
-def find_constant_reconstruction(
-    model: keras.Model, outputs: Sequence[Output], rows: AnyRows
-) -> Iterator[Finding]:
+def find_constant_reconstruction(subject: Subject) -> Iterator[Finding]:
     """Outputs that are to be their own inputs, under a loss that weighs more than that.
 
-    To be asked about a model whose prediction is constant although units are alive. In a
-    variational autoencoder this is called posterior collapse (Bowman et al., Generating sentences
-    from a continuous space, 2016): the KL term is lowest where the code says nothing of the row.
-
-    Args:
-        model: the model as it failed.
-        outputs: the model's outputs.
-        rows: the training rows.
+    Asked about predictions that are constant although units are alive. In a variational autoencoder
+    this is called posterior collapse (Bowman et al., Generating sentences from a continuous space,
+    2016): the KL term is lowest where the code says nothing of the row.
     """
-    x, y, _ = rows.first(_FEW_ROWS)
-    for output in outputs:
-        own = output.unjudged is not None or bool(model.losses)
+    if not subject.is_constant:
+        return
+    x, y, _ = subject.rows.first(_FEW_ROWS)
+    for output in subject.outputs:
+        own = output.unjudged is not None or bool(subject.model.losses)
         targets = output.targets(y)
         if not own or not output.trained or targets is None:
             continue
@@ -73,55 +66,47 @@ def find_constant_reconstruction(
             reason = (
                 f"{named} is to be its own input, and is the same for every row: the code between "
                 "them says nothing of the row, which in a variational autoencoder is posterior "
-                "collapse; give what the loss holds the code back by, such as the KL divergence, "
-                "less weight"
+                "collapse"
             )
-            yield Finding(cause="constant_reconstruction", reason=reason, certain=False)
+            advice = (
+                "give what the loss holds the code back by, such as the KL divergence, less weight"
+            )
+            yield subject.found("constant_reconstruction", reason, advice)
 
 
-def find_row_faults(
-    model: keras.Model, outputs: Sequence[Output], rows: AnyRows, *, scales_only: bool = False
-) -> Iterator[Finding]:
+def find_row_faults(subject: Subject) -> Iterator[Finding]:
     """Inputs of wild scales, and targets that have nothing to do with the inputs.
 
-    Args:
-        model: a layer of it may scale or look up the inputs.
-        outputs: the outputs without skill.
-        rows: the training rows.
-        scales_only: leave the targets aside.
+    Asked where the predictions are worth nothing, or where something is not finite.
     """
-    sample = _sample(rows)
-    kinds = tuple(type(layer) for layer in all_layers(model))
+    if subject.untrained or not subject.failed & _BY_ROWS:
+        return
+    sample = _sample(subject.rows)
+    kinds = tuple(type(layer) for layer in all_layers(subject.model))
     if sample is None or any(issubclass(kind, keras.layers.Embedding) for kind in kinds):
         return
     if not any(issubclass(kind, _NORMALIZING) for kind in kinds):
-        yield from _unscaled(sample, rows)
-    if outputs and not scales_only:
-        x, y = draw(rows)
+        yield from _unscaled(subject, sample)
+    if "finite" not in subject.failed and subject.without_skill:
+        x, y = draw(subject.rows)
         columns = as_columns(x)
-        for output in outputs:
+        for output in subject.without_skill:
             targets = output.targets(y)
             one_position = math.prod(output.shape[:-1]) == 1
             if columns is not None and targets is not None and one_position:
-                yield from _unrelated(columns, targets, output)
+                yield from _unrelated(subject, columns, targets, output)
 
 
-def find_distant_targets(
-    model: keras.Model, outputs: Sequence[Output], rows: AnyRows, *, falling: bool, slowed: bool
-) -> Iterator[Finding]:
+def find_distant_targets(subject: Subject) -> Iterator[Finding]:
     """Targets so far from zero that the predictions were still on their way to them at the end.
 
-    Final where they are far from zero for their spread, the predictions vary, the loss was falling
-    and the rate is the config's own: from another seed, or with smaller steps, the way is as far.
-
-    Args:
-        model: the model as it failed.
-        outputs: its outputs.
-        rows: the training rows.
-        falling: whether the loss was falling at the end.
-        slowed: whether a remedy has lowered the learning rate.
+    Certain where they are far from zero for their spread, the predictions vary, the loss was
+    falling and the rate is the config's own: from another seed, or with smaller steps, the way is
+    as far.
     """
-    for output, got, wanted in _predictions(model, outputs, rows):
+    if "prediction_variance" not in subject.failed or not subject.is_alive or subject.untrained:
+        return
+    for output, got, wanted in _predictions(subject):
         found = [
             column for column in range(wanted.shape[1])
             if _is_on_its_way(got[:, column], wanted[:, column])
@@ -135,13 +120,16 @@ def find_distant_targets(
         reason = (
             f"the targets {of_output}are far from zero, {targets.mean():.5g} on average with a "
             f"standard deviation of {spread:.3g}, and at the end of the training the predictions "
-            f"were still {error:.3g} away from them: subtract the mean and divide by the standard "
-            "deviation, or train for longer or at a higher rate"
+            f"were still {error:.3g} away from them"
+        )
+        advice = (
+            "subtract the mean and divide by the standard deviation, or train for longer or at a "
+            "higher rate"
         )
         varied = predicted.std() > _VARIED * min(size(predicted), spread)
         far = size(targets) >= _FAR * spread and error > _DISTANT * spread
-        certain = bool(far and falling and not slowed and varied)
-        yield Finding(cause="distant_targets", reason=reason, certain=certain)
+        certain = bool(far and subject.is_falling and not subject.slowed and varied)
+        yield subject.found("distant_targets", reason, advice, certain=certain)
 
 
 def _is_on_its_way(predicted: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
@@ -153,14 +141,15 @@ def _is_on_its_way(predicted: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bo
 
 
 def _predictions(
-    model: keras.Model, outputs: Sequence[Output], rows: AnyRows
+    subject: Subject,
 ) -> Iterator[tuple[Output, npt.NDArray[Any], npt.NDArray[Any]]]:
     """Predictions and targets of the first rows, column by column, of each regression."""
+    outputs = subject.outputs
     pairs: list[list[tuple[Any, Any]]] = [[] for _ in outputs]
     seen = 0
-    for x, y, weight in rows.batches(256):
+    for x, y, weight in subject.rows.batches(256):
         counted = slice(None) if weight is None else np.asarray(weight) > 0
-        for index, (_, values) in enumerate(leaves(model(x, training=False))):
+        for index, (_, values) in enumerate(leaves(subject.model(x, training=False))):
             targets = outputs[index].targets(y)
             if targets is not None and outputs[index].form == "regression":
                 got = np.asarray(values, dtype=np.float64)[counted]
@@ -198,29 +187,32 @@ def _sample(rows: AnyRows) -> npt.NDArray[np.float64] | None:
     return np.concatenate(parts)
 
 
-def _unscaled(columns: npt.NDArray[np.float64], rows: AnyRows) -> Iterator[Finding]:
+def _unscaled(subject: Subject, columns: npt.NDArray[np.float64]) -> Iterator[Finding]:
     scales = np.abs(columns).max(axis=0)
     dense = np.count_nonzero(columns, axis=0) > len(columns) / 2
     spreads = columns.std(axis=0)
     spreads = spreads[dense & (spreads > 0)]
-    names = rows.columns if len(rows.columns) == len(scales) else ()
+    names = subject.rows.columns if len(subject.rows.columns) == len(scales) else ()
     worst = int(scales.argmax())
     name = f"column {names[worst] if names else worst}"
-    way_out = "data.standardize: true scales every column"
     if scales[worst] >= _MAGNITUDES:
-        reason = f"the inputs are not scaled: {name} goes up to {scales[worst]:.3g}; {way_out}"
+        reason = f"the inputs are not scaled: {name} goes up to {scales[worst]:.3g}"
     elif len(spreads) and spreads.max() >= _MAGNITUDES * spreads.min():
         reason = (
             f"the scales of the inputs are orders of magnitude apart, standard deviations from "
-            f"{spreads.min():.3g} to {spreads.max():.3g}; {way_out}"
+            f"{spreads.min():.3g} to {spreads.max():.3g}"
         )
     else:
         return
-    yield Finding(cause="unscaled_inputs", reason=reason, certain=False)
+    advice = "write data.standardize: true, which scales every column"
+    yield subject.found("unscaled_inputs", reason, advice)
 
 
 def _unrelated(
-    columns: npt.NDArray[np.float32], targets: npt.NDArray[Any], output: Output
+    subject: Subject,
+    columns: npt.NDArray[np.float32],
+    targets: npt.NDArray[Any],
+    output: Output,
 ) -> Iterator[Finding]:
     """Tell that simple models have no skill on held-back rows either."""
     found = fit_reference(columns, _as_numbers(targets, output))
@@ -232,7 +224,11 @@ def _unrelated(
         f"model (skill {found.linear:.2g}) nor one of {FEATURES} random relu features "
         f"({found.curved:.2g}) does better than their mean"
     )
-    yield Finding(cause="unrelated_targets", reason=reason, certain=False)
+    advice = (
+        "see whether each target stands beside its own row, and whether the inputs hold what the "
+        "target depends on"
+    )
+    yield subject.found("unrelated_targets", reason, advice)
 
 
 def _as_numbers(targets: npt.NDArray[Any], output: Output) -> npt.NDArray[np.float64]:

@@ -15,7 +15,7 @@ from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model import leaky_relu
 from orchestrator.record.records import Finding
-from tests.diagnosis.causes.after.test_network import HEAD, rows, stack
+from tests.diagnosis.causes.after.subjects import HEAD, rows, stack
 
 layers = keras.layers
 

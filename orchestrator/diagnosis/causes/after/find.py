@@ -1,0 +1,40 @@
+"""All that is looked for after a training; each finder is a function of the subject."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Collection, Iterable
+
+from orchestrator.diagnosis.causes.after.network import find_held_kernels, find_initialization
+from orchestrator.diagnosis.causes.after.rows import (
+    find_constant_reconstruction,
+    find_distant_targets,
+    find_row_faults,
+)
+from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.record.records import Finding
+
+FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
+    find_initialization,
+    find_held_kernels,
+    find_constant_reconstruction,
+    find_distant_targets,
+    find_row_faults,
+)
+"""In the order of telling: each looks only where it is its turn."""
+
+
+def find_after(subject: Subject, known: Collection[str] = ()) -> tuple[Finding, ...]:
+    """All that can be found out about an attempt that failed, or that is warned about.
+
+    Args:
+        subject: its network and its training.
+        known: names of causes that were found before the training.
+    """
+    found: list[Finding] = []
+    for finder in FINDERS:
+        try:
+            found += finder(subject)
+        except Exception:  # noqa: BLE001 - a finding that is missing is no reason to fail
+            traceback.print_exc()
+    return tuple(finding for finding in found if finding.cause not in known)
