@@ -31,9 +31,14 @@ def test_the_main_config_dies_and_is_repaired() -> None:
     assert (first["status"], first["failure"]["check"]) == ("failed", "dead_neurons")
     assert "entirely dead" in first["failure"]["reason"]
     assert second["remedy"] == "lower_learning_rate"
-    measured = second["phases"][-1]["checks"][-1]["measured"]
-    assert measured["outputs"][0]["skill"] > 0.5
-    assert measured["validation"][0]["skill"] > 0.5
+    # The best closed-form model of these rows has 0.83.
+    (checked,) = [
+        check["measured"]
+        for check in second["phases"][-1]["checks"]
+        if check["check"] == "prediction_variance"
+    ]
+    assert checked["outputs"][0]["skill"] > 0.83
+    assert checked["validation"][0]["skill"] > 0.83
     assert record["inputs"]["columns"][0] == "frequency_hz"
     assert (runs[-1].parent / "model.keras").exists()
 
