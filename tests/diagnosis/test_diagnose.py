@@ -943,10 +943,10 @@ def test_verdicts_are_a_mapping_from_the_names_of_the_checks() -> None:
     assert list(verdicts) == [*verdicts.keys()] == names
     assert [name for name, check in verdicts.items() if check.check == name] == names
     assert list(verdicts.values()) == [verdicts[name] for name in names]
-    assert len(verdicts) == 3
+    assert len(verdicts) == 4
     assert "finite" in verdicts
     assert verdicts.get("learned") is None
     assert dict(verdicts) == verdicts
-    assert repr(verdicts).startswith("Verdicts({'finite': 'pass', 'dead_neurons': ")
-    with pytest.raises(KeyError, match="Expected one of finite, dead_neurons, prediction_variance"):
+    assert repr(verdicts).startswith("Verdicts({'finite': 'pass', 'findings': ")
+    with pytest.raises(KeyError, match="Expected one of finite, findings, dead_neurons, predict"):
         verdicts["dead"]

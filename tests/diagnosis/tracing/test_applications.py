@@ -21,20 +21,20 @@ SMALLEST: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     "MobileNet": (32, {"alpha": 0.25}, {"relu6": 27}),
     "MobileNetV2": (32, {"alpha": 0.35}, {"relu6": 35}),
     "VGG16": (32, {"include_top": False}, {"relu": 13}),
-    "ResNet50": (32, {}, {"relu": 49}),
     "ResNet50V2": (32, {}, {"relu": 49}),
     "Xception": (71, {}, {"relu": 35}),
     "EfficientNetB0": (32, {}, {"silu": 49, "sigmoid": 16}),
-    "EfficientNetV2B0": (32, {}, {"silu": 55, "sigmoid": 16}),
     "ConvNeXtTiny": (32, {}, {"gelu": 18}),
-    "InceptionV3": (75, {}, {"relu": 94}),
-    "DenseNet121": (32, {}, {"relu": 121}),
-    "NASNetMobile": (32, {"include_top": False}, {"relu": 192}),
-    "InceptionResNetV2": (75, {}, {"relu": 243}),
 }
-"""Side of the smallest image, further arguments, and the sites by activation: of each family."""
+"""Side of the smallest image, further arguments, and the sites by activation: of eight families."""
 
 LARGER: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
+    "InceptionResNetV2": (75, {}, {"relu": 243}),
+    "NASNetMobile": (32, {"include_top": False}, {"relu": 192}),
+    "DenseNet121": (32, {}, {"relu": 121}),
+    "InceptionV3": (75, {}, {"relu": 94}),
+    "EfficientNetV2B0": (32, {}, {"silu": 55, "sigmoid": 16}),
+    "ResNet50": (32, {}, {"relu": 49}),
     "MobileNetV3Large": (32, {}, {"relu": 19, "hard_silu": 21, "hard_sigmoid": 8}),
     "VGG19": (32, {"include_top": False}, {"relu": 16}),
     **{f"ResNet{depth}{version}": (32, {}, {"relu": relu})
