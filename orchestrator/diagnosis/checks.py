@@ -14,10 +14,18 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from orchestrator.config.sections.checks import Checks, DeadNeurons, Gate, PredictionVariance
-from orchestrator.diagnosis.dead_neurons import dead_neurons
+from orchestrator.config.sections.checks import (
+    Checks,
+    DeadNeurons,
+    Gate,
+    Learned,
+    PredictionVariance,
+)
 from orchestrator.diagnosis.skill.columns import NO_SKILL, OutputSkill, numbered
+from orchestrator.diagnosis.skill.learned import Learnt
 from orchestrator.diagnosis.units import NO_FLOW, Flow, Layer
+from orchestrator.diagnosis.verdicts.dead_neurons import dead_neurons
+from orchestrator.diagnosis.verdicts.learned import Course, learned
 from orchestrator.record.checks import (
     AnyCheck,
     DeadNeuronsCheck,
@@ -27,6 +35,7 @@ from orchestrator.record.checks import (
     FiniteMeasured,
     GateBounds,
     GateValue,
+    LearnedCheck,
     MetricCheck,
     MetricLimits,
     MetricMeasured,
@@ -74,6 +83,14 @@ class Evidence:
     """On how many rows an output responds to the inputs, of how many; None where not measured."""
     notes: Sequence[str] = ()
     """A sentence for each layer with activations that could not be seen."""
+    learnt: Sequence[Learnt] | None = None
+    """What each output has learnt; None where it is not the time to ask."""
+    batch_learnt: Sequence[Learnt] | None = None
+    """The same with BatchNorm's batch statistics, where that was needed."""
+    course: Course = Course()
+    """How the training went until now."""
+    lenient: str | None = None
+    """Why an output that has learnt little is no failure, as a clause; None where it is."""
     gates: Sequence[Gate] = ()
     """The metric gates that are due."""
     logged: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -94,6 +111,8 @@ def judge(evidence: Evidence, limits: Checks) -> tuple[AnyCheck, ...]:
         found.append(_judge_units(evidence, limits.dead_neurons))
     if limits.prediction_variance is not None:
         found.append(_judge_outputs(evidence, limits.prediction_variance))
+    if limits.learned is not None and evidence.last:
+        found += _judge_learnt(evidence, limits.learned)
     if evidence.gates:
         found.append(metric(evidence.gates, evidence.logged))
     return tuple(found)
@@ -131,6 +150,23 @@ def _judge_outputs(evidence: Evidence, limits: PredictionVariance) -> Prediction
         exact=evidence.exact,
         batch_outputs=None if batch is None else numbered(batch),
     )
+
+
+def _judge_learnt(evidence: Evidence, limits: Learned) -> list[LearnedCheck]:
+    if evidence.non_finite or evidence.unseen:
+        return [not_applicable(LearnedCheck, evidence.unseen or _HIDDEN)]
+    if evidence.learnt is None:
+        return []
+    return [
+        learned(
+            evidence.learnt,
+            limits,
+            skills=[each.skill for columns in evidence.columns for each in columns],
+            course=evidence.course,
+            lenient=evidence.lenient,
+            batch=evidence.batch_learnt,
+        )
+    ]
 
 
 def finite(found: Sequence[str]) -> FiniteCheck:
@@ -197,7 +233,7 @@ def prediction_variance(
         last: whether this is the last phase, where the skill is judged too.
         exact: whether every training row was looked at.
         batch_outputs: the same with BatchNorm's batch statistics; a collapse that is not in them
-            is a lag, and no failure.
+            is a lag, and a failure only after the last phase, for so the model is saved.
 
     Returns:
         The worst verdict over the outputs, with the reason of the first that has it.
@@ -210,7 +246,7 @@ def prediction_variance(
         if verdict == "fail" and batch_outputs is not None:
             batch_verdict, _ = _judge_output(batch_outputs[index], limits, last=last)
             if batch_verdict != "fail":
-                verdict = "warn"
+                verdict = "fail" if last else "warn"
                 reason += "; not so with the batch's statistics: BatchNorm's moving ones lag"
         name = f"{place(index, output.name, output.column)}: " if len(outputs) > 1 else ""
         findings.append((verdict, name + reason))
@@ -223,7 +259,11 @@ def prediction_variance(
         verdict=verdict,
         reason=reason,
         measured=PredictionVarianceMeasured(
-            outputs=tuple(map(_output_worth, outputs)), exact=exact
+            outputs=tuple(
+                _output_worth(output, None if batch_outputs is None else batch_outputs[index])
+                for index, output in enumerate(outputs)
+            ),
+            exact=exact,
         ),
         limits=PredictionVarianceLimits(
             min_ratio=limits.min_ratio,
@@ -295,7 +335,7 @@ def _judge_spread(output: OutputSkill, limits: PredictionVariance) -> tuple[str,
     return shown, "fail", ": the prediction is constant"
 
 
-def _output_worth(output: OutputSkill) -> OutputWorth:
+def _output_worth(output: OutputSkill, batch: OutputSkill | None) -> OutputWorth:
     return OutputWorth(
         output=output.output,
         kind=output.kind,
@@ -304,6 +344,7 @@ def _output_worth(output: OutputSkill) -> OutputWorth:
         variance_ratio=output.variance_ratio,
         information=output.information,
         skill=output.skill,
+        skill_with_batch_statistics=None if batch is None else batch.skill,
         loss=output.loss,
         constant_loss=output.constant_loss,
         function=output.function or None,

@@ -41,6 +41,8 @@ from orchestrator.model.saving import input_names, load_file
 from orchestrator.record.checks import AnyCheck
 from orchestrator.record.records import Finding
 
+_LENIENT = "only a warning, for nothing is known of its training"
+
 
 def diagnose(
     model: keras.Model,
@@ -153,7 +155,7 @@ def of_rows(
         rows,
         outputs,
         limits,
-        Evidence(non_finite=known),
+        Evidence(non_finite=known, lenient=_LENIENT),
         exhaustive=exhaustive,
         gradients=gradients,
         batch_size=batch_size,

@@ -10,18 +10,22 @@ import keras
 import numpy as np
 
 from orchestrator.config.sections.checks import Checks
-from orchestrator.data.rows import Readable
+from orchestrator.data.rows import Readable, Tree
 from orchestrator.diagnosis.checks import Evidence, judge
-from orchestrator.diagnosis.dead_neurons import is_certainly_alive, needs_batch_statistics
 from orchestrator.diagnosis.skill.columns import OutputSkill
+from orchestrator.diagnosis.skill.learned import Lesson
 from orchestrator.diagnosis.skill.scores import Scores
-from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe
+from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe, See
 from orchestrator.diagnosis.units import NO_FLOW, Flow, Layer, cut, cut_reason, livelier
+from orchestrator.diagnosis.verdicts.dead_neurons import is_certainly_alive, needs_batch_statistics
+from orchestrator.model.losses.returned import Returned
 from orchestrator.model.outputs import Output
-from orchestrator.record.checks import AnyCheck, PredictionVarianceCheck
+from orchestrator.record.checks import AnyCheck, LearnedCheck, PredictionVarianceCheck
 
 _FIRST_ROWS = 256
 """Rows to begin with: on so many, nearly every live unit has been active once."""
+
+_FROZEN = "only a warning, for a part of the model is frozen"
 
 _UNSEEN = "the model has no call of its own, so no row can be run through it"
 
@@ -88,29 +92,33 @@ def examine(
         known = dataclasses.replace(known, unseen=_UNSEEN)
     if known.non_finite or known.unseen:
         return Examination(checks=judge(known, limits))
-    scores = Scores(outputs, training_batch_size, class_weight)
+    looks = _Looks(probe, outputs, training_batch_size, class_weight)
+    scores, lesson = looks.begin(learning=known.last and limits.learned is not None)
     found = probe.measure(
         rows,
         batch_size=whole_batches(batch_size, training_batch_size),
         gradients=gradients == "always",
-        see=scores.see,
+        see=_both(scores, lesson),
         enough=None if exhaustive else _enough(scores, rows, limits),
     )
     if scores.non_finite():
         non_finite = dataclasses.replace(known, non_finite=scores.non_finite())
         return Examination(checks=judge(non_finite, limits))
+    columns = scores.columns(complete=found.complete)
+    flow = dataclasses.replace(found.flow, names=tuple(output.name for output in outputs))
     evidence = dataclasses.replace(
         _counted(known, found, known),
         # The rows that were not read count for the skill, too.
         last=known.last and found.complete,
-        flow=dataclasses.replace(found.flow, names=tuple(output.name for output in outputs)),
-        columns=scores.columns(complete=found.complete),
+        flow=flow.leaving_out(_constant(columns) if found.complete else ()),
+        columns=columns,
+        learnt=None if lesson is None else lesson.found(),
+        lenient=known.lenient or (_FROZEN if probe.has_frozen_kernels else None),
     )
     checks = judge(evidence, limits)
     suspicious = any(check.verdict in ("warn", "fail") for check in checks)
     if probe.has_batch_normalization and _may_lag(evidence, checks, limits):
-        scores = Scores(outputs, training_batch_size, class_weight)
-        evidence = _with_batch_statistics(evidence, probe, rows, scores, training_batch_size)
+        evidence = _with_batch_statistics(evidence, rows, looks)
     if gradients == "when_suspicious" and suspicious and not known.untrained:
         found = probe.measure(rows, batch_size=batch_size, gradients=True)
         evidence = _counted(evidence, found, known)
@@ -157,17 +165,62 @@ def _counted(evidence: Evidence, found: Measurement, known: Evidence) -> Evidenc
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Looks:
+    """What looks at the predictions of a pass."""
+
+    probe: Probe
+    outputs: Sequence[Output]
+    batch_size: int
+    """Rows of a training step."""
+    class_weight: Mapping[int, float] | None
+
+    def begin(self, *, learning: bool) -> tuple[Scores, Lesson | None]:
+        """What a pass is seen by; `learning` says whether it is time to ask what was learnt."""
+        scores = Scores(self.outputs, self.batch_size, self.class_weight)
+        if not learning:
+            return scores, None
+        obstacle = None
+        if self.class_weight is not None:
+            obstacle = "classes have weights, and the reference knows none"
+        elif self.probe.has_lookups:
+            obstacle = "an Embedding or a lookup takes inputs, which are no numbers then"
+        return scores, Lesson(self.outputs, obstacle)
+
+
+def _both(scores: Scores, lesson: Lesson | None) -> See:
+    """What shows each batch to both."""
+
+    def see(x: Tree, returned: list[Returned], y: Tree, weight: Any) -> None:
+        scores.see(returned, y, weight)
+        if lesson is not None:
+            lesson.see(x, returned, y, weight)
+
+    return see
+
+
+def _constant(columns: Sequence[Sequence[OutputSkill]]) -> list[int]:
+    """Outputs whose targets never vary: a dead network predicts them as well as any."""
+    return [
+        index
+        for index, each in enumerate(columns)
+        if each and all(column.varies is False for column in each)
+    ]
+
+
 def _may_lag(evidence: Evidence, checks: Sequence[AnyCheck], limits: Checks) -> bool:
     """Whether a verdict may hang on BatchNorm's moving statistics."""
     dead = limits.dead_neurons
+    if dead is not None and needs_batch_statistics(evidence.layers, dead):
+        return True
     return any(
-        check.verdict == "fail" for check in checks if isinstance(check, PredictionVarianceCheck)
-    ) or (dead is not None and needs_batch_statistics(evidence.layers, dead))
+        check.verdict == "fail"
+        for check in checks
+        if isinstance(check, PredictionVarianceCheck | LearnedCheck)
+    )
 
 
-def _with_batch_statistics(
-    evidence: Evidence, probe: Probe, rows: Readable, scores: Scores, batch_size: int
-) -> Evidence:
+def _with_batch_statistics(evidence: Evidence, rows: Readable, looks: _Looks) -> Evidence:
     """The evidence with a second pass in which BatchNorm uses the batches' own statistics."""
     if getattr(rows, "once", False):
         note = (
@@ -175,8 +228,16 @@ def _with_batch_statistics(
             "with the batch's"
         )
         return dataclasses.replace(evidence, notes=(*evidence.notes, note))
-    found = probe.measure(rows, batch_size=batch_size, batch_statistics=True, see=scores.see)
-    return dataclasses.replace(evidence, batch_layers=found.layers, batch_columns=scores.columns())
+    scores, lesson = looks.begin(learning=evidence.learnt is not None)
+    found = looks.probe.measure(
+        rows, batch_size=looks.batch_size, batch_statistics=True, see=_both(scores, lesson)
+    )
+    return dataclasses.replace(
+        evidence,
+        batch_layers=found.layers,
+        batch_columns=scores.columns(),
+        batch_learnt=None if lesson is None else lesson.found(),
+    )
 
 
 def why_lost(

@@ -288,11 +288,28 @@ def _losses(loss: Any, names: Sequence[str]) -> list[Any]:
 
 
 def find_untrained(model: keras.Model, reporter: Reporter, rows: Readable) -> frozenset[int]:
-    """Numbers of the outputs that no loss trains, where others have one; see `find_outputs`."""
-    if not isinstance(getattr(model, "loss", None), Mapping | list | tuple):
+    """Numbers of the outputs that no loss trains, or whose targets never vary; see `find_outputs`.
+
+    Keras's losses teach a constant then, which a dead network gives as well as any.
+    """
+    constant = {path for path, targets in leaves(getattr(rows, "y", None)) if _is_constant(targets)}
+    if not constant and not isinstance(getattr(model, "loss", None), Mapping | list | tuple):
         return frozenset()
     found = find_outputs(model, reporter, rows)
-    return frozenset(index for index, output in enumerate(found) if not output.trained)
+    return frozenset(
+        index
+        for index, output in enumerate(found)
+        if not output.trained
+        or (output.target in constant and output.loss is not None and output.loss.is_keras)
+    )
+
+
+def _is_constant(targets: Array) -> bool:
+    """Whether every column of some targets is the same on all rows."""
+    return all(
+        bool((targets[start : start + PIECE] == targets[:1]).all())
+        for start in range(0, len(targets), PIECE)
+    )
 
 
 def _loss(given: Any, y: Array | None, prediction: Any) -> OutputLoss | None:

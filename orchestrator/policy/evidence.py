@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.config.sections.when import All, When
-from orchestrator.record.checks import DeadNeuronsCheck, PredictionVarianceCheck
-from orchestrator.record.records import INIT, Attempt, Failure, FailureKind
+from orchestrator.record.checks import DeadNeuronsCheck, LearnedCheck, PredictionVarianceCheck
+from orchestrator.record.records import INIT, Attempt, Failure, FailureKind, Phase
 
 DIVERGED = 3.0
 """An epoch's loss this many times that of the untrained network means that steps were too large: a
@@ -16,7 +16,9 @@ _OFTEN = 5
 """A network for which so many seeds had to be looked at until one was alive is too deep and narrow:
 of nine layers of two units that are alive at first, half die, and of those with leaky relu 5%."""
 _DECLINE = 0.2
-"""Skill that is lost between two phases without notice."""
+"""Skill that is lost between two phases without notice (design, section 4)."""
+_NO_SKILL = 0.01
+"""Skill below which nothing was learnt (design, section 4)."""
 
 
 def kinds(attempt: Attempt) -> frozenset[FailureKind]:
@@ -35,7 +37,7 @@ def kinds(attempt: Attempt) -> frozenset[FailureKind]:
     fixed = any(finding.cause == "fixed_seed" for finding in attempt.findings)
     if kind == "dead_at_init" and (screened > 1 or fixed):
         return frozenset({kind, "always_dead_at_init"})
-    if kind in ("died", "constant") and screened >= _OFTEN:
+    if kind in ("died", "constant", "crippled") and screened >= _OFTEN:
         return frozenset({kind, "often_dead_at_init"})
     return frozenset({kind})
 
@@ -138,27 +140,26 @@ def _last_failure(failures: Sequence[Failure]) -> str:
     return f"{who} {how}: {last.reason}"
 
 
-def decline(attempt: Attempt) -> str | None:
-    """Where a passed attempt was much better after an earlier phase than at its end.
+def short_fall(attempt: Attempt) -> Failure | None:
+    """Why an attempt that passed its checks has learnt less than a restart is made for.
 
     Args:
-        attempt: an attempt that passed all checks.
+        attempt: an attempt with all of its phases.
 
     Returns:
-        A clause on what was lost, and how to have such an attempt fail; None where nothing was.
+        None where it has learnt enough, or where that is not known.
     """
-    skills = [(phase.phase, skill) for phase in attempt.phases[1:]
-              if (skill := phase.skill()) is not None]  # fmt: skip
-    if len(skills) < 2:
+    last = attempt.phases[-1]
+    check = last.find(LearnedCheck)
+    if last.failure() is not None or check is None or not check.falls_short():
         return None
-    (last, end), (best, skill) = skills[-1], max(skills[:-1], key=lambda pair: pair[1])
-    if not end < skill - _DECLINE:
-        return None
-    return (
-        f"attempt {attempt.attempt} has passed with skill {end:.3g} after phase {last}, which was "
-        f"{skill:.3g} after phase {best}: what came between has damaged the network; a gate on a "
-        "metric, such as {name: loss, max: …}, makes such an attempt fail"
-    )
+    return Failure(check=check.check, phase=last.phase, reason=check.reason)
+
+
+def best_short(attempts: Sequence[Attempt]) -> Attempt | None:
+    """Of the attempts that failed by nothing else the one that learnt the most, or None."""
+    short = [each for each in attempts if each.status == "failed" and short_fall(each) is not None]
+    return max(short, key=lambda each: each.phases[-1].share() or 0.0, default=None)
 
 
 def _kind(attempt: Attempt) -> FailureKind:
@@ -173,15 +174,35 @@ def _kind(attempt: Attempt) -> FailureKind:
         return "non_finite"
     if failure.check == "metric":
         return "metric"
-    if _diverged(attempt):
+    if _diverged(attempt) or (failure.check == "learned" and _declined(attempt)):
         return "diverged"
     last = attempt.phases[-1] if attempt.phases else None
     units = None if last is None else last.find(DeadNeuronsCheck)
     if failure.check == "dead_neurons" or (units and units.measured.responding_rows == 0):
         return "died"
     variance = None if last is None else last.find(PredictionVarianceCheck)
-    constant = variance is not None and variance.is_constant()
-    return "constant" if constant else "worse_than_baseline"
+    if variance is not None and variance.is_constant():
+        return "constant"
+    if last is not None and _is_undertrained(last):
+        return "undertrained"
+    return "crippled" if failure.check == "learned" else "worse_than_baseline"
+
+
+def _is_undertrained(phase: Phase) -> bool:
+    """Whether nothing was learnt until then, and the loss was still falling."""
+    learnt, variance = phase.find(LearnedCheck), phase.find(PredictionVarianceCheck)
+    if learnt is None or not learnt.was_falling() or (variance is not None and variance.lags()):
+        return False
+    skills = [each.skill for each in learnt.measured.outputs] + [phase.skill()]
+    return any(skill is not None and skill < _NO_SKILL for skill in skills)
+
+
+def _declined(attempt: Attempt) -> bool:
+    """Whether the attempt was much better after an earlier phase than at its end."""
+    *before, last = [phase.skill() for phase in attempt.phases[1:]] or [None]
+    return last is not None and any(
+        skill is not None and skill - last > _DECLINE for skill in before
+    )
 
 
 def _diverged(attempt: Attempt) -> bool:

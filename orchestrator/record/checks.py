@@ -217,6 +217,8 @@ class OutputWorth(Record, kw_only=True, omit_defaults=True):
     only."""
     skill: float | None = None
     """1 - loss / loss of the best constant, both counted from `lowest_loss` where there is one."""
+    skill_with_batch_statistics: float | None = None
+    """The same with BatchNorm's batch statistics, where these were compared."""
     function: str | None = None
     """Name of the loss: Keras's, or that of the user's function."""
     loss: float | None = None
@@ -289,6 +291,15 @@ class PredictionVarianceCheck(Check, tag="prediction_variance", kw_only=True):
             _is_below(output.skill, self.limits.min_skill) for output in self.measured.outputs
         )
 
+    def lags(self) -> bool:
+        """Whether a skill is below its limit by BatchNorm's moving statistics alone."""
+        return any(
+            _is_below(output.skill, self.limits.min_skill)
+            and output.skill_with_batch_statistics is not None
+            and not _is_below(output.skill_with_batch_statistics, self.limits.min_skill)
+            for output in self.measured.outputs
+        )
+
     def reading(self) -> str:
         """The numbers of every output; of many, their ranges."""
         outputs = self.measured.outputs
@@ -330,6 +341,103 @@ def _numbers(outputs: Sequence[OutputWorth]) -> str:
             low, high = f"{min(values):.4g}", f"{max(values):.4g}"
             told.append(f"{name.replace('_', ' ')} {low if low == high else f'{low} to {high}'}")
     return ", ".join(told)
+
+
+class OutputShare(Record, kw_only=True, omit_defaults=True):
+    """What one output has learnt of what there is to learn, on the training rows."""
+
+    output: int
+    """Number of the output, counted from 0."""
+    name: str | None = None
+    """Keras's name of it, where the model has several."""
+    share: float | None = None
+    """`skill` over `reference`; None where the check is not applicable to this output."""
+    skill: float | None = None
+    """The network's skill: 1 - squared error / variance, for classes of the probabilities."""
+    reference: float | None = None
+    """The same of ridge regression over the inputs and random relu features, on held-back rows."""
+    linear: float | None = None
+    """The same of ridge regression over the inputs alone."""
+    by_absolute_error: bool = False
+    """Whether both skills are those of the absolute error, which trains it, beside the median."""
+    share_with_batch_statistics: float | None = None
+    """The share with BatchNorm's batch statistics, where these were compared."""
+    unjudged: str | None = None
+    """Why it is not applicable, as a clause; None where it is."""
+
+
+class LearnedMeasured(Record, kw_only=True, omit_defaults=True):
+    """What `learned` measured."""
+
+    outputs: tuple[OutputShare, ...] = ()
+    """One for each output of the model."""
+    epochs: int | None = None
+    """Epochs that were trained."""
+    loss: float | None = None
+    """Keras's loss of the last of them."""
+    slope: float | None = None
+    """Change of the loss an epoch, over the last quarter of the epochs; below 0 it was falling."""
+
+    lenient: str | None = None
+    """Why an output that has learnt little is no failure, as a clause; None where it is."""
+
+
+class LearnedLimits(Record, kw_only=True, omit_defaults=True):
+    """Shares of the reference's skill."""
+
+    fail_below: float | None = None
+    """Share below which it fails."""
+    warn_below: float | None = None
+    """Share below which it warns."""
+
+
+class LearnedCheck(Check, tag="learned", kw_only=True):
+    """Whether the network has learnt what there is to learn; after the last phase."""
+
+    measured: LearnedMeasured = LearnedMeasured()
+    """What was measured."""
+    limits: LearnedLimits = LearnedLimits()
+    """The limits that the verdict was taken against."""
+
+    def share(self) -> float | None:
+        """Lowest share over the outputs; None where it is applicable to none."""
+        shares = [each.share for each in self.measured.outputs if each.share is not None]
+        return min(shares, default=None)
+
+    def falls_short(self) -> bool:
+        """Whether more than a share that fails was learnt, and less than one that passes."""
+        share, limits = self.share(), self.limits
+        return (
+            self.verdict == "warn"
+            and self.measured.lenient is None
+            and share is not None
+            and _is_below(share, limits.warn_below)
+            and not _is_below(share, limits.fail_below)
+        )
+
+    def was_falling(self) -> bool:
+        """Whether the loss still fell by a tenth in the last quarter of the epochs."""
+        epochs, loss, slope = self.measured.epochs, self.measured.loss, self.measured.slope
+        if epochs is None or loss is None or slope is None:
+            return False
+        fallen = -slope * -(-epochs // 4)
+        return fallen > 0.1 * abs(loss + fallen)
+
+    def reading(self) -> str:
+        """The share of every output."""
+        told = []
+        for each in self.measured.outputs:
+            if each.share is not None:
+                named = f"output {each.name}: " if each.name else ""
+                told.append(
+                    f"{named}share {each.share:.3g}: skill {each.skill:.3g} of {each.reference:.3g}"
+                )
+        return "; ".join(told) or self.reason
+
+    def bounds(self) -> str:
+        """Below which shares it warns and fails."""
+        bounds = (("warn", self.limits.warn_below), ("fail", self.limits.fail_below))
+        return ", ".join(f"{word} < {bound:g}" for word, bound in bounds if bound is not None)
 
 
 class GateValue(Record, kw_only=True):
@@ -392,7 +500,14 @@ class MetricCheck(Check, tag="metric", kw_only=True):
         )
 
 
-AnyCheck = FiniteCheck | FindingsCheck | DeadNeuronsCheck | PredictionVarianceCheck | MetricCheck
+AnyCheck = (
+    FiniteCheck
+    | FindingsCheck
+    | DeadNeuronsCheck
+    | PredictionVarianceCheck
+    | LearnedCheck
+    | MetricCheck
+)
 NAMES: tuple[str, ...] = tuple(
     str(kind.__struct_config__.tag) for kind in typing.get_args(AnyCheck)
 )

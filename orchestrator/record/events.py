@@ -121,7 +121,7 @@ class Warned(Recorded, kw_only=True, tag="warned"):
 
 
 class AttemptEnded(Recorded, kw_only=True, tag="attempt_ended"):
-    """The attempt has its status."""
+    """The attempt has its status; at the run's end an earlier one may get another."""
 
     attempt: int
     status: AttemptStatus
@@ -277,8 +277,11 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
             | CausesFound()
             | AttemptEnded()
         ):
-            *before, attempt = run.attempts
-            return replace(run, attempts=(*before, _advance_attempt(attempt, event)))
+            numbers = [attempt.attempt for attempt in run.attempts]
+            place = numbers.index(event.attempt)
+            attempt = _advance_attempt(run.attempts[place], event)
+            attempts = (*run.attempts[:place], attempt, *run.attempts[place + 1 :])
+            return replace(run, attempts=attempts)
 
 
 def _advance_attempt(

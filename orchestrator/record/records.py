@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import force_setattr, replace
 
-from orchestrator.record.checks import AnyCheck, Check, PredictionVarianceCheck
+from orchestrator.record.checks import AnyCheck, Check, LearnedCheck, PredictionVarianceCheck
 from orchestrator.record.encoding import Record
 
 SCHEMA = 1
@@ -73,6 +73,8 @@ FailureKind = Literal[
     "died",
     "constant",
     "worse_than_baseline",
+    "undertrained",
+    "crippled",
     "metric",
     "crashed",
 ]
@@ -82,11 +84,15 @@ FailureKind = Literal[
 - `dead_at_init`: dead units cut the output off before any training, or it is not finite then;
 - `always_dead_at_init`, beside it: so they do with every seed that was screened, or every seed
   gives the same network;
-- `diverged`: dead or constant after the loss had shot up, so that a step was too large;
+- `diverged`: dead or constant after the loss had shot up, so that a step was too large; or much of
+  the skill that it had after an earlier phase is lost;
 - `died`: dead without that, or no row's output responds to the inputs any more;
 - `constant`: constant, although units are alive and the output responds;
-- `often_dead_at_init`, beside these two: five seeds or more had to be screened until one was alive;
+- `often_dead_at_init`, beside these two or `crippled`: five seeds or more had to be screened until
+  one was alive;
 - `worse_than_baseline`: the prediction varies, and is worse than the best constant;
+- `undertrained`: so it is, or it has learnt too little, and the loss was still falling at the end;
+- `crippled`: alive, and it has learnt too little of what there is to learn;
 - `metric`: a gate was missed;
 - `crashed`: the worker was killed.
 """
@@ -232,6 +238,11 @@ class Phase(Record, kw_only=True):
         outputs = () if check is None else check.measured.outputs
         skills = [output.skill for output in outputs if output.skill is not None]
         return min(skills) if skills and all(map(math.isfinite, skills)) else None
+
+    def share(self) -> float | None:
+        """Lowest share of the reference's skill, over the outputs; None where there is none."""
+        check = self.find(LearnedCheck)
+        return None if check is None else check.share()
 
     def without_units(self) -> Phase:
         """As `run.json` has it: without the lists with an entry for each unit."""

@@ -130,8 +130,8 @@ class Store:
                 paths.checkpoint_weights.unlink(missing_ok=True)
 
     def _derive(self, event: Event) -> None:
-        attempt = self.run.attempts[-1] if self.run.attempts else None
-        if attempt is not None and isinstance(event, AttemptStarted | PhaseEnded | AttemptEnded):
+        if isinstance(event, AttemptStarted | PhaseEnded | AttemptEnded):
+            attempt = self.run.attempts[event.attempt - 1]
             paths = self.paths.attempt(attempt.attempt)
             self.attempt_directory(attempt.attempt)
             if isinstance(event, PhaseEnded):

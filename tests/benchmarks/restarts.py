@@ -277,7 +277,7 @@ def orchestrated(case: Case, seed: int, folder: Path) -> Outcome:
     )
     if record["status"] != "passed":
         story += f" | {record['conclusion']}"
-    last = attempts[-1]["phases"][-1]
+    last = attempts[(record["accepted_attempt"] or len(attempts)) - 1]["phases"][-1]
     return Outcome(
         passed=record["status"] == "passed",
         cost=(epochs + record["screened_seeds"] / 2) / case.epochs,

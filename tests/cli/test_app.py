@@ -105,7 +105,8 @@ assert "orchestrator" not in sys.modules
 """
     command = [sys.executable, "-c", code, str(directory / "model.keras"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    measured = last["checks"][-1]["measured"]
+    (worth,) = (each for each in last["checks"] if each["check"] == "prediction_variance")
+    measured = worth["measured"]
     reported = 0.75 * measured["outputs"][0]["loss"] + 0.25 * measured["validation"][0]["loss"]
     np.testing.assert_allclose(float(done.stdout.split()[-1]), reported, rtol=1e-5)
 
@@ -128,7 +129,8 @@ def test_a_run_that_is_repaired(config_file: Write, tmp_path: Path, capsys: Capt
     assert second["remedy"] == "lower_learning_rate"
     assert second["settings"]["learning_rate_cap"] == pytest.approx(0.3)
     assert second["cause"] == first["failure"]
-    assert second["phases"][-1]["checks"][-1]["measured"]["outputs"][0]["skill"] > 0.5
+    checks = {each["check"]: each for each in second["phases"][-1]["checks"]}
+    assert checks["prediction_variance"]["measured"]["outputs"][0]["skill"] > 0.5
     sentence = next(line for line in err.splitlines() if line.startswith("Attempt 1 failed"))
     assert first["failure"]["reason"] in sentence
     assert "restarting by lower_learning_rate with learning rate at most 0.3" in sentence

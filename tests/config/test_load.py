@@ -99,6 +99,7 @@ def test_the_defaults_are_those_of_the_contract(load, tmp_path):
                 "min_skill": -0.1,
                 "kind": None,
             },
+            "learned": {"fail_below": 0.5, "warn_below": 0.8},
             "metric": [],
         },
         "restart": {"max_attempts": 8, "max_seconds": None, "screen_seeds": 64},

@@ -13,6 +13,7 @@ from orchestrator.config.sections.checks import Checks, Gate, PredictionVariance
 from orchestrator.diagnosis import checks
 from orchestrator.diagnosis.checks import Evidence
 from orchestrator.diagnosis.skill.columns import OutputSkill, numbered
+from orchestrator.diagnosis.skill.learned import Learnt
 from orchestrator.diagnosis.units import INPUT, Flow, Layer
 from orchestrator.record.checks import NAMES, MetricCheck, PredictionVarianceCheck
 from orchestrator.record.encoding import jsonable
@@ -216,10 +217,17 @@ def test_every_output_is_recorded() -> None:
 
 def test_a_collapse_that_the_batch_statistics_do_not_show_is_a_lag() -> None:
     collapsed = _with(variance_ratio=0.0)
-    check = _variance(collapsed, batch=[REGRESSION])
+    check = _variance(collapsed, last=False, batch=[REGRESSION])
     assert check.verdict == "warn"
     assert check.reason.endswith("BatchNorm's moving ones lag")
-    assert _variance(collapsed, batch=[collapsed]).verdict == "fail"
+    assert _variance(collapsed, last=False, batch=[collapsed]).verdict == "fail"
+
+
+@pytest.mark.parametrize("lagging", [{"variance_ratio": 0.0}, {"skill": -0.2}])
+def test_a_lag_at_the_end_fails_for_so_the_model_is_saved(lagging: Any) -> None:
+    check = _variance(_with(**lagging), batch=[REGRESSION])
+    assert check.verdict == "fail"
+    assert check.reason.endswith("BatchNorm's moving ones lag")
 
 
 @pytest.mark.parametrize(
@@ -316,11 +324,13 @@ def test_all_checks_are_taken_in_the_order_of_their_names() -> None:
         layers=[_layer(0)],
         flow=Flow(layers=(frozenset({INPUT}),), outputs=(frozenset({0}),)),
         columns=[[REGRESSION]],
+        learnt=[Learnt(output=0, skill=0.9, reference=1.0)],
         gates=gates,
         logged={"loss": 0.5},
     )
     found = checks.judge(evidence, Checks(metric=gates))
-    assert tuple(check.check for check in found) == NAMES
+    # What was found before the training stands apart: it is put in where it was looked for.
+    assert [check.check for check in found] == [name for name in NAMES if name != "findings"]
     assert {check.verdict for check in found} == {"pass"}
 
 
@@ -343,6 +353,7 @@ def test_what_is_not_finite_hides_units_and_outputs_and_no_gate() -> None:
         "finite": ("fail", "weight a has NaN"),
         "dead_neurons": hidden,
         "prediction_variance": hidden,
+        "learned": hidden,
         "metric": ("pass", "loss is 0.5 (max 1)"),
     }
 

@@ -85,7 +85,14 @@ def test_a_check_without_words_of_its_own_has_its_reason() -> None:
 
 
 def test_names_are_those_of_the_sections() -> None:
-    assert NAMES == ("finite", "findings", "dead_neurons", "prediction_variance", "metric")
+    assert NAMES == (
+        "finite",
+        "findings",
+        "dead_neurons",
+        "prediction_variance",
+        "learned",
+        "metric",
+    )
 
 
 GOOD = OutputWorth(variance_ratio=0.5, skill=0.5)

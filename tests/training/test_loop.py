@@ -616,16 +616,82 @@ def test_a_failing_check_is_data_whatever_it_measured(play: Play) -> None:
     _assert_recorded(done)
 
 
-def test_a_passed_attempt_that_was_better_before_is_told_of(play: Play) -> None:
-    def damaged(task: Task) -> Iterator[Event | Heartbeat]:
+def _learnt(share: float, *, lenient: str | None = None, fails: bool = False) -> Script:
+    """An attempt that has learnt a share of what there is to learn."""
+    output = {"output": 0, "share": share, "skill": share, "reference": 1.0}
+    check = builders.made(
+        "learned",
+        verdict="fail" if fails or share < 0.5 else "warn" if share < 0.8 else "pass",
+        reason=f"a share of {share}",
+        measured={"outputs": [output], "lenient": lenient},
+        limits={"fail_below": 0.5, "warn_below": 0.8},
+    )
+
+    def train(task: Task) -> Iterator[Event | Heartbeat]:
         for event in _passing(task):
-            if isinstance(event, PhaseEnded) and event.phase.phase != INIT:
-                skill = 0.9 if event.phase.phase == "warmup" else 0.1
-                phase = replace(event.phase, checks=(builders.worth(skill),))
+            if isinstance(event, PhaseEnded) and event.phase.phase == "main":
+                phase = replace(event.phase, epochs=2, checks=(builders.worth(share), check))
                 event = replace(event, phase=phase)
             yield event
+            if isinstance(event, PhaseEnded) and event.phase.failure() is not None:
+                return
 
-    done = play(damaged)
-    assert done.run.status == "passed"
+    return train
+
+
+SEEDS = {"policy": [{"remedy": "new_seed", "times": 9}]}
+
+
+def test_a_first_attempt_passes_with_less_than_might_be_learnt(play: Play) -> None:
+    done = play(_learnt(0.6))
+    assert (done.run.status, done.statuses) == ("passed", ["passed"])
+    _assert_recorded(done)
+
+
+def test_a_restarted_attempt_is_held_to_more_as_long_as_that_is_not_dear(play: Play) -> None:
+    done = play(_learnt(0.2), _learnt(0.6), _learnt(0.7), restart=SEEDS)
+    assert done.statuses == ["failed", "failed", "passed"]  # 2.0 trainings, then 3.0
+    assert done.run.accepted_attempt == done.run.best_attempt == 3
+    second, third = done.run.attempts[1:]
+    assert second.failure == Failure(check="learned", phase="main", reason="a share of 0.6")
+    assert third.cause == second.failure
+    _assert_recorded(done)
+
+
+def test_the_one_that_learnt_the_most_passes_in_the_end(play: Play) -> None:
+    done = play(_learnt(0.2), _learnt(0.7), _learnt(0.6), restart=SEEDS)
+    assert (done.run.status, done.run.accepted_attempt) == ("passed", 2)
+    accepted = done.run.attempts[1]
+    assert (accepted.status, accepted.failure) == ("passed", None)
     (warning,) = done.run.warnings
-    assert "skill 0.1 after phase main, which was 0.9 after phase warmup" in warning
+    assert warning.startswith("attempt 2 has learnt 0.7 of what the reference learns")
+    assert (done.root / "model.keras").read_text() == "model 2"
+    told = json.loads((done.root / "attempts" / "002" / "attempt.json").read_text())
+    assert told["status"] == "passed"
+    _assert_recorded(done)
+
+
+def test_so_it_does_where_all_later_ones_fail(play: Play) -> None:
+    done = play(_failing(at=INIT), _learnt(0.6), _learnt(0.1), restart={**SEEDS, "max_attempts": 4})
+    assert done.statuses == ["failed", "passed", "failed", "failed"]
+    assert (done.run.status, done.run.accepted_attempt) == ("passed", 2)
+    assert done.run.exit_code == 0
+    _assert_recorded(done)
+
+
+def test_so_it_does_where_the_policy_has_no_answer(play: Play) -> None:
+    policy = {"policy": [{"remedy": "new_seed", "when": ["dead_neurons"]}]}
+    done = play(_failing(), _learnt(0.6), restart=policy)
+    assert (done.run.status, done.run.accepted_attempt) == ("passed", 2)
+
+
+@pytest.mark.parametrize("second", [_learnt(0.8), _learnt(0.6, lenient="frozen")])
+def test_what_has_learnt_enough_or_is_not_held_to_it_passes(play: Play, second: Script) -> None:
+    done = play(_failing(), second, restart=SEEDS)
+    assert done.statuses == ["failed", "passed"]
+    assert done.run.warnings == ()
+
+
+def test_the_last_attempt_that_is_allowed_is_not_held_to_more(play: Play) -> None:
+    done = play(_failing(at=INIT), _learnt(0.6), restart={**SEEDS, "max_attempts": 2})
+    assert done.statuses == ["failed", "passed"]

@@ -71,6 +71,24 @@ class PredictionVariance(Section):
     """Kind of the outputs; null means by the loss, or else by the output activation."""
 
 
+class Learned(Section):
+    """The network's skill after the last phase, as a share of that of closed-form models."""
+
+    fail_below: Fraction = 0.5
+    """Share of the reference's skill below which the check fails."""
+    warn_below: Fraction = 0.8
+    """Share below which it warns; a restarted attempt fails below it, too, as long as that is not
+    dear."""
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.fail_below > self.warn_below:
+            raise ValueError(
+                f"expected fail_below <= warn_below, received {self.fail_below} > {self.warn_below}"
+            )
+        return self
+
+
 class Gate(Section):
     """A bound on a logged value."""
 
@@ -127,6 +145,8 @@ class Checks(Section):
         PredictionVariance()
     )
     """The prediction is not constant."""
+    learned: Annotated[Learned | None, *_switched(Learned)] = Learned()
+    """What there is to learn was learnt."""
     metric: Annotated[
         list[Gate], BeforeValidator(_as_list, json_schema_input_type=list[Gate] | Gate | Off | None)
     ] = []

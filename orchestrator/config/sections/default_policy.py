@@ -27,6 +27,8 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": _LIVING, "cause": ["constant_reconstruction"], "count": 2}, "rungs": []},
     {"when": {"kind": _LIVING, "cause": ["distant_targets"], "count": 3}, "rungs": []},
     {"when": {"kind": _LIVING, "cause": ["unscaled_inputs"], "count": 4}, "rungs": []},
+    # What was on its way needs more epochs or a higher rate: with less it is no further.
+    {"when": ["undertrained"], "rungs": []},
     # Steps too large for the rows; where inputs are not scaled, some seeds are spared.
     {
         "when": {"kind": _LIVING, "cause": ["distant_targets"]},
@@ -56,5 +58,7 @@ DEFAULT_POLICY: Any = [
     {"when": ["died"], "rungs": [_NEW_SEED_ONCE, _LEAKY, _LOWER, _NEW_SEED]},
     {"when": ["constant"], "rungs": [_NEW_SEED_ONCE, _LOWER, _LEAKY, _NEW_SEED]},
     {"when": ["worse_than_baseline"], "rungs": [_NEW_SEED, _LEAKY, _LOWER]},
+    # Alive, and too narrow for what there is to learn, or caught on the way.
+    {"when": ["crippled"], "rungs": [_NEW_SEED_ONCE, _LEAKY, _NEW_SEED, _LOWER]},
     {"when": ["metric", "crashed"], "rungs": [_NEW_SEED, _LOWER]},
 ]

@@ -54,6 +54,9 @@ class Reference:
     targets: npt.NDArray[np.intp]
     """Places of the target columns that they were judged on, in ascending order."""
 
+    predicted: npt.NDArray[np.float32]
+    """What the model that was chosen predicts there, shape (rows, targets)."""
+
     def skill_of(self, predicted: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
         """Other predictions of the same rows, by the measure that the reference has.
 
@@ -65,6 +68,24 @@ class Reference:
         wanted = np.asarray(y[places], np.float64)
         error = float(((wanted - predicted[places]) ** 2).sum())
         return 1.0 - error / float(((wanted - wanted.mean(axis=0)) ** 2).sum())
+
+    def absolute_skills(
+        self, predicted: npt.NDArray[Any], y: npt.NDArray[Any]
+    ) -> tuple[float, float]:
+        """The skills of other predictions and of the reference, by their absolute error.
+
+        1 - absolute error / that of the median.
+        """
+        places = np.ix_(self.rows, self.targets)
+        wanted = np.asarray(y[places], np.float64)
+        constant = float(np.abs(wanted - np.median(wanted, axis=0)).sum())
+        if not constant > 0:
+            return math.nan, math.nan
+        errors = (
+            float(np.abs(wanted - each).sum()) for each in (predicted[places], self.predicted)
+        )
+        one, other = (1.0 - error / constant for error in errors)
+        return one, other
 
 
 def fit_reference(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Reference | None:
@@ -91,7 +112,8 @@ def fit_reference(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Reference | None:
     if not total > 0:
         return None
     wanted = np.asarray(y[np.ix_(order, targets)], np.float64)
-    wanted = (wanted - wanted.mean(axis=0)) / math.sqrt(total)
+    mean, scale = wanted.mean(axis=0), math.sqrt(total)
+    wanted = (wanted - mean) / scale
     inputs = _projected(_standardized(x[order].astype(np.float32)), generator)
     columns = np.concatenate([_with_one(inputs), _relu_features(inputs, generator)], axis=1)
     bounds = [len(order) * part // _PARTS for part in range(_PARTS + 1)]
@@ -101,13 +123,25 @@ def fit_reference(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Reference | None:
     ]
     count = 1 if len(order) >= _MANY else _PARTS
     widths = (1 + inputs.shape[1], columns.shape[1])
-    errors = np.array([_errors(parts, held, widths) for held in range(count)]).sum(axis=0)
+    fits = [_fit(parts, held, widths) for held in range(count)]
+    errors = np.sum([fit[0] for fit in fits], axis=0)
     around = sum(parts[held].around_mean() for held in range(count))
     if not around > 0:
         return None
     chosen, linear, curved = (1.0 - errors / around).tolist()
-    rows = np.sort(order[: bounds[count]])
-    return Reference(skill=chosen, linear=linear, curved=curved, rows=rows, targets=targets)
+    predicted = np.concatenate(
+        [
+            columns[bounds[held] : bounds[held + 1], : len(weights)] @ weights
+            for held, (_, weights) in enumerate(fits)
+        ]
+    )
+    ascending = np.argsort(order[: bounds[count]])
+    return Reference(
+        skill=chosen, linear=linear, curved=curved,
+        rows=order[ascending],
+        targets=targets,
+        predicted=(predicted[ascending] * scale + mean).astype(np.float32),
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -162,8 +196,10 @@ class _Products:
         return self.squares - float((weights * inner).sum())
 
 
-def _errors(parts: Sequence[_Products], held: int, widths: tuple[int, int]) -> list[float]:
-    """Squared errors on the part held back: of the chosen, the linear and the curved model.
+def _fit(
+    parts: Sequence[_Products], held: int, widths: tuple[int, int]
+) -> tuple[list[float], _Array]:
+    """Errors on the part held back of the chosen, the linear and the curved model; its weights.
 
     Models and penalties are chosen on one of the other parts, fitted to what is left, and then
     fitted to all but the part held back.
@@ -172,14 +208,16 @@ def _errors(parts: Sequence[_Products], held: int, widths: tuple[int, int]) -> l
     others = [part for part in parts if part is not parts[held]]
     fitted = _Products.joined([part for part in others if part is not choosing])
     whole = _Products.joined(others)
-    found = []
+    least, errors, found = [], [], []
     for width in widths:
-        tried = [
+        error, penalty = min(
             (choosing.error(fitted.weights(width, penalty)), penalty) for penalty in _PENALTIES
-        ]
-        least, penalty = min(tried)
-        found.append((least, parts[held].error(whole.weights(width, penalty))))
-    return [min(found)[1], *(error for _, error in found)]
+        )
+        least.append(error)
+        found.append(whole.weights(width, penalty))
+        errors.append(parts[held].error(found[-1]))
+    best = least.index(min(least))
+    return [errors[best], *errors], found[best]
 
 
 def _standardized(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -86,7 +86,7 @@ class Scores:
 
     def _begin(self, returned: Sequence[Returned], y: Tree) -> None:
         for index, (output, each) in enumerate(zip(self._outputs, returned, strict=True)):
-            logits = output.from_logits and each.origin.end not in _PROBABILITIES
+            logits = is_logits(output, each)
             loss = output.loss
             directions = loss is not None and loss.is_keras and loss.name == "cosine_similarity"
             self._scores.append(
@@ -168,6 +168,11 @@ class Scores:
                 for score, (count, varies) in zip(self._scores, spreads, strict=True)
             )
         )
+
+
+def is_logits(output: Output, returned: Returned) -> bool:
+    """Whether what an output returned are logits: its loss takes them, and no softmax made it."""
+    return output.from_logits and returned.origin.end not in _PROBABILITIES
 
 
 def _counted(weight: Any, returned: Returned) -> npt.NDArray[Any] | None:

@@ -27,9 +27,19 @@ _REPORT_SECONDS = 1.0
 BATCH_SIZE = 1024
 """Rows of one forward pass."""
 
-See = Callable[[list[Returned], Tree, Any], None]
-"""Gets what the model returned for each batch, in the order of `rows.leaves`, its targets and its
-weights."""
+_LOOKUPS = (
+    keras.layers.Embedding,
+    keras.layers.Hashing,
+    keras.layers.IntegerLookup,
+    keras.layers.StringLookup,
+    keras.layers.TextVectorization,
+    keras.layers.CategoryEncoding,
+)
+"""Layers that take what has no size, such as words."""
+
+See = Callable[[Tree, list[Returned], Tree, Any], None]
+"""Gets the inputs of each batch, what the model returned for it, in the order of `rows.leaves`, its
+targets and its weights."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +92,19 @@ class Probe:
             isinstance(layer, keras.layers.BatchNormalization) for layer in all_layers(self._model)
         )
 
+    @property
+    def has_lookups(self) -> bool:
+        """Whether a layer looks its inputs up, whose size says nothing then."""
+        return any(isinstance(layer, _LOOKUPS) for layer in all_layers(self._model))
+
+    @property
+    def has_frozen_kernels(self) -> bool:
+        """Whether a part of it does not train, as a pretrained base; scalings are none."""
+        return any(
+            not layer.trainable and any(len(each.shape) > 1 for each in layer.weights)
+            for layer in all_layers(self._model)
+        )
+
     def measure(
         self,
         rows: Readable,
@@ -119,7 +142,7 @@ class Probe:
             tally = tally or _Tally(graph)
             predictions = tally.add(graph, x)
             if see is not None:
-                see(predictions, y, weight)
+                see(x, predictions, y, weight)
             seen += num_rows(x)
             batches.count()
             stop = at_least is not None and seen >= at_least

@@ -50,8 +50,7 @@ def train(task: Task, emit: Emit) -> None:
             else:
                 epochs = _train_phase(task, rows, built, plan, trained, emit)
             trained.append(epochs)
-            losses = check.losses_of(trained)
-            examined = check.examine_phase(task, rows, built, plan, losses, epochs.metrics)
+            examined = check.examine_phase(task, rows, built, plan, trained, phases)
             if plan is None:
                 examined = check.look_before(task, rows, built, examined, emit)
             if plan is not None:

@@ -26,6 +26,7 @@ from orchestrator.diagnosis.examine import (
 from orchestrator.diagnosis.skill.columns import numbered
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement
+from orchestrator.diagnosis.verdicts.learned import Course, Earlier
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.losses.returned import Returned
 from orchestrator.record.checks import FindingsCheck, PredictionVarianceCheck
@@ -42,10 +43,19 @@ def examine_phase(
     rows: Loaded,
     built: Built,
     plan: PhasePlan | None,
-    losses: Mapping[int, float],
-    metrics: Mapping[str, float],
+    epochs: Sequence[Epochs],
+    before: Sequence[Phase],
 ) -> Examination:
-    """Look at the network after a phase, and take its checks; `plan` is None after phase 0."""
+    """Look at the network after a phase, and take its checks.
+
+    Args:
+        task: the attempt.
+        rows: its rows.
+        built: its model.
+        plan: the phase; None after phase 0.
+        epochs: what the epochs of every phase logged, this one included.
+        before: the phases before this one.
+    """
     limits = task.config.checks
     last = plan is task.config.phases[-1]
     due = [
@@ -54,12 +64,13 @@ def examine_phase(
         if plan is not None and (plan.name in gate.phases if gate.phases else last)
     ]
     known = Evidence(
-        non_finite=_non_finite(built.model, losses),
+        non_finite=_non_finite(built.model, losses_of(epochs)),
         untrained=plan is None,
         last=last,
         exact=len(rows.checked) == rows.dataset.num_rows,
         gates=due,
-        logged=metrics,
+        logged=epochs[-1].metrics,
+        course=_course(epochs, before),
     )
     examined = examine(
         built.probe,
@@ -106,6 +117,22 @@ def look_before(
     return dataclasses.replace(examined, checks=with_findings(examined.checks, found))
 
 
+def _course(epochs: Sequence[Epochs], before: Sequence[Phase]) -> Course:
+    """How the training went until now."""
+    losses = [*losses_of(epochs).values()]
+    first = next((each.first_loss for each in epochs if each.first_loss is not None), None)
+    earlier = (
+        Earlier(phase=phase.phase, skills=tuple(each.skill for each in check.measured.outputs))
+        for phase in before[1:]
+        if (check := phase.find(PredictionVarianceCheck)) is not None and check.measured.exact
+    )
+    return Course(
+        losses=tuple(losses if first is None else [first, *losses]),
+        epochs=len(losses),
+        earlier=tuple(earlier),
+    )
+
+
 def _with_validation(examined: Examination, task: Task, built: Built, held: AnyRows) -> Examination:
     """The examination with what the predictions are worth on the validation rows, too."""
     if not any(isinstance(check, PredictionVarianceCheck) for check in examined.checks):
@@ -116,7 +143,7 @@ def _with_validation(examined: Examination, task: Task, built: Built, held: AnyR
     # trains all the same.
     weighed = Scores(built.outputs, size, built.class_weight)
 
-    def see(returned: list[Returned], y: Tree, weight: Any) -> None:
+    def see(_: Tree, returned: list[Returned], y: Tree, weight: Any) -> None:
         scores.see(returned, y, weight)
         if built.class_weight is not None:
             weighed.see(returned, y, weight)

@@ -234,7 +234,9 @@ def test_a_loop_changes_neither_predictions_nor_weights() -> None:
     before, predicted = model.get_weights(), model.predict(x, verbose=0)
     seen: list[Array] = []
     Probe(model).measure(
-        Rows(x=x, y=None), gradients=True, see=lambda p, *_: seen.extend(each.value for each in p)
+        Rows(x=x, y=None),
+        gradients=True,
+        see=lambda _, p, *__: seen.extend(each.value for each in p),
     )
     np.testing.assert_allclose(seen[0], predicted, rtol=1e-6)
     for old, new in zip(before, model.get_weights(), strict=True):

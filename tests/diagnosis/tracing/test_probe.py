@@ -64,7 +64,9 @@ def test_active_rows_equal_numpy(
 
     predictions = []
     found = probe.measure(
-        rows_of(x), batch_size=batch_size, see=lambda seen, *_: predictions.append(seen[0].value)
+        rows_of(x),
+        batch_size=batch_size,
+        see=lambda _, seen, *__: predictions.append(seen[0].value),
     )
 
     value = x.astype(np.float64)

@@ -96,7 +96,7 @@ def told(model: keras.Model, y: Any, weight: Any = None, batch_size: int = 32) -
     rows = Rows(x=X, y=y, weight=weight)
     outputs = find_outputs(model, Arguments(), rows)
     scores = Scores(outputs, batch_size)
-    Probe(model).measure(rows, see=scores.see)
+    Probe(model).measure(rows, see=lambda _, *seen: scores.see(*seen))
     found: dict[str, list[Any]] = {}
     for column in (each for columns in scores.columns(complete=False) for each in columns):
         found.setdefault(column.name, []).append(column.loss)

@@ -308,6 +308,7 @@ def test_a_variational_autoencoder_of_two_models_trains_without_loss_or_call(tra
         "finite": "pass",
         "dead_neurons": "not_applicable",
         "prediction_variance": "not_applicable",
+        "learned": "not_applicable",
     }
     assert found.variance.reason == (
         "the model has no call of its own, so no row can be run through it"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from orchestrator.config.sections.checks import DeadNeurons
-from orchestrator.diagnosis.dead_neurons import dead_neurons, needs_batch_statistics
 from orchestrator.diagnosis.units import INPUT, Flow, Layer, cut
+from orchestrator.diagnosis.verdicts.dead_neurons import dead_neurons, needs_batch_statistics
 from orchestrator.record.checks import DeadNeuronsCheck
 from orchestrator.record.encoding import jsonable
 

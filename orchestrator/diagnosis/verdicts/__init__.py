@@ -1,0 +1,1 @@
+"""Verdicts: from what was measured to what it means. Pure: no model, no file."""
