@@ -12,13 +12,16 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.config.sections.checks import Checks
+from orchestrator.config.sections.checks import Checks, Learned
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.checks import Evidence
 from orchestrator.diagnosis.diagnose import Arguments
 from orchestrator.diagnosis.examine import examine
+from orchestrator.diagnosis.skill.learned import Lesson
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.diagnosis.verdicts.learned import Course
+from orchestrator.diagnosis.verdicts.learned import learned as judge_learnt
+from orchestrator.model.losses.returned import Returned
 from orchestrator.model.outputs import find_outputs
 from orchestrator.record.checks import AnyCheck, LearnedCheck
 
@@ -88,6 +91,16 @@ class Judge:
 def judge(model: keras.Model, x: Any, y: Any) -> dict[str, AnyCheck]:
     """The checks after the last phase of a run, by name."""
     return Judge(model, x, y).checks()
+
+
+def lesson(model: keras.Model, x: Any, y: Any, weight: Any = None) -> LearnedCheck:
+    """What was learnt alone, of what a model returns, without a look at its units."""
+    rows = Rows(x=x, y=y, weight=weight)
+    taken = Lesson(find_outputs(model, Arguments(), rows))
+    for batch_x, batch_y, batch_weight in rows.batches(1024):
+        returned = keras.tree.flatten(model(batch_x, training=False))
+        taken.see(batch_x, [Returned(each) for each in returned], batch_y, batch_weight)
+    return judge_learnt(taken.found(), Learned())
 
 
 def learned(checks: Mapping[str, AnyCheck]) -> LearnedCheck:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -10,23 +11,23 @@ import pytest
 
 from orchestrator import diagnose
 from tests import learners
-from tests.learners import Array, Learner, compiled, dense
+from tests.learners import Array, compiled, dense
 
 layers = keras.layers
 ops = keras.ops
 
 LEARNERS = {each.name: each for each in learners.ALL}
-QUICK = (
-    "airfoil, five epochs", "penguins, mass", "absolute", "weak, a fifth", "moons",
-    "blobs, one-hot", "rare", "tails, mse", "halves, mae", "corners of bytes", "brightness",
-    "two heads",
-)  # fmt: skip
-"""Those that are quick to train; `tests/benchmarks/learned.py` takes all of them."""
+QUICK = {
+    "airfoil, five epochs": 5, "penguins, mass": 25, "moons": 20, "blobs, one-hot": 15,
+    "halves, mae": 8, "corners of bytes": 8,
+}  # fmt: skip
+"""Those that are quick to train, with as few epochs as will do; `tests/zoo` has more that the check
+is applicable to, and `tests/benchmarks/learned.py` takes all."""
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_a_healthy_network_passes_and_its_broken_twin_fails(name: str) -> None:
-    learner = LEARNERS[name]
+@pytest.mark.parametrize(("name", "epochs"), QUICK.items(), ids=QUICK)
+def test_a_healthy_network_passes_and_its_broken_twin_fails(name: str, epochs: int) -> None:
+    learner = dataclasses.replace(LEARNERS[name], epochs=epochs)
     model, losses = learner.trained()
     x, y = learner.drawn()
     judge = learners.Judge(model, x, y)
@@ -47,19 +48,13 @@ def test_there_are_forty_of_them() -> None:
 # ------------------------------------------------------------------------- known answers
 
 
-def given(y: Any, x: Any, *, loss: Any = "mse", predicted: Any = None, **others: Any) -> Any:
-    """What is found of a model that predicts its inputs behind the first so many columns.
-
-    The model gets what it is to predict beside its inputs, so that the answer is known.
-    """
-    predicted = y if predicted is None else predicted
+def given(y: Array, x: Array, predicted: Array, loss: Any = "mse") -> Any:
+    """What is found of a model that gets what it is to predict beside its inputs."""
     predicted = predicted.reshape(len(predicted), -1)
-    width = predicted.shape[1]
-    inputs = keras.Input((x.shape[1],)), keras.Input((width,))
-    model = keras.Model(inputs, layers.Activation(others.pop("last", "linear"))(inputs[1]))
+    inputs = keras.Input((x.shape[1],)), keras.Input((predicted.shape[1],))
+    model = keras.Model(inputs, layers.Activation("linear")(inputs[1]))
     model.compile(loss=loss)
-    found = learners.judge(model, (x, predicted), y)
-    return learners.learned(found)
+    return learners.lesson(model, (x, predicted), y)
 
 
 def rows(count: int = 400, columns: int = 4) -> tuple[np.random.Generator, Array]:
@@ -75,7 +70,7 @@ def net(x: Array, y: Array, loss: Any = "mse", **others: Any) -> Any:
     """What is found of a network that is not trained at all."""
     keras.utils.set_random_seed(0)
     model = dense(x.shape[1], others.pop("units", 1), loss, **others)()
-    return learners.learned(learners.judge(model, x, y))
+    return learners.lesson(model, x, y)
 
 
 def unjudged(check: Any) -> str:
@@ -107,8 +102,7 @@ def test_other_losses_are_not_measured(loss: Any) -> None:
 def test_weights_are_none_that_the_reference_knows() -> None:
     _, x = rows()
     keras.utils.set_random_seed(0)
-    found = learners.Judge(dense(4)(), x, signal(x), np.ones(400, np.float32)).checks()
-    assert "weights" in unjudged(learners.learned(found))
+    assert "weights" in unjudged(learners.lesson(dense(4)(), x, signal(x), np.ones(400)))
 
 
 def test_few_rows_tell_nothing() -> None:
@@ -136,15 +130,14 @@ def test_integers_and_bytes_are_numbers_otherwise() -> None:
     draw, _ = rows()
     x = draw.integers(0, 255, size=(400, 3)).astype("uint8")
     model = compiled([keras.Input((3,)), layers.Rescaling(1 / 255), layers.Dense(1)], "mse")
-    assert learners.learned(learners.judge(model, x, x[:, 0] / 255)).share() is not None
+    assert learners.lesson(model, x, x[:, 0] / 255).share() is not None
 
 
 def test_several_positions_a_row_are_not_judged() -> None:
     _, x = rows(400, 12)
     x = x.reshape(400, 6, 2)
     model = compiled([keras.Input((6, 2)), layers.Dense(1)], "mse")
-    found = learners.judge(model, x, x.sum(axis=2))
-    assert unjudged(learners.learned(found)) == "a row has several positions"
+    assert unjudged(learners.lesson(model, x, x.sum(axis=2))) == "a row has several positions"
 
 
 def test_an_autoencoder_at_its_optimum_is_not_judged() -> None:
@@ -154,9 +147,7 @@ def test_an_autoencoder_at_its_optimum_is_not_judged() -> None:
     model = compiled([keras.Input((32,)), layers.Dense(3), layers.Dense(32, name="head")], "mse")
     best = axes[:3].T
     model.set_weights([best, -x.mean(axis=0) @ best, best.T, x.mean(axis=0)])
-    found = learners.judge(model, x, x)
-    assert found["prediction_variance"].verdict != "fail"
-    assert unjudged(learners.learned(found)) == "the targets occur among the inputs"
+    assert unjudged(learners.lesson(model, x, x)) == "the targets occur among the inputs"
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
@@ -177,27 +168,21 @@ def test_a_column_that_stands_among_the_inputs_is_not_judged_and_one_like_it_is(
 # ------------------------------------------------------------------- what has to be spared
 
 
-def test_balanced_class_weights_on_a_tenth_of_positives_are_spared() -> None:
-    learner = LEARNERS["rare"]
-    x, y = learner.drawn()
-    weighted = Learner(
-        name="", rows=learner.rows, build=learner.build, epochs=10,
-        fit={"class_weight": {0: 0.55, 1: 5.0}},
-    )  # fmt: skip
-    model, losses = weighted.trained()
-    weight = np.where(y == 1, 5.0, 0.55)
-    checks = learners.Judge(model, x, y, weight).checks(losses)
-    assert [each.check for each in checks.values() if each.verdict == "fail"] == []
-
-
 def test_a_quantile_is_spared() -> None:
     def quantile(y: Any, predicted: Any) -> Any:
         return ops.mean(ops.maximum(0.9 * (y - predicted), 0.1 * (predicted - y)))
 
-    learner = Learner(name="", rows=learners.tailed, build=dense(5, loss=quantile), epochs=10)
-    model, losses = learner.trained()
-    checks = learners.Judge(model, *learner.drawn()).checks(losses)
-    assert [each.check for each in checks.values() if each.verdict == "fail"] == []
+    draw, x = rows()
+    assert "quantile" in unjudged(given(signal(x), x, signal(x) + 2, quantile))
+
+
+def test_a_network_of_mae_and_a_mean_share_passes() -> None:
+    """R² of 0.70 where the reference has more."""
+    draw, x = rows(1000)
+    y = signal(x)
+    predicted = y + np.sqrt(0.3) * y.std() * draw.normal(size=1000)
+    check = given(y, x, predicted, "mae")
+    assert check.verdict in ("pass", "warn")
 
 
 def test_a_network_of_mae_is_spared_where_its_square_is_not_what_it_is_trained_on() -> None:
@@ -206,11 +191,11 @@ def test_a_network_of_mae_is_spared_where_its_square_is_not_what_it_is_trained_o
     chance = 1 / (1 + np.exp(-1.5 * x[:, 0]))
     y = (draw.uniform(size=2000) < chance).astype("float32")
     likelier = (chance > 0.5).astype("float32")
-    assert given(y, x, predicted=likelier).verdict == "fail"
-    check = given(y, x, predicted=likelier, loss="mae")
+    assert given(y, x, likelier).verdict == "fail"
+    check = given(y, x, likelier, "mae")
     assert check.verdict == "pass"
     assert check.measured.outputs[0].by_absolute_error
-    assert given(y, x, predicted=0.1 * likelier, loss="mae").verdict == "fail"
+    assert given(y, x, 0.1 * likelier, "mae").verdict == "fail"
 
 
 # ------------------------------------------------------------------- frozen, lag, diagnose
@@ -249,9 +234,7 @@ def test_a_lag_is_told_from_what_was_not_learnt() -> None:
 
 
 def test_batches_of_a_stream_are_sampled() -> None:
-    _, x = rows(1500)
+    _, x = rows(600)
     keras.utils.set_random_seed(0)
-    parts = [(part, signal(part)) for part in np.split(x, 15)]
-    check = diagnose(dense(4)(), iter(parts)).verdicts["learned"]
-    whole = diagnose(dense(4)(), x, signal(x)).verdicts["learned"]
-    assert check.verdict == whole.verdict == "warn"
+    parts = [(part, signal(part)) for part in np.split(x, 3)]
+    assert diagnose(dense(4)(), iter(parts)).verdicts["learned"].verdict == "warn"
