@@ -5,18 +5,37 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Collection, Iterable
 
-from orchestrator.diagnosis.causes.after.network import find_held_kernels, find_initialization
+from orchestrator.diagnosis.causes.after.network import (
+    find_dead_branch,
+    find_held_kernels,
+    find_initialization,
+)
+from orchestrator.diagnosis.causes.after.regularisation import find_over_regularised
 from orchestrator.diagnosis.causes.after.rows import (
     find_constant_reconstruction,
     find_distant_targets,
     find_row_faults,
 )
+from orchestrator.diagnosis.causes.after.statistics import find_lagging_statistics
 from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.diagnosis.causes.after.training import (
+    find_no_effect,
+    find_oscillating,
+    find_rate_too_low,
+    find_undertrained,
+)
 from orchestrator.record.records import Finding
 
 FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     find_initialization,
+    find_no_effect,
     find_held_kernels,
+    find_over_regularised,
+    find_dead_branch,
+    find_lagging_statistics,
+    find_undertrained,
+    find_rate_too_low,
+    find_oscillating,
     find_constant_reconstruction,
     find_distant_targets,
     find_row_faults,

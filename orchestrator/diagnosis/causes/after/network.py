@@ -1,4 +1,4 @@
-"""What keeps a network from varying at all: weights born dead, a kernel held at zero."""
+"""What of a network can do nothing: weights born dead, kernels held at zero, dead branches."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 
 from orchestrator.data.rows import Tree
 from orchestrator.diagnosis.causes.after.subject import Subject, size
+from orchestrator.diagnosis.units import names_of
 from orchestrator.model import initialization, layers
 from orchestrator.model.keras_internals import own_variables
-from orchestrator.record.records import Cause, Finding
+from orchestrator.record.checks import DeadNeuronsCheck
+from orchestrator.record.records import Finding
 
 _NO_CHANCE = 32
 """So many weights are all negative by their initializer, not for want of luck: 1 in 2^32."""
@@ -56,10 +58,7 @@ def find_dead_initialization(model: keras.Model, x: Tree) -> Iterator[Finding]:
 
 
 def find_held_kernels(subject: Subject) -> Iterator[Finding]:
-    """Kernels of the output that something holds at zero, where the prediction is constant.
-
-    A freeze or a constraint is one cause, a penalty that weighs more than the loss another.
-    """
+    """Kernels of the output that a constraint or a freeze holds at zero, so that it is constant."""
     if not subject.is_constant:
         return
     for layer in layers.last_layers(subject.model, subject.rows.first(2)[0]):
@@ -69,33 +68,59 @@ def find_held_kernels(subject: Subject) -> Iterator[Finding]:
                     continue
                 value = np.asarray(variable.numpy(), dtype=np.float64)
                 draw = keras.initializers.GlorotNormal(seed=0)(value.shape).numpy()
-                holder = _holder(part, variable, draw, subject.constant_loss)
+                holder = _holder(variable, draw)
                 if holder is None or size(value) > _HELD * size(draw):
                     continue
-                cause, by, certain = holder
+                by, certain = holder
                 reason = (
                     f"the kernel of layer {part.name} is held at zero by its {by}, largest weight "
                     f"{np.abs(value).max():.2g}, so that the prediction cannot vary"
                 )
-                yield subject.found(cause, reason, "take it away or weaken it", certain=certain)
+                advice = "take it away or weaken it"
+                yield subject.found("held_at_zero", reason, advice, certain=certain)
 
 
-def _holder(
-    layer: keras.Layer, variable: keras.Variable, draw: Any, constant_loss: float | None
-) -> tuple[Cause, str, bool] | None:
+def _holder(variable: keras.Variable, draw: Any) -> tuple[str, bool] | None:
     """What holds a kernel at zero, and whether it is certain to hold any kernel there."""
     if not variable.trainable:
-        return "held_at_zero", "trainable=False", True
+        return "trainable=False", True
     if variable.constraint is not None:
         both = np.stack([draw, -draw])  # a constraint may let one sign through
         left = [keras.ops.convert_to_numpy(variable.constraint(each)) for each in both]
         certain = size(left) <= _HELD * size(draw)
-        return "held_at_zero", f"constraint {type(variable.constraint).__name__}", certain
-    if variable.regularizer is not None:
-        penalty = float(variable.regularizer(draw))
-        dear = constant_loss is not None and penalty >= constant_loss
-        return "over_regularised", f"regularizer {type(variable.regularizer).__name__}", dear
-    if getattr(layer, "activity_regularizer", None) is not None:
-        by = f"activity regularizer {type(layer.activity_regularizer).__name__}"
-        return "over_regularised", by, False
+        return f"constraint {type(variable.constraint).__name__}", certain
     return None
+
+
+def find_dead_branch(subject: Subject) -> Iterator[Finding]:
+    """A layer that is entirely dead while the network lives on others, or some of its outputs."""
+    check = subject.phases[-1].find(DeadNeuronsCheck)
+    counted = () if check is None else check.measured.layers
+    flow = subject.examined.flow
+    dead = [
+        index for index, layer in enumerate(counted)
+        if layer.units and not layer.partial and layer.counted_dead() == layer.units
+    ]  # fmt: skip
+    if not dead or len(counted) != len(flow.layers):
+        return
+    cut = flow.cut_outputs(dead)
+    alive = [
+        index for index, output in enumerate(subject.outputs)
+        if output.trained and index not in cut
+    ]  # fmt: skip
+    if not alive:
+        return
+    first = counted[dead[0]]
+    more = f" and {len(dead) - 1} more" if len(dead) > 1 else ""
+    verb = "are" if more else "is"
+    what = f"layer {first.layer}{more} {verb} entirely dead"
+    if cut:
+        what += f", so that {names_of(cut, flow)} cannot learn, while {names_of(alive, flow)} can"
+    elif not any(set(flow.feeds(index)) & set(alive) for index in dead):
+        return
+    else:
+        what += f", so that {names_of(alive, flow)} can only learn from what goes past it"
+    advice = (
+        "give it leaky_relu or another initializer, lower the rate, or scale what goes in there"
+    )
+    yield subject.found("dead_branch", what, advice)

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from orchestrator.config.schema import Config
 from orchestrator.data.rows import AnyRows
 from orchestrator.diagnosis.examine import Examination
-from orchestrator.diagnosis.skill.columns import NO_SKILL
+from orchestrator.diagnosis.skill.columns import NO_SKILL, OutputSkill
+from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model.outputs import Output
 from orchestrator.record.checks import PredictionVarianceCheck
@@ -25,6 +26,8 @@ FALLEN = 0.1
 """Share of the loss that is lost in the last quarter of the epochs where it is still falling."""
 _SAMPLED = 4096
 """Numbers of a weight that are kept, at most: enough for its size and its change."""
+_LOST = 0.2
+"""Skill that is lost by BatchNorm's moving statistics where they are to blame."""
 _OF_WORTH = frozenset({"prediction_variance", "learned", "metric"})
 """Checks that fail where the predictions are worth too little."""
 
@@ -89,17 +92,23 @@ class Subject:
         return frozenset(each.check for each in self.examined.checks if each.verdict == "fail")
 
     @property
+    def is_in_doubt(self) -> bool:
+        """Whether a check failed or warns."""
+        return any(each.verdict in ("fail", "warn") for each in self.examined.checks)
+
+    @property
     def is_alive(self) -> bool:
         """Whether all is finite, and no dead layer is to blame."""
         return not self.failed & {"finite", "dead_neurons"}
 
     @functools.cached_property
     def is_poor(self) -> bool:
-        """Whether the network is alive, and its predictions are worth too little."""
+        """Whether it is alive, and its predictions are worth too little even by its batches."""
         short = any(
             each.check == "learned" and each.verdict == "warn" for each in self.examined.checks
         )
-        return self.is_alive and bool(self.failed & _OF_WORTH or short or self.without_skill)
+        poor = self.failed & _OF_WORTH or short or self.without_skill
+        return self.is_alive and bool(poor) and self.lag is None
 
     @property
     def is_constant(self) -> bool:
@@ -111,9 +120,39 @@ class Subject:
     @property
     def constant_loss(self) -> float | None:
         """What the best constant loses, of the output where it is the most; None where unknown."""
-        columns = [column for columns in self.examined.columns for column in columns]
-        known = [each.constant_loss for each in columns if each.constant_loss is not None]
+        known = [each.constant_loss for each in self.columns if each.constant_loss is not None]
         return max(known, default=None)
+
+    @functools.cached_property
+    def columns(self) -> tuple[OutputSkill, ...]:
+        """What the columns of all outputs are worth in inference."""
+        return tuple(column for columns in self.examined.columns for column in columns)
+
+    @functools.cached_property
+    def batch_columns(self) -> tuple[OutputSkill, ...]:
+        """The same with the batches' own statistics; nothing without BatchNorm."""
+        if not self.probe.can_measure or not self.probe.has_batch_normalization:
+            return ()
+        size = self.config.batch_size
+        scores = Scores(self.outputs, size, self.class_weight)
+        self.probe.measure(self.rows, batch_size=size, batch_statistics=True, see=scores.see)
+        return tuple(column for columns in scores.columns() for column in columns)
+
+    @functools.cached_property
+    def lag(self) -> tuple[float, float] | None:
+        """Skill with BatchNorm's moving statistics, and with the batches' where that is far more.
+
+        None where it is not, or where no check is in doubt.
+        """
+        if self.untrained or not self.is_in_doubt or not self.is_alive:
+            return None
+        pairs = [
+            (moving.skill, batch.skill)
+            for moving, batch in zip(self.columns, self.batch_columns, strict=False)
+            if moving.skill is not None and batch.skill is not None
+        ]
+        moving, batch = max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
+        return (moving, batch) if batch > NO_SKILL and batch - moving > _LOST else None
 
     @functools.cached_property
     def without_skill(self) -> tuple[Output, ...]:

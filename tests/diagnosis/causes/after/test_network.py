@@ -7,9 +7,22 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from orchestrator.diagnosis.causes.after.network import find_held_kernels, find_initialization
-from tests.diagnosis.causes.after.subjects import ended, stack
+from orchestrator.config.sections.checks import Checks
+from orchestrator.data.rows import Rows
+from orchestrator.diagnosis.causes.after.network import (
+    find_dead_branch,
+    find_held_kernels,
+    find_initialization,
+)
+from orchestrator.diagnosis.checks import Evidence
+from orchestrator.diagnosis.diagnose import Arguments
+from orchestrator.diagnosis.examine import examine
+from orchestrator.diagnosis.tracing.probe import Probe
+from orchestrator.model.outputs import find_outputs
+from tests import builders
+from tests.diagnosis.causes.after.subjects import causes, curve, ended, stack, trained
 
 layers = keras.layers
 
@@ -61,25 +74,19 @@ def held(*, kernel: float, **options: Any) -> keras.Model:
     return model
 
 
-HELD, PENALTY = "held_at_zero", "over_regularised"
-
-
 @pytest.mark.parametrize(
-    ("options", "cause", "by", "certain"),
+    ("options", "by", "certain"),
     [
-        ({"kernel_regularizer": keras.regularizers.L1(100.0)}, PENALTY, "regularizer L1", True),
-        ({"kernel_regularizer": keras.regularizers.L2(1e-4)}, PENALTY, "regularizer L2", False),
-        ({"kernel_constraint": keras.constraints.MaxNorm(0.0)}, HELD, "constraint MaxNorm", True),
-        ({"kernel_constraint": "non_neg"}, HELD, "constraint NonNeg", False),
-        ({"activity_regularizer": "l2"}, PENALTY, "activity regularizer L2", False),
-        ({"trainable": False}, HELD, "trainable=False", True),
+        ({"kernel_constraint": keras.constraints.MaxNorm(0.0)}, "constraint MaxNorm", True),
+        ({"kernel_constraint": "non_neg"}, "constraint NonNeg", False),
+        ({"trainable": False}, "trainable=False", True),
     ],
 )
 def test_what_holds_a_kernel_at_zero_is_named(
-    options: dict[str, Any], cause: str, by: str, certain: bool
+    options: dict[str, Any], by: str, certain: bool
 ) -> None:
     (found,) = find_held_kernels(ended(held(kernel=0.0, **options)))
-    assert (found.cause, found.certain) == (cause, certain)
+    assert (found.cause, found.certain) == ("held_at_zero", certain)
     assert f"the kernel of layer last is held at zero by its {by}" in found.reason
     assert found.advice == "take it away or weaken it"
     assert not [*find_held_kernels(ended(held(kernel=0.5, **options)))]
@@ -92,3 +99,59 @@ def test_a_small_kernel_that_nothing_holds_is_free_to_grow() -> None:
 def test_a_hidden_layer_held_at_zero_says_nothing_of_the_output() -> None:
     frozen = layers.Dense(4, kernel_initializer="zeros", trainable=False)
     assert not [*find_held_kernels(ended(stack(frozen)))]
+
+
+# ------------------------------------------------------------------------------ branches
+
+
+def branched(*, sick: bool, outputs: int = 1) -> keras.Model:
+    """Two branches, of which one may be born dead, to one output or to one each."""
+    inputs = keras.Input((3,))
+    bias = keras.initializers.Constant(-50.0 if sick else 0.0)
+    options: dict[str, Any] = {"activation": "relu"}
+    glorot = keras.initializers.GlorotUniform
+    one = layers.Dense(8, kernel_initializer=glorot(seed=1), name="one", **options)(inputs)
+    two = layers.Dense(
+        8, kernel_initializer=glorot(seed=2), bias_initializer=bias, name="two", **options
+    )(inputs)
+    if outputs == 1:
+        return keras.Model(inputs, layers.Dense(1)(layers.concatenate([one, two])))
+    return keras.Model(inputs, [layers.Dense(1, name="a")(one), layers.Dense(1, name="b")(two)])
+
+
+def test_a_dead_branch_is_named_while_the_network_lives_on_the_other() -> None:
+    subject = trained(branched(sick=True), *curve(), optimizer=keras.optimizers.Adam(0.02))
+    (found,) = find_dead_branch(subject)
+    assert (found.cause, found.certain) == ("dead_branch", False)
+    assert found.reason == (
+        "layer two is entirely dead, so that the output can only learn from what goes past it"
+    )
+    assert "dead_branch" in causes(subject)
+
+
+def test_two_branches_that_live_are_left_in_peace() -> None:
+    subject = trained(branched(sick=False), *curve(), optimizer=keras.optimizers.Adam(0.02))
+    assert not [*find_dead_branch(subject)]
+
+
+def test_one_output_of_several_may_be_dead() -> None:
+    x, y = curve()
+    model = branched(sick=True, outputs=2)
+    model.compile("adam", ["mse", "mse"])
+    given = Rows(x=x, y=(y, y))
+    heads = find_outputs(model, Arguments(), given)
+    examined = examine(Probe(model), given, heads, Checks(), Evidence())
+    phases = (replace(builders.phase("init"), checks=examined.checks),)
+    subject = ended(model, given, heads=heads, examined=examined, phases=phases)
+    (found,) = find_dead_branch(subject)
+    assert found.reason == (
+        "layer two is entirely dead, so that output b cannot learn, while output a can"
+    )
+
+
+def test_where_all_is_dead_there_is_no_branch() -> None:
+    model = stack(layers.Dense(8, activation="relu", bias_initializer="zeros", name="all"))
+    model.get_layer("all").set_weights([np.zeros((3, 8)), np.full(8, -1.0)])
+    subject = trained(model, *curve(), optimizer="sgd", epochs=1)
+    assert "dead_neurons" in subject.failed
+    assert not [*find_dead_branch(subject)]

@@ -1,0 +1,122 @@
+"""What holds a network back: penalties that shrink its weights, dropout that leaves too little."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from orchestrator.diagnosis.causes.after.subject import Subject, size
+from orchestrator.model.build import plain_optimizers
+from orchestrator.model.keras_internals import all_layers, own_variables
+from orchestrator.record.records import Finding
+
+_SHRUNK = 0.1
+"""Share of a weight's size that a penalty leaves of it where it is shrunk to nothing: of what goes
+through two such layers a hundredth is left."""
+_LET_THROUGH = 0.15
+"""Share of the units that all Dropout layers together let through at a step, where that is little:
+three of 0.5, as in networks that learn, let more through."""
+_DROPOUT = (
+    keras.layers.AlphaDropout,
+    keras.layers.Dropout,
+    keras.layers.GaussianDropout,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+)
+
+
+def find_over_regularised(subject: Subject) -> Iterator[Finding]:
+    """Weights that a penalty has shrunk to nothing, or units that dropout leaves too few of."""
+    if subject.untrained or not (subject.is_poor or subject.is_constant):
+        return
+    shrunk = min(_shrunk(subject), key=lambda each: each[0], default=None)
+    if shrunk is not None:
+        yield _penalised(subject, *shrunk[1:])
+        return
+    yield from _decayed(subject)
+    yield from _dropped(subject)
+
+
+def _decayed(subject: Subject) -> Iterator[Finding]:
+    """An optimizer's decay that lets no weight grow to 1.
+
+    Adam's steps are of size 1 at most, so that weights end below 1 / decay (Loshchilov and Hutter,
+    Decoupled weight decay regularization, 2019).
+    """
+    decay = max((each.weight_decay or 0.0 for each in _decaying(subject)), default=0.0)
+    if decay >= 1:
+        reason = f"a weight_decay of {decay:g} draws every weight back to below {1 / decay:.2g}"
+        yield subject.found("over_regularised", reason, "write a weight_decay of 0.1 or less")
+
+
+def _decaying(subject: Subject) -> list[keras.optimizers.Optimizer]:
+    optimizers = plain_optimizers(subject.model)
+    return [each for each in optimizers if getattr(each, "weight_decay", None)]
+
+
+def _dropped(subject: Subject) -> Iterator[Finding]:
+    """Dropout that leaves too few units at a step to learn from."""
+    rates = {
+        layer.name: float(layer.rate)
+        for layer in all_layers(subject.model)
+        if isinstance(layer, _DROPOUT) and layer.rate > 0
+    }
+    through = math.prod(1 - rate for rate in rates.values())
+    if rates and through < _LET_THROUGH and not subject.is_falling:
+        told = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
+        reason = (
+            f"dropout leaves {through:.2g} of what goes through the network at a step ({told}), "
+            "too little to learn from"
+        )
+        yield subject.found("over_regularised", reason, "write rates of 0.5 or less, or fewer")
+
+
+def _shrunk(subject: Subject) -> Iterator[tuple[float, keras.Layer, keras.Variable, str]]:
+    """Kernels with a penalty that are next to nothing, with the share of them that is left."""
+    decays = [f"weight_decay of {each.weight_decay:g}" for each in _decaying(subject)]
+    for layer in all_layers(subject.model):
+        for variable in own_variables(layer):
+            if len(variable.shape) < 2 or variable.path not in subject.start:
+                continue
+            by = _penalty(layer, variable) or next(iter(decays), None)
+            drawn = max(size(subject.start[variable.path]), size(_draw(variable)) / 2)
+            left = size(subject.weights[variable.path]) / drawn
+            if by is not None and left < _SHRUNK:
+                yield left, layer, variable, by
+
+
+def _penalised(subject: Subject, layer: keras.Layer, variable: keras.Variable, by: str) -> Finding:
+    """That a penalty has shrunk a kernel, certain where drawn weights cost more than they gain."""
+    largest = np.abs(keras.ops.convert_to_numpy(variable)).max()
+    reason = (
+        f"the kernel of layer {layer.name} is shrunk to nothing by its {by}, largest weight "
+        f"{largest:.2g}"
+    )
+    certain = False
+    loss = subject.constant_loss
+    if variable.regularizer is not None and loss is not None:
+        penalty = float(variable.regularizer(_draw(variable)))
+        reason += (
+            f", for the penalty of a usual kernel would be {penalty:.3g}, and the loss of a "
+            f"constant is {loss:.3g}"
+        )
+        certain = subject.is_constant and penalty >= loss
+    return subject.found("over_regularised", reason, "weaken it or take it away", certain=certain)
+
+
+def _penalty(layer: keras.Layer, variable: keras.Variable) -> str | None:
+    if variable.regularizer is not None:
+        return f"regularizer {type(variable.regularizer).__name__}"
+    if getattr(layer, "activity_regularizer", None) is not None:
+        return f"activity regularizer {type(layer.activity_regularizer).__name__}"
+    return None
+
+
+def _draw(variable: keras.Variable) -> Any:
+    """A kernel as Keras draws it where nobody says otherwise."""
+    return keras.initializers.GlorotUniform(seed=0)(variable.shape).numpy()

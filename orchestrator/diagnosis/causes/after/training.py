@@ -1,0 +1,121 @@
+"""How the training went: without effect, not long enough, in steps too small or too large."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.record.records import Finding
+
+_LEAST_MOVED = 0.02
+"""Share of its size that a weight changes by in any training that gets somewhere. What is drawn is
+not the solution: of 56 healthy networks of the tests, the weight that moved the most changed by 0.1
+of its size or more."""
+_NO_LOSS = 1e-6
+"""A loss that is 0 but for Keras's clipping of probabilities at 1e-7."""
+_LEAST_EPOCHS = 6
+"""Epochs of which it can be told that the loss goes up and down."""
+_SWING = 0.1
+"""Change from one epoch to the next, as a share of the loss: more than the noise of batches."""
+
+
+def find_no_effect(subject: Subject) -> Iterator[Finding]:
+    """A training that has left every weight as it was.
+
+    Certain where nothing is trainable, where the rate was 0, and where the loss was: no seed
+    changes that.
+    """
+    if subject.untrained or not subject.steps or not _stands_still(subject):
+        return
+    still, certain = f"no weight has changed in {_steps(subject)}", True
+    if not subject.model.trainable_variables:
+        reason = f"{still}, for nothing in the model is trainable"
+        advice = "leave out trainable: false where there is something to learn"
+    elif not max(subject.rates, default=1.0):
+        reason, certain = f"{still}, for the learning rate was 0 in every epoch", not subject.slowed
+        advice = "write a learning rate above 0, such as 0.001 for Adam"
+    elif max(map(abs, subject.course), default=1.0) < _NO_LOSS:
+        reason = f"{still}, for the loss was 0 from the first step on, whatever the prediction"
+        advice = "write a loss that compares predictions with targets, such as mse"
+    elif subject.is_alive:
+        rate = max(subject.rates, default=0.0)
+        reason, certain = f"{still} at rates up to {rate:g}, for no step has reached one", False
+        advice = (
+            "raise the rate where it is tiny, or else let the loss have a gradient, which round, "
+            "argmax and stop_gradient have not"
+        )
+    else:
+        return
+    yield subject.found("no_effect", reason, advice, certain=certain)
+
+
+def _stands_still(subject: Subject) -> bool:
+    """Whether no weight is another one than before the training."""
+    digests = {phase.weights for phase in subject.phases}
+    if None not in digests and len(digests) == 1:
+        return True
+    now = subject.weights
+    return bool(subject.start) and all(
+        path in now and np.array_equal(values, now[path]) for path, values in subject.start.items()
+    )
+
+
+def find_undertrained(subject: Subject) -> Iterator[Finding]:
+    """A loss that was still falling when the training ended, with too little learnt by then."""
+    if subject.untrained or not subject.is_poor or not subject.is_falling:
+        return
+    before, last, span = subject.course[-1 - subject.span], subject.course[-1], subject.span
+    count = len(subject.losses)
+    when = f"the last {span} of {count} epochs" if span < count else f"all {count} epochs"
+    if count == 1:
+        when = "the only epoch"
+    reason = (
+        f"the loss was still falling when the training ended, from {before:.4g} to {last:.4g} in "
+        f"{when}, {(last - before) / span:.3g} an epoch, after {_steps(subject)}"
+    )
+    yield subject.found("undertrained", reason, "train for more epochs, or at a higher rate")
+
+
+def find_rate_too_low(subject: Subject) -> Iterator[Finding]:
+    """Weights that have hardly moved from where they were drawn, with too little learnt by then."""
+    if subject.untrained or not subject.is_poor or not subject.steps or not subject.moved:
+        return
+    largest = max(subject.moved.values())
+    if not largest < _LEAST_MOVED or _stands_still(subject):
+        return
+    reason = (
+        f"the weights have hardly moved, none by more than {largest:.2g} of its size in "
+        f"{_steps(subject)} at rates up to {max(subject.rates, default=0.0):g}"
+    )
+    times = 10 ** math.ceil(math.log10(_LEAST_MOVED / max(largest, 1e-9)) + 0.5)
+    advice = f"write a learning rate {times:,} times as high, or train for as many more steps"
+    yield subject.found("rate_too_low", reason, advice)
+
+
+def find_oscillating(subject: Subject) -> Iterator[Finding]:
+    """A loss that goes up and down from epoch to epoch instead of down, with too little learnt."""
+    last = subject.phases[-1].epochs
+    losses = np.array(
+        subject.losses[len(subject.losses) - last :][-max(last // 2, _LEAST_EPOCHS) :]
+    )
+    if subject.untrained or not subject.is_poor or len(losses) < _LEAST_EPOCHS:
+        return
+    changes = np.diff(losses)
+    turns = int(np.count_nonzero(changes[1:] * changes[:-1] < 0))
+    swing, level = np.abs(changes).mean(), np.median(np.abs(losses))
+    # Of losses that differ by chance alone two thirds are turns; of falling ones few.
+    if not np.isfinite(losses).all() or 3 * turns < len(losses) or swing <= _SWING * level:
+        return
+    reason = (
+        f"the loss goes up and down instead of down, between {losses.min():.4g} and "
+        f"{losses.max():.4g} in the last {len(losses)} epochs, {swing / level:.0%} an epoch, at "
+        f"rates up to {max(subject.rates[-last:], default=0.0):g}, which are too high"
+    )
+    yield subject.found("oscillating", reason, "lower the learning rate, or take larger batches")
+
+
+def _steps(subject: Subject) -> str:
+    return f"{subject.steps:,} step{'s' * (subject.steps != 1)}"

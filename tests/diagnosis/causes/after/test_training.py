@@ -1,0 +1,165 @@
+"""How a training went: each fault planted in one by Keras, and one that went well beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.diagnosis.causes.after.training import (
+    find_no_effect,
+    find_oscillating,
+    find_rate_too_low,
+    find_undertrained,
+)
+from tests.diagnosis.causes.after.subjects import LINEAR, causes, curve, ended, small, trained
+
+layers, optimizers = keras.layers, keras.optimizers
+
+
+@pytest.fixture(scope="module")
+def healthy() -> Subject:
+    weak = keras.regularizers.L2(1e-4)
+    model = small(kernel_regularizer=weak)
+    return trained(model, *curve(), optimizer=optimizers.Adam(0.03), epochs=16)
+
+
+def test_a_network_that_learns_has_no_cause(healthy: Subject) -> None:
+    (column,) = healthy.columns
+    assert column.skill is not None and column.skill > 0.9
+    assert causes(healthy) == []
+    assert max(healthy.moved.values()) > 0.1
+
+
+# ----------------------------------------------------------------------------- no effect
+
+
+def test_a_rate_of_zero_has_no_effect_whatever_is_tried() -> None:
+    subject = trained(small(), *curve(), optimizer=optimizers.SGD(0.0), epochs=2)
+    (found,) = find_no_effect(subject)
+    assert (found.cause, found.certain, found.found) == ("no_effect", True, "after")
+    assert found.reason == (
+        "no weight has changed in 8 steps, for the learning rate was 0 in every epoch"
+    )
+    assert found.advice == "write a learning rate above 0, such as 0.001 for Adam"
+    assert causes(subject) == ["no_effect"]  # nothing else follows from it
+    same = tuple(replace(phase, weights="sha256:0") for phase in subject.phases)
+    tiny = dataclasses.replace(subject, start={}, phases=same, rates=[1e-30, 1e-30])
+    (found,) = find_no_effect(tiny)  # by the digests of the record
+    assert not found.certain and "at rates up to 1e-30" in found.reason
+
+
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
+def test_a_frozen_network_has_nothing_to_train() -> None:
+    subject = trained(small(trainable=False), *curve(), optimizer="adam", epochs=1)
+    (found,) = find_no_effect(subject)
+    assert found.certain and "nothing in the model is trainable" in found.reason
+
+
+@pytest.mark.filterwarnings("ignore:In loss categorical_crossentropy")
+def test_a_loss_of_nothing_trains_nothing() -> None:
+    x, y = curve()
+    labels = (y > 2).astype("float32")
+    subject = trained(
+        small(), x, labels, optimizer="adam", loss="categorical_crossentropy", epochs=1
+    )
+    (found,) = find_no_effect(subject)
+    assert found.certain and "the loss was 0 from the first step on" in found.reason
+
+
+# -------------------------------------------------------------------------- undertrained
+
+
+def test_a_loss_that_was_still_falling_is_undertrained() -> None:
+    subject = trained(small(), *curve(), optimizer=optimizers.Adam(0.002), epochs=8)
+    (found,) = find_undertrained(subject)
+    assert (found.cause, found.certain) == ("undertrained", False)
+    before, last = subject.course[-3], subject.course[-1]
+    assert found.reason == (
+        "the loss was still falling when the training ended, from "
+        f"{before:.4g} to {last:.4g} in the last 2 of 8 epochs, {(last - before) / 2:.3g} an "
+        "epoch, after 32 steps"
+    )
+    assert found.advice == "train for more epochs, or at a higher rate"
+    assert causes(subject) == ["undertrained"]
+
+
+def test_what_has_learnt_may_fall_on(healthy: Subject) -> None:
+    falling = dataclasses.replace(healthy, losses=[4.0, 2.0, 1.0, 0.5])
+    assert falling.is_falling
+    assert not [*find_undertrained(falling)]
+
+
+@pytest.mark.parametrize("losses", [[9.0, 5.0, 5.0, 4.9], [9.0, 3.0, 5.0, 4.0], [9.0]])
+def test_a_loss_that_has_come_to_its_end_is_not_undertrained(losses: list[float]) -> None:
+    assert not [*find_undertrained(ended(LINEAR, losses=losses))]
+
+
+# -------------------------------------------------------------------------- rate too low
+
+
+def test_weights_that_hardly_move_need_a_higher_rate() -> None:
+    subject = trained(small(), *curve(), optimizer=optimizers.Adam(1e-5), epochs=8)
+    (found,) = find_rate_too_low(subject)
+    assert (found.cause, found.certain) == ("rate_too_low", False)
+    assert found.reason.startswith("the weights have hardly moved, none by more than 0.00")
+    assert found.reason.endswith("of its size in 32 steps at rates up to 1e-05")
+    assert found.advice == (
+        "write a learning rate 100 times as high, or train for as many more steps"
+    )
+
+
+def test_a_poor_network_whose_weights_have_moved_has_another_cause() -> None:
+    start = {"kernel": np.ones(3)}
+    moved = {"start": start, "weights": {"kernel": np.full(3, 1.05)}, "steps": 9}
+    subject = ended(LINEAR, start=start, steps=9, rates=[0.1])
+    for factor, count in ((1.05, 0), (1.01, 1)):
+        vars(subject)["weights"] = {"kernel": factor * moved["start"]["kernel"]}
+        vars(subject).pop("moved", None)
+        assert len([*find_rate_too_low(subject)]) == count
+
+
+# --------------------------------------------------------------------------- oscillating
+
+SWINGING = [9.0, 4.0, 8.0, 4.5, 9.0, 4.0, 8.0, 5.0]
+
+
+def phased(losses: list[float], **known: Any) -> Subject:
+    """A poor attempt whose last phase had these losses."""
+    subject = ended(LINEAR, losses=losses, rates=[0.5] * len(losses), **known)
+    init, main = subject.phases
+    return dataclasses.replace(subject, phases=(init, replace(main, epochs=len(losses))))
+
+
+def test_a_loss_that_goes_up_and_down_is_told_with_its_swing() -> None:
+    (found,) = find_oscillating(phased(SWINGING))
+    assert (found.cause, found.certain) == ("oscillating", False)
+    assert found.reason == (
+        "the loss goes up and down instead of down, between 4 and 9 in the last 6 epochs, 62% an "
+        "epoch, at rates up to 0.5, which are too high"
+    )
+    assert found.advice == "lower the learning rate, or take larger batches"
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0],  # falls
+        [4.0, 4.1, 4.0, 4.1, 4.0, 4.1, 4.0, 4.1],  # the noise of batches
+        [9.0, 4.0, 8.0, 4.0],  # too short to tell
+        [9.0, 4.0, 8.0, 4.0, float("nan"), 4.0, 8.0],
+    ],
+)
+def test_noise_and_a_fall_are_no_oscillation(losses: list[float]) -> None:
+    assert not [*find_oscillating(phased(losses))]
+
+
+def test_steps_that_are_too_large_go_up_and_down() -> None:
+    far = optimizers.SGD(1.0, clipnorm=1.0)
+    subject = trained(small(), *curve(), optimizer=far, epochs=12, batch_size=40)
+    assert [finding.cause for finding in find_oscillating(subject)] == ["oscillating"]
