@@ -87,6 +87,12 @@ def lagging(found: Phase) -> Phase:
     )
 
 
+def pointing(cause: Cause) -> Attempt:
+    """An attempt that is alive and has learnt too little, and what that points to."""
+    found = Finding(cause=cause, reason="so it is", advice="write something else")
+    return attempt(phase(INIT), phase(learned="fail", skill=0.3, learnt=LITTLE), findings=(found,))
+
+
 CRIPPLED = ["new_seed", "leaky_relu", "new_seed", "lower_learning_rate"]
 DEAD_AT_INIT = attempt(phase(INIT, dead="fail"))
 FAULT = Finding(cause="initialization", reason="its kernel is zero", certain=False)
@@ -237,6 +243,13 @@ CASES = {
         attempt(phase(INIT), lagging(phase(variance="fail", skill=-1.0, learnt=FALLING))),
         "worse_than_baseline",
         ["new_seed", "leaky_relu", "lower_learning_rate"],
+    ),
+    "linear, where a line is not enough": (pointing("too_small"), "crippled", []),
+    "alive, and still learning": (pointing("undertrained"), "crippled", ["new_seed", "leaky_relu"]),
+    "alive, and up and down": (
+        pointing("oscillating"),
+        "crippled",
+        ["lower_learning_rate", "new_seed", "leaky_relu"],
     ),
     "damaged by a later phase": (
         attempt(phase(INIT), phase("warmup", skill=0.9), phase(learned="fail", skill=0.6)),

@@ -15,9 +15,13 @@ _LEAKY = {"remedy": "leaky_relu"}
 _REINITIALIZE = {"remedy": "reinitialize"}
 _CLIP = {"remedy": "clip_gradients"}
 
+_NO_LOWER = [_NEW_SEED, _LEAKY]
+
 _LIVING = ["constant", "worse_than_baseline"]
 """Failures of networks whose units are alive: one that cannot learn noise is not at fault, one that
 is dead may be."""
+
+_POOR = [*_LIVING, "crippled"]
 
 DEFAULT_POLICY: Any = [
     # The data is at fault.
@@ -28,7 +32,11 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": _LIVING, "cause": ["distant_targets"], "count": 3}, "rungs": []},
     {"when": {"kind": _LIVING, "cause": ["unscaled_inputs"], "count": 4}, "rungs": []},
     # What was on its way needs more epochs or a higher rate: with less it is no further.
-    {"when": ["undertrained"], "rungs": []},
+    {"when": {"kind": ["undertrained"]}, "rungs": []},
+    # No seed makes a linear network bend, or BatchNorm's statistics arrive sooner.
+    {"when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"]}, "rungs": []},
+    {"when": {"kind": _POOR, "cause": ["undertrained", "rate_too_low"]}, "rungs": _NO_LOWER},
+    {"when": {"kind": _POOR, "cause": ["oscillating"]}, "rungs": [_LOWER, _NEW_SEED, _LEAKY]},
     # Steps too large for the rows; where inputs are not scaled, some seeds are spared.
     {
         "when": {"kind": _LIVING, "cause": ["distant_targets"]},

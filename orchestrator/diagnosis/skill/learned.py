@@ -99,7 +99,7 @@ class Lesson:
             if targets is None:
                 self._why_not[index] = "there are no targets"
                 continue
-            kept += [targets.reshape(len(targets), -1), _predicted(output, returned[index])]
+            kept += [targets.reshape(len(targets), -1), read_predictions(output, returned[index])]
         self._sample.add(*kept)
 
     def _leave_out(self, reason: str) -> None:
@@ -139,7 +139,7 @@ def _why_not(output: Output) -> str | None:
     return None
 
 
-def _predicted(output: Output, returned: Returned) -> npt.NDArray[np.float32]:
+def read_predictions(output: Output, returned: Returned) -> npt.NDArray[np.float32]:
     """Predictions as numbers in columns, those of classes as probabilities."""
     values = np.asarray(returned.value.numpy(), np.float64)
     values = values.reshape(len(values), -1)

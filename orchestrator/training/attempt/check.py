@@ -208,7 +208,7 @@ def explain(
     examined: Examination,
     emit: Emit,
 ) -> None:
-    """Look for the causes of a failure or a warning after a phase, and report them.
+    """Look for the causes of a failure after a phase, or for what to know after the last one.
 
     Args:
         task: the attempt.
@@ -222,9 +222,8 @@ def explain(
     """
     limits, failure = task.config.checks.findings, phases[-1].failure()
     last = len(phases) == 1 + len(task.config.phases)
-    warned = last and any(each.verdict == "warn" for each in examined.checks)
     told = failure is not None and failure.check == "findings"
-    if limits is None or told or (failure is None and not warned):
+    if limits is None or told or (failure is None and not last):
         return
     subject = Subject(
         config=task.config,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Collection, Iterable
 
+from orchestrator.diagnosis.causes.after.capacity import find_overfitting, find_too_small
 from orchestrator.diagnosis.causes.after.network import (
     find_dead_branch,
     find_held_kernels,
@@ -36,6 +37,8 @@ FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     find_undertrained,
     find_rate_too_low,
     find_oscillating,
+    find_too_small,
+    find_overfitting,
     find_constant_reconstruction,
     find_distant_targets,
     find_row_faults,

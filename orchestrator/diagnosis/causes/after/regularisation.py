@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
@@ -34,9 +34,9 @@ def find_over_regularised(subject: Subject) -> Iterator[Finding]:
     """Weights that a penalty has shrunk to nothing, or units that dropout leaves too few of."""
     if subject.untrained or not (subject.is_poor or subject.is_constant):
         return
-    shrunk = min(_shrunk(subject), key=lambda each: each[0], default=None)
-    if shrunk is not None:
-        yield _penalised(subject, *shrunk[1:])
+    held = min(_penalised(subject), key=lambda each: each.left, default=None)
+    if held is not None:
+        yield _held_small(subject, held)
         return
     yield from _decayed(subject)
     yield from _dropped(subject)
@@ -76,36 +76,57 @@ def _dropped(subject: Subject) -> Iterator[Finding]:
         yield subject.found("over_regularised", reason, "write rates of 0.5 or less, or fewer")
 
 
-def _shrunk(subject: Subject) -> Iterator[tuple[float, keras.Layer, keras.Variable, str]]:
-    """Kernels with a penalty that are next to nothing, with the share of them that is left."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Penalised:
+    """A kernel that a penalty holds small."""
+
+    layer: keras.Layer
+    by: str
+    """The penalty."""
+    largest: float
+    """Its largest weight."""
+    left: float
+    """Share of its size that is left."""
+    price: float | None
+    """Penalty of a kernel as it is usually drawn; None where that hangs on more than its weights.
+    """
+
+
+def _penalised(subject: Subject) -> Iterator[_Penalised]:
+    """Kernels with a penalty that are next to nothing, or that cost more than a constant loses."""
     decays = [f"weight_decay of {each.weight_decay:g}" for each in _decaying(subject)]
+    loss = subject.constant_loss
     for layer in all_layers(subject.model):
         for variable in own_variables(layer):
             if len(variable.shape) < 2 or variable.path not in subject.start:
                 continue
             by = _penalty(layer, variable) or next(iter(decays), None)
-            drawn = max(size(subject.start[variable.path]), size(_draw(variable)) / 2)
-            left = size(subject.weights[variable.path]) / drawn
-            if by is not None and left < _SHRUNK:
-                yield left, layer, variable, by
+            draw = keras.initializers.GlorotUniform(seed=0)(variable.shape)
+            usual = size(keras.ops.convert_to_numpy(draw))
+            left = size(subject.weights[variable.path]) / max(
+                size(subject.start[variable.path]), usual / 2
+            )
+            price = None if variable.regularizer is None else float(variable.regularizer(draw))
+            dear = price is not None and loss is not None and price >= loss
+            if by is not None and (left < _SHRUNK or dear):
+                largest = float(np.abs(keras.ops.convert_to_numpy(variable)).max())
+                yield _Penalised(layer, by, largest, left, price)
 
 
-def _penalised(subject: Subject, layer: keras.Layer, variable: keras.Variable, by: str) -> Finding:
-    """That a penalty has shrunk a kernel, certain where drawn weights cost more than they gain."""
-    largest = np.abs(keras.ops.convert_to_numpy(variable)).max()
+def _held_small(subject: Subject, found: _Penalised) -> Finding:
+    """That a penalty holds a kernel small, certain where it costs more than there is to gain."""
+    small = "shrunk to nothing" if found.left < _SHRUNK else "held small"
     reason = (
-        f"the kernel of layer {layer.name} is shrunk to nothing by its {by}, largest weight "
-        f"{largest:.2g}"
+        f"the kernel of layer {found.layer.name} is {small} by its {found.by}, largest weight "
+        f"{found.largest:.2g}"
     )
-    certain = False
-    loss = subject.constant_loss
-    if variable.regularizer is not None and loss is not None:
-        penalty = float(variable.regularizer(_draw(variable)))
+    certain, loss = False, subject.constant_loss
+    if found.price is not None and loss is not None:
         reason += (
-            f", for the penalty of a usual kernel would be {penalty:.3g}, and the loss of a "
+            f", for the penalty of a usual kernel would be {found.price:.3g}, and the loss of a "
             f"constant is {loss:.3g}"
         )
-        certain = subject.is_constant and penalty >= loss
+        certain = subject.is_constant and found.left < _SHRUNK and found.price >= loss
     return subject.found("over_regularised", reason, "weaken it or take it away", certain=certain)
 
 
@@ -115,8 +136,3 @@ def _penalty(layer: keras.Layer, variable: keras.Variable) -> str | None:
     if getattr(layer, "activity_regularizer", None) is not None:
         return f"activity regularizer {type(layer.activity_regularizer).__name__}"
     return None
-
-
-def _draw(variable: keras.Variable) -> Any:
-    """A kernel as Keras draws it where nobody says otherwise."""
-    return keras.initializers.GlorotUniform(seed=0)(variable.shape).numpy()

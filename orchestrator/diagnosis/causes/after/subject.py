@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.config.schema import Config
-from orchestrator.data.rows import AnyRows
+from orchestrator.data.rows import AnyRows, Tree
 from orchestrator.diagnosis.examine import Examination
 from orchestrator.diagnosis.skill.columns import NO_SKILL, OutputSkill
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import Probe
+from orchestrator.model.losses.returned import Returned
 from orchestrator.model.outputs import Output
-from orchestrator.record.checks import PredictionVarianceCheck
+from orchestrator.record.checks import LearnedCheck, OutputShare, PredictionVarianceCheck
 from orchestrator.record.records import Cause, Finding, Phase
 
 FALLEN = 0.1
@@ -129,14 +130,23 @@ class Subject:
         return tuple(column for columns in self.examined.columns for column in columns)
 
     @functools.cached_property
-    def batch_columns(self) -> tuple[OutputSkill, ...]:
-        """The same with the batches' own statistics; nothing without BatchNorm."""
+    def batch_skills(self) -> tuple[float | None, ...]:
+        """The columns' skills with the batches' own statistics; nothing without BatchNorm."""
         if not self.probe.can_measure or not self.probe.has_batch_normalization:
             return ()
+        check = self.phases[-1].find(PredictionVarianceCheck)
+        known = () if check is None else check.measured.outputs
+        skills = tuple(each.skill_with_batch_statistics for each in known)
+        if any(skill is not None for skill in skills):
+            return skills
         size = self.config.batch_size
         scores = Scores(self.outputs, size, self.class_weight)
-        self.probe.measure(self.rows, batch_size=size, batch_statistics=True, see=scores.see)
-        return tuple(column for columns in scores.columns() for column in columns)
+
+        def see(_: Tree, returned: list[Returned], y: Tree, weight: Any) -> None:
+            scores.see(returned, y, weight)
+
+        self.probe.measure(self.rows, batch_size=size, batch_statistics=True, see=see)
+        return tuple(column.skill for columns in scores.columns() for column in columns)
 
     @functools.cached_property
     def lag(self) -> tuple[float, float] | None:
@@ -147,12 +157,18 @@ class Subject:
         if self.untrained or not self.is_in_doubt or not self.is_alive:
             return None
         pairs = [
-            (moving.skill, batch.skill)
-            for moving, batch in zip(self.columns, self.batch_columns, strict=False)
-            if moving.skill is not None and batch.skill is not None
+            (moving.skill, batch)
+            for moving, batch in zip(self.columns, self.batch_skills, strict=False)
+            if moving.skill is not None and batch is not None
         ]
         moving, batch = max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
         return (moving, batch) if batch > NO_SKILL and batch - moving > _LOST else None
+
+    @property
+    def shares(self) -> tuple[OutputShare, ...]:
+        """What each output has learnt beside the reference; nothing where that was not asked."""
+        check = self.phases[-1].find(LearnedCheck)
+        return () if check is None else check.measured.outputs
 
     @functools.cached_property
     def without_skill(self) -> tuple[Output, ...]:

@@ -67,4 +67,5 @@ def test_a_penalty_on_the_output_is_certain_where_it_costs_more_than_a_constant(
     assert found.certain is certain
     assert f"the kernel of layer last is shrunk to nothing by its {by}" in found.reason
     model.get_layer("last").set_weights([np.full((4, 1), 0.5), np.zeros(1, np.float32)])
-    assert not [*find_over_regularised(ended(model, start=start))]
+    grown = [*find_over_regularised(ended(model, start=start))]
+    assert [each.certain for each in grown] == [False] * certain  # it may still weigh too much
