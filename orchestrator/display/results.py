@@ -185,7 +185,10 @@ def _closing(run: Run, directory: Path) -> Iterator[str]:
         if run.inputs.columns:
             yield f"It takes the raw columns {', '.join(run.inputs.columns)}, in this order."
         for number, reason in evidence.found_causes(run.attempts):
-            yield f"The evidence on attempt {number} points to: {reason}"
+            if number != run.accepted_attempt:
+                yield f"The evidence on attempt {number} points to: {reason}"
+        for line in words.worth_knowing(run):
+            yield f"{line[0].upper()}{line[1:]}"
     else:
         yield f"{run.status}: {run.conclusion}"
         if run.best_attempt is not None:

@@ -32,7 +32,7 @@ _MAX_LOGGED = 4
 
 
 def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
-    """Why there is another attempt and what is different in it, in one sentence.
+    """Why there is another attempt, what is at its root, and what is different, in one sentence.
 
     Args:
         event: the start of the other attempt.
@@ -42,6 +42,8 @@ def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
     if cause is None:
         return ""
     why = f": {cause.reason}" if reason else ""
+    if event.because is not None:
+        why += f", because {event.because}"
     return (
         f"Attempt {event.attempt - 1} {_how(cause)}{why}; "
         f"restarting by {event.remedy} with {_changed(event.changed) or 'the same settings'}."
@@ -73,11 +75,26 @@ def stalled(awaited: ReadingProgress, patience: float) -> tuple[str, str]:
     )
 
 
-def finding_line(finding: Finding) -> str:
-    """A cause as a line of its own, with its line in the config where there is one."""
+def finding_line(finding: Finding, *, failed: bool = False) -> str:
+    """A cause as a line of its own, with its line in the config where there is one.
+
+    Args:
+        finding: the cause.
+        failed: the attempt that points to it has failed; nobody is alarmed by what has not.
+    """
     where = "" if finding.line is None else f" (line {finding.line}, {finding.key})"
-    lead = "certain: " if finding.certain else "the evidence points to: "
-    return f"{lead}{finding.told}{where}"
+    lead = "certain" if finding.certain else "the evidence points to"
+    if not failed and not finding.certain:
+        lead = "worth knowing"
+    return f"{lead}: {finding.told}{where}"
+
+
+def worth_knowing(run: Run) -> list[str]:
+    """What there is to know of the accepted attempt, a line each, although it has passed."""
+    if run.accepted_attempt is None:
+        return []
+    found = run.attempts[run.accepted_attempt - 1].findings
+    return list(dict.fromkeys(map(finding_line, found)))
 
 
 def screening(report: ScreeningProgress) -> str:

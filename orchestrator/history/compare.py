@@ -129,6 +129,8 @@ def _results(run: Run, attempt: Attempt | None, *, whole: bool) -> dict[str, Any
         results["status"] = attempt.status
     failure = attempt.failure
     results["failed"] = None if failure is None else f"{failure.check} at {failure.phase}"
+    causes = dict.fromkeys(finding.cause for finding in attempt.findings)
+    results["causes"] = ", ".join(causes) or None
     results["skill"] = attempt.skill()
     results["epochs"] = sum(phase.epochs for phase in attempt.phases)
     results["seconds"] = run.seconds if whole else attempt.seconds

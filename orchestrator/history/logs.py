@@ -89,7 +89,7 @@ def lines(event: Event) -> Iterator[str]:
                 yield f"{phase.phase}: {check.verdict} {check.check}: {clean(check.reason)}"
         case CausesFound():
             for finding in event.findings:
-                yield clean(words.finding_line(finding))
+                yield clean(words.finding_line(finding, failed=event.failed))
         case Warned():
             yield f"warning: {clean(event.message)}"
         case AttemptEnded():

@@ -106,7 +106,8 @@ def _attempt(
     if attempt.failure is not None:
         yield from _indented(Text(f"why: {attempt.failure.reason}"))
     for finding in attempt.findings:
-        yield from _indented(Text(words.finding_line(finding)))
+        failed = attempt.failure is not None
+        yield from _indented(Text(words.finding_line(finding, failed=failed)))
     yield from _curves(epochs)
     for phase in attempt.phases:
         yield from _checks(phase, header=phase is attempt.phases[0])

@@ -108,6 +108,16 @@ def found_causes(attempts: Sequence[Attempt]) -> list[tuple[int, str]]:
     ]
 
 
+def main_cause(attempt: Attempt) -> str | None:
+    """What a failed attempt points to, in one clause; None where that is not known.
+
+    What is certain explains more than what is not, and what stood against the training before it
+    began more than what the training has shown: that is the order in which it was found.
+    """
+    found = sorted(attempt.findings, key=lambda finding: not finding.certain)
+    return found[0].reason if found else None
+
+
 def conclusion(attempts: Sequence[Attempt], reason: str) -> str:
     """How a run without success ended: the cause, then why nothing else was tried.
 

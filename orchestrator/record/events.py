@@ -55,6 +55,8 @@ class AttemptStarted(Recorded, kw_only=True, tag="attempt_started"):
     passed_over: tuple[str, ...]
     rung: str | None = None
     """Key of the rung that led to it in the resolved config; None for the first attempt."""
+    because: str | None = None
+    """What the failure of the attempt before points to; None where that is not known."""
 
 
 class ModelBuilt(Recorded, kw_only=True, tag="model_built"):
@@ -112,6 +114,8 @@ class CausesFound(Recorded, kw_only=True, tag="causes_found"):
 
     attempt: int
     findings: tuple[Finding, ...]
+    failed: bool = True
+    """Whether a check of the attempt has failed by then; only of those did older journals tell."""
 
 
 class Warned(Recorded, kw_only=True, tag="warned"):

@@ -217,6 +217,7 @@ class _Loop:
                 remedy=None if taken is None else taken.rung.remedy,
                 rung=None if taken is None else taken.key,
                 cause=attempts[-1].failure if attempts else None,
+                because=evidence.main_cause(attempts[-1]) if attempts else None,
                 changed=settings.changes(attempts[-1].settings) if attempts else {},
                 passed_over=passed_over,
             )

@@ -428,6 +428,24 @@ def test_logs_keep_the_blanks_of_what_was_printed(runs: Path, capsys: Capture) -
     ]  # fmt: skip
 
 
+def test_logs_tell_what_failed_attempts_point_to_from_what_is_worth_knowing() -> None:
+    finding = Finding(cause="overfitting", reason="0.97 and -0.38", advice="take more rows")
+    event = CausesFound(attempt=1, findings=(finding,))
+    assert [*logs.lines(event)] == ["the evidence points to: 0.97 and -0.38: take more rows"]
+    passed = replace(event, failed=False)
+    assert [*logs.lines(passed)] == ["worth knowing: 0.97 and -0.38: take more rows"]
+
+
+def test_compare_has_what_each_side_points_to(runs: Path, capsys: Capture) -> None:
+    events = story(attempts=1, loss=1e3)
+    finding = Finding(cause="overfitting", reason="0.97 and -0.38")
+    ended = next(i for i, each in enumerate(events) if type(each).__name__ == "AttemptEnded")
+    pointing = [*events[:ended], CausesFound(attempt=1, findings=(finding,)), *events[ended:]]
+    names = [record(runs, each).name for each in (events, pointing)]
+    shown = " ".join(out(capsys, "compare", *names).split())
+    assert "results.causes – overfitting" in shown
+
+
 def test_logs_say_once_that_an_attempt_crashed() -> None:
     failure = Failure(check="crashed", phase=None, reason="killed")
     event = AttemptEnded(attempt=1, status="crashed", failure=failure, seconds=1.1)

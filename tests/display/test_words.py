@@ -43,6 +43,10 @@ def test_restart_sentence() -> None:
     assert words.restart_sentence(started(2)) == f"{cause}: what dead_neurons says; {change}"
     assert words.restart_sentence(started(2), reason=False) == f"{cause}; {change}"
     assert words.restart_sentence(started(1)) == ""
+    known = replace(started(2), because="the inputs reach 1e6")
+    because = "because the inputs reach 1e6"
+    assert words.restart_sentence(known) == f"{cause}: what dead_neurons says, {because}; {change}"
+    assert words.restart_sentence(known, reason=False) == f"{cause}, {because}; {change}"
 
 
 def test_short_change() -> None:
@@ -110,6 +114,25 @@ def test_what_failed_attempts_point_to_is_told_of_a_run_that_passes() -> None:
     first = replace(run.attempts[0], findings=(finding,))
     lines = shown(results.summarize_run(replace(run, attempts=(first, *run.attempts[1:])), Path()))
     assert "The evidence on attempt 1 points to: the inputs reach 1e6" in lines
+
+
+def test_what_a_passed_attempt_shows_is_worth_knowing_and_told_once() -> None:
+    run = finished()
+    finding = Finding(cause="overfitting", reason="0.97 and -0.38", advice="take more rows")
+    attempts = tuple(replace(each, findings=(finding, finding)) for each in run.attempts)
+    lines = shown(results.summarize_run(replace(run, attempts=attempts), Path()))
+    assert lines.count("Worth knowing: 0.97 and -0.38: take more rows") == 1
+    assert not any("evidence" in line for line in lines)
+    assert words.worth_knowing(finished(passes=False)) == []
+
+
+def test_a_cause_is_named_by_what_follows_from_it() -> None:
+    finding = Finding(cause="no_effect", reason="the rate is 0", advice="raise it", line=3, key="a")
+    assert words.finding_line(finding) == "worth knowing: the rate is 0: raise it (line 3, a)"
+    failed = words.finding_line(finding, failed=True)
+    assert failed.startswith("the evidence points to: the rate is 0")
+    certain = replace(finding, certain=True)
+    assert words.finding_line(certain).startswith("certain: the rate is 0")
 
 
 def test_many_columns_of_an_output_are_one_row() -> None:

@@ -332,6 +332,15 @@ def test_an_attempt_without_a_failure_has_no_kind() -> None:
         evidence.kinds(passed)
 
 
+def test_what_is_certain_is_at_the_root_of_a_failure() -> None:
+    before = Finding(cause="unusual_rate", reason="the rate is 9", found="before")
+    after = Finding(cause="no_effect", reason="the loss is 0", certain=True)
+    failed = attempt(phase(INIT), phase(learned="fail"), findings=(before,))
+    assert evidence.main_cause(failed) == "the rate is 9"
+    assert evidence.main_cause(replace(failed, findings=(before, after))) == "the loss is 0"
+    assert evidence.main_cause(replace(failed, findings=())) is None
+
+
 def hopeless(attempts: Sequence[Attempt]) -> str | None:
     """Why the default policy holds the data to be at fault."""
     _, case = rule.matching(CONFIG, attempts)

@@ -185,7 +185,8 @@ class View:
                 self._phase(event.phase)
             case CausesFound():
                 for finding in event.findings:
-                    self._print(Text(f"  {words.finding_line(finding)}"))
+                    told = words.finding_line(finding, failed=event.failed)
+                    self._print(Text(f"  {told}"))
             case AttemptEnded():
                 if event.status != "failed" and event.failure is not None:
                     self._print(Text(f"Attempt {event.attempt} crashed: {event.failure.reason}"))
@@ -195,9 +196,11 @@ class View:
         if isinstance(event, AttemptStarted) and event.cause is not None:
             self._print(Text(words.restart_sentence(event)))
             for finding in run.attempts[-2].findings:
-                self._print(Text(f"  {words.finding_line(finding)}"))
+                self._print(Text(f"  {words.finding_line(finding, failed=True)}"))
         elif isinstance(event, RunEnded) and run.attempts:
             self._print(Text(words.last_sentence(run)))
+            for line in words.worth_knowing(run):
+                self._print(Text(f"  {line}"))
 
     def _phase(self, phase: Phase) -> None:
         head = f"  {phase.phase}"

@@ -113,7 +113,7 @@ def look_before(
     with built.rates.plain():  # as the user has set them
         found = find_before(subject, limits.ignore)
     if found:
-        emit(CausesFound(attempt=task.attempt, findings=found))
+        emit(CausesFound(attempt=task.attempt, findings=found, failed=False))
     return dataclasses.replace(examined, checks=with_findings(examined.checks, found))
 
 
@@ -247,7 +247,7 @@ def explain(
     found = find_after(subject, known)
     found = tuple(each for each in (*screened, *found) if each.cause not in limits.ignore)
     if found:
-        emit(CausesFound(attempt=task.attempt, findings=found))
+        emit(CausesFound(attempt=task.attempt, findings=found, failed=failure is not None))
 
 
 def losses_of(epochs: Sequence[Epochs]) -> dict[int, float]:
