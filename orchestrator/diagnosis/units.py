@@ -100,6 +100,10 @@ class Flow:
     """Keras's names of the outputs, where there are several."""
     ends: tuple[int | None, ...] = ()
     """The layer whose activation makes each output; None where none does."""
+    made_by: tuple[str, ...] = ()
+    """TensorFlow's name of the operation that makes each output, such as `Softmax`."""
+    logits: tuple[str, ...] = ()
+    """Where Keras's cross-entropies find the logits of each output, see `Origin.found`."""
 
     def cut_outputs(self, dead: Iterable[int]) -> list[int]:
         """Outputs that no path reaches from the inputs once the dead layers are taken away."""

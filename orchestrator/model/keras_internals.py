@@ -135,6 +135,15 @@ def compile_arguments(model: keras.Model) -> dict[str, Any]:
     return dict(model._compile_config.config)
 
 
+def compute_loss(model: keras.Model, x: Any, y: Any, returned: Any, weight: Any) -> Any:
+    """The loss of a batch in training, with regularisation and what layers add.
+
+    Touches `Trainer._compute_loss`: a public `compute_loss` of the user's own may not know the
+    argument `training`, and only this says whether it does.
+    """
+    return model._compute_loss(x=x, y=y, y_pred=returned, sample_weight=weight, training=True)
+
+
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> Any:
     """The variable, schedule or function that gives an optimizer's learning rate.
 

@@ -59,6 +59,11 @@ class Output:
     compared: str | None = None
     """Path of the targets that its loss compares with it, also where `target` is None."""
 
+    @property
+    def named(self) -> str:
+        """What it is called in a sentence."""
+        return f"output {self.name}" if self.name else "the output"
+
     def targets(self, y: Tree) -> Array | None:
         """Its own targets among those of all outputs."""
         return None if self.target is None else dict(leaves(y))[self.target]

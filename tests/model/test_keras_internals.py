@@ -42,6 +42,7 @@ PRIVATE: dict[str, Callable[[], Any]] = {
     "_inputs_struct": small,
     "_outputs_struct": small,
     "_compile_config": small,
+    "_compute_loss": small,
     "_learning_rate": keras.optimizers.Adam,
     "_init_seed": keras.initializers.HeNormal,
     "_fn_kwargs": keras.losses.Huber,
@@ -165,6 +166,20 @@ def test_compile_arguments_are_the_objects() -> None:
     found = keras_internals.compile_arguments(model)
     assert found["optimizer"] is model.optimizer
     assert isinstance(found["loss"], keras.losses.Huber)
+
+
+def test_a_loss_that_does_not_know_the_argument_training() -> None:
+    class Own(keras.Model):
+        def call(self, x: Any) -> Any:
+            return 2.0 * x
+
+        def compute_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Any:
+            return keras.ops.mean(y_pred - y)
+
+    model = Own()
+    model.compile("sgd")
+    x = tf.ones((2, 1))
+    assert float(keras_internals.compute_loss(model, x, 0 * x, model(x), None)) == 2
 
 
 def test_learning_rate_is_the_schedule_itself() -> None:

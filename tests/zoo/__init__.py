@@ -6,8 +6,8 @@ from tests.zoo.likelihoods import LIKELIHOODS
 from tests.zoo.own_steps import OWN_STEPS
 from tests.zoo.regression import REGRESSIONS
 from tests.zoo.sequences import SEQUENCES
-from tests.zoo.specimen import FAILS, Specimen, Twin, break_
+from tests.zoo.specimen import FAILS, RUN_FAILS, Specimen, Twin, break_
 
 ALL = (*CLASSIFIERS, *REGRESSIONS, *LIKELIHOODS, *EMBEDDINGS, *SEQUENCES, *OWN_STEPS)
 
-__all__ = ["ALL", "FAILS", "Specimen", "Twin", "break_"]
+__all__ = ["ALL", "FAILS", "RUN_FAILS", "Specimen", "Twin", "break_"]

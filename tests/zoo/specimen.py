@@ -25,6 +25,8 @@ FAILS: Mapping[Twin, str] = {
     "constant": "prediction_variance", "dead": "dead_neurons", "nan": "finite",
 }  # fmt: skip
 """The check by which each kind of broken model must fail."""
+RUN_FAILS: Mapping[Twin, str] = {**FAILS, "constant": "findings"}
+"""The same in a run, which sees before the training that the head is frozen at zero."""
 NEW = 1000
 """Seed of the rows that no model has trained on."""
 
@@ -49,10 +51,14 @@ class Specimen:
     twins: tuple[Twin, ...] = ("constant", "dead", "nan")
     """How it can be broken: a model without an activation cannot have a dead layer."""
 
-    def fit(self) -> keras.Model:
-        """The model, trained as plain Keras trains it."""
+    def fresh(self) -> keras.Model:
+        """The model before its training."""
         keras.utils.set_random_seed(0)
-        model = self.build()
+        return self.build()
+
+    def fit(self, fresh: keras.Model | None = None) -> keras.Model:
+        """The model, trained as plain Keras trains it."""
+        model = self.fresh() if fresh is None else fresh
         x, y, weight = self.rows(0)
         model.fit(
             x, y, sample_weight=weight, epochs=self.epochs, batch_size=32, verbose=0,

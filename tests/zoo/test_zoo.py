@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.diagnosis.causes.before.find import find_before
 from tests import zoo
-from tests.zoo import FAILS, break_
+from tests.diagnosis.causes.before.outputs.looking import subject
+from tests.zoo import FAILS, RUN_FAILS, break_
 
 SPECIMENS = {specimen.name: specimen for specimen in zoo.ALL}
 QUICK = (
@@ -36,11 +38,16 @@ def test_there_are_enough_of_them() -> None:
 @pytest.mark.parametrize("name", QUICK)
 def test_it_is_found_healthy_and_its_twin_is_not(name: str) -> None:
     specimen = SPECIMENS[name]
-    model = specimen.fit()
+    fresh = specimen.fresh()
+    x, y, weight = specimen.rows(0)
+    assert not find_before(subject(fresh, x, y, weight))
+
+    model = specimen.fit(fresh)
     assert specimen.worth(model) >= specimen.least  # or else the test is at fault
     health = specimen.diagnose(model)
     assert health.failure is None, health.summary()
     assert health.verdicts["learned"].verdict in ("pass", "not_applicable"), health.summary()
+    assert not health.findings
 
     twin = specimen.twins[0]
     break_(model, twin)
@@ -60,4 +67,4 @@ def test_a_run_passes_at_its_first_attempt(name: str, memory_path: Path) -> None
 def test_a_run_of_a_broken_twin_does_not_pass(memory_path: Path) -> None:
     model, record = SPECIMENS["vae"].retrain("constant", runs_dir=memory_path)
     assert model is None
-    assert record["attempts"][0]["failure"]["check"] == "prediction_variance"
+    assert record["attempts"][0]["failure"]["check"] == RUN_FAILS["constant"]

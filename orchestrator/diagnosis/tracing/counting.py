@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -52,7 +53,7 @@ class CountingGraph:
                 batch_statistics=batch_statistics,
                 gradients=gradients,
             )
-            self.sites, self.flow, self.notes = found.sites, found.flow, found.notes
+            self.sites, self.notes = found.sites, found.notes
             active = [
                 tf.add_n([count_active(call, batch_size) for call in site.calls])
                 for site in found.sites
@@ -69,6 +70,11 @@ class CountingGraph:
                 reached, responding = _reach(found, sources)
             returned = [Returned.of(output) for output in found.outputs]
             self.origins = [each.origin for each in returned]
+            self.flow = dataclasses.replace(
+                found.flow,
+                made_by=tuple(origin.end for origin in self.origins),
+                logits=tuple(origin.found for origin in self.origins),
+            )
             predictions = [each.tensors for each in returned]
             return predictions, active, extremes, reached, responding
 

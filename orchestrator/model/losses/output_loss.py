@@ -73,7 +73,7 @@ class OutputLoss:
         self.name = _name(self._loss)
         arguments = function_arguments(self._loss)
         arguments |= getattr(loss_function(self._loss), "keywords", {})  # of a functools.partial
-        last_axis = arguments.get("axis", -1) == -1
+        last_axis = self.last_axis = arguments.get("axis", -1) == -1
         is_mean = self._loss.reduction in _MEANS
         self.is_keras = _is_keras(self._loss, self.name)
         self.from_logits = bool(
@@ -102,6 +102,11 @@ class OutputLoss:
         self.found: dict[Any, Any] = {}
         """What was found out about it and is to be used again, such as its best constants."""
         self._graphs: dict[Any, Callable[..., tf.Tensor]] = {}
+
+    @property
+    def function(self) -> keras.Loss:
+        """Keras's loss object."""
+        return self._loss
 
     def has_columns(self, returned: Returned) -> bool:
         """Whether each column of the output has a loss of its own, of which Keras logs the mean."""

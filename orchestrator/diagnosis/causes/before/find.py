@@ -5,11 +5,27 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Collection, Iterable
 
-from orchestrator.diagnosis.causes.before.outputs import find_unreachable_targets
+from orchestrator.diagnosis.causes.before.outputs.broadcast import find_broadcast_shapes
+from orchestrator.diagnosis.causes.before.outputs.effect import find_no_effect
+from orchestrator.diagnosis.causes.before.outputs.held import find_held_at_zero
+from orchestrator.diagnosis.causes.before.outputs.labels import find_wrong_labels
+from orchestrator.diagnosis.causes.before.outputs.losses import find_loss_mismatch
+from orchestrator.diagnosis.causes.before.outputs.one_unit import find_one_unit_softmax
+from orchestrator.diagnosis.causes.before.outputs.reach import find_unreachable_targets
+from orchestrator.diagnosis.causes.before.outputs.start import find_unusual_start
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.record.records import Finding
 
-FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (find_unreachable_targets,)
+FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
+    find_one_unit_softmax,
+    find_unreachable_targets,
+    find_held_at_zero,
+    find_loss_mismatch,
+    find_wrong_labels,
+    find_broadcast_shapes,
+    find_no_effect,
+    find_unusual_start,
+)
 """In the order of telling: what is certain first is not theirs to see to."""
 
 

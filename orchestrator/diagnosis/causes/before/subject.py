@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.model import LayersModel
+from orchestrator.config.sections.model import FileModel, LayersModel
 from orchestrator.data.rows import Batch, Readable, Rows, leaves, num_rows, select
+from orchestrator.diagnosis.causes.before.trial import Trial, try_step
 from orchestrator.diagnosis.units import NO_FLOW, Flow, Layer
 from orchestrator.model import layers as model_layers
+from orchestrator.model.losses.returned import Origin
 from orchestrator.model.outputs import Output
 from orchestrator.record.records import Cause, Finding
 
@@ -28,6 +30,10 @@ _RUN_ROWS = 256
 """Rows that are run through the model once more."""
 _RUN_NUMBERS = 1_000_000
 """Numbers of inputs that are run through it, at most: a few images of a large network."""
+_STEP_ROWS = 64
+"""Rows that a step is tried with, without being taken."""
+_STEP_NUMBERS = 300_000
+"""Numbers of inputs that it is tried with, at most."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,11 +70,18 @@ class Subject:
     @functools.cached_property
     def few(self) -> Batch:
         """The rows of the sample that may be run through the model once more, at most 256."""
-        x, _, _ = self.sample
-        count = num_rows(x)
-        numbers = sum(array.size for _, array in leaves(x)) // max(count, 1)
-        wanted = min(_RUN_ROWS, max(_RUN_NUMBERS // max(numbers, 1), 2), count)
-        return select(self.sample, _evenly(count, wanted))
+        return _fewer(self.sample, _RUN_ROWS, _RUN_NUMBERS)
+
+    @functools.cached_property
+    def trial(self) -> Trial | None:
+        """What a training step would be on at most 64 rows, without taking it.
+
+        None where nothing is to be trained, and for a model with a `train_step` of its own.
+        """
+        own_step = type(self.model).train_step is not keras.Model.train_step
+        if self.trained_elsewhere or own_step or not model_layers.is_callable(self.model):
+            return None
+        return try_step(self.model, _fewer(self.few, _STEP_ROWS, _STEP_NUMBERS))
 
     @functools.cached_property
     def predictions(self) -> tuple[npt.NDArray[Any], ...]:
@@ -78,6 +91,53 @@ class Subject:
         x, _, _ = self.few
         found = leaves(self.model(x, training=False))
         return tuple(keras.ops.convert_to_numpy(each) for _, each in found)
+
+    def targets(self, index: int) -> npt.NDArray[Any]:
+        """The targets of an output, by its number, of all rows that count or of a sample of them.
+
+        Returns:
+            Shape (rows, …); no rows where it has none.
+        """
+        y, weight = getattr(self.rows, "y", None), getattr(self.rows, "weight", None)
+        if y is None:
+            _, y, weight = self.sample
+        targets = self.outputs[index].targets(y) if leaves(y) else None
+        found = np.zeros(0) if targets is None else np.asarray(targets)
+        if not len(found) or weight is None or np.ndim(weight) > 1:
+            return found
+        return found[np.asarray(weight) > 0]
+
+    def varies(self, index: int) -> bool:
+        """Whether an output's targets vary, or are not known: only then is a constant at fault."""
+        found = self.targets(index)
+        return not len(found) or bool(np.any(found != found[:1]))
+
+    def origin(self, index: int) -> Origin:
+        """How an output is made, by its number; an empty one where that was not seen."""
+        if index >= len(self.flow.made_by):
+            return Origin()
+        return Origin(end=self.flow.made_by[index], found=self.flow.logits[index])
+
+    def last_layer(self, index: int, argument: str) -> Key:
+        """Where the config describes what makes an output; empty where it does not.
+
+        Args:
+            index: number of the output.
+            argument: the argument that is at fault.
+        """
+        last = model_layers.output_layers(self.model)
+        return self.place(last[index], argument) if index < len(last) else ()
+
+    def compiled(self, argument: str) -> Key:
+        """Where the config says what the model is compiled with; empty where it does not."""
+        given = None if self.config is None else self.config.compile
+        return () if given is None else ("compile", argument)
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether the weights are those of an earlier training, as far as the config can tell."""
+        given = None if self.config is None else self.config.model
+        return given is None or (isinstance(given, FileModel) and given.initial_weights == "file")
 
     @property
     def trained_elsewhere(self) -> bool:
@@ -132,6 +192,15 @@ class Subject:
         if not isinstance(self.rows, Rows):
             return self.rows.first(wanted)
         return self.rows.batch(_evenly(len(self.rows), min(wanted, len(self.rows))))
+
+
+def _fewer(batch: Batch, most_rows: int, most_numbers: int) -> Batch:
+    """Some rows of a batch, from all over it."""
+    x, _, _ = batch
+    count = num_rows(x)
+    numbers = sum(array.size for _, array in leaves(x)) // max(count, 1)
+    wanted = min(most_rows, max(most_numbers // max(numbers, 1), 2), count)
+    return select(batch, _evenly(count, wanted))
 
 
 def _evenly(count: int, wanted: int) -> npt.NDArray[np.int64]:

@@ -9,28 +9,16 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator.config.schema import Config
-from orchestrator.diagnosis.causes.before.outputs import find_unreachable_targets
+from orchestrator.diagnosis.causes.before.outputs.reach import find_unreachable_targets
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model import leaky_relu
 from orchestrator.record.records import Finding
 from tests.diagnosis.causes.after.subjects import HEAD, rows, stack
+from tests.diagnosis.causes.before.outputs import looking
+from tests.diagnosis.causes.before.outputs.looking import config, inputs, subject, told
 
 layers = keras.layers
-
-
-def config(**changes: Any) -> Config:
-    return Config.model_validate(
-        {
-            "name": "c",
-            "base": ".",
-            "data": {"train": {"npz": "rows.npz"}},
-            "model": {"layers": ["Dense"]},
-            "phases": [{"name": "main", "epochs": 1}],
-            **changes,
-        }
-    )
 
 
 def unreachable(
@@ -39,7 +27,7 @@ def unreachable(
     given = dataclasses.replace(rows(y), weight=weight)
     measured = Probe(model).measure(given)
     limits = "off" if min_skill is None else {"min_skill": min_skill}
-    subject = Subject(
+    looked_at = Subject(
         model=model,
         outputs=[HEAD],
         rows=given,
@@ -47,7 +35,7 @@ def unreachable(
         flow=measured.flow,
         config=config(checks={"prediction_variance": limits}),
     )
-    return [*find_unreachable_targets(subject)]
+    return [*find_unreachable_targets(looked_at)]
 
 
 class Own(keras.Model):
@@ -126,3 +114,46 @@ def test_rows_without_weight_are_not_reached_for() -> None:
     y = [-999.0, 1.0, -999.0, 3.0]
     assert unreachable(relu, y)[0].certain
     assert not unreachable(relu, y, weight=np.array([0.0, 1, 0, 1]))
+
+
+X = inputs()
+MULTI_HOT = (X > 0).astype(np.float32)
+ONE_HOT = np.eye(3, dtype=np.float32)[np.arange(200) % 3]
+
+
+def test_a_softmax_gives_values_that_add_up_to_one() -> None:
+    model = looking.stack(layers.Dense(3, activation="softmax"), loss="mse")
+    (found,) = find_unreachable_targets(subject(model, X, MULTI_HOT))
+    assert not found.certain
+    assert found.reason == (
+        "the output is a softmax, whose 3 values add up to 1 on every row; the targets add up to "
+        "0 to 3"
+    )
+    assert told(find_unreachable_targets, subject(model, X, 300 + X)) == [
+        ("unreachable_targets", True)
+    ]
+    assert not told(find_unreachable_targets, subject(model, X, ONE_HOT))
+    multinomial = looking.stack(layers.Dense(3, activation="softmax"), loss="kl_divergence")
+    assert not told(find_unreachable_targets, subject(multinomial, X, ONE_HOT))
+
+
+def test_a_hinge_takes_0_and_1_for_signs() -> None:
+    y = ONE_HOT[:, 0]
+    for activation, expected in [("sigmoid", 1), ("relu", 1), ("tanh", 0), (None, 0)]:
+        model = looking.stack(layers.Dense(1, activation=activation), loss="hinge")
+        assert len(told(find_unreachable_targets, subject(model, X, y))) == expected
+
+
+def test_a_loss_that_leaves_marks_out_reaches_the_others() -> None:
+    y = np.where(ONE_HOT[:, :1] > 0, -1.0, X[:, :1] > 0).astype(np.float32)
+
+    def masked(y: Any, p: Any) -> Any:
+        known = keras.ops.cast(y >= 0, "float32")
+        return keras.ops.sum(known * keras.ops.square(y - p), axis=-1)
+
+    def plain(y: Any, p: Any) -> Any:
+        return keras.ops.mean(keras.ops.square(y - p), axis=-1)
+
+    for loss, expected in [(masked, 0), (plain, 1)]:
+        model = looking.stack(layers.Dense(1, activation="sigmoid"), loss=loss)
+        assert len(told(find_unreachable_targets, subject(model, X, y))) == expected

@@ -1,0 +1,114 @@
+"""Labels that are not what the loss takes them for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.model.keras_internals import compile_arguments
+from orchestrator.record.records import Finding
+
+_ROWS_A_CLASS = 10
+"""So many rows a class, and none of class 0: it is not for want of luck (1 in 22,000 where classes
+are equally frequent)."""
+_MOST_CLASSES = 20
+"""Whole numbers up to this many may be classes; more of them are amounts."""
+_SQUARES = frozenset(
+    {
+        "mean_squared_error",
+        "mean_absolute_error",
+        "huber",
+        "log_cosh",
+        "mean_squared_logarithmic_error",
+    }
+)
+_HINGES = frozenset({"hinge", "squared_hinge"})
+
+
+def find_wrong_labels(subject: Subject) -> Iterator[Finding]:
+    """Labels that the loss takes, and reads as something else than what they are."""
+    for index, output in enumerate(subject.outputs):
+        loss = output.loss
+        if loss is None or not loss.is_keras or not output.trained:
+            continue
+        values = subject.targets(index)
+        if not values.size:
+            continue
+        if output.form == "sparse":
+            yield from _from_one(subject, index, values)
+        elif loss.name in _HINGES:
+            yield from _no_signs(subject, index, values)
+        elif loss.name in _SQUARES:
+            yield from _numbered(subject, index, values)
+
+
+def _from_one(subject: Subject, index: int, values: npt.NDArray[Any]) -> Iterator[Finding]:
+    """Class indices from 1 on, with a unit too many so that they fit.
+
+    In texts and masks 0 often stands for what is no class.
+    """
+    output = subject.outputs[index]
+    units = output.shape[-1]
+    if len(output.shape) > 1 or output.ignored is not None or len(values) < _ROWS_A_CLASS * units:
+        return
+    if units < 3 or not np.array_equal(np.unique(values), np.arange(1, units)):
+        return
+    yield subject.found(
+        "wrong_labels",
+        f"the labels of {output.named} are 1 to {units - 1}, and of its {units} units the first, "
+        "for class 0, never has a row",
+        f"subtract 1 from the labels, and take {units - 1} units",
+        key=subject.compiled("loss"),
+    )
+
+
+def _no_signs(subject: Subject, index: int, values: npt.NDArray[Any]) -> Iterator[Finding]:
+    """Labels of a hinge that are no signs: Keras reads 0 and 1 as -1 and 1, and nothing else."""
+    known = np.unique(values)
+    if np.isin(known, (-1, 1)).all() or np.isin(known, (0, 1)).all():
+        return
+    yield subject.found(
+        "wrong_labels",
+        f"the loss of {subject.outputs[index].named} takes the labels -1 and 1, or 0 and 1; they "
+        f"are {known.min():.4g} to {known.max():.4g}",
+        "write the two classes as -1 and 1, or take a loss of regression for numbers",
+        key=subject.compiled("loss"),
+    )
+
+
+def _numbered(subject: Subject, index: int, values: npt.NDArray[Any]) -> Iterator[Finding]:
+    """Class indices as numbers under a loss of regression.
+
+    Grades and counts look the same; where an accuracy is asked for, they are classes.
+    """
+    output = subject.outputs[index]
+    one = int(np.prod(output.shape)) == 1
+    known = np.unique(values) if one else values
+    if not 3 <= len(known) <= _MOST_CLASSES or not np.array_equal(known, np.arange(len(known))):
+        return
+    if not _asks_for_accuracy(subject.model):
+        return
+    yield subject.found(
+        "wrong_labels",
+        f"the targets of {output.named} are the classes 0 to {len(known) - 1}, for an accuracy is "
+        f"asked for, and its loss takes them for amounts, as if class 2 were "
+        "twice class 1",
+        f"give the last layer {len(known)} units of softmax, with loss "
+        "sparse_categorical_crossentropy",
+        key=subject.compiled("loss"),
+    )
+
+
+def _asks_for_accuracy(model: keras.Model) -> bool:
+    """Whether the model is compiled with an accuracy."""
+    given = compile_arguments(model).get("metrics") if model.compiled else None
+    for metric in keras.tree.flatten(given):
+        name = metric if isinstance(metric, str) else getattr(metric, "name", "")
+        if str(name).lower() == "acc" or str(name).lower().endswith("accuracy"):
+            return True
+    return False

@@ -1,0 +1,157 @@
+"""Targets that an output cannot reach, by the range of its activation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from orchestrator.diagnosis.causes.before.outputs.one_unit import is_one_unit_softmax
+from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.model import leaky_relu
+from orchestrator.model.losses.returned import Returned
+from orchestrator.model.outputs import Output
+from orchestrator.record.records import Finding
+
+_RANGES = {
+    "relu": (0.0, math.inf),
+    "relu6": (0.0, 6.0),
+    "exponential": (0.0, math.inf),
+    "hard_sigmoid": (0.0, 1.0),
+    "sigmoid": (0.0, 1.0),
+    "softmax": (0.0, 1.0),
+    "softplus": (0.0, math.inf),
+    "softsign": (-1.0, 1.0),
+    "tanh": (-1.0, 1.0),
+}
+"""Lowest and highest value of an activation, by Keras's name."""
+_FULL = 0.05
+"""How far the targets of a row may add up to something else than the 1 of a softmax."""
+_FEW_ROWS = 256
+"""Rows on which a loss of the user's own is asked."""
+_SIGNS = frozenset({"hinge", "squared_hinge"})
+"""Losses of Keras's that take 0 and 1 as -1 and 1."""
+
+
+def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
+    """Targets that the activation of an output cannot reach.
+
+    Certain where the best prediction within reach is a constant, or so much worse than the best
+    constant that it fails, and no remedy changes that activation.
+    """
+    for index, output in enumerate(subject.outputs):
+        activation = _activation(subject, index)
+        values = subject.targets(index)
+        if not (output.trained and output.form == "regression" and values.size):
+            continue
+        if activation not in _RANGES:
+            continue
+        low, high = _RANGES[activation]
+        values = _as_trained_on(values, output)
+        beyond = float(np.mean((values < low) | (values > high)))
+        if is_one_unit_softmax(subject, index) or (
+            beyond and not _wants(output, values, low, high)
+        ):
+            continue
+        if beyond:
+            yield _beyond_reach(subject, index, activation, values, beyond)
+        elif activation == "softmax" and values.shape[1:] and values.shape[-1] > 1:
+            yield from _not_full(subject, index, values)
+
+
+def _activation(subject: Subject, index: int) -> str:
+    """Keras's name of the activation that makes an output; empty where none does."""
+    if subject.origin(index).end == "Softmax":
+        return "softmax"
+    end = subject.flow.ends[index] if index < len(subject.flow.ends) else None
+    return "" if end is None else subject.layers[end].activation
+
+
+def _as_trained_on(values: npt.NDArray[Any], output: Output) -> npt.NDArray[Any]:
+    """The targets as the loss compares them with the predictions."""
+    signs = output.loss is not None and output.loss.is_keras and output.loss.name in _SIGNS
+    if signs and np.isin(values, (0, 1)).all():
+        return 2.0 * values - 1
+    return values
+
+
+def _wants(output: Output, values: npt.NDArray[Any], low: float, high: float) -> bool:
+    """Whether the loss is lower where the targets beyond reach are predicted.
+
+    One of the user's own that leaves them out, such as marks for missing values, is not.
+    """
+    if output.loss is None or output.loss.is_keras:
+        return True
+    some = values[:: max(len(values) // _FEW_ROWS, 1)][:_FEW_ROWS].astype(np.float32)
+    shape = (len(some), *(size or 1 for size in output.shape))
+    if some.size != math.prod(shape):
+        return False
+    wanted = some.reshape(shape)
+    reached = wanted.clip(low, high)
+    best, least = (
+        float(np.mean(output.loss.evaluate(Returned(tf.constant(each)), some, None)))
+        for each in (wanted, reached)
+    )
+    return best < least - 1e-3 * abs(least)
+
+
+def _beyond_reach(
+    subject: Subject, index: int, activation: str, values: npt.NDArray[Any], beyond: float
+) -> Finding:
+    """That some targets are beyond what an activation gives."""
+    low, high = _RANGES[activation]
+    within = f"between {low:g} and {high:g}" if math.isfinite(high) else f"of {low:g} and above"
+    share = "every target is" if beyond == 1 else f"{beyond:.3g} of the targets are"
+    share = f"{share} outside of that, from {values.min():.4g} to {values.max():.4g}"
+    hopeless = _is_beyond(values, low, high, _min_skill(subject))
+    return subject.found(
+        "unreachable_targets",
+        f"{subject.outputs[index].named} is made by {activation}, which gives values {within}; "
+        f"{share}",
+        "leave the activation of the last layer out, or scale the targets",
+        certain=not _changeable(subject) and hopeless,
+        key=subject.last_layer(index, "activation"),
+    )
+
+
+def _not_full(subject: Subject, index: int, values: npt.NDArray[Any]) -> Iterator[Finding]:
+    """That the targets do not add up to what a softmax gives."""
+    totals = values.reshape(len(values), -1, values.shape[-1]).sum(axis=-1)
+    if float(np.mean(np.abs(totals - 1) > _FULL)) <= _FULL:
+        return
+    output = subject.outputs[index]
+    yield subject.found(
+        "unreachable_targets",
+        f"{output.named} is a softmax, whose {values.shape[-1]} values add up to 1 on every row; "
+        f"the targets add up to {totals.min():.4g} to {totals.max():.4g}",
+        "write activation sigmoid for values that are each between 0 and 1 for themselves, or "
+        "leave the activation out",
+        key=subject.last_layer(index, "activation"),
+    )
+
+
+def _changeable(subject: Subject) -> bool:
+    """Whether a remedy may change the activation of the output, too."""
+    return subject.config is not None and leaky_relu.takes_activation(subject.config)
+
+
+def _min_skill(subject: Subject) -> float | None:
+    """Skill below which the prediction fails; None where that is not checked."""
+    if subject.config is None:
+        return None
+    limits = subject.config.checks.prediction_variance
+    return None if limits is None else limits.min_skill
+
+
+def _is_beyond(targets: npt.NDArray[Any], low: float, high: float, min_skill: float | None) -> bool:
+    """Whether no prediction between two bounds passes for some column of targets that vary."""
+    columns = targets.reshape(len(targets), -1).astype(np.float64)
+    columns = columns[:, np.ptp(columns, axis=0) > 0]
+    constant = (columns.max(axis=0) <= low) | (columns.min(axis=0) >= high)
+    error = ((columns - columns.clip(low, high)) ** 2).mean(axis=0)
+    fails = False if min_skill is None else 1 - error / columns.var(axis=0) < min_skill
+    return bool(np.any(constant | fails))
