@@ -88,7 +88,14 @@ def _prepare(config: Config, dataset: Dataset, tell: Tell, findings: bool) -> Pr
     tell("running every row through the model")
     measured = _measure_all(config, model, dataset)
     before = _look_before(config, model, dataset, found, measured) if findings else ()
-    _check_gates(config, _try_step(config, model, dataset), dataset)
+    try:
+        _check_gates(config, _try_step(config, model, dataset), dataset)
+    except InvalidError:
+        # Of a loss without a gradient Keras says less than the finding, which ends the run.
+        if not any(
+            each.certain for each in before or _look_before(config, model, dataset, found, measured)
+        ):
+            raise
     return Prepared(
         inputs=Inputs(
             columns=train.columns,

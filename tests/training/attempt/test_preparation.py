@@ -10,6 +10,7 @@ from orchestrator.data.rows import Rows, Tree
 from orchestrator.model.outputs import find_outputs
 from orchestrator.training.attempt import preparation
 from tests import builders
+from tests.conftest import MakeConfig
 
 SUFFIX = ": a constant is the best fit"
 
@@ -62,3 +63,20 @@ def test_a_loss_of_ones_own_may_not_look_at_its_targets() -> None:
     rows = Rows(x=np.zeros((5, 2), np.float32), y=np.zeros(5))
     found = find_outputs(model({"out": 1}, margin), builders.config(), rows)
     assert [*preparation._constant_targets(rows, found)] == []
+
+
+def test_a_loss_without_a_gradient_is_a_finding_and_no_fault_of_the_config(
+    make_config: MakeConfig,
+) -> None:
+    """Keras refuses it with "No gradients provided for any variable", which says less."""
+    code = """
+import keras
+
+def stopped():
+    stop = keras.layers.Lambda(keras.ops.stop_gradient)
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1), stop])
+"""
+    config = make_config(code, model={"factory": {"callable": "rows:stopped"}})
+    (found,) = preparation.prepare(config, findings=True).findings
+    assert (found.cause, found.certain) == ("no_effect", True)
+    assert preparation.prepare(config).findings == ()

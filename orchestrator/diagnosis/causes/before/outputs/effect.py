@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from orchestrator.diagnosis.causes.before.outputs.held import find_held_at_zero
 from orchestrator.diagnosis.causes.before.outputs.losses import is_always_zero
 from orchestrator.diagnosis.causes.before.outputs.one_unit import is_one_unit_softmax
 from orchestrator.diagnosis.causes.before.subject import Subject
@@ -36,6 +37,8 @@ def find_no_effect(subject: Subject) -> Iterator[Finding]:
                 certain=True,
                 key=("model",),
             )
+        return
+    if any(find_held_at_zero(subject)):  # which says more
         return
     trial, told = subject.trial, range(len(subject.outputs))
     if trial is None or trial.reach == "some":

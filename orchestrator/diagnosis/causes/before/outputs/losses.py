@@ -19,6 +19,8 @@ _FOCAL = frozenset({"binary_focal_crossentropy", "categorical_focal_crossentropy
 """These make probabilities of logits themselves, and do not look for logits behind them."""
 _MADE_OF = {"Softmax": _CATEGORICAL | _SPARSE, "Sigmoid": _BINARY}
 """The losses that find logits behind an operation of TensorFlow's, where Keras notes none."""
+_NO_PROBABILITIES = frozenset({"Elu", "LeakyRelu", "Relu", "Selu", "Softplus", "Tanh"})
+"""Operations of TensorFlow's that give values outside of 0 to 1, if not of an untrained network."""
 _OUTSIDE = 1e-3
 """How far predictions are beyond 0 to 1 that are no rounded probabilities, and on which share of
 them at least."""
@@ -100,15 +102,25 @@ def _read_wrongly(subject: Subject, index: int) -> tuple[str, str] | None:
     predicted = subject.predictions[index] if index < len(subject.predictions) else np.zeros(0)
     low, high = predicted < -_OUTSIDE, predicted > 1 + _OUTSIDE
     beyond = low if name in _CATEGORICAL else low | high  # that one divides by the sum
-    if not predicted.size or float(np.mean(beyond)) <= _OUTSIDE:
+    if not predicted.size:
         return None
     activation = "sigmoid" if name in _BINARY else "softmax"
+    advice = f"write activation {activation} in the last layer, or from_logits=True in the loss"
+    if float(np.mean(beyond)) <= _OUTSIDE:
+        if end not in _NO_PROBABILITIES or (end != "Tanh" and name in _CATEGORICAL):
+            return None
+        return (
+            f"the loss {name} takes {output.named} for probabilities, and it is made by "
+            f"{end.lower()}, which gives values outside of 0 to 1, too: there the loss is cut off, "
+            "and no gradient comes back",
+            advice,
+        )
     return (
         f"the loss {name} takes {output.named} for probabilities, and "
         f"{float(np.mean(beyond)):.2g} of its values are not between 0 and 1, from "
         f"{predicted.min():.3g} to {predicted.max():.3g}: there the loss is cut off, and no "
         "gradient comes back",
-        f"write activation {activation} in the last layer, or from_logits=True in the loss",
+        advice,
     )
 
 
@@ -119,7 +131,7 @@ def _normalised_wrongly(subject: Subject, index: int) -> tuple[str, str] | None:
     units = output.shape[-1] if output.shape else 1
     if units < 2:
         return None
-    if end == "Softmax" and name in _BINARY:
+    if end == "Softmax" and name in _BINARY and units > 2:  # of two, each loss says the same
         return _softmax_as_binary(subject, index, name)
     if end == "Sigmoid" and name in _CATEGORICAL | _SPARSE:
         return _sigmoid_as_categorical(subject, index, name)

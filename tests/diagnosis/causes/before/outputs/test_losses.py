@@ -59,6 +59,16 @@ FAULTS: dict[str, tuple[keras.Model, Any, str, str]] = {
         "the loss binary_crossentropy takes the output for probabilities",
         "write activation sigmoid in the last layer",
     ),
+    "tanh that is positive at first": (
+        stack(
+            layers.Dense(1, activation="tanh", bias_initializer="ones", kernel_initializer="zeros"),
+            loss="binary_crossentropy",
+        ),
+        BINARY,
+        "the loss binary_crossentropy takes the output for probabilities, and it is made by tanh, "
+        "which gives values outside of 0 to 1, too",
+        "write activation sigmoid in the last layer",
+    ),
     "softmax as logits": (
         compiled(Unseen(3, tf.nn.softmax), losses.SparseCategoricalCrossentropy(from_logits=True)),
         LABELS,
@@ -130,6 +140,10 @@ def _mean_of_two() -> keras.Model:
 
 HEALTHY: dict[str, tuple[keras.Model, Any]] = {
     "sigmoid": (head(1, "sigmoid", "binary_crossentropy"), BINARY),
+    "two units, of which each loss says the same": (
+        head(2, "softmax", "binary_crossentropy"),
+        np.hstack([BINARY, 1 - BINARY]),
+    ),
     "several labels a row": (head(3, "sigmoid", "binary_crossentropy"), MULTI_HOT),
     "softmax": (head(3, "softmax", "categorical_crossentropy"), ONE_HOT),
     "logits": (head(1, None, losses.BinaryCrossentropy(from_logits=True)), BINARY),
