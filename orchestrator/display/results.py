@@ -169,6 +169,9 @@ def _outcome(attempt: Attempt) -> Text:
         style = "green" if attempt.status == "passed" else "yellow"
         return Text(attempt.status, style=style)
     failure = attempt.failure
+    if failure.check == "findings":  # the conclusion says why
+        causes = (finding.cause for finding in attempt.findings if finding.certain)
+        return Text(f"not trained: {', '.join(causes)}", style="red")
     where = "" if failure.phase is None else f" at {failure.phase}"
     what = "" if failure.check == "crashed" else f" {failure.check}"
     text = Text(f"{attempt.status}{where}:{what}", style="red")

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.record.checks import AnyCheck, OutputWorth, ValidationWorth
+from orchestrator.record.checks import AnyCheck, FindingsCheck, OutputWorth, ValidationWorth
 from orchestrator.record.events import (
     AttemptStarted,
     Doing,
@@ -83,10 +83,17 @@ def finding_line(finding: Finding, *, failed: bool = False) -> str:
         failed: the attempt that points to it has failed; nobody is alarmed by what has not.
     """
     where = "" if finding.line is None else f" (line {finding.line}, {finding.key})"
-    lead = "certain" if finding.certain else "the evidence points to"
+    lead = "no training can succeed" if finding.certain else "the evidence points to"
     if not failed and not finding.certain:
         lead = "worth knowing"
     return f"{lead}: {finding.told}{where}"
+
+
+def verdict_reason(check: AnyCheck) -> str:
+    """Why a verdict is what it is; of findings the causes, for each is told in full beside it."""
+    if isinstance(check, FindingsCheck) and check.verdict != "pass":
+        return check.reading()
+    return check.reason
 
 
 def worth_knowing(run: Run) -> list[str]:

@@ -86,7 +86,8 @@ def lines(event: Event) -> Iterator[str]:
         case PhaseEnded():
             phase = event.phase
             for check in phase.checks:
-                yield f"{phase.phase}: {check.verdict} {check.check}: {clean(check.reason)}"
+                reason = clean(words.verdict_reason(check))
+                yield f"{phase.phase}: {check.verdict} {check.check}: {reason}"
         case CausesFound():
             for finding in event.findings:
                 yield clean(words.finding_line(finding, failed=event.failed))

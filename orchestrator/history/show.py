@@ -103,7 +103,7 @@ def _attempt(
     yield head.append(" · ").append_text(_result(attempt, run))
     if attempt.screened[1:] or (attempt.screened and attempt.screened[0].reason):
         yield from _indented(_screened(attempt))
-    if attempt.failure is not None:
+    if attempt.failure is not None and attempt.failure.check != "findings":
         yield from _indented(Text(f"why: {attempt.failure.reason}"))
     for finding in attempt.findings:
         failed = attempt.failure is not None

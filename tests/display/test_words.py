@@ -14,6 +14,8 @@ from orchestrator.diagnosis.health import Health, Verdicts
 from orchestrator.diagnosis.skill.columns import OutputSkill, numbered
 from orchestrator.display import results, words
 from orchestrator.record.checks import (
+    FindingsCheck,
+    FindingsMeasured,
     OutputWorth,
     PredictionVarianceCheck,
     ValidationWorth,
@@ -132,7 +134,7 @@ def test_a_cause_is_named_by_what_follows_from_it() -> None:
     failed = words.finding_line(finding, failed=True)
     assert failed.startswith("the evidence points to: the rate is 0")
     certain = replace(finding, certain=True)
-    assert words.finding_line(certain).startswith("certain: the rate is 0")
+    assert words.finding_line(certain).startswith("no training can succeed: the rate is 0")
 
 
 def test_many_columns_of_an_output_are_one_row() -> None:
@@ -243,3 +245,12 @@ def test_an_epoch_is_told_by_its_losses_or_else_by_what_it_logs(
     metrics: dict[str, float], told: str
 ) -> None:
     assert words.losses(metrics) == told
+
+
+def test_a_finding_is_told_in_full_once() -> None:
+    told = "the output is a softmax over one unit: write sigmoid"
+    measured = FindingsMeasured(causes=("one_unit_softmax",))
+    check = FindingsCheck(verdict="fail", reason=told, measured=measured)
+    assert words.verdict_reason(check) == "one_unit_softmax"
+    passed = FindingsCheck(verdict="pass", reason="nothing stands against the training")
+    assert words.verdict_reason(passed) == "nothing stands against the training"

@@ -212,7 +212,11 @@ class View:
             self._verdicts(phase)
             return
         for check in phase.checks:
-            self._print(_verdict(check.verdict).append(f"  {check.check:<19}  {check.reason}"))
+            self._print(
+                _verdict(check.verdict).append(
+                    f"  {check.check:<19}  {words.verdict_reason(check)}"
+                )
+            )
 
     def _verdicts(self, phase: Phase) -> None:
         """The verdicts for a terminal: what passed on one line, everything else with its reason."""
@@ -224,7 +228,8 @@ class View:
             grid.add_row(_verdict("pass"), escape(", ".join(passed)))
         for check in phase.checks:
             if check.verdict != "pass":
-                grid.add_row(_verdict(check.verdict), escape(f"{check.check}: {check.reason}"))
+                reason = words.verdict_reason(check)
+                grid.add_row(_verdict(check.verdict), escape(f"{check.check}: {reason}"))
         if grid.row_count:
             self._print(grid)
 
