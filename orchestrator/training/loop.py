@@ -272,6 +272,8 @@ class _Loop:
         if isinstance(event, Heartbeat):
             self.watcher.show(event, self.store.run)
             return
+        if isinstance(event, Warned) and event.message in self.store.run.warnings:
+            return  # told already, before the run or in another attempt
         if isinstance(event, ModelBuilt):
             self._phase = INIT
         elif isinstance(event, PhaseStarted):

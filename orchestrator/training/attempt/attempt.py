@@ -19,7 +19,14 @@ from orchestrator.model import saving
 from orchestrator.record.checks import AnyCheck
 from orchestrator.record.events import PhaseEnded, PhaseStarted, Warned
 from orchestrator.record.records import INIT, Phase
-from orchestrator.training.attempt import build, callbacks, check, checkpoints, preparation
+from orchestrator.training.attempt import (
+    build,
+    callbacks,
+    check,
+    checkpoints,
+    keras_warnings,
+    preparation,
+)
 from orchestrator.training.attempt.build import Built, Loaded
 from orchestrator.training.attempt.callbacks import Epochs
 from orchestrator.training.attempt.task import Task
@@ -37,7 +44,7 @@ def train(task: Task, emit: Emit) -> None:
         InvalidError: the data is not what the run began with.
         UserCodeError: the user's own code raised.
     """
-    with preparation.blamed():
+    with preparation.blamed(), keras_warnings.heard(lambda text: emit(Warned(message=text))):
         rows = build.load(task)
         built = build.build(task, rows, emit)
         weights = sample_weights(built.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ from orchestrator.model.layers import count_parameters
 from orchestrator.model.losses.targets import check_classes, check_targets
 from orchestrator.model.outputs import Output, find_outputs
 from orchestrator.record.records import Finding, Inputs, Settings
+from orchestrator.training.attempt import keras_warnings
 from orchestrator.training.attempt.task import Prepared
 
 Tell = Callable[[str], None]
@@ -68,8 +70,11 @@ def prepare(
         InvalidError: with what Keras or the data object to.
         UserCodeError: the user's own code raised.
     """
-    with blamed():
-        return _prepare(config, load(config) if dataset is None else dataset, tell, findings)
+    heard: list[str] = []
+    with blamed(), keras_warnings.heard(heard.append):
+        loaded = load(config) if dataset is None else dataset
+        found = _prepare(config, loaded, tell, findings)
+    return dataclasses.replace(found, warnings=(*found.warnings, *heard))
 
 
 def _prepare(config: Config, dataset: Dataset, tell: Tell, findings: bool) -> Prepared:
