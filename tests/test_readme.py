@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import typing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.config import load as configs
 from orchestrator.config.sections.restart import Case, Restart
+from orchestrator.record.records import Cause
 from tests import readme, searches
 from tests.story import record, story
 
@@ -34,6 +36,11 @@ def test_the_blocks_that_install_are_what_ci_runs() -> None:
         assert len(block.splitlines()) == 1
     assert "orchestrate configs/model.yaml" in readme.installing()["run"]
     assert "pytest" in readme.installing()["test"]
+
+
+def test_the_list_of_causes_has_each_of_them_once() -> None:
+    named = [row.split("|")[1].strip(" `") for row in readme.table("cause")]
+    assert named == [*typing.get_args(Cause)]
 
 
 def test_another_python_is_refused_before_anything_is_said_of_packages() -> None:

@@ -79,7 +79,11 @@ def step(config: Config, attempts: Sequence[Attempt]) -> Step:
         taken = Taken(key=key, rung=rung, settings=settings)
         return Step(taken=taken, passed_over=tuple(passed_over))
     if case is not None and not case.rungs:
-        reason = f"no remedy can help: {evidence.reasons(case.when, attempts[-1])[0]}"
+        reason, failure = "no remedy can help", attempts[-1].failure
+        why = evidence.reasons(case.when, attempts[-1])[0]
+        # Of a failure the attempt has told; a cause that is known stands before this.
+        if evidence.main_cause(attempts[-1]) is None or failure is None or why != failure.reason:
+            reason += f": {why}"
     else:
         reason = "the policy has no rung left that answers this failure"
     if passed_over:

@@ -104,12 +104,13 @@ class Subject:
 
     @functools.cached_property
     def is_poor(self) -> bool:
-        """Whether it is alive, and its predictions are worth too little even by its batches."""
+        """Whether it is alive and responds, and is worth too little, not by lagging statistics."""
         short = any(
             each.check == "learned" and each.verdict == "warn" for each in self.examined.checks
         )
         poor = self.failed & _OF_WORTH or short or self.without_skill
-        return self.is_alive and bool(poor) and self.lag is None
+        moves = self.is_alive and self.examined.responding != 0
+        return moves and bool(poor) and self.lag is None
 
     @property
     def is_constant(self) -> bool:

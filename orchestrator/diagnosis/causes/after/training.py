@@ -90,6 +90,8 @@ def find_rate_too_low(subject: Subject) -> Iterator[Finding]:
         f"the weights have hardly moved, none by more than {largest:.2g} of its size in "
         f"{_steps(subject)} at rates up to {max(subject.rates, default=0.0):g}"
     )
+    if subject.slowed:
+        reason += ", to which a remedy has lowered them"
     times = 10 ** math.ceil(math.log10(_LEAST_MOVED / max(largest, 1e-9)) + 0.5)
     advice = f"write a learning rate {times:,} times as high, or train for as many more steps"
     yield subject.found("rate_too_low", reason, advice)
