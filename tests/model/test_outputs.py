@@ -286,6 +286,22 @@ def test_what_keras_would_broadcast_is_refused(model: keras.Model, y: Any, messa
 
 
 @pytest.mark.parametrize(
+    ("model", "y", "hint"),
+    [
+        (one(3, "sparse_categorical_crossentropy", "softmax"), KIND + 1, "the labels start at 1: subtract 1"),  # noqa: E501
+        (one(2, "sparse_categorical_crossentropy", "softmax"), KIND, "give the last layer 3 units, one for each class"),  # noqa: E501
+        (one(1, "sparse_categorical_crossentropy", "sigmoid"), KIND % 2, "one unit of sigmoid takes binary_crossentropy"),  # noqa: E501
+        (one(3, "sparse_categorical_crossentropy", "softmax"), np.eye(3)[KIND], "one-hot targets need categorical_crossentropy"),  # noqa: E501
+        (one(1, "binary_crossentropy", "sigmoid"), 2 * (KIND % 2) - 1, "write the two classes as 0 and 1, not -1 and 1"),  # noqa: E501
+        (one(1, "binary_crossentropy", "sigmoid"), KIND, "3 classes need 3 units of softmax and sparse_categorical_crossentropy"),  # noqa: E501
+        (one(3, "mse"), KIND, "class indices need softmax and sparse_categorical_crossentropy"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_what_to_write(model: keras.Model, y: Any, hint: str) -> None:
+    assert refused(model, y).endswith(f"; {hint}")
+
+
+@pytest.mark.parametrize(
     ("sections", "key"),
     [
         ({"compile": {"loss": "mse"}}, "compile.loss"),

@@ -6,15 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from orchestrator.config import user_code
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FileModel
-from orchestrator.data.rows import AnyRows, Tree, leaves, trained_on
+from orchestrator.data.rows import AnyRows, Array, Tree, leaves, trained_on
 from orchestrator.errors import InvalidError, Reporter
 from orchestrator.model.outputs import Output, find_outputs, own_way
+
+_MOST_CLASSES = 20
+"""Whole numbers up to this may be classes; more are amounts."""
+_SPARSE = "sparse_categorical_crossentropy"
 
 
 def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
@@ -74,12 +79,46 @@ def check_fit(found: Sequence[Output], y: Tree, reporter: Reporter, key: Key) ->
         message = None if targets is None or free else output.misfit(targets)
         if targets is not None and message is not None:
             name = f"output {output.name}: " if output.name else ""
-            hint = None
-            if output.form == "categorical" and targets.ndim == 1:
-                hint = "class indices need sparse_categorical_crossentropy"
+            hint = _shape_hint(output, targets) or _value_hint(output, targets)
             problems.append(reporter.problem(key, f"{name}{message}", hint))
     if problems:
         raise InvalidError(problems)
+
+
+def _shape_hint(output: Output, targets: Array) -> str | None:
+    """What to write where targets have another shape than the output; None where they fit it."""
+    units = output.shape[-1] if output.shape else 1
+    if output.misshapen(targets) is None:
+        return None
+    if output.form == "sparse":
+        one_hot = targets.ndim > 1 and targets.shape[-1] == units
+        return "one-hot targets need categorical_crossentropy" if one_hot else None
+    if output.form == "categorical" and targets.ndim == 1:
+        return "class indices need sparse_categorical_crossentropy"
+    indices = targets.size == len(targets) and np.array_equal(np.unique(targets), np.arange(units))
+    if units > 2 and indices:
+        return "class indices need softmax and sparse_categorical_crossentropy"
+    return None
+
+
+def _value_hint(output: Output, targets: Array) -> str | None:
+    """What to write where targets are no classes of the output, by what they are."""
+    units = output.shape[-1] if output.shape else 1
+    known = np.unique(targets[targets != output.ignored])
+    if not known.size or not np.array_equal(known, np.floor(known)) or not np.ptp(known):
+        return None
+    low, high = int(known.min()), int(known.max())
+    if output.form == "sparse" and units == 1 and (low, high) == (0, 1):
+        return "one unit of sigmoid takes binary_crossentropy"
+    if output.form == "sparse" and low == 1 and high == units:
+        return "the labels start at 1: subtract 1"
+    if output.form == "sparse" and low == 0:
+        return f"give the last layer {high + 1} units, one for each class"
+    if output.form == "binary" and known.size == 2:
+        return f"write the two classes as 0 and 1, not {low} and {high}"
+    if output.form == "binary" and low == 0 and high <= _MOST_CLASSES:
+        return f"{high + 1} classes need {high + 1} units of softmax and " + _SPARSE
+    return None
 
 
 def _key(config: Config) -> Key:
