@@ -72,34 +72,32 @@ def _found(subject: Subject, reason: str, advice: str, *, certain: bool = False)
 
 
 def _finds_logits(subject: Subject, index: int) -> bool:
-    """Whether Keras goes back to the logits in front of the output's activation.
-
-    It loses them where it casts the output to the type of the loss, as in mixed precision.
-    """
+    """Whether Keras goes back to the logits in front of the output's activation."""
     loss, origin = subject.outputs[index].loss, subject.origin(index)
     if loss is None or loss.name in _FOCAL or not origin.found:
         return False
-    if index < len(subject.predictions) and subject.predictions[index].dtype != loss.function.dtype:
-        return False
-    name = loss.name
-    return origin.found == "attached" or name in _MADE_OF.get(origin.found, ())
+    return origin.found == "attached" or loss.name in _MADE_OF.get(origin.found, ())
 
 
 def _read_wrongly(subject: Subject, index: int) -> tuple[str, str] | None:
     """What is wrong with probabilities that are read as logits, or logits as probabilities."""
     output, end = subject.outputs[index], subject.origin(index).end
-    name = "" if output.loss is None else output.loss.name
-    if _finds_logits(subject, index):
-        return None
-    if output.from_logits:
+    loss, name = output.loss, "" if output.loss is None else output.loss.name
+    if loss is not None and output.from_logits:
         if end not in ("Softmax", "Sigmoid"):
+            return None
+        # Cast to the type of the loss, as in mixed precision, an output loses its logits.
+        cast = subject.predictions[index].dtype != loss.function.dtype
+        if _finds_logits(subject, index) and not cast:
             return None
         return (
             f"{output.named} is made by {end.lower()}, and the loss {name} has from_logits=True: "
             "it takes these probabilities for logits, so that it can never be near zero",
             f"leave from_logits=True out, or the {end.lower()}",
         )
-    predicted = subject.predictions[index] if index < len(subject.predictions) else np.zeros(0)
+    if _finds_logits(subject, index):
+        return None
+    predicted = subject.predictions[index]
     low, high = predicted < -_OUTSIDE, predicted > 1 + _OUTSIDE
     beyond = low if name in _CATEGORICAL else low | high  # that one divides by the sum
     if not predicted.size:

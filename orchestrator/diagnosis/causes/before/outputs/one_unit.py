@@ -34,7 +34,10 @@ def is_one_unit_softmax(subject: Subject, index: int) -> bool:
 
     A softmax along another axis, such as over time, varies.
     """
-    if subject.origin(index).end != "Softmax" or index >= len(subject.predictions):
+    if subject.origin(index).end != "Softmax" or subject.outputs[index].shape[-1:] not in (
+        (),
+        (1,),
+    ):
         return False
     predicted = subject.predictions[index]
     return bool(predicted.size and np.all(predicted == 1))
