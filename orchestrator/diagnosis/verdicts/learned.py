@@ -55,9 +55,12 @@ class Course:
         return (self.losses[-1] - self.losses[-1 - span]) / span
 
     def reaches(self, factor: float) -> bool:
-        """Whether as many epochs again, at this slope, bring the loss down to a share of itself."""
+        """Whether as many epochs again, at this slope, bring the loss down to a share of itself.
+
+        A loss that has been lower before goes up and down, and its slope says nothing.
+        """
         slope = self.slope
-        if slope is None or not self.losses[-1] > 0:
+        if slope is None or not 0 < self.losses[-1] <= min(self.losses):
             return False
         return self.losses[-1] + slope * self.epochs <= factor * self.losses[-1]
 

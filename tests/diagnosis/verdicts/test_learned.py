@@ -115,6 +115,14 @@ def test_a_loss_that_stands_or_rises_is_no_excuse(losses: tuple[float, ...]) -> 
     assert verdict(0.3, course=course) == "fail"
 
 
+@pytest.mark.parametrize(("lowest", "expected"), [(8.5, "warn"), (7.9, "fail")])
+def test_a_loss_that_was_lower_before_is_not_falling(lowest: float, expected: str) -> None:
+    """The last of losses that go up and down at too high a rate may stand below one before it."""
+    course = Course(losses=(10.0, 9.0, lowest, 9.0, 10.0, 10.0, 9.5, 10.0, 8.0), epochs=8)
+    assert course.slope == -0.75
+    assert verdict(0.3, course=course) == expected
+
+
 # ------------------------------------------------------------------------------ decline
 
 

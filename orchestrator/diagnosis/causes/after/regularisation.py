@@ -61,19 +61,28 @@ def _decaying(subject: Subject) -> list[keras.optimizers.Optimizer]:
 
 def _dropped(subject: Subject) -> Iterator[Finding]:
     """Dropout that leaves too few units at a step to learn from."""
-    rates = {
-        layer.name: float(layer.rate)
-        for layer in all_layers(subject.model)
-        if isinstance(layer, _DROPOUT) and layer.rate > 0
-    }
+    rates = _dropout_rates(subject)
     through = math.prod(1 - rate for rate in rates.values())
-    if rates and through < _LET_THROUGH and not subject.is_falling:
+    if drops_too_much(subject) and not subject.is_falling:
         told = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
         reason = (
             f"dropout leaves {through:.2g} of what goes through the network at a step ({told}), "
             "too little to learn from"
         )
         yield subject.found("over_regularised", reason, "write rates of 0.5 or less, or fewer")
+
+
+def drops_too_much(subject: Subject) -> bool:
+    """Whether dropout leaves too few units at a step; the loss goes up and down by that alone."""
+    return math.prod(1 - rate for rate in _dropout_rates(subject).values()) < _LET_THROUGH
+
+
+def _dropout_rates(subject: Subject) -> dict[str, float]:
+    return {
+        layer.name: float(layer.rate)
+        for layer in all_layers(subject.model)
+        if isinstance(layer, _DROPOUT) and layer.rate > 0
+    }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

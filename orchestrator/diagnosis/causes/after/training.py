@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from orchestrator.diagnosis.causes.after.regularisation import drops_too_much
 from orchestrator.diagnosis.causes.after.subject import Subject
 from orchestrator.record.records import Finding
 
@@ -110,6 +111,8 @@ def find_oscillating(subject: Subject) -> Iterator[Finding]:
     swing, level = np.abs(changes).mean(), np.median(np.abs(losses))
     # Of losses that differ by chance alone two thirds are turns; of falling ones few.
     if not np.isfinite(losses).all() or 3 * turns < len(losses) or swing <= _SWING * level:
+        return
+    if drops_too_much(subject):
         return
     reason = (
         f"the loss goes up and down instead of down, between {losses.min():.4g} and "

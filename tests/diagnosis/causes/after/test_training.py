@@ -17,7 +17,15 @@ from orchestrator.diagnosis.causes.after.training import (
     find_rate_too_low,
     find_undertrained,
 )
-from tests.diagnosis.causes.after.subjects import LINEAR, causes, curve, ended, small, trained
+from tests.diagnosis.causes.after.subjects import (
+    LINEAR,
+    causes,
+    curve,
+    ended,
+    small,
+    stack,
+    trained,
+)
 
 layers, optimizers = keras.layers, keras.optimizers
 
@@ -163,3 +171,11 @@ def test_steps_that_are_too_large_go_up_and_down() -> None:
     far = optimizers.SGD(1.0, clipnorm=1.0)
     subject = trained(small(), *curve(), optimizer=far, epochs=12, batch_size=40)
     assert [finding.cause for finding in find_oscillating(subject)] == ["oscillating"]
+
+
+def test_a_loss_that_dropout_moves_says_nothing_of_the_rate() -> None:
+    losses = [8.0, 3.0, 7.0, 2.0, 6.0, 2.5, 7.5, 2.0, 6.5, 3.0]
+    for rate, expected in ((0.5, ["oscillating"]), (0.9, [])):
+        model = stack(layers.Dense(4, activation="relu"), layers.Dropout(rate))
+        subject = dataclasses.replace(phased(losses), model=model)
+        assert [finding.cause for finding in find_oscillating(subject)] == expected
