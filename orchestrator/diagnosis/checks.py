@@ -332,6 +332,9 @@ def _judge_spread(output: OutputSkill, limits: PredictionVariance) -> tuple[str,
     if output.usual and output.distinct:
         # Under such a loss a constant can be the right answer: that of mae is the median.
         return shown, "warn", ": nearly constant, as most of the targets are under this loss"
+    if output.kind == "regression" and value > 0:
+        # Of targets in the thousands, a fresh network's predictions are a vanishing share.
+        return shown, "fail", ": beside the targets, the prediction is constant"
     return shown, "fail", ": the prediction is constant"
 
 

@@ -163,6 +163,13 @@ def test_predictions_without_targets_of_their_shape_can_have_a_skill() -> None:
     assert _variance(dataclasses.replace(output, skill=-0.2)).verdict == "fail"
 
 
+def test_a_prediction_that_varies_little_is_constant_beside_the_targets_only() -> None:
+    """That of a fresh network is no constant, though targets in the thousands dwarf it."""
+    reason = _variance(_with(variance_ratio=1e-9)).reason
+    assert reason.endswith(": beside the targets, the prediction is constant")
+    assert _variance(_with(variance_ratio=0.0)).reason.endswith("): the prediction is constant")
+
+
 def test_the_worst_output_decides_and_is_named() -> None:
     good, bad = REGRESSION, _with(output=1, variance_ratio=0.0)
     check = _variance(good, bad)
