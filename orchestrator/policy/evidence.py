@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 from orchestrator.config.sections.when import All, When
 from orchestrator.record.checks import DeadNeuronsCheck, LearnedCheck, PredictionVarianceCheck
-from orchestrator.record.records import INIT, Attempt, Failure, FailureKind, Phase
+from orchestrator.record.records import (
+    CONFIRMED,
+    INIT,
+    Attempt,
+    Failure,
+    FailureKind,
+    Finding,
+    Phase,
+)
 
 DIVERGED = 3.0
 """An epoch's loss this many times that of the untrained network means that steps were too large: a
@@ -58,7 +66,8 @@ def reasons(when: When | None, attempt: Attempt) -> tuple[str, ...]:
         raise ValueError(f"expected a failed attempt, received status={attempt.status!r}")
     if when is None and failure.check == "findings":
         return ()  # no training could succeed, unless a rung is made for that cause
-    found, causes = kinds(attempt), {finding.cause for finding in attempt.findings}
+    evidence = [each for each in attempt.findings if _is_evidence(each)]
+    found, causes = kinds(attempt), {finding.cause for finding in evidence}
     if not isinstance(when, All):
         matches = when is None or not {failure.check, *found, *causes}.isdisjoint(when)
         return (failure.reason,) if matches else ()
@@ -70,10 +79,15 @@ def reasons(when: When | None, attempt: Attempt) -> tuple[str, ...]:
         return (failure.reason,)
     return tuple(
         finding.told
-        for finding in attempt.findings
+        for finding in evidence
         if (when.cause is None or finding.cause in when.cause)
         and (finding.certain or not when.certain)
     )
+
+
+def _is_evidence(finding: Finding) -> bool:
+    """Whether a policy goes by a finding: not by a mere suspicion, which a failure confirms."""
+    return finding.found == "after" or finding.certain or finding.cause not in CONFIRMED
 
 
 def applies(when: When | None, attempts: Sequence[Attempt]) -> bool:
@@ -97,14 +111,17 @@ def found_causes(attempts: Sequence[Attempt]) -> list[tuple[int, str]]:
 
     Returns:
         The number of the last attempt that shows a cause, for figures differ from attempt to
-        attempt, and what it was.
+        attempt, and what it was: where it was suspected before the training and found after it, as
+        it was found then.
     """
-    last = {found.cause: each for each in attempts for found in each.findings}
+    last = {
+        found.cause: (each.attempt, found.found) for each in attempts for found in each.findings
+    }
     return [
         (each.attempt, found.told)
         for each in attempts
         for found in each.findings
-        if last[found.cause] is each
+        if last[found.cause] == (each.attempt, found.found)
     ]
 
 

@@ -64,6 +64,10 @@ Cause = Literal[
 ]
 """What a finding may point to; the README says of each how it is found and what to do."""
 
+CONFIRMED: frozenset[Cause] = frozenset({"distant_targets", "unscaled_inputs"})
+"""Causes that are suspected before a training, and for which its failure is the evidence: a network
+may well cope with such rows, and so a policy goes by what was found after."""
+
 FailureKind = Literal[
     "non_finite",
     "dead_at_init",

@@ -104,6 +104,7 @@ def look_before(
         model=built.model,
         outputs=built.outputs,
         rows=rows.dataset.train,
+        scalings=rows.dataset.scalings,
         layers=examined.layers,
         flow=examined.flow,
         config=task.config,

@@ -137,6 +137,7 @@ def _look_before(
         model=model,
         outputs=[output.read_as(kind, train.y) for output in found],
         rows=train,
+        scalings=dataset.scalings,
         layers=() if measured is None else measured.layers,
         flow=NO_FLOW if measured is None else measured.flow,
         config=config,

@@ -88,6 +88,7 @@ def test_the_events_tell_the_attempt_in_order(make_config: MakeConfig, train: Tr
         phases=[{"name": "one", "epochs": 2}, {"name": "two", "epochs": 1, "learning_rate": 0.001}],
         data={"train": {"callable": "rows:line"}, "validation": {"fraction": 0.25}},
         compile={"optimizer": {"Adam": {"learning_rate": 0.25}}, "loss": "mse", "metrics": ["mae"]},
+        batch_size=4,
     )
     events = train(config)
     kinds = [ModelBuilt, PhaseEnded, PhaseStarted, EpochEnded, EpochEnded, PhaseEnded]
@@ -213,7 +214,7 @@ def numbers():
 
 
 def test_a_network_born_dead_is_never_trained(make_config: MakeConfig, train: Train) -> None:
-    events = train(make_config(model={"layers": DEAD}))
+    events = train(make_config(model={"layers": DEAD}, phases=[{"name": "main", "epochs": 20}]))
     (init,) = phases(events)
     assert init.phase == "init"
     assert verdicts(init) == {

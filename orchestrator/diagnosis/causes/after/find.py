@@ -25,7 +25,7 @@ from orchestrator.diagnosis.causes.after.training import (
     find_rate_too_low,
     find_undertrained,
 )
-from orchestrator.record.records import Finding
+from orchestrator.record.records import CONFIRMED, Finding
 
 FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     find_initialization,
@@ -59,4 +59,5 @@ def find_after(subject: Subject, known: Collection[str] = ()) -> tuple[Finding, 
             found += finder(subject)
         except Exception:  # noqa: BLE001 - a finding that is missing is no reason to fail
             traceback.print_exc()
-    return tuple(finding for finding in found if finding.cause not in known)
+    told = frozenset(known) - CONFIRMED
+    return tuple(finding for finding in found if finding.cause not in told)

@@ -10,8 +10,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.data.rows import AnyRows, leaves, num_rows
-from orchestrator.diagnosis.causes.after.subject import Subject, size
+from orchestrator.data.rows import leaves, num_rows
+from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.diagnosis.causes.before.subject import Subject as Untrained
+from orchestrator.diagnosis.causes.scales import FAR, describe_scales, is_on_its_way, size
 from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.diagnosis.skill.reference import FEATURES, MOST_TARGETS, fit_reference
 from orchestrator.diagnosis.skill.sample import as_columns, draw
@@ -21,22 +23,8 @@ from orchestrator.record.records import Finding
 
 _FEW_ROWS = 2000
 """Rows that are enough for a rough look at inputs and targets."""
-_FEW_NUMBERS = 4_000_000
-"""Numbers in all that are looked at."""
-_MOST_COLUMNS = 10_000
 _BY_ROWS = frozenset({"finite", "dead_neurons", "prediction_variance", "learned"})
 """Checks that may fail because of the rows."""
-_NORMALIZING = (
-    keras.layers.BatchNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.Normalization,
-    keras.layers.Rescaling,
-)
-_MAGNITUDES = 1e3
-"""Inputs this far from 1, or columns this far from each other, hamper any training."""
-_FAR = 100.0
-"""Targets this large, or this many of their standard deviations from zero, are beyond what a fresh
-network puts out, and have to be trained towards."""
 _DISTANT = 2.0
 """So many standard deviations of the targets are more than a luckier seed makes good."""
 _VARIED = 0.01
@@ -81,13 +69,12 @@ def find_row_faults(subject: Subject) -> Iterator[Finding]:
     """
     if subject.untrained or not subject.failed & _BY_ROWS:
         return
-    sample = _sample(subject.rows)
-    kinds = tuple(type(layer) for layer in all_layers(subject.model))
-    if sample is None or any(issubclass(kind, keras.layers.Embedding) for kind in kinds):
-        return
-    if not any(issubclass(kind, _NORMALIZING) for kind in kinds):
-        yield from _unscaled(subject, sample)
-    if "finite" not in subject.failed and subject.without_skill:
+    found = describe_scales(
+        Untrained(model=subject.model, outputs=subject.outputs, rows=subject.rows)
+    )
+    if found is not None:
+        yield subject.found("unscaled_inputs", *found)
+    if "finite" not in subject.failed and subject.without_skill and not _looked_up(subject):
         x, y = draw(subject.rows)
         columns = as_columns(x)
         for output in subject.without_skill:
@@ -95,6 +82,14 @@ def find_row_faults(subject: Subject) -> Iterator[Finding]:
             one_position = math.prod(output.shape[:-1]) == 1
             if columns is not None and targets is not None and one_position:
                 yield from _unrelated(subject, columns, targets, output)
+
+
+def _looked_up(subject: Subject) -> bool:
+    """Whether inputs may be indices, of which nothing follows that a table of numbers shows."""
+    whole = any(array.dtype.kind != "f" for _, array in leaves(subject.rows.first(1)[0]))
+    return whole or any(
+        isinstance(each, keras.layers.Embedding) for each in all_layers(subject.model)
+    )
 
 
 def find_distant_targets(subject: Subject) -> Iterator[Finding]:
@@ -109,7 +104,7 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
     for output, got, wanted in _predictions(subject):
         found = [
             column for column in range(wanted.shape[1])
-            if _is_on_its_way(got[:, column], wanted[:, column])
+            if is_on_its_way(got[:, column], wanted[:, column])
         ]  # fmt: skip
         if not found:
             continue
@@ -127,17 +122,9 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
             "higher rate"
         )
         varied = predicted.std() > _VARIED * min(size(predicted), spread)
-        far = size(targets) >= _FAR * spread and error > _DISTANT * spread
+        far = size(targets) >= FAR * spread and error > _DISTANT * spread
         certain = bool(far and subject.is_falling and not subject.slowed and varied)
         yield subject.found("distant_targets", reason, advice, certain=certain)
-
-
-def _is_on_its_way(predicted: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
-    """Whether a column of predictions has come nearer to distant targets, and not near enough."""
-    far, spread, error = size(targets), targets.std(), size(targets - predicted)
-    if far < _FAR * min(spread, 1.0) or not spread < error < far:
-        return False
-    return bool(far >= _FAR * spread or size(predicted) <= far / 2)
 
 
 def _predictions(
@@ -163,49 +150,6 @@ def _predictions(
         if sum(len(got) for got, _ in found):
             got, wanted = (np.concatenate(each) for each in zip(*found, strict=True))
             yield output, got, wanted
-
-
-def _sample(rows: AnyRows) -> npt.NDArray[np.float64] | None:
-    """The first rows' inputs as one matrix.
-
-    None where there are indices or texts among the inputs, or very many numbers a row.
-    """
-    size = sum(np.asarray(array).size for _, array in leaves(rows.first(1)[0]))
-    if not 0 < size <= _MOST_COLUMNS:
-        return None
-    wanted = min(_FEW_ROWS, _FEW_NUMBERS // size)
-    parts, seen = [], 0
-    for x, _, _ in rows.batches(min(wanted, 256)):
-        arrays = [np.asarray(array) for _, array in leaves(x)]
-        if any(array.dtype.kind != "f" for array in arrays):
-            return None
-        flat = [array.reshape(len(array), -1) for array in arrays]
-        parts.append(np.concatenate(flat, axis=1, dtype=np.float64))
-        seen += len(parts[-1])
-        if seen >= wanted:
-            break
-    return np.concatenate(parts)
-
-
-def _unscaled(subject: Subject, columns: npt.NDArray[np.float64]) -> Iterator[Finding]:
-    scales = np.abs(columns).max(axis=0)
-    dense = np.count_nonzero(columns, axis=0) > len(columns) / 2
-    spreads = columns.std(axis=0)
-    spreads = spreads[dense & (spreads > 0)]
-    names = subject.rows.columns if len(subject.rows.columns) == len(scales) else ()
-    worst = int(scales.argmax())
-    name = f"column {names[worst] if names else worst}"
-    if scales[worst] >= _MAGNITUDES:
-        reason = f"the inputs are not scaled: {name} goes up to {scales[worst]:.3g}"
-    elif len(spreads) and spreads.max() >= _MAGNITUDES * spreads.min():
-        reason = (
-            f"the scales of the inputs are orders of magnitude apart, standard deviations from "
-            f"{spreads.min():.3g} to {spreads.max():.3g}"
-        )
-    else:
-        return
-    advice = "write data.standardize: true, which scales every column"
-    yield subject.found("unscaled_inputs", reason, advice)
 
 
 def _unrelated(

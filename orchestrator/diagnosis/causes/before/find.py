@@ -13,6 +13,15 @@ from orchestrator.diagnosis.causes.before.outputs.losses import find_loss_mismat
 from orchestrator.diagnosis.causes.before.outputs.one_unit import find_one_unit_softmax
 from orchestrator.diagnosis.causes.before.outputs.reach import find_unreachable_targets
 from orchestrator.diagnosis.causes.before.outputs.start import find_unusual_start
+from orchestrator.diagnosis.causes.before.rows import (
+    find_columns,
+    find_distant_targets,
+    find_unscaled_inputs,
+)
+from orchestrator.diagnosis.causes.before.signal.dropout import find_heavy_dropout
+from orchestrator.diagnosis.causes.before.signal.lost import find_lost_signal
+from orchestrator.diagnosis.causes.before.signal.statistics import find_slow_statistics
+from orchestrator.diagnosis.causes.before.steps import find_planned_faults
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.record.records import Finding
 
@@ -25,6 +34,13 @@ FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     find_broadcast_shapes,
     find_no_effect,
     find_unusual_start,
+    find_unscaled_inputs,
+    find_distant_targets,
+    find_columns,
+    find_lost_signal,
+    find_heavy_dropout,
+    find_slow_statistics,
+    find_planned_faults,
 )
 """In the order of telling: what is certain first is not theirs to see to."""
 

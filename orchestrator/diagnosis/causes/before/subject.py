@@ -14,7 +14,7 @@ import numpy.typing as npt
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FileModel, LayersModel
-from orchestrator.data.rows import Batch, Readable, Rows, leaves, num_rows, select
+from orchestrator.data.rows import Batch, Readable, Rows, Scalings, leaves, num_rows, select
 from orchestrator.diagnosis.causes.before.trial import Trial, try_step
 from orchestrator.diagnosis.units import NO_FLOW, Flow, Layer
 from orchestrator.model import layers as model_layers
@@ -34,6 +34,10 @@ _STEP_ROWS = 64
 """Rows that a step is tried with, without being taken."""
 _STEP_NUMBERS = 300_000
 """Numbers of inputs that it is tried with, at most."""
+_RUN_PRODUCTS = 200_000_000
+"""Rows times weights, at most: of networks of millions a forward pass takes long."""
+_LEAST_RUN = 8
+"""Rows that are run through a model however large it is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,8 @@ class Subject:
     """Its outputs, with what trains each."""
     rows: Readable
     """The training rows as the model takes them, standardised where the config says so."""
+    scalings: Scalings = dataclasses.field(default_factory=dict)
+    """What has standardised the inputs, by the path of each."""
     layers: Sequence[Layer] = ()
     """What was counted at each activation site over all rows; empty where nothing was."""
     flow: Flow = NO_FLOW
@@ -70,7 +76,9 @@ class Subject:
     @functools.cached_property
     def few(self) -> Batch:
         """The rows of the sample that may be run through the model once more, at most 256."""
-        return _fewer(self.sample, _RUN_ROWS, _RUN_NUMBERS)
+        weights = max(model_layers.count_parameters(self.model), 1)
+        most = max(_RUN_PRODUCTS // weights, _LEAST_RUN)
+        return _fewer(self.sample, min(_RUN_ROWS, most), _RUN_NUMBERS)
 
     @functools.cached_property
     def trial(self) -> Trial | None:
@@ -89,7 +97,7 @@ class Subject:
         if not model_layers.is_callable(self.model):
             return ()
         x, _, _ = self.few
-        found = leaves(self.model(x, training=False))
+        found = leaves(model_layers.infer(self.model, x))
         return tuple(keras.ops.convert_to_numpy(each) for _, each in found)
 
     def targets(self, index: int) -> npt.NDArray[Any]:

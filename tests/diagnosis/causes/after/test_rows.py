@@ -148,4 +148,7 @@ def test_columns_far_from_each_other_are_named() -> None:
 def test_indices_are_not_measured() -> None:
     x = np.random.default_rng(0).integers(0, 10_000, (100, 3))
     given = Rows(x=x, y=np.random.default_rng(1).normal(size=100))
-    assert not [*find_row_faults(ended(LINEAR, given))]
+    parity = layers.Lambda(lambda index: keras.ops.cast(index % 2, "float32"))
+    assert not [*find_row_faults(ended(stack(parity), given))]
+    (found,) = find_row_faults(ended(LINEAR, given))  # whole numbers that are no indices
+    assert found.cause == "unscaled_inputs"

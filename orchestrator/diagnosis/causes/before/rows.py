@@ -1,0 +1,135 @@
+"""What is wrong with the rows: wild scales, idle columns, values that stand for none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.diagnosis.causes import table
+from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.diagnosis.causes.scales import describe_scales, is_out_of_reach
+from orchestrator.model.keras_internals import all_layers
+from orchestrator.model.outputs import Output
+from orchestrator.record.records import Finding
+
+_LOSSES = frozenset({"huber", "mean_absolute_error", "mean_squared_error"})
+"""Losses under which a prediction has to come to where the targets are."""
+_WORKS = 0.1
+"""Skill from which on a network copes with its rows: it was trained on them, or on their like."""
+_NAMED = 3
+"""Columns that are named; of more the number is told."""
+
+
+def find_unscaled_inputs(subject: Subject) -> Iterator[Finding]:
+    """Inputs whose scales hamper training, where the network does not cope with them already."""
+    found = describe_scales(subject)
+    if found is not None and not any(_works(subject)):
+        yield subject.found("unscaled_inputs", *found, key=("data",))
+
+
+def find_columns(subject: Subject) -> Iterator[Finding]:
+    """Columns of a table that say nothing, or nothing new, and values that stand for none.
+
+    Nothing of a network that looks its inputs up: to it they are names.
+    """
+    kinds = (keras.layers.Embedding, keras.layers.Masking)
+    if any(isinstance(layer, kinds) for layer in all_layers(subject.model)):
+        return
+    for each in table.tables(subject.rows, subject.sample[0], subject.scalings):
+        of_input = f" of input {each.path}" if each.path else ""
+        constant, equal, coded = table.constants(each), table.copies(each), table.codes(each)
+        if constant:
+            named = _listed([f"{name} is {value:g}" for name, value in constant.items()])
+            reason = f"column{'s' * (len(constant) > 1)}{of_input} {named} on every row"
+            advice = "leave out what does not differ: it says nothing of a row"
+            yield subject.found("constant_columns", reason, advice, key=("data", "train"))
+        if equal:
+            named = _listed([f"{other} is the same as {one}" for one, other in equal])
+            reason = f"column{'s' * (len(equal) > 1)}{of_input} {named} on every row"
+            advice = "leave one of the two out, or see whether another was meant"
+            yield subject.found("constant_columns", reason, advice, key=("data", "train"))
+        if coded:
+            named = _listed(
+                [f"{name} is {code:g} on {share:.2g} of the rows, far from all its other values"
+                 for name, (code, share) in coded.items()]
+            )  # fmt: skip
+            reason = (
+                f"column{'s' * (len(coded) > 1)}{of_input} {named}: it looks like a missing value"
+            )
+            advice = (
+                "put the column's median there and add a column that says so, or leave those "
+                "rows out"
+            )
+            yield subject.found("missing_values", reason, advice, key=("data", "train"))
+
+
+def _listed(clauses: Sequence[str]) -> str:
+    more = len(clauses) - _NAMED
+    return ", ".join(clauses[:_NAMED]) + (f" and so {more} more" if more > 0 else "")
+
+
+def find_distant_targets(subject: Subject) -> Iterator[Finding]:
+    """Targets that are further from what the untrained network gives than steps bring it soon."""
+    ends = subject.flow.ends
+    for index, (output, predicted, targets) in enumerate(_pairs(subject)):
+        linear = index < len(ends) and ends[index] is None
+        loss = output.loss
+        if not linear or loss is None or not loss.is_keras or loss.name not in _LOSSES:
+            continue
+        for got, wanted in zip(predicted.T, targets.T, strict=True):
+            if output.form != "regression" or not is_out_of_reach(got, wanted):
+                continue
+            of_output = f" of output {output.name}" if output.name else ""
+            reason = (
+                f"the targets{of_output} are far from zero for how little they vary, "
+                f"{wanted.mean():.5g} on average with a standard deviation of {wanted.std():.3g}, "
+                f"and the untrained network predicts about {got.mean():.2g}"
+            )
+            advice = (
+                "subtract the mean and divide by the standard deviation, or end the model with a "
+                f"Rescaling layer of scale: {wanted.std():.2g} and offset: {wanted.mean():.4g}"
+            )
+            yield subject.found("distant_targets", reason, advice)
+            break
+
+
+def _works(subject: Subject) -> Iterator[bool]:
+    """Of each output, whether its predictions are better than the best constant."""
+    for _, predicted, targets in _pairs(subject):
+        around = float(np.mean((targets - targets.mean(axis=0)) ** 2))
+        yield float(np.mean((targets - predicted) ** 2)) < (1 - _WORKS) * around
+
+
+def _pairs(
+    subject: Subject,
+) -> Iterator[tuple[Output, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """Predictions and targets of a few rows, of equal shape (values, columns), of each output.
+
+    Classes are one-hot, and logits of them made probabilities.
+    """
+    _, y, _ = subject.few
+    for output, predicted in zip(subject.outputs, subject.predictions, strict=False):
+        targets = None if y is None else output.targets(y)
+        if targets is None:
+            continue
+        got = _as_probabilities(np.asarray(predicted, np.float64), output)
+        got = got.reshape(-1, got.shape[-1] if got.ndim > 1 else 1)
+        wanted = np.asarray(targets)
+        if output.form == "sparse":
+            wanted = np.equal(wanted.reshape(-1, 1), np.arange(got.shape[1]))
+        if wanted.size == got.size and wanted.dtype.kind in "fiub":
+            yield output, got, wanted.reshape(got.shape).astype(np.float64)
+
+
+def _as_probabilities(values: npt.NDArray[np.float64], output: Output) -> npt.NDArray[np.float64]:
+    """Predictions of classes, where they may be logits; others as they are."""
+    if not output.from_logits or output.form == "regression":
+        return values
+    if output.form == "binary":
+        return 1 / (1 + np.exp(-np.clip(values, -50, 50)))
+    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    shares: npt.NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+    return shares

@@ -1,0 +1,1 @@
+"""What a network loses of its rows on the way from the inputs to the outputs."""

@@ -1,0 +1,204 @@
+"""Trainings that are too short, at a rate that trains nothing, or at one that is a slip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from orchestrator.config.document import Key
+from orchestrator.data.rows import select, trained_on
+from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.diagnosis.causes.plan import Plan, begins_trained, read_plan
+from orchestrator.model.keras_internals import all_layers, compute_loss, own_variables
+from orchestrator.record.records import Finding
+
+_ADAPTIVE = (
+    keras.optimizers.Adam,
+    keras.optimizers.Adamax,
+    keras.optimizers.Lion,
+    keras.optimizers.Nadam,
+    keras.optimizers.RMSprop,
+)
+"""Optimizers whose step in a weight is about as large as the rate, whatever the gradient."""
+_WAY = 0.1
+"""Sum of the rates below which such an optimizer moves no weight by its own size: fresh weights are
+some tenths (Glorot's are within 0.1 of zero from 600 inputs and units on)."""
+_SHORT_WAY = 0.01
+"""The same of an optimizer that follows the gradient: length of its way over that of the weights,
+as long as the gradient stays as it is at the start, where it is large."""
+_LEAP = 10.0
+"""So many times its own size in one step is no step: what a weight was is forgotten at once."""
+_GRADIENT_RATE = 100.0
+"""Above, gradient descent overshoots in any network; of a language model 30 is known (Merity,
+Keskar and Socher, Regularizing and optimizing LSTM language models, 2018)."""
+_FAINT = 0.01
+"""Share of the usual rate at which a training that is too short is so for want of rate."""
+_FEW_STEPS = 24
+_FEW_WHOLE = 100
+"""Steps that are few where each takes all rows: then nobody has chosen how many there are."""
+_ENDED = 1e-6
+"""Share of its highest value at which a rate has come to an end."""
+_TRIAL_ROWS = 32
+"""Rows that the gradient is taken of."""
+
+
+def find_planned_faults(subject: Subject) -> Iterator[Finding]:
+    """What the number of steps and their rates let expect: no effect, a leap, or too little.
+
+    Nothing where the user's code decides on steps or rates; too little is only said of a network
+    that begins fresh, for fine-tuning takes few steps at low rates.
+    """
+    plan = read_plan(subject)
+    if plan is None:
+        return
+    ended = [*_find_end(subject, plan)]
+    if ended:
+        yield from ended
+        return
+    leap = [*_find_leap(subject, plan)]
+    yield from leap
+    if not leap and not begins_trained(subject):
+        yield from _find_short(subject, plan)
+
+
+def _find_end(subject: Subject, plan: Plan) -> Iterator[Finding]:
+    """A rate that is 0, or comes to 0 before half of the training."""
+    highest = plan.highest.rates.max()
+    if highest == 0:
+        reason = f"the learning rate is 0 in all {plan.steps:,} steps, so that no weight changes"
+        advice = "give the optimizer a rate above 0"
+        yield subject.found("no_effect", reason, advice, certain=True, key=plan.highest.key)
+        return
+    limit, last = _ENDED * highest, plan.stretches[-1]
+    resting = sum(float(np.mean(each.rates <= limit)) * each.steps for each in plan.stretches)
+    if resting > plan.steps / 2 and last.rates[-1] <= limit:
+        reason = (
+            f"the learning rate goes from {_rate(highest)} to {_rate(last.rates[-1])}, and so "
+            f"nothing is trained in about {resting / plan.steps:.0%} of the {plan.steps:,} steps"
+        )
+        advice = f"let the schedule reach its end at step {plan.steps:,}, the last one"
+        yield subject.found("no_effect", reason, advice, key=last.key)
+
+
+def _find_leap(subject: Subject, plan: Plan) -> Iterator[Finding]:
+    """A rate at which one step throws every weight far beyond its own size."""
+    highest, name = plan.highest, type(plan.optimizer).__name__
+    rate = float(highest.rates.max())
+    if isinstance(plan.optimizer, _ADAPTIVE):
+        size = _size_of_weights(subject.model) if rate > _LEAP * _usual(plan) else None
+        if size is None or rate < _LEAP * size:
+            return
+        what = f"moves a weight by {rate / size:.0f} times its own size, which is about {size:.2g}"
+    elif isinstance(plan.optimizer, keras.optimizers.SGD) and rate > _GRADIENT_RATE:
+        what = "overshoots in any network"
+    else:
+        return
+    reason = (
+        f"the learning rate of phase {highest.phase} is {_rate(rate)}, at which one step of {name} "
+        f"{what}"
+    )
+    yield subject.found(
+        "unusual_rate", reason, f"write a rate near {_rate(_usual(plan))}", key=highest.key
+    )
+
+
+def _find_short(subject: Subject, plan: Plan) -> Iterator[Finding]:
+    """Steps that are too few, or too small, to get anywhere."""
+    rate, usual = float(plan.highest.rates.max()), _usual(plan)
+    name, count = type(plan.optimizer).__name__, f"{plan.steps:,} step{'s' * (plan.steps != 1)}"
+    reach = _reach(subject, plan)
+    if reach is not None and rate <= _FAINT * usual:
+        reason = (
+            f"the learning rate {_rate(rate)} is far below what {name} usually takes, "
+            f"{_rate(usual)}: in {count} it {reach}"
+        )
+        advice = f"write a rate near {_rate(usual)}"
+        yield subject.found("unusual_rate", reason, advice, key=plan.highest.key)
+    elif reach is not None:
+        reason = f"the training is short: in {count} {name}, at a rate up to {_rate(rate)}, {reach}"
+        advice = "train for more epochs, in smaller batches, or at a higher rate"
+        yield subject.found("few_steps", reason, advice, key=_longest(subject))
+    else:
+        yield from _find_few(subject, plan)
+
+
+def _find_few(subject: Subject, plan: Plan) -> Iterator[Finding]:
+    """Steps that are few whatever their size, perhaps for a batch that takes all rows."""
+    if subject.config is None:
+        return
+    batch, rows = subject.config.batch_size, len(subject.rows)
+    whole = batch > rows and subject.steps_per_epoch == 1
+    if plan.steps >= (_FEW_WHOLE if whole else _FEW_STEPS):
+        return
+    reason = f"the training is short: it has {plan.steps:,} step{'s' * (plan.steps != 1)} in all"
+    if whole:
+        reason += f", for a batch of {batch:,} takes all of the {rows:,} rows at once"
+        advice = "write a smaller batch_size, or train for more epochs"
+        yield subject.found("few_steps", reason, advice, key=("batch_size",))
+    else:
+        advice = "train for more epochs, or in smaller batches"
+        yield subject.found("few_steps", reason, advice, key=_longest(subject))
+
+
+def _reach(subject: Subject, plan: Plan) -> str | None:
+    """How far the weights get at most, as a clause, where that is not far enough to learn."""
+    if plan.way >= _WAY:
+        return None
+    if isinstance(plan.optimizer, _ADAPTIVE):
+        size = _size_of_weights(subject.model)
+        beside = "" if size is None else f", where fresh weights are about {size:.2g} in size"
+        return f"moves a weight by {plan.way:.2g} at most{beside}"
+    if isinstance(plan.optimizer, keras.optimizers.SGD):
+        way = _way_along_gradient(subject, plan)
+        if way is not None and way < _SHORT_WAY:
+            return f"moves the weights by {way:.2g} of their size at most"
+    return None
+
+
+def _way_along_gradient(subject: Subject, plan: Plan) -> float | None:
+    """Length of the way of gradient descent over that of the weights, with the first gradient."""
+    model = subject.model
+    x, y, weight = trained_on(select(subject.few, slice(0, _TRIAL_ROWS)))
+    with tf.GradientTape() as tape:
+        loss = compute_loss(model, x, y, model(x, training=False), weight)
+    variables = [each.value for each in model.trainable_variables]
+    gradients = [each for each in tape.gradient(loss, variables) if each is not None]
+    size = float(tf.linalg.global_norm(variables)) if variables else 0.0
+    if not gradients or not size:
+        return None
+    momentum = float(getattr(plan.optimizer, "momentum", 0.0))
+    return plan.way * float(tf.linalg.global_norm(gradients)) / size / max(1 - momentum, _WAY)
+
+
+def _size_of_weights(model: keras.Model) -> float | None:
+    """Root of the mean square of the kernels that train, that of the one in the middle."""
+    trainable = {id(each) for each in model.trainable_variables}
+    sizes = [
+        float(np.sqrt(np.mean(np.square(each.numpy(), dtype=np.float64))))
+        for layer in all_layers(model)
+        if not isinstance(layer, keras.layers.Embedding)
+        for each in own_variables(layer)
+        if len(each.shape) > 1 and id(each) in trainable
+    ]
+    known = [size for size in sizes if size > 0]
+    return float(np.median(known)) if known else None
+
+
+def _usual(plan: Plan) -> float:
+    """The rate that Keras gives an optimizer of this kind."""
+    return 0.01 if isinstance(plan.optimizer, keras.optimizers.SGD) else 0.001
+
+
+def _longest(subject: Subject) -> Key:
+    """Where the config says how long its longest phase is."""
+    if subject.config is None:
+        return ()
+    phases = subject.config.phases
+    return ("phases", max(range(len(phases)), key=lambda index: phases[index].epochs), "epochs")
+
+
+def _rate(value: float) -> str:
+    return f"{value:.3g}"

@@ -1,0 +1,151 @@
+"""The training that is planned: how many steps, and at which rates."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.config.document import Key
+from orchestrator.config.schema import Config
+from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.model import keras_internals
+from orchestrator.model.build import plain_optimizers
+from orchestrator.model.outputs import own_way
+
+_LOOKS = 64
+"""Steps at which a schedule is asked, at most: each answer takes a part of a millisecond."""
+_LEAVE_RATES = frozenset(
+    {
+        "BackupAndRestore",
+        "CSVLogger",
+        "EarlyStopping",
+        "ModelCheckpoint",
+        "ReduceLROnPlateau",
+        "TensorBoard",
+        "TerminateOnNaN",
+    }
+)
+"""Keras's callbacks that never raise a rate."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Stretch:
+    """The steps of one phase."""
+
+    phase: str
+    """Its name."""
+    steps: int
+    rates: npt.NDArray[np.float64]
+    """Rates at steps that are spread evenly over it, the first and the last among them."""
+    key: Key
+    """Where the config says the rate."""
+
+    @property
+    def way(self) -> float:
+        """Sum of the rates of all its steps."""
+        return float(self.rates.mean()) * self.steps
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """All steps that a run makes of an attempt, where no callback of the user's changes rates."""
+
+    optimizer: keras.optimizers.Optimizer
+    stretches: tuple[Stretch, ...]
+    """In order, one for each phase."""
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return sum(each.steps for each in self.stretches)
+
+    @property
+    def updates(self) -> int:
+        """Steps at which weights change: fewer than steps where gradients are accumulated."""
+        return self.steps // (self.optimizer.gradient_accumulation_steps or 1)
+
+    @property
+    def way(self) -> float:
+        """Sum of the rates of all updates: how far an optimizer like Adam moves a weight at most.
+
+        Adam's step in a weight is about its rate, or less (Kingma and Ba, Adam: a method for
+        stochastic optimization, 2015, section 2.1).
+        """
+        return sum(each.way for each in self.stretches) * self.updates / max(self.steps, 1)
+
+    @property
+    def highest(self) -> Stretch:
+        """The phase with the highest rate."""
+        return max(self.stretches, key=lambda each: float(each.rates.max()))
+
+
+def read_plan(subject: Subject) -> Plan | None:
+    """The plan of a training.
+
+    Returns:
+        None where none is planned, or where the user's code decides on steps and rates: a
+        `train_step`, a callback, a rate that is a function of theirs, more than one optimizer.
+    """
+    config, steps = subject.config, subject.steps_per_epoch
+    if config is None or not steps or own_way(subject.model) is not None:
+        return None
+    if any(each.name not in _LEAVE_RATES for each in config.fit.callbacks):
+        return None
+    optimizers = plain_optimizers(subject.model)
+    if len(optimizers) != 1:
+        return None
+    own = keras_internals.learning_rate(optimizers[0])
+    schedule = isinstance(own, keras.optimizers.schedules.LearningRateSchedule)
+    if callable(own) and not schedule and not isinstance(own, keras.Variable):
+        return None
+    cap = math.inf if subject.learning_rate_cap is None else subject.learning_rate_cap
+    start, stretches = int(optimizers[0].iterations), []
+    for index, phase in enumerate(config.phases):
+        count = phase.epochs * steps
+        if phase.learning_rate is not None:
+            rates = np.array([phase.learning_rate])
+            key: Key = ("phases", index, "learning_rate")
+        else:
+            places = np.unique(np.linspace(start, start + count - 1, _LOOKS).astype(np.int64))
+            rates = np.array([float(own(int(step))) for step in places] if schedule else
+                             [float(str(np.float32(optimizers[0].learning_rate)))])  # fmt: skip
+            key = place_of_rate(config)
+        stretches.append(
+            Stretch(phase=phase.name, steps=count, rates=np.minimum(rates, cap), key=key)
+        )
+        start += count
+    return Plan(optimizer=optimizers[0], stretches=tuple(stretches))
+
+
+def place_of_rate(config: Config) -> Key:
+    """Where the config says the optimizer's rate; empty where it does not."""
+    named = None if config.compile is None else config.compile.optimizer
+    if named is None:
+        return ()
+    key: Key = ("compile", "optimizer")
+    return (*key, named.name, "learning_rate") if "learning_rate" in named.arguments else key
+
+
+def begins_trained(subject: Subject) -> bool:
+    """Whether a training goes on from weights that another one has left.
+
+    Those are a file's, or what a factory has loaded: a fresh network has no frozen weights, and no
+    vector, such as a bias, whose values differ.
+    """
+    if subject.starts_trained:
+        return True
+    model = subject.model
+    trainable = {id(each) for each in model.trainable_variables}
+    for layer in keras_internals.all_layers(model):
+        own = keras_internals.own_variables(layer)
+        if any(id(each) not in trainable for each in own):
+            return True
+        vectors = (each.numpy() for each in own if len(each.shape) == 1 and each.shape[0] > 1)
+        # The biases of an LSTM are 0, and 1 for the gate that forgets.
+        if any(len(np.unique(each)) > 2 for each in vectors):
+            return True
+    return False

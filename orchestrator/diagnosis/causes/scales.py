@@ -1,0 +1,162 @@
+"""Inputs that are far from what a fresh network takes, and targets that are far from what it gives.
+
+Used before a training and, with the evidence of a failure, after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.data.rows import is_text, leaves, name_of
+from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.model import layers
+from orchestrator.model.keras_internals import all_layers, own_variables
+
+_NORMALIZING = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.UnitNormalization,
+)
+"""Layers behind which the scale of what came before them is gone, wherever they are. What scales by
+fixed numbers, such as Rescaling, is seen by what comes out of it."""
+_MAGNITUDES = 1e3
+"""Inputs this far from 1, or columns this far from each other, hamper any training."""
+_OFFSET = 10.0
+"""|mean| / std from which on a unit has the same sign on nearly all rows: a relu unit is dead or
+linear. It predicts units that are born dead better than anything else of the rows."""
+_BYTE = 255.0
+_BRIGHT = 100.0
+"""Largest byte from which on images are raw; darker ones may be masks or classes."""
+_IMAGE_COLUMNS = 64
+"""Whole numbers from 0 to 255 in so many columns are the pixels of an image: 8 by 8 are digits."""
+FAR = 100.0
+"""Targets this large, or this many of their standard deviations from zero, are beyond what a fresh
+network puts out, and have to be trained towards."""
+
+_Array = npt.NDArray[Any]
+
+
+def describe_scales(subject: Subject) -> tuple[str, str] | None:
+    """What is wrong with the scales of the inputs, as the network's layers take them.
+
+    Args:
+        subject: the model and its rows.
+
+    Returns:
+        What was seen and what to write instead; None where nothing is wrong, where a layer
+        normalises, or where what reaches the first layers with weights is scaled or looked up.
+    """
+    if any(isinstance(layer, _NORMALIZING) for layer in all_layers(subject.model)):
+        return None
+    x, _, _ = subject.sample
+    for path, array in leaves(x):
+        found = None if is_text(array) else _describe(array, name_of("x", path), _names(subject))
+        if found is not None and _reaches_weights(subject):
+            return found
+    return None
+
+
+def _names(subject: Subject) -> Sequence[str]:
+    return tuple(getattr(subject.rows, "columns", ()))
+
+
+def _describe(array: _Array, named: str, names: Sequence[str]) -> tuple[str, str] | None:
+    """What is wrong with the scales of one array, shape (rows, …)."""
+    columns = array.reshape(len(array), -1)
+    if not columns.size or columns.dtype.kind not in "fiu":
+        return None
+    highest, lowest = columns.max(axis=0).astype(float), columns.min(axis=0).astype(float)
+    whose = "the inputs" if named == "x" else named
+    if _are_bytes(array, float(lowest.min()), float(highest.max())):
+        reason = f"{whose} are bytes as they are read, from {lowest.min():g} to {highest.max():g}"
+        return reason, "put a Rescaling layer with scale: 0.00392 (1/255) first, or divide by 255"
+    scales = np.maximum(np.abs(lowest), np.abs(highest))
+    advice = "write data.standardize: true, which scales every column"
+    worst = int(scales.argmax())
+    column = f"column {names[worst] if len(names) == len(scales) else worst}"
+    if scales[worst] >= _MAGNITUDES:
+        return f"{whose} are not scaled: {column} goes up to {scales[worst]:.3g}", advice
+    if 0 < scales[worst] <= 1 / _MAGNITUDES:
+        return (
+            f"{whose} are not scaled: no value is further from 0 than {scales[worst]:.2g}",
+            advice,
+        )
+    means, spreads = columns.mean(axis=0, dtype=np.float64), columns.std(axis=0, dtype=np.float64)
+    dense = spreads[(np.count_nonzero(columns, axis=0) > len(columns) / 2) & (spreads > 0)]
+    if array.ndim == 2 and len(dense) and dense.max() >= _MAGNITUDES * dense.min():
+        reason = (
+            f"the scales of {whose} are orders of magnitude apart, standard deviations from "
+            f"{dense.min():.3g} to {dense.max():.3g}"
+        )
+        return reason, advice
+    offset, spread = (float(np.sqrt(np.mean(each**2))) for each in (means, spreads))
+    if spread > 0 and offset >= _OFFSET * spread:
+        reason = (
+            f"{whose} are far from 0 for how little they vary, |mean|/std is "
+            f"{offset / spread:.3g}: relu units are born dead, or are linear, on such rows"
+        )
+        return reason, advice
+    return None
+
+
+def _are_bytes(array: _Array, lowest: float, highest: float) -> bool:
+    """Whether an array holds images as they are stored, perhaps as floats."""
+    if lowest < 0 or not _BRIGHT <= highest <= _BYTE:
+        return False
+    if array.ndim == 4 or array.dtype == np.uint8:
+        return True
+    many = array.ndim == 3 or array[0].size >= _IMAGE_COLUMNS
+    return many and bool(np.array_equal(array, np.floor(array)))
+
+
+def _reaches_weights(subject: Subject) -> bool:
+    """Whether a fresh layer with weights takes values whose scales are wrong.
+
+    Of what is looked up, or scaled inside the model by whatever operation, it takes others; what
+    does not train has the scale that it was trained with.
+    """
+    x, _, _ = subject.few
+    first = len(leaves(x))
+    taken: list[bool] = []
+
+    def is_last(call: layers.Call) -> bool:
+        inside = any(isinstance(each, keras.layers.RNN) for each in call.around)
+        if not inside and call.inputs and _has_kernel(call.layer):
+            given = np.asarray(call.inputs[0]) if call.layer.trainable_weights else None
+            taken.append(given is not None and _describe(given, "x", ()) is not None)
+        return len(taken) == first
+
+    layers.first_call(subject.model, x, is_last)
+    return any(taken)
+
+
+def _has_kernel(layer: Any) -> bool:
+    if isinstance(layer, keras.layers.Embedding):
+        return False
+    if isinstance(layer, keras.layers.RNN):
+        return True
+    return any(len(each.shape) > 1 for each in own_variables(layer))
+
+
+def size(values: Any) -> float:
+    """Root of the mean square."""
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def is_on_its_way(predicted: _Array, targets: _Array) -> bool:
+    """Whether a column of predictions has come nearer to distant targets, and not near enough."""
+    far, spread, error = size(targets), targets.std(), size(targets - predicted)
+    if far < FAR * min(spread, 1.0) or not spread < error < far:
+        return False
+    return bool(far >= FAR * spread or size(predicted) <= far / 2)
+
+
+def is_out_of_reach(predicted: _Array, targets: _Array) -> bool:
+    """Whether a column of an untrained network's predictions is far from the targets."""
+    return bool(abs(targets.mean() - predicted.mean()) >= FAR * targets.std() > 0)
