@@ -13,6 +13,7 @@ import tensorflow as tf
 from orchestrator.data.rows import PIECE, Array, Readable, Tree, leaves, transform
 from orchestrator.errors import InvalidError, Reporter, suggestion
 from orchestrator.model import layers
+from orchestrator.model.keras_internals import compile_arguments
 from orchestrator.model.losses.output_loss import OutputLoss
 from orchestrator.model.losses.returned import end_of
 from orchestrator.record.records import Form
@@ -176,8 +177,10 @@ def find_outputs(model: keras.Model, reporter: Reporter, rows: Readable) -> tupl
     forms = [_form(loss) for loss in losses]
     ends = [""] * len(found) if None not in forms else _ends(model, x)
     aside = own_way(model)
+    weights = _losses(_loss_weights(model), names)
     made = []
     for index, (_, prediction) in enumerate(found):
+        is_counted = given[index] is not None and (len(found) == 1 or weights[index] != 0)
         known, loss = forms[index], losses[index]
         output = Output(
             name=names[index] if len(found) > 1 else "",
@@ -188,7 +191,7 @@ def find_outputs(model: keras.Model, reporter: Reporter, rows: Readable) -> tupl
             ignored=None if loss is None else loss.ignored,
             guessed=known is None,
             unjudged=aside or _without_loss(model, given[index]),
-            trained=aside is not None or model.loss is None or given[index] is not None,
+            trained=aside is not None or model.loss is None or is_counted,
             loss=None if aside or targets[index] is None else loss,
             compared=targets[index],
         )
@@ -282,7 +285,7 @@ def _matched(
 
 
 def _losses(loss: Any, names: Sequence[str]) -> list[Any]:
-    """The loss of each output, None where it has none."""
+    """The loss of each output, or its weight; None where it has none."""
     if isinstance(loss, Mapping):
         return [loss.get(name) for name in names]
     if isinstance(loss, list | tuple) and len(names) == 1:
@@ -292,13 +295,19 @@ def _losses(loss: Any, names: Sequence[str]) -> list[Any]:
     return [loss] * len(names)
 
 
+def _loss_weights(model: keras.Model) -> Any:
+    """What the losses of a compiled model are weighted by; of several outputs, 0 trains none."""
+    return compile_arguments(model).get("loss_weights") if model.compiled else None
+
+
 def find_untrained(model: keras.Model, reporter: Reporter, rows: Readable) -> frozenset[int]:
     """Numbers of the outputs that no loss trains, or whose targets never vary; see `find_outputs`.
 
     Keras's losses teach a constant then, which a dead network gives as well as any.
     """
     constant = {path for path, targets in leaves(getattr(rows, "y", None)) if _is_constant(targets)}
-    if not constant and not isinstance(getattr(model, "loss", None), Mapping | list | tuple):
+    told_apart = (getattr(model, "loss", None), _loss_weights(model))
+    if not constant and not any(isinstance(each, Mapping | list | tuple) for each in told_apart):
         return frozenset()
     found = find_outputs(model, reporter, rows)
     return frozenset(

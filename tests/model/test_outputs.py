@@ -12,7 +12,7 @@ import tensorflow as tf
 from orchestrator.data.rows import Rows
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.model.losses.targets import check_classes, check_targets
-from orchestrator.model.outputs import Output, find_outputs
+from orchestrator.model.outputs import Output, find_outputs, find_untrained
 from tests import builders
 
 layers = keras.layers
@@ -111,6 +111,16 @@ def test_one_loss_is_the_loss_of_every_output() -> None:
     model = keras.Model(inputs, [layers.Dense(1)(inputs), layers.Dense(1)(inputs)])
     model.compile(loss="mae")
     assert [form for _, _, form in found(model, (PRICE, PRICE))] == ["regression"] * 2
+
+
+@pytest.mark.parametrize("form", ["list", "dict"])
+@pytest.mark.parametrize("weight", [0, 0.0, 0.01])
+def test_an_output_whose_loss_counts_for_nothing_is_not_trained(form: str, weight: float) -> None:
+    model = two(form, loss_weights={"price": 1.0, "kind": weight})
+    outputs = find_outputs(model, builders.config(), Rows(x=X, y=BOTH))
+    assert {each.name: each.trained for each in outputs} == {"price": True, "kind": weight > 0}
+    untrained = find_untrained(model, builders.config(), Rows(x=X, y=BOTH))
+    assert [outputs[index].name for index in untrained] == ["kind"] * (weight == 0)
 
 
 def test_an_output_without_targets_has_none() -> None:
