@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from orchestrator.config.sections.when import All
 from orchestrator.policy import evidence, rule
 from orchestrator.record.records import (
     INIT,
@@ -440,3 +441,21 @@ def test_the_conclusion_has_the_last_figures_of_a_cause() -> None:
     told = evidence.conclusion(found, "all is tried")
     assert told.startswith("93 away. ")
     assert "629" not in told
+
+
+@pytest.mark.parametrize("after", [UNSCALED, DISTANT])
+def test_what_was_suspected_before_the_training_counts_once_its_failure_confirms_it(
+    after: Finding,
+) -> None:
+    before = replace(after, found="before", reason="it may be so")
+    constant = CASES["constant with living units"][0]
+    suspected, confirmed = (
+        replace(constant, findings=findings) for findings in ((before,), (before, after))
+    )
+    asked = All.model_validate({"cause": [after.cause], "count": 2})
+    assert not evidence.applies(asked, [suspected] * 3)
+    assert not evidence.applies(asked, [confirmed])  # counted once
+    assert evidence.applies(asked, [confirmed] * 2)
+    assert rule.matching(CONFIG, [suspected])[1] == rule.matching(CONFIG, [constant])[1]
+    assert evidence.found_causes([confirmed]) == [(1, after.told)]
+    assert evidence.found_causes([suspected]) == [(1, before.told)]

@@ -76,7 +76,8 @@ def stopped():
     stop = keras.layers.Lambda(keras.ops.stop_gradient)
     return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1), stop])
 """
-    config = make_config(code, model={"factory": {"callable": "rows:stopped"}})
+    phases = [{"name": "main", "epochs": 20}]  # enough, were there a gradient
+    config = make_config(code, model={"factory": {"callable": "rows:stopped"}}, phases=phases)
     (found,) = preparation.prepare(config, findings=True).findings
     assert (found.cause, found.certain) == ("no_effect", True)
     assert preparation.prepare(config).findings == ()
