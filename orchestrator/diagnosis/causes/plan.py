@@ -16,6 +16,14 @@ from orchestrator.model import keras_internals
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.outputs import own_way
 
+ADAPTIVE = (
+    keras.optimizers.Adam,
+    keras.optimizers.Adamax,
+    keras.optimizers.Lion,
+    keras.optimizers.Nadam,
+    keras.optimizers.RMSprop,
+)
+"""Optimizers whose step in a weight is about as large as the rate, whatever the gradient."""
 _LOOKS = 64
 """Steps at which a schedule is asked, at most: each answer takes a part of a millisecond."""
 _LEAVE_RATES = frozenset(

@@ -158,5 +158,6 @@ def is_on_its_way(predicted: _Array, targets: _Array) -> bool:
 
 
 def is_out_of_reach(predicted: _Array, targets: _Array) -> bool:
-    """Whether a column of an untrained network's predictions is far from the targets."""
-    return bool(abs(targets.mean() - predicted.mean()) >= FAR * targets.std() > 0)
+    """Whether a column of targets is far from zero, and from what an untrained network predicts."""
+    from_start = abs(targets.mean() - predicted.mean())
+    return bool(min(from_start, abs(targets.mean())) >= FAR * targets.std() > 0)

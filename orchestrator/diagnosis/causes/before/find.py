@@ -44,6 +44,9 @@ FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
 )
 """In the order of telling: what is certain first is not theirs to see to."""
 
+_SIGN = "unusual_start"
+"""A sign of something, told where nothing says of what."""
+
 
 def find_before(subject: Subject, ignored: Collection[str] = ()) -> tuple[Finding, ...]:
     """All that can be found out before a training.
@@ -61,5 +64,7 @@ def find_before(subject: Subject, ignored: Collection[str] = ()) -> tuple[Findin
             found += finder(subject)
         except Exception:  # noqa: BLE001 - a finding that is missing is no reason to fail
             traceback.print_exc()
+    if any(finding.cause != _SIGN for finding in found):
+        found = [finding for finding in found if finding.cause != _SIGN]
     told = [finding for finding in found if finding.cause not in ignored]
     return tuple(sorted(told, key=lambda finding: not finding.certain))

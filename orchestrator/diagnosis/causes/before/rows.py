@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from orchestrator.diagnosis.causes import table
 from orchestrator.diagnosis.causes.before.subject import Subject
-from orchestrator.diagnosis.causes.scales import describe_scales, is_out_of_reach
+from orchestrator.diagnosis.causes.plan import ADAPTIVE, begins_trained, read_plan
+from orchestrator.diagnosis.causes.scales import describe_scales, is_out_of_reach, size
 from orchestrator.model.keras_internals import all_layers
 from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding
@@ -19,6 +20,9 @@ _LOSSES = frozenset({"huber", "mean_absolute_error", "mean_squared_error"})
 """Losses under which a prediction has to come to where the targets are."""
 _WORKS = 0.1
 """Skill from which on a network copes with its rows: it was trained on them, or on their like."""
+_BEYOND = 1000.0
+"""Targets this many times what the network gives, and what its steps add up to, stay out of reach:
+of a wide network many weights move at once, which makes the way of each longer."""
 _NAMED = 3
 """Columns that are named; of more the number is told."""
 
@@ -80,11 +84,13 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
         if not linear or loss is None or not loss.is_keras or loss.name not in _LOSSES:
             continue
         for got, wanted in zip(predicted.T, targets.T, strict=True):
-            if output.form != "regression" or not is_out_of_reach(got, wanted):
+            far = is_out_of_reach(got, wanted)
+            if output.form != "regression" or not (far or _is_beyond(subject, got, wanted)):
                 continue
             of_output = f" of output {output.name}" if output.name else ""
+            why = "for how little they vary" if far else "for how short the training is"
             reason = (
-                f"the targets{of_output} are far from zero for how little they vary, "
+                f"the targets{of_output} are far from zero {why}, "
                 f"{wanted.mean():.5g} on average with a standard deviation of {wanted.std():.3g}, "
                 f"and the untrained network predicts about {got.mean():.2g}"
             )
@@ -94,6 +100,16 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
             )
             yield subject.found("distant_targets", reason, advice)
             break
+
+
+def _is_beyond(
+    subject: Subject, predicted: npt.NDArray[np.float64], targets: npt.NDArray[np.float64]
+) -> bool:
+    """Whether targets are so large that the planned steps do not lead to them."""
+    plan = read_plan(subject)
+    if plan is None or not isinstance(plan.optimizer, ADAPTIVE) or begins_trained(subject):
+        return False
+    return size(targets) >= _BEYOND * max(size(predicted), 1.0) * max(plan.way, 1.0)
 
 
 def _works(subject: Subject) -> Iterator[bool]:

@@ -11,29 +11,23 @@ import tensorflow as tf
 from orchestrator.config.document import Key
 from orchestrator.data.rows import select, trained_on
 from orchestrator.diagnosis.causes.before.subject import Subject
-from orchestrator.diagnosis.causes.plan import Plan, begins_trained, read_plan
+from orchestrator.diagnosis.causes.plan import ADAPTIVE, Plan, begins_trained, read_plan
 from orchestrator.model.keras_internals import all_layers, compute_loss, own_variables
 from orchestrator.record.records import Finding
 
-_ADAPTIVE = (
-    keras.optimizers.Adam,
-    keras.optimizers.Adamax,
-    keras.optimizers.Lion,
-    keras.optimizers.Nadam,
-    keras.optimizers.RMSprop,
-)
-"""Optimizers whose step in a weight is about as large as the rate, whatever the gradient."""
 _WAY = 0.1
 """Sum of the rates below which such an optimizer moves no weight by its own size: fresh weights are
 some tenths (Glorot's are within 0.1 of zero from 600 inputs and units on)."""
 _SHORT_WAY = 0.01
 """The same of an optimizer that follows the gradient: length of its way over that of the weights,
 as long as the gradient stays as it is at the start, where it is large."""
-_LEAP = 10.0
+_SLIP = 10.0
+"""So many times the usual rate may be a slip."""
+_LEAP = 3.0
 """So many times its own size in one step is no step: what a weight was is forgotten at once."""
 _GRADIENT_RATE = 100.0
-"""Above, gradient descent overshoots in any network; of a language model 30 is known (Merity,
-Keskar and Socher, Regularizing and optimizing LSTM language models, 2018)."""
+"""From here on, gradient descent overshoots in any network; of a language model 30 is known
+(Merity, Keskar and Socher, Regularizing and optimizing LSTM language models, 2018)."""
 _FAINT = 0.01
 """Share of the usual rate at which a training that is too short is so for want of rate."""
 _FEW_STEPS = 24
@@ -87,12 +81,12 @@ def _find_leap(subject: Subject, plan: Plan) -> Iterator[Finding]:
     """A rate at which one step throws every weight far beyond its own size."""
     highest, name = plan.highest, type(plan.optimizer).__name__
     rate = float(highest.rates.max())
-    if isinstance(plan.optimizer, _ADAPTIVE):
-        size = _size_of_weights(subject.model) if rate > _LEAP * _usual(plan) else None
+    if isinstance(plan.optimizer, ADAPTIVE):
+        size = _size_of_weights(subject.model) if rate > _SLIP * _usual(plan) else None
         if size is None or rate < _LEAP * size:
             return
         what = f"moves a weight by {rate / size:.0f} times its own size, which is about {size:.2g}"
-    elif isinstance(plan.optimizer, keras.optimizers.SGD) and rate > _GRADIENT_RATE:
+    elif isinstance(plan.optimizer, keras.optimizers.SGD) and rate >= _GRADIENT_RATE:
         what = "overshoots in any network"
     else:
         return
@@ -147,7 +141,7 @@ def _reach(subject: Subject, plan: Plan) -> str | None:
     """How far the weights get at most, as a clause, where that is not far enough to learn."""
     if plan.way >= _WAY:
         return None
-    if isinstance(plan.optimizer, _ADAPTIVE):
+    if isinstance(plan.optimizer, ADAPTIVE):
         size = _size_of_weights(subject.model)
         beside = "" if size is None else f", where fresh weights are about {size:.2g} in size"
         return f"moves a weight by {plan.way:.2g} at most{beside}"

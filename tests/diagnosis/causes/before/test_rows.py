@@ -145,6 +145,19 @@ def test_targets_far_from_zero_for_their_spread_are_named() -> None:
     assert distant(300 + Y, loss=keras.losses.Huber())
 
 
+def test_targets_that_no_planned_step_leads_to_are_named() -> None:
+    (found,) = distant(2e5 + 5e4 * Y)
+    assert "for how short the training is" in found.reason
+    # Larger steps, or so many of them, lead there.
+    assert not distant(2e5 + 5e4 * Y, optimizer=keras.optimizers.Adam(50.0))
+    assert not distant(200 + 50 * Y)
+
+
+def test_small_targets_are_not_far_from_zero_however_far_the_network_begins() -> None:
+    far = keras.initializers.Constant(1e5)
+    assert not distant(Y, layers.Dense(1, bias_initializer=far))
+
+
 def test_targets_that_the_network_begins_near_are_not() -> None:
     near = keras.initializers.Constant(299.0)
     assert not distant(300 + Y, layers.Dense(1, bias_initializer=near))

@@ -122,6 +122,7 @@ def test_a_slip_of_the_keyboard_is_named() -> None:
     assert found.reason.startswith(
         "the learning rate of phase main is 5, at which one step of Adam moves a weight by 1"
     )
+    assert [cause for cause, _ in causes(SGD(100.0))] == ["unusual_rate"]
     phases = [{"name": "a", "epochs": 9}, {"name": "b", "epochs": 9, "learning_rate": 9.0}]
     assert causes(Adam(0.01), phases=phases) == [("unusual_rate", "phases.1.learning_rate")]
 
@@ -130,7 +131,7 @@ def test_a_slip_of_the_keyboard_is_named() -> None:
     ("optimizer", "cap"),
     [
         (Adam(5.0), 0.05),  # a remedy has seen to it
-        (Adam(1.0), None),
+        (Adam(0.5), None),
         (SGD(10.0), None),
         (keras.optimizers.Adadelta(100.0), None),
     ],
