@@ -180,7 +180,7 @@ def find_outputs(model: keras.Model, reporter: Reporter, rows: Readable) -> tupl
     weights = _losses(_loss_weights(model), names)
     made = []
     for index, (_, prediction) in enumerate(found):
-        is_counted = given[index] is not None and (len(found) == 1 or weights[index] != 0)
+        idle = _without_loss(model, given[index], weights[index] if len(found) > 1 else None)
         known, loss = forms[index], losses[index]
         output = Output(
             name=names[index] if len(found) > 1 else "",
@@ -190,9 +190,9 @@ def find_outputs(model: keras.Model, reporter: Reporter, rows: Readable) -> tupl
             from_logits=loss is not None and loss.from_logits,
             ignored=None if loss is None else loss.ignored,
             guessed=known is None,
-            unjudged=aside or _without_loss(model, given[index]),
-            trained=aside is not None or model.loss is None or is_counted,
-            loss=None if aside or targets[index] is None else loss,
+            unjudged=aside or idle,
+            trained=aside is not None or model.loss is None or idle is None,
+            loss=None if aside or idle or targets[index] is None else loss,
             compared=targets[index],
         )
         first = own[index]
@@ -344,9 +344,14 @@ def own_way(model: keras.Model) -> str | None:
     return None
 
 
-def _without_loss(model: keras.Model, loss: Any) -> str | None:
-    """A clause on an output that a compiled model has no loss for, or None."""
-    return "no loss is compiled for it" if model.compiled and loss is None else None
+def _without_loss(model: keras.Model, loss: Any, weight: Any) -> str | None:
+    """A clause on an output that a compiled model has no loss for, or one that counts for nothing.
+
+    None where it has a loss that counts.
+    """
+    if model.compiled and loss is None:
+        return "no loss is compiled for it"
+    return "its loss has a weight of 0" if weight == 0 else None
 
 
 def _form(loss: OutputLoss | None) -> Form | None:

@@ -957,3 +957,16 @@ def test_verdicts_are_a_mapping_from_the_names_of_the_checks() -> None:
     assert repr(verdicts).startswith("Verdicts({'finite': 'pass', 'findings': ")
     with pytest.raises(KeyError, match="Expected one of finite, findings, dead_neurons, predict"):
         verdicts["dead"]
+
+
+def test_an_output_whose_loss_is_weighted_by_nothing_is_not_judged() -> None:
+    x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
+    inputs = keras.Input((3,))
+    heads = {name: keras.layers.Dense(1, name=name)(inputs) for name in ("price", "aside")}
+    model = keras.Model(inputs, heads)
+    y = {"price": model.predict(x, verbose=0)["price"], "aside": x[:, :1] + 100}
+    for weight, expected in ((1.0, "fail"), (0.0, "pass")):
+        weights = {"price": 1.0, "aside": weight}
+        model.compile("sgd", loss={"price": "mse", "aside": "mse"}, loss_weights=weights)
+        health = diagnose(model, x, y)
+        assert health.verdicts["prediction_variance"].verdict == expected

@@ -119,6 +119,8 @@ def test_an_output_whose_loss_counts_for_nothing_is_not_trained(form: str, weigh
     model = two(form, loss_weights={"price": 1.0, "kind": weight})
     outputs = find_outputs(model, builders.config(), Rows(x=X, y=BOTH))
     assert {each.name: each.trained for each in outputs} == {"price": True, "kind": weight > 0}
+    told = {each.name: each.unjudged for each in outputs}
+    assert told == {"price": None, "kind": None if weight else "its loss has a weight of 0"}
     untrained = find_untrained(model, builders.config(), Rows(x=X, y=BOTH))
     assert [outputs[index].name for index in untrained] == ["kind"] * (weight == 0)
 
