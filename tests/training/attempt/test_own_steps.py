@@ -210,17 +210,6 @@ def heads(activation="relu"):
     return keras.Model(x, {"price": L.Dense(1)(hidden),
                            "code": L.Dense(2, activation=activation, **dead)(hidden)})
 
-class Idle(keras.Model):
-    """Its output does not hang on its weights."""
-
-    def __init__(self):
-        super().__init__()
-        self.unused = L.Dense(1)
-
-    def call(self, x):
-        self.unused(x)
-        return x[:, :1] * 2.0
-
 class Inner(keras.Model):
     def __init__(self):
         super().__init__()
@@ -400,7 +389,6 @@ def test_an_output_that_no_loss_trains_is_not_judged(train: Train, loss: dict[st
 @pytest.mark.parametrize(
     ("model", "sections", "error", "message"),
     [
-        ("Idle", {"compile": {"loss": "mse"}}, InvalidError, "model.factory: Keras cannot train the model: No gradients provided for any variable."),  # noqa: E501
         ("Inner", {"compile": {"loss": "mse"}}, InvalidError, r"does not take inputs of shape \(2,\): .*expected axis -1 of input shape to have value 8, but received input with shape \(1, 2\) \(.*rows.py:\d+, in call\)"),  # noqa: E501
         ("Inner", {"compile": {"loss": "mse"}, "rows": "alone"}, InvalidError, "data.train: expected targets y, received None"),  # noqa: E501
         ("Raising", {"compile": {}}, UserCodeError, r"your code raised RuntimeError: no step today \(.*rows.py:\d+, in train_step\)"),  # noqa: E501

@@ -65,19 +65,30 @@ def test_a_loss_of_ones_own_may_not_look_at_its_targets() -> None:
     assert [*preparation._constant_targets(rows, found)] == []
 
 
+@pytest.mark.parametrize("name", ["stopped", "Idle"])
 def test_a_loss_without_a_gradient_is_a_finding_and_no_fault_of_the_config(
-    make_config: MakeConfig,
+    make_config: MakeConfig, name: str
 ) -> None:
     """Keras refuses it with "No gradients provided for any variable", which says less."""
     code = """
 import keras
 
+L = keras.layers
+
 def stopped():
-    stop = keras.layers.Lambda(keras.ops.stop_gradient)
-    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1), stop])
+    stop = L.Lambda(keras.ops.stop_gradient)
+    return keras.Sequential([keras.Input((2,)), L.Dense(1), stop])
+
+class Idle(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.unused = L.Dense(1)
+
+    def call(self, x):
+        self.unused(x)
+        return x[:, :1] * 2.0
 """
-    phases = [{"name": "main", "epochs": 20}]  # enough, were there a gradient
-    config = make_config(code, model={"factory": {"callable": "rows:stopped"}}, phases=phases)
+    config = make_config(code, model={"factory": {"callable": f"rows:{name}"}})
     (found,) = preparation.prepare(config, findings=True).findings
     assert (found.cause, found.certain) == ("no_effect", True)
     assert preparation.prepare(config).findings == ()
