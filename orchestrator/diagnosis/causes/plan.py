@@ -47,15 +47,18 @@ class Stretch:
     phase: str
     """Its name."""
     steps: int
+    written: npt.NDArray[np.float64]
+    """Rates as the config has them, at steps that are spread evenly over it, the first and the last
+    among them."""
     rates: npt.NDArray[np.float64]
-    """Rates at steps that are spread evenly over it, the first and the last among them."""
+    """The same under the cap that a remedy has set."""
     key: Key
     """Where the config says the rate."""
 
     @property
     def way(self) -> float:
-        """Sum of the rates of all its steps."""
-        return float(self.rates.mean()) * self.steps
+        """Sum of the rates of all its steps, as the config has them."""
+        return float(self.written.mean()) * self.steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +126,13 @@ def read_plan(subject: Subject) -> Plan | None:
                              [float(str(np.float32(optimizers[0].learning_rate)))])  # fmt: skip
             key = place_of_rate(config)
         stretches.append(
-            Stretch(phase=phase.name, steps=count, rates=np.minimum(rates, cap), key=key)
+            Stretch(
+                phase=phase.name,
+                steps=count,
+                written=rates,
+                rates=np.minimum(rates, cap),
+                key=key,
+            )
         )
         start += count
     return Plan(optimizer=optimizers[0], stretches=tuple(stretches))

@@ -100,8 +100,8 @@ def _find_leap(subject: Subject, plan: Plan) -> Iterator[Finding]:
 
 
 def _find_short(subject: Subject, plan: Plan) -> Iterator[Finding]:
-    """Steps that are too few, or too small, to get anywhere."""
-    rate, usual = float(plan.highest.rates.max()), _usual(plan)
+    """Steps that are too few, or too small, to get anywhere as the config has them."""
+    usual, rate = _usual(plan), max(float(each.written.max()) for each in plan.stretches)
     name, count = type(plan.optimizer).__name__, f"{plan.steps:,} step{'s' * (plan.steps != 1)}"
     reach = _reach(subject, plan)
     if reach is not None and rate <= _FAINT * usual:

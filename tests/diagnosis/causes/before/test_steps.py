@@ -92,6 +92,11 @@ def test_phases_have_their_own_rates() -> None:
     assert causes(Adam(1e-5), phases=fast) == []
 
 
+def test_a_cap_of_a_remedys_is_no_fault_of_the_config() -> None:
+    assert causes(Adam(0.05), learning_rate_cap=1e-4) == []
+    assert causes(Adam(5e-4), learning_rate_cap=1e-4) == [("few_steps", "phases.0.epochs")]
+
+
 def test_a_rate_far_below_the_usual_is_named_for_what_it_is() -> None:
     (found,) = planned(Adam(1e-6))
     assert (found.cause, found.certain, found.key) == ("unusual_rate", False, RATE)
