@@ -23,7 +23,7 @@ _SHORT_WAY = 0.01
 as long as the gradient stays as it is at the start, where it is large."""
 _SLIP = 10.0
 """So many times the usual rate may be a slip."""
-_LEAP = 3.0
+_LEAP = 6.0
 """So many times its own size in one step is no step: what a weight was is forgotten at once."""
 _GRADIENT_RATE = 100.0
 """From here on, gradient descent overshoots in any network; of a language model 30 is known

@@ -136,7 +136,7 @@ def test_a_slip_of_the_keyboard_is_named() -> None:
     ("optimizer", "cap"),
     [
         (Adam(5.0), 0.05),  # a remedy has seen to it
-        (Adam(0.5), None),
+        (Adam(1.0), None),
         (SGD(10.0), None),
         (keras.optimizers.Adadelta(100.0), None),
     ],
