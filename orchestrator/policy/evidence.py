@@ -112,17 +112,20 @@ def found_causes(attempts: Sequence[Attempt]) -> list[tuple[int, str]]:
     Returns:
         The number of the last attempt that shows a cause, for figures differ from attempt to
         attempt, and what it was: where it was suspected before the training and found after it, as
-        it was found then.
+        it was found then. Advice from before the training comes last: not all of it has to do with
+        the failure.
     """
     last = {
         found.cause: (each.attempt, found.found) for each in attempts for found in each.findings
     }
-    return [
-        (each.attempt, found.told)
+    told = [
+        (each.attempt, found)
         for each in attempts
         for found in each.findings
         if last[found.cause] == (each.attempt, found.found)
     ]
+    told.sort(key=lambda pair: pair[1].found == "before" and not pair[1].certain)
+    return [(attempt, found.told) for attempt, found in told]
 
 
 def main_cause(attempt: Attempt) -> str | None:

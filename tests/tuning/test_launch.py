@@ -44,7 +44,7 @@ def test_a_trial_is_whole_runs_on_the_same_seeds(project: Any) -> None:
     assert (found.status, found.exit_code, len(found.trials)) == ("finished", 0, 3)
     assert found.trials[0].values == {"batch_size": 32}
     assert {trial.values["batch_size"] for trial in found.trials} == {16, 32, 64}
-    assert found.plain_epochs_rows == 64
+    assert found.plain_epochs_rows == 20 * 64
     for trial in found.trials:
         assert [run.seed for run in trial.runs] == list(found.seeds)
         for run in trial.runs:

@@ -109,7 +109,8 @@ def _is_beyond(
     plan = read_plan(subject)
     if plan is None or not isinstance(plan.optimizer, ADAPTIVE) or begins_trained(subject):
         return False
-    return size(targets) >= _BEYOND * max(size(predicted), 1.0) * max(plan.way, 1.0)
+    typical = float(np.median(np.abs(targets)))  # whatever outliers there are
+    return typical >= _BEYOND * max(size(predicted), 1.0) * max(plan.way, 1.0)
 
 
 def _works(subject: Subject) -> Iterator[bool]:

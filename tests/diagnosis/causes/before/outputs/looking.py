@@ -55,7 +55,7 @@ def subject(
         outputs=find_outputs(model, Arguments(), rows),
         rows=rows,
         config=None if elsewhere else config(**changes),
-        steps_per_epoch=4,
+        steps_per_epoch=rows.num_batches(32),
         **({} if measured is None else {"layers": measured.layers, "flow": measured.flow}),
     )
 
