@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -46,9 +47,15 @@ def heard(tell: Callable[[str], None]) -> Iterator[None]:
             told.add(known)
             tell(f"Keras warns: {text}")
 
-    with warnings.catch_warnings():
+    # It brings back the filters too: out of a thread it would undo those of whoever else runs.
+    alone = threading.current_thread() is threading.main_thread()
+    with warnings.catch_warnings() if alone else contextlib.nullcontext():
         warnings.showwarning = show
-        yield
+        try:
+            yield
+        finally:
+            if warnings.showwarning is show:
+                warnings.showwarning = shown
 
 
 def _is_of_use(category: type[Warning], text: str) -> bool:
