@@ -100,7 +100,7 @@ def worth_knowing(run: Run) -> list[str]:
     """What there is to know of the accepted attempt, a line each, although it has passed."""
     if run.accepted_attempt is None:
         return []
-    found = run.attempts[run.accepted_attempt - 1].findings
+    found = run.attempts[run.accepted_attempt - 1].told_findings()
     return list(dict.fromkeys(map(finding_line, found)))
 
 

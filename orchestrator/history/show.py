@@ -105,7 +105,7 @@ def _attempt(
         yield from _indented(_screened(attempt))
     if attempt.failure is not None and attempt.failure.check != "findings":
         yield from _indented(Text(f"why: {attempt.failure.reason}"))
-    for finding in attempt.findings:
+    for finding in attempt.told_findings():
         failed = attempt.failure is not None
         yield from _indented(Text(words.finding_line(finding, failed=failed)))
     yield from _curves(epochs)

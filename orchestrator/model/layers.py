@@ -190,6 +190,19 @@ def is_plain(model: Any) -> bool:
     return (type(model) is keras.Sequential or functional) and bool(model.built)
 
 
+def is_dropout(layer: Any) -> bool:
+    """Whether the layer leaves a share of its inputs out, or blurs them, in training alone."""
+    kinds = (
+        keras.layers.AlphaDropout,
+        keras.layers.Dropout,
+        keras.layers.GaussianDropout,
+        keras.layers.SpatialDropout1D,
+        keras.layers.SpatialDropout2D,
+        keras.layers.SpatialDropout3D,
+    )
+    return isinstance(layer, kinds)
+
+
 def is_activation(layer: Any) -> bool:
     """Whether the layer only applies an activation."""
     kinds = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU, keras.layers.ELU)

@@ -376,7 +376,8 @@ class LearnedMeasured(Record, kw_only=True, omit_defaults=True):
     loss: float | None = None
     """Keras's loss of the last of them."""
     slope: float | None = None
-    """Change of the loss an epoch, over the last quarter of the epochs; below 0 it was falling."""
+    """Change of the loss an epoch, over the last quarter of the epochs; None where it has been
+    lower before."""
 
     lenient: str | None = None
     """Why an output that has learnt little is no failure, as a clause; None where it is."""

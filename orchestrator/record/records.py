@@ -291,6 +291,10 @@ class Attempt(Record, kw_only=True):
     seconds: float = 0.0
     """Wall-clock time."""
 
+    def told_findings(self) -> tuple[Finding, ...]:
+        """What it points to, each thing once: a failure may confirm what was suspected before."""
+        return tuple({each.told: each for each in reversed(self.findings)}.values())[::-1]
+
     def skill(self) -> float | None:
         """Lowest skill over the outputs after its last phase; None where it never trained."""
         if not self.phases or self.phases[-1].phase == INIT:

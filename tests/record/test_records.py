@@ -68,6 +68,16 @@ def test_an_output_that_was_not_rated_has_no_say_in_the_skill() -> None:
     assert _attempt(builders.phase("main", check)).skill() == 0.7
 
 
+def test_what_was_suspected_and_confirmed_is_told_once_with_its_place() -> None:
+    before = Finding(cause="unscaled_inputs", reason="bytes", found="before", key="data", line=2)
+    other = Finding(cause="initialization", reason="zeros")
+    after = Finding(cause="unscaled_inputs", reason="bytes")
+    attempt = Attempt(
+        attempt=1, status="failed", settings=Settings(seed=0), findings=(before, other, after)
+    )
+    assert set(attempt.told_findings()) == {before, other}
+
+
 def test_a_finding_of_an_older_record_is_read() -> None:
     old = b'{"cause": "held_at_zero", "reason": "by L1: weaken it", "final": true}'
     found = decode(old, decoder(Finding))

@@ -48,19 +48,19 @@ class Course:
 
     @property
     def slope(self) -> float | None:
-        """Change of the loss an epoch, over the last quarter of the epochs."""
+        """Change of the loss an epoch, over the last quarter of the epochs.
+
+        None where it has been lower before: it goes up and down, and a slope says nothing.
+        """
         span = math.ceil(self.epochs / 4)
-        if not 0 < span < len(self.losses):
+        if not 0 < span < len(self.losses) or not self.losses[-1] <= min(self.losses):
             return None
         return (self.losses[-1] - self.losses[-1 - span]) / span
 
     def reaches(self, factor: float) -> bool:
-        """Whether as many epochs again, at this slope, bring the loss down to a share of itself.
-
-        A loss that has been lower before goes up and down, and its slope says nothing.
-        """
+        """Whether as many epochs again, at this slope, bring the loss down to a share of itself."""
         slope = self.slope
-        if slope is None or not 0 < self.losses[-1] <= min(self.losses):
+        if slope is None or not self.losses[-1] > 0:
             return False
         return self.losses[-1] + slope * self.epochs <= factor * self.losses[-1]
 

@@ -195,7 +195,7 @@ class View:
         """One line for each attempt, as soon as it is known what follows it."""
         if isinstance(event, AttemptStarted) and event.cause is not None:
             self._print(Text(words.restart_sentence(event)))
-            for finding in run.attempts[-2].findings:
+            for finding in run.attempts[-2].told_findings():
                 self._print(Text(f"  {words.finding_line(finding, failed=True)}"))
         elif isinstance(event, RunEnded) and run.attempts:
             self._print(Text(words.last_sentence(run)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Collection, Iterable
 
 from orchestrator.diagnosis.causes.after.capacity import find_overfitting, find_too_small
@@ -25,6 +24,7 @@ from orchestrator.diagnosis.causes.after.training import (
     find_rate_too_low,
     find_undertrained,
 )
+from orchestrator.diagnosis.causes.finders import ask
 from orchestrator.record.records import CONFIRMED, Finding
 
 FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
@@ -53,11 +53,6 @@ def find_after(subject: Subject, known: Collection[str] = ()) -> tuple[Finding, 
         subject: its network and its training.
         known: names of causes that were found before the training.
     """
-    found: list[Finding] = []
-    for finder in FINDERS:
-        try:
-            found += finder(subject)
-        except Exception:  # noqa: BLE001 - a finding that is missing is no reason to fail
-            traceback.print_exc()
+    found = ask(FINDERS, subject)
     told = frozenset(known) - CONFIRMED
     return tuple(finding for finding in found if finding.cause not in told)

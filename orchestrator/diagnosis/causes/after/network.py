@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from orchestrator.data.rows import Tree
-from orchestrator.diagnosis.causes.after.subject import Subject, size
+from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.diagnosis.causes.scales import size
 from orchestrator.diagnosis.units import names_of
 from orchestrator.model import initialization, layers
 from orchestrator.model.keras_internals import own_variables

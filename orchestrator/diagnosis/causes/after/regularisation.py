@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from orchestrator.diagnosis.causes.after.subject import Subject, size
+from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.diagnosis.causes.scales import size
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.keras_internals import all_layers, own_variables
+from orchestrator.model.layers import is_dropout
 from orchestrator.record.records import Finding
 
 _SHRUNK = 0.1
@@ -20,14 +22,6 @@ through two such layers a hundredth is left."""
 _LET_THROUGH = 0.15
 """Share of the units that all Dropout layers together let through at a step, where that is little:
 three of 0.5, as in networks that learn, let more through."""
-_DROPOUT = (
-    keras.layers.AlphaDropout,
-    keras.layers.Dropout,
-    keras.layers.GaussianDropout,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
-)
 
 
 def find_over_regularised(subject: Subject) -> Iterator[Finding]:
@@ -81,7 +75,7 @@ def _dropout_rates(subject: Subject) -> dict[str, float]:
     return {
         layer.name: float(layer.rate)
         for layer in all_layers(subject.model)
-        if isinstance(layer, _DROPOUT) and layer.rate > 0
+        if is_dropout(layer) and layer.rate > 0
     }
 
 

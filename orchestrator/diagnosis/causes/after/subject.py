@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from orchestrator.config.schema import Config
 from orchestrator.data.rows import AnyRows, Tree
+from orchestrator.diagnosis.causes.scales import size
 from orchestrator.diagnosis.examine import Examination
 from orchestrator.diagnosis.skill.columns import NO_SKILL, OutputSkill
 from orchestrator.diagnosis.skill.scores import Scores
@@ -225,8 +226,3 @@ class Subject:
             certain: no training could succeed.
         """
         return Finding(cause=cause, reason=reason, advice=advice, certain=certain, found="after")
-
-
-def size(values: Any) -> float:
-    """Root of the mean square."""
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Collection, Iterable
 
 from orchestrator.diagnosis.causes.before.outputs.broadcast import find_broadcast_shapes
@@ -23,6 +22,7 @@ from orchestrator.diagnosis.causes.before.signal.lost import find_lost_signal
 from orchestrator.diagnosis.causes.before.signal.statistics import find_slow_statistics
 from orchestrator.diagnosis.causes.before.steps import find_planned_faults
 from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.diagnosis.causes.finders import ask
 from orchestrator.record.records import Finding
 
 FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
@@ -58,12 +58,7 @@ def find_before(subject: Subject, ignored: Collection[str] = ()) -> tuple[Findin
     Returns:
         The findings, certain ones first.
     """
-    found: list[Finding] = []
-    for finder in FINDERS:
-        try:
-            found += finder(subject)
-        except Exception:  # noqa: BLE001 - a finding that is missing is no reason to fail
-            traceback.print_exc()
+    found = ask(FINDERS, subject)
     if any(finding.cause != _SIGN for finding in found):
         found = [finding for finding in found if finding.cause != _SIGN]
     told = [finding for finding in found if finding.cause not in ignored]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 
@@ -23,7 +22,7 @@ def find_heavy_dropout(subject: Subject) -> Iterator[Finding]:
     at_end = {id(each) for each in _dropped_outputs(subject)}
     for layer in keras_internals.all_layers(subject.model):
         rate = getattr(layer, "rate", None)
-        if not _is_dropout(layer) or not isinstance(rate, int | float) or rate <= 0:
+        if not layers.is_dropout(layer) or not isinstance(rate, int | float) or rate <= 0:
             continue
         key = subject.place(layer, "rate")
         if id(layer) in at_end:
@@ -32,18 +31,6 @@ def find_heavy_dropout(subject: Subject) -> Iterator[Finding]:
         elif rate > _MOST_DROPPED:
             reason = f"layer {layer.name} drops {rate:.0%} of what it is given in training"
             yield subject.found("heavy_dropout", reason, "write a rate of 0.5 or less", key=key)
-
-
-def _is_dropout(layer: Any) -> bool:
-    kinds = (
-        keras.layers.AlphaDropout,
-        keras.layers.Dropout,
-        keras.layers.GaussianDropout,
-        keras.layers.SpatialDropout1D,
-        keras.layers.SpatialDropout2D,
-        keras.layers.SpatialDropout3D,
-    )
-    return isinstance(layer, kinds)
 
 
 def _dropped_outputs(subject: Subject) -> Iterator[keras.Operation]:
@@ -63,7 +50,7 @@ def _dropped_outputs(subject: Subject) -> Iterator[keras.Operation]:
         layer, inputs = origin
         if layers.is_plain(layer):
             pending.extend(keras.tree.flatten(layer.outputs))
-        elif _is_dropout(layer):
+        elif layers.is_dropout(layer):
             yield layer
         elif not getattr(layer, "weights", ()) and len(inputs) == 1 and _keeps_shape(layer):
             pending.extend(inputs)
