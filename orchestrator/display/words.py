@@ -14,6 +14,7 @@ from typing import Any
 
 from orchestrator.record.checks import AnyCheck, FindingsCheck, OutputWorth, ValidationWorth
 from orchestrator.record.events import (
+    AttemptResumed,
     AttemptStarted,
     Doing,
     ReadingProgress,
@@ -48,6 +49,18 @@ def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
         f"Attempt {event.attempt - 1} {_how(cause)}{why}; "
         f"restarting by {event.remedy} with {_changed(event.changed) or 'the same settings'}."
     )
+
+
+def resumption(event: AttemptResumed) -> str:
+    """That an attempt goes on, from where, and how its worker ended, in one sentence."""
+    if event.phases == 0:
+        place = "begins again"
+    elif event.step:
+        place = f"goes on after step {event.step} of epoch {event.epoch + 1}"
+    else:
+        place = f"goes on after epoch {event.epoch}"
+    why = "" if event.reason is None else f": {event.reason}"
+    return f"attempt {event.attempt} {place}{why}"
 
 
 def reading(progress: ReadingProgress) -> str:

@@ -14,6 +14,7 @@ from orchestrator.record import archive, journal
 from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.events import (
     AttemptEnded,
+    AttemptResumed,
     AttemptStarted,
     CausesFound,
     EpochEnded,
@@ -22,6 +23,7 @@ from orchestrator.record.events import (
     PhaseEnded,
     PhaseStarted,
     RunEnded,
+    RunResumed,
     RunStarted,
     SeedsScreened,
     Warned,
@@ -70,6 +72,10 @@ def lines(event: Event) -> Iterator[str]:
     match event:
         case RunStarted():
             yield f"run {event.run}"
+        case RunResumed():
+            yield "the run goes on"
+        case AttemptResumed():
+            yield words.resumption(event)
         case AttemptStarted():
             if event.cause is not None:
                 yield words.restart_sentence(event, reason=False)

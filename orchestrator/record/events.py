@@ -59,6 +59,32 @@ class AttemptStarted(Recorded, kw_only=True, tag="attempt_started"):
     """What the failure of the attempt before points to; None where that is not known."""
 
 
+class RunResumed(Recorded, kw_only=True, tag="run_resumed"):
+    """A run that was cut short goes on, in another process."""
+
+    resumed: str
+    """When: UTC, ISO 8601."""
+
+
+class AttemptResumed(Recorded, kw_only=True, tag="attempt_resumed"):
+    """An attempt whose worker is gone goes on from a snapshot, or from its beginning.
+
+    What was told of it beyond that place is void, and is told again.
+    """
+
+    attempt: int
+    restarts: int
+    """How often its worker was started again, this time included."""
+    phases: int
+    """Finished phases that stand, `init` among them; 0 where it begins anew."""
+    epoch: int
+    """Finished epochs that stand, over all phases."""
+    step: int = 0
+    """Steps of the next epoch that were trained already."""
+    reason: str | None = None
+    """How its worker ended; None where the whole run was cut short."""
+
+
 class ModelBuilt(Recorded, kw_only=True, tag="model_built"):
     """The attempt's worker has built its model."""
 
@@ -88,6 +114,8 @@ class PhaseStarted(Recorded, kw_only=True, tag="phase_started"):
     """Epochs planned."""
     learning_rate: float
     """Rate of its first step."""
+    done: int = 0
+    """Epochs of it that were trained already, where an attempt goes on inside of it."""
 
 
 class EpochEnded(Recorded, kw_only=True, tag="epoch_ended"):
@@ -145,7 +173,9 @@ class RunEnded(Recorded, kw_only=True, tag="run_ended"):
 
 Event = (
     RunStarted
+    | RunResumed
     | AttemptStarted
+    | AttemptResumed
     | SeedsScreened
     | ModelBuilt
     | PhaseStarted
@@ -241,6 +271,16 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
     match event:
         case RunStarted():
             return replace(run, run=event.run, started=event.started, inputs=event.inputs)
+        case RunResumed():
+            *before, last = run.attempts or (None,)
+            if last is not None and last.status == "interrupted":
+                last = replace(last, status="running", failure=None)
+            attempts = () if last is None else (*before, last)
+            return replace(
+                run, status="running", attempts=attempts, conclusion=None, exit_code=None
+            )
+        case AttemptResumed():
+            return _resume_attempt(run, event)
         case Warned():
             return replace(run, warnings=(*run.warnings, event.message))
         case AttemptStarted():
@@ -286,6 +326,41 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
             attempt = _advance_attempt(run.attempts[place], event)
             attempts = (*run.attempts[:place], attempt, *run.attempts[place + 1 :])
             return replace(run, attempts=attempts)
+
+
+def _resume_attempt(run: Run, event: AttemptResumed) -> Run:
+    """Take back what an attempt has done beyond the place from which it goes on."""
+    place = [attempt.attempt for attempt in run.attempts].index(event.attempt)
+    attempt = run.attempts[place]
+    resumed = replace(
+        attempt,
+        status="running",
+        failure=None,
+        restarts=event.restarts,
+        phases=attempt.phases[: event.phases],
+        findings=tuple(each for each in attempt.findings if each.found == "before"),
+    )
+    screened = run.screened_seeds
+    if event.phases == 0:  # it chooses its seed again
+        screened -= len(attempt.screened)
+        settings = unscreened(attempt)
+        before = run.attempts[place - 1].settings if place else None
+        resumed = replace(
+            resumed,
+            settings=settings,
+            changed={} if before is None else settings.changes(before),
+            screened=(),
+            findings=(),
+        )
+    attempts = (*run.attempts[:place], resumed, *run.attempts[place + 1 :])
+    return replace(run, attempts=attempts, screened_seeds=screened)
+
+
+def unscreened(attempt: Attempt) -> Settings:
+    """The settings that an attempt was given, before screening chose another seed."""
+    if not attempt.screened:
+        return attempt.settings
+    return replace(attempt.settings, seed=attempt.screened[0].seed)
 
 
 def _advance_attempt(

@@ -6,18 +6,22 @@ import pytest
 
 from orchestrator.record.events import (
     AttemptEnded,
+    AttemptResumed,
     AttemptStarted,
+    CausesFound,
     EpochEnded,
     Event,
     ModelBuilt,
     PhaseEnded,
     PhaseStarted,
     RunEnded,
+    RunResumed,
     RunStarted,
+    SeedsScreened,
     Warned,
     advance,
 )
-from orchestrator.record.records import Failure, Inputs, Run, Settings
+from orchestrator.record.records import Candidate, Failure, Finding, Inputs, Run, Settings
 from tests import builders
 
 STARTED = AttemptStarted(
@@ -135,3 +139,42 @@ def test_time_goes_on_with_every_event_and_the_run_before_stays(event: Event) ->
     before = Run(run="r", seconds=1.0)
     assert advance(before, event, elapsed=2.3456).seconds == 2.346
     assert before == Run(run="r", seconds=1.0)
+
+
+def test_a_run_that_goes_on_is_running_again() -> None:
+    cut = AttemptEnded(attempt=1, status="interrupted", failure=None, seconds=1.0)
+    ended = RunEnded(
+        status="interrupted",
+        accepted_attempt=None,
+        best_attempt=None,
+        conclusion="stopped by SIGINT",
+        exit_code=75,
+    )
+    run = _after(STARTED, cut, ended, RunResumed(resumed="2026-01-02"))
+    assert (run.status, run.conclusion, run.exit_code) == ("running", None, None)
+    assert run.attempts[0].status == "running"
+
+
+def test_what_an_attempt_did_beyond_its_snapshot_is_taken_back() -> None:
+    early = Finding(cause="few_steps", reason="few", found="before")
+    run = _after(
+        STARTED,
+        SeedsScreened(
+            attempt=1,
+            seed=8,
+            candidates=(Candidate(seed=7, reason="dead"), Candidate(seed=8, reason=None)),
+        ),
+        CausesFound(attempt=1, findings=(early,), failed=False),
+        PhaseEnded(attempt=1, phase=builders.phase("init")),
+        PhaseEnded(attempt=1, phase=builders.phase("main")),
+        CausesFound(attempt=1, findings=(Finding(cause="undertrained", reason="late"),)),
+    )
+    kept = AttemptResumed(attempt=1, restarts=1, phases=1, epoch=2)
+    (attempt,) = (onward := advance(run, kept, elapsed=9.0)).attempts
+    assert [phase.phase for phase in attempt.phases] == ["init"]
+    assert (attempt.restarts, attempt.settings.seed, attempt.findings) == (1, 8, (early,))
+    assert onward.screened_seeds == 2
+    anew = AttemptResumed(attempt=1, restarts=2, phases=0, epoch=0)
+    (attempt,) = (onward := advance(run, anew, elapsed=9.0)).attempts
+    assert (attempt.phases, attempt.findings, attempt.screened) == ((), (), ())
+    assert (attempt.settings.seed, onward.screened_seeds) == (7, 0)

@@ -11,6 +11,7 @@ from orchestrator.config.schema import Config
 from orchestrator.display import words
 from orchestrator.record.checks import DeadNeuronsCheck
 from orchestrator.record.events import (
+    AttemptResumed,
     AttemptStarted,
     Doing,
     EpochEnded,
@@ -164,7 +165,7 @@ def advance(scene: Scene, event: Event | Heartbeat, run: Run, now: float) -> Sce
 
 def _advance(scene: Scene, event: Event | Heartbeat, now: float) -> Scene:
     match event:
-        case AttemptStarted():
+        case AttemptStarted() | AttemptResumed():
             return dataclasses.replace(
                 scene,
                 activity="building the model",
@@ -178,7 +179,7 @@ def _advance(scene: Scene, event: Event | Heartbeat, now: float) -> Scene:
             return dataclasses.replace(
                 scene,
                 phase=event,
-                epoch=0,
+                epoch=event.done,
                 fraction=0.0,
                 first_progress=None,
                 epoch_began=now,

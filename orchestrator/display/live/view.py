@@ -25,6 +25,7 @@ from orchestrator.display.live.screen import Screen, display
 from orchestrator.display.live.steps import LONG_SECONDS, Steps
 from orchestrator.record.events import (
     AttemptEnded,
+    AttemptResumed,
     AttemptStarted,
     CausesFound,
     Doing,
@@ -148,7 +149,7 @@ class View:
                 self._steps.begin(words.doing(event))
             case ScreeningProgress():
                 self._steps.begin(words.screening(event))
-            case AttemptStarted():
+            case AttemptStarted() | AttemptResumed():
                 self._steps.begin("building the model")
             case ModelBuilt():
                 self._steps.begin("checking the untrained model")
@@ -174,10 +175,13 @@ class View:
                     self._print(Text(sentence, style="bold"))
                 head = f"\nAttempt {event.attempt} (seed {event.settings.seed})"
                 self._print(Text(head, style="bold"))
+            case AttemptResumed():
+                sentence = words.resumption(event)
+                self._print(Text(f"  {sentence}"))
             case SeedsScreened() if len(event.candidates) > 1:
                 self._print(Text(f"  {words.screening_sentence(event)}"))
             case PhaseStarted():
-                self._epoch, self._planned = 0, event.epochs
+                self._epoch, self._planned = event.done, event.epochs
             case EpochEnded():
                 self._epoch += 1
                 self._say_now_and_then(event)
