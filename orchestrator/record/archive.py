@@ -162,13 +162,15 @@ def events(directory: Path) -> list[journal.Entry[Event]]:
 
 
 def epochs(directory: Path) -> dict[int, list[EpochEnded]]:
-    """Every epoch of each attempt, in order; none where the journal cannot be read."""
-    found: dict[int, list[EpochEnded]] = {}
-    with contextlib.suppress(RecordError):
-        for entry in events(directory):
-            if isinstance(entry.event, EpochEnded):
-                found.setdefault(entry.event.attempt, []).append(entry.event)
-    return found
+    """Every epoch of each attempt that has one, in order, without those that were trained again.
+
+    There is none where the journal cannot be read.
+    """
+    try:
+        told = journal.tell(entry.event for entry in events(directory))
+    except RecordError:
+        return {}
+    return {number: attempt.epochs for number, attempt in told.items() if attempt.epochs}
 
 
 def sizes(directory: Path) -> dict[str, int]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from pathlib import Path
+from typing import Any
+
+from orchestrator.record.encoding import document
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """A pipe is opened without waiting for who writes into it."""
@@ -52,6 +56,7 @@ class AttemptPaths:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.record = root / "attempt.json"
+        self.evidence = root / "checks"
         self.epochs = root / "epochs.csv"
         self.log = root / "log.txt"
         self.checkpoint = root / "checkpoint.keras"
@@ -61,7 +66,7 @@ class AttemptPaths:
 
     def checks(self, index: int, phase: str) -> Path:
         """The evidence of one phase; `index` is 0 for phase `init`."""
-        return self.root / "checks" / f"{index:02d}-{phase}.json"
+        return self.evidence / f"{index:02d}-{phase}.json"
 
 
 class SearchPaths:
@@ -117,3 +122,36 @@ def read_file(path: str | os.PathLike[str], start: int = 0) -> bytes:
         return content
     finally:
         os.close(descriptor)
+
+
+def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
+    """Replace a file by a JSON document, by one rename."""
+    write(path, document(value), sync=sync)
+
+
+def write(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Replace a file by one rename; readers see the old content or the new."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    if sync:
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in a directory durable, where the platform can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

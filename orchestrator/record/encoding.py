@@ -69,6 +69,11 @@ def dump(
     return text.encode(errors="backslashreplace")
 
 
+def document(value: Any) -> bytes:
+    """A file's content for a record, or for anything else that `jsonable` takes."""
+    return dump(jsonable(value), indent=1) + b"\n"
+
+
 def decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     """Reads JSON as a record; a text such as "NaN" where a number is expected is one.
 

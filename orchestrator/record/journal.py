@@ -8,10 +8,12 @@ refused. So is a line that verifies but that this version cannot read.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import re
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +24,15 @@ import msgspec
 from orchestrator.errors import RecordError, short
 from orchestrator.record.directory import read_file
 from orchestrator.record.encoding import Record, decode, decoder, dump, jsonable
-from orchestrator.record.events import Event, Recorded, advance
-from orchestrator.record.records import SCHEMA, Run
+from orchestrator.record.events import (
+    AttemptResumed,
+    EpochEnded,
+    Event,
+    PhaseEnded,
+    Recorded,
+    advance,
+)
+from orchestrator.record.records import SCHEMA, Phase, Run
 
 _START = re.compile(rb'\{"crc":"[0-9a-f]{8}","schema":')
 """How every line begins, and nothing inside of one."""
@@ -39,7 +48,8 @@ class _Head(Record, kw_only=True):
 
 
 _HEAD: msgspec.json.Decoder[_Head] = decoder(_Head)
-_EVENT: msgspec.json.Decoder[Event] = decoder(Event)
+EVENT: msgspec.json.Decoder[Event] = decoder(Event)
+"""Reads the events of a run."""
 
 
 E = TypeVar("E", bound=Recorded)
@@ -100,7 +110,7 @@ def read(path: Path) -> list[Entry[Event]]:
     Raises:
         RecordError: as `read_as`.
     """
-    return read_as(path, _EVENT)
+    return read_as(path, EVENT)
 
 
 def read_as(path: Path, known: msgspec.json.Decoder[E]) -> list[Entry[E]]:
@@ -117,14 +127,7 @@ def read_as(path: Path, known: msgspec.json.Decoder[E]) -> list[Entry[E]]:
         RecordError: the file is missing or holds no event, a line before the last is damaged, or
             any line is of a newer schema.
     """
-    try:
-        lines = read_file(path).split(b"\n")
-    except OSError as error:
-        raise RecordError(f"{path.name}: cannot be read: {error.strerror}") from error
-    entries = list(_verified(lines, path, known))
-    if not entries:
-        raise RecordError(f"{path.name}: expected at least one event, received none")
-    return entries
+    return _read(path, known)[0]
 
 
 class Reader:
@@ -151,10 +154,36 @@ class Reader:
             raise RecordError(f"{self._path.name}: cannot be read: {error.strerror}") from error
         whole = content[: content.rfind(b"\n") + 1]
         lines = whole.split(b"\n")
-        entries = list(_verified(lines, self._path, _EVENT, first=self._entries + 1))
+        entries = list(_verified(lines, self._path, EVENT, first=self._entries + 1))
         self._offset += len(whole)
         self._entries += len(entries)
         return entries
+
+
+def recover(path: Path, known: msgspec.json.Decoder[E]) -> list[Entry[E]]:
+    """Read a journal that is to go on, and cut off what a killed process has left of a line.
+
+    Args:
+        path: the file.
+        known: reads its events.
+
+    Returns:
+        Its entries, at least one.
+
+    Raises:
+        RecordError: as `read_as`.
+        OSError: the file cannot be written.
+    """
+    entries, lines = _read(path, known)
+    whole = sum(len(line) + 1 for line in lines[: len(entries)])
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        if os.fstat(descriptor).st_size != whole:
+            os.ftruncate(descriptor, whole)
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return entries
 
 
 def replay(entries: Iterable[Entry[Event]]) -> Run:
@@ -171,6 +200,51 @@ def replay(entries: Iterable[Entry[Event]]) -> Run:
             message = f"entry {entry.number} is of an attempt that has not begun"
             raise RecordError(f"the journal is damaged: {message}") from error
     return run
+
+
+@dataclasses.dataclass
+class Told:
+    """What a journal tells of one attempt, without what was made void when it went on."""
+
+    phases: list[Phase] = dataclasses.field(default_factory=list)
+    """Finished phases in order, with the lists of all units."""
+    epochs: list[EpochEnded] = dataclasses.field(default_factory=list)
+    """Finished epochs in order."""
+
+
+def tell(events: Iterable[Event]) -> dict[int, Told]:
+    """What a journal tells of each attempt.
+
+    Args:
+        events: the journal's, in order.
+
+    Returns:
+        Every attempt of which an epoch or a phase is told, by its number.
+    """
+    found: defaultdict[int, Told] = defaultdict(Told)
+    for event in events:
+        match event:
+            case EpochEnded():
+                found[event.attempt].epochs.append(event)
+            case PhaseEnded():
+                found[event.attempt].phases.append(event.phase)
+            case AttemptResumed():
+                told = found[event.attempt]
+                told.epochs = [each for each in told.epochs if each.epoch <= event.epoch]
+                del told.phases[event.phases :]
+    return dict(found)
+
+
+def _read(path: Path, known: msgspec.json.Decoder[E]) -> tuple[list[Entry[E]], list[bytes]]:
+    """The entries of a journal, and its lines, the torn one too."""
+    try:
+        lines = read_file(path).split(b"\n")
+    except OSError as error:
+        raise RecordError(f"{path.name}: cannot be read: {error.strerror}") from error
+    entries = list(_verified(lines, path, known))
+    if not entries:
+        raise RecordError(f"{path.name}: expected at least one event, received none")
+    return entries, lines
 
 
 def _append(path: Path, line: bytes) -> None:

@@ -1,14 +1,11 @@
 """Writing a run directory.
 
-The journal is written first; everything else is derived from it. `run.json`, `attempt.json` and the
-checks are replaced by one rename each, `epochs.csv` grows by a row an epoch.
+The journal is written first; everything else is derived from it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import math
 import os
 import secrets
@@ -21,15 +18,18 @@ from typing import Any
 
 import filelock
 
-from orchestrator.record.directory import Paths
-from orchestrator.record.encoding import dump, jsonable
+from orchestrator.errors import RecordError
+from orchestrator.record import derived, journal
+from orchestrator.record.directory import Paths, sync_directory, write, write_json
 from orchestrator.record.events import (
     AttemptEnded,
+    AttemptResumed,
     AttemptStarted,
     EpochEnded,
     Event,
     PhaseEnded,
     RunEnded,
+    RunResumed,
     RunStarted,
     advance,
 )
@@ -41,7 +41,7 @@ _RECORD_SECONDS = 1.0
 
 
 class Store:
-    """Writes one run's directory; made by `create`.
+    """Writes one run's directory; made by `create` and `reopen`.
 
     Args:
         paths: the names of its files.
@@ -97,7 +97,7 @@ class Store:
     def attempt_directory(self, number: int) -> Path:
         """The directory of an attempt, made where it is missing."""
         root = self.paths.attempt(number).root
-        (root / "checks").mkdir(parents=True, exist_ok=True)
+        self.paths.attempt(number).evidence.mkdir(parents=True, exist_ok=True)
         return root
 
     def accept(self, number: int) -> Path:
@@ -116,7 +116,7 @@ class Store:
         ):
             if hidden.exists():
                 hidden.replace(shown)
-        _sync_directory(self.paths.root)
+        sync_directory(self.paths.root)
         return self.paths.model if self.paths.model.exists() else self.paths.model_weights
 
     def discard_checkpoints(self, keep: Sequence[int]) -> None:
@@ -130,56 +130,29 @@ class Store:
                 paths.checkpoint_weights.unlink(missing_ok=True)
 
     def _derive(self, event: Event) -> None:
+        if isinstance(event, RunResumed | AttemptResumed):
+            # It may have made void what stands in any of the files.
+            told = journal.tell(entry.event for entry in journal.read(self.paths.journal))
+            derived.restore(self.paths, self.run, told)
+            return
         if isinstance(event, AttemptStarted | PhaseEnded | AttemptEnded):
             attempt = self.run.attempts[event.attempt - 1]
             paths = self.paths.attempt(attempt.attempt)
             self.attempt_directory(attempt.attempt)
             if isinstance(event, PhaseEnded):
                 index = len(attempt.phases) - 1
-                write_json(paths.checks(index, event.phase.phase), jsonable(event.phase))
-            write_json(paths.record, jsonable(attempt))
+                write_json(paths.checks(index, event.phase.phase), event.phase)
+            write_json(paths.record, attempt)
         if isinstance(event, EpochEnded):
-            _append_epoch(self.paths.attempt(event.attempt).epochs, event)
+            derived.append_epoch(self.paths.attempt(event.attempt), event)
             # Who wants to know how far a run has come reads the journal.
             if time.monotonic() - self._written < _RECORD_SECONDS:
                 return
         # Between phases the journal, which is always synced, is enough: a sync takes longer than
         # an epoch of a small network.
         durable = isinstance(event, AttemptStarted | PhaseEnded | AttemptEnded | RunEnded)
-        write_json(self.paths.record, jsonable(self.run), sync=durable)
+        write_json(self.paths.record, self.run, sync=durable)
         self._written = time.monotonic()
-
-
-def _append_epoch(path: Path, event: EpochEnded) -> None:
-    """Add a row; a column that is new to the file is added to all of them, empty before."""
-    own = {"phase": event.phase, "epoch": event.epoch, "learning_rate": event.learning_rate}
-    row = {**own, **{name: value for name, value in event.metrics.items() if name not in own}}
-    _cut_torn_row(path)
-    with path.open("a+", newline="", encoding="utf-8") as file:
-        file.seek(0)
-        columns = next(csv.reader(file), [])
-        if row.keys() <= set(columns):
-            file.seek(0, os.SEEK_END)
-            csv.DictWriter(file, columns).writerow(row)
-            return
-        file.seek(0)
-        rows: list[dict[str, Any]] = [*csv.DictReader(file), row]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, dict.fromkeys([*columns, *row]))
-    writer.writeheader()
-    writer.writerows(rows)
-    write(path, text.getvalue().encode(), sync=False)
-
-
-def _cut_torn_row(path: Path) -> None:
-    """Take away the end of a file after its last whole line, which a killed process has left."""
-    with path.open("ab+") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - 1, 0))
-        if file.read() in (b"", b"\n"):
-            return
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def create(
@@ -220,13 +193,61 @@ def create(
         made.append(advance(Run(run=run), started, elapsed=0.0))
         write(paths.config, config)
         write(paths.resolved, resolved.encode())
-        write_json(paths.environment, jsonable(environment))
-        write_json(paths.record, jsonable(made[-1]))
+        write_json(paths.environment, environment)
+        write_json(paths.record, made[-1])
         Journal(paths.journal).append(started, elapsed=0.0)
 
     root, lock = new_directory(runs, f"{name}-{now.astimezone():%Y%m%d-%H%M%S}", fill)
     paths = Paths(root)
     return Store(paths, made[-1], Journal(paths.journal, entries=1), lock, fingerprint)
+
+
+def reopen(directory: Path) -> Store:
+    """Go on with a run where its journal ends; nothing is recorded by this alone.
+
+    What a killed process has left of its last line is cut off, and the files that follow from the
+    journal are written again where they are missing or tell something else.
+
+    Args:
+        directory: the run's.
+
+    Returns:
+        Its store, with the run as its journal tells it, whose time goes on from the last entry.
+
+    Raises:
+        RecordError: the journal cannot be read, or another process works on the run.
+    """
+    paths = Paths(directory)
+    if not os.path.isfile(paths.journal):
+        raise RecordError(f"{paths.journal.name} is missing, which tells how far the run has come")
+    lock = hold(directory)
+    try:
+        entries = journal.recover(paths.journal, journal.EVENT)
+        first = entries[0].event
+        if not isinstance(first, RunStarted):
+            raise RecordError("the journal is damaged: it does not begin with the run's start")
+        run = journal.replay(entries)
+        derived.restore(paths, run, journal.tell(entry.event for entry in entries))
+    except BaseException:
+        lock.release()
+        raise
+    return Store(paths, run, Journal(paths.journal, len(entries)), lock, first.fingerprint)
+
+
+def hold(directory: Path) -> filelock.BaseFileLock:
+    """Take the lock of a run or a search.
+
+    Raises:
+        RecordError: another process works on it.
+    """
+    lock = filelock.FileLock(Paths(directory).lock)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise RecordError(
+            f"{directory.name} is in progress: another process works on it"
+        ) from error
+    return lock
 
 
 def new_directory(
@@ -249,13 +270,13 @@ def new_directory(
     try:
         lock.acquire(timeout=0)
         fill(hidden, final.name)
-        _sync_directory(hidden)
+        sync_directory(hidden)
         hidden.rename(final)
     except BaseException:
         lock.release()
         shutil.rmtree(hidden, ignore_errors=True)
         raise
-    _sync_directory(parent)
+    sync_directory(parent)
     return final, lock
 
 
@@ -268,36 +289,3 @@ def _draft(runs: Path, prefix: str) -> tuple[Path, Path]:
             with contextlib.suppress(FileExistsError):
                 draft.mkdir()
                 return draft, final
-
-
-def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
-    """Replace a file by a JSON document, by one rename."""
-    write(path, dump(value, indent=1) + b"\n", sync=sync)
-
-
-def write(path: Path, content: bytes, *, sync: bool = True) -> None:
-    """Replace a file by one rename; readers see the old content or the new."""
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    if sync:
-        _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    """Make renames in a directory durable, where the platform can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

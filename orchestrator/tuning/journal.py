@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from orchestrator.errors import RecordError
 from orchestrator.record import journal, store
-from orchestrator.record.directory import SearchPaths
-from orchestrator.record.encoding import decoder, jsonable
+from orchestrator.record.directory import SearchPaths, write, write_json
+from orchestrator.record.encoding import decoder
 from orchestrator.record.events import Recorded
 from orchestrator.record.search import (
     Arm,
@@ -234,7 +234,7 @@ class SearchStore:
         """Write an event to the journal, and then the record that follows from it."""
         entry = self._journal.append(event, elapsed=self.elapsed)
         self.search = advance(self.search, event, elapsed=entry.elapsed)
-        store.write_json(self.paths.record, jsonable(self.search))
+        write_json(self.paths.record, self.search)
         return self.search
 
 
@@ -258,10 +258,10 @@ def create(
         found = replace(search, search=name, started=now.isoformat(timespec="seconds"))
         made.append(found)
         paths.runs.mkdir()
-        store.write(paths.config, config)
-        store.write(paths.resolved, resolved.encode())
-        store.write_json(paths.environment, jsonable(environment))
-        store.write_json(paths.record, jsonable(found))
+        write(paths.config, config)
+        write(paths.resolved, resolved.encode())
+        write_json(paths.environment, environment)
+        write_json(paths.record, found)
         journal.Journal(paths.journal).append(SearchStarted(search=found), elapsed=0.0)
 
     prefix = f"tune-{search.name}-{now.astimezone():%Y%m%d-%H%M%S}"
@@ -283,16 +283,9 @@ def reopen(directory: Path) -> SearchStore:
         RecordError: the journal cannot be read, or somebody else works on the search.
     """
     paths = SearchPaths(directory)
-    lock = filelock.FileLock(paths.lock)
+    lock = store.hold(directory)
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise RecordError(
-            f"{directory.name} is in progress: another process works on it"
-        ) from error
-    try:
-        _cut_torn_line(paths.journal)
-        entries = journal.read_as(paths.journal, _EVENT)
+        entries = journal.recover(paths.journal, _EVENT)
         search = replay(entries)
     except BaseException:
         lock.release()
@@ -323,14 +316,3 @@ def replay(entries: Iterable[journal.Entry[SearchEvent]]) -> Search:
     if search is None:
         raise RecordError("the journal is damaged: it has no entry")
     return search
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Take away what a killed process has left of its last line."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"{path.name}: cannot be read: {error.strerror}") from error
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        store.write(path, whole)

@@ -15,10 +15,12 @@ from typing import Any
 import filelock
 import pytest
 
-from orchestrator.record import store
+from orchestrator.errors import RecordError
+from orchestrator.record import archive, store
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import (
     AttemptEnded,
+    AttemptResumed,
     AttemptStarted,
     EpochEnded,
     Event,
@@ -337,6 +339,80 @@ def _unwritable(path: Path) -> Iterator[None]:
     finally:
         path.rmdir()
         aside.rename(path)
+
+
+# ------------------------------------------------------------------------------- reopen
+
+
+def _derived(root: Path) -> dict[str, bytes]:
+    """Content of what follows from the journal."""
+    paths = [root / "run.json", *(path for path in root.glob("attempts/**/*") if path.is_file())]
+    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
+
+
+def test_a_run_goes_on_where_its_journal_ends(made: Store) -> None:
+    for event in SCRIPT[:6]:
+        made.record(event)
+    before = made.run
+    with pytest.raises(RecordError, match="is in progress: another process works on it"):
+        store.reopen(made.paths.root)
+    made.__exit__()
+    whole = made.paths.journal.read_bytes()
+    made.paths.journal.write_bytes(whole + b'{"crc":"00')  # a line that a kill has torn
+    with store.reopen(made.paths.root) as again:
+        assert made.paths.journal.read_bytes() == whole  # nothing is recorded by that alone
+        assert (again.run, again.fingerprint) == (before, "f00d")
+        assert before.seconds <= again.elapsed < before.seconds + 60
+        for event in SCRIPT[6:]:
+            again.record(event)
+        assert archive.read(made.paths.root).status == "passed"
+        assert [row["epoch"] for row in _rows(made)] == ["1", "2"]
+    with pytest.raises(RecordError, match=r"journal\.jsonl is missing, which tells how far"):
+        store.reopen(made.paths.root.parent)
+
+
+def test_what_follows_from_the_journal_is_written_again(made: Store) -> None:
+    _play(made)
+    made.__exit__()
+    root = made.paths.root
+    expected = _derived(root)
+    attempt = made.paths.attempt(1)
+    made.paths.record.write_text("{")
+    attempt.record.unlink()
+    attempt.checks(0, "init").write_text("{}")
+    (attempt.evidence / "02-gone.json").write_text("{}")
+    (attempt.evidence / ".01-warmup.json.new").write_text("half")
+    attempt.epochs.write_bytes(attempt.epochs.read_bytes() + b"warmup,2,0.1,1.0\r\nwarm")
+    (root / "attempts" / "002" / "attempt.json").unlink()
+    (root / "attempts" / "002" / "checks").rmdir()
+    with store.reopen(root):
+        assert _derived(root) == expected
+        assert (root / "attempts" / "002" / "checks").is_dir()
+
+
+def test_epochs_and_phases_that_are_trained_again_are_told_once(made: Store) -> None:
+    for event in (
+        *SCRIPT[:6],
+        _epoch(2, loss=1.5, mae=0.5),
+        PhaseEnded(attempt=1, phase=builders.phase("warmup")),
+        _epoch(3, "main", loss=1.0),
+        AttemptResumed(attempt=1, restarts=1, phases=1, epoch=1),
+    ):
+        made.record(event)
+    root = made.paths.root
+    assert [row["epoch"] for row in _rows(made)] == ["1"]
+    assert list(_rows(made)[0]) == ["phase", "epoch", "learning_rate", "loss"]
+    assert _names(made.paths.attempt(1).evidence) == ["00-init.json"]
+    assert [phase["phase"] for phase in _json(root / "run.json")["attempts"][0]["phases"]] == [
+        "init"
+    ]
+    assert [epoch.epoch for epoch in archive.epochs(root)[1]] == [1]
+    made.record(_epoch(2, loss=1.25))
+    assert [row["loss"] for row in _rows(made)] == ["2.0", "1.25"]
+    assert [epoch.metrics["loss"] for epoch in archive.epochs(root)[1]] == [2.0, 1.25]
+    made.record(AttemptResumed(attempt=1, restarts=2, phases=0, epoch=0))
+    assert _names(made.paths.attempt(1).root) == ["attempt.json", "checks"]
+    assert archive.epochs(root) == {}
 
 
 # ------------------------------------------------------------------------------- models

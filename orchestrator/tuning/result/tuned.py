@@ -19,8 +19,7 @@ from orchestrator.display.search.axes import label
 from orchestrator.display.search.picture import draw_search
 from orchestrator.display.words import relative
 from orchestrator.errors import InvalidError
-from orchestrator.record import store
-from orchestrator.record.directory import SearchPaths
+from orchestrator.record.directory import SearchPaths, write
 from orchestrator.record.search import BASE, Search, Trial
 from orchestrator.tuning.result.edit import edit, same
 
@@ -38,12 +37,12 @@ def write_files(config: Config, tuned: Config, search: Search, root: Path, *, co
         command: what made it.
     """
     paths = SearchPaths(root)
-    store.write(paths.picture, draw_search(search, unit=words.unit(search.objective)).encode())
+    write(paths.picture, draw_search(search, unit=words.unit(search.objective)).encode())
     best = search.best()
     if best is None or config._given is not None:
         return  # no config can hold a function that was given in Python
     text = comments(search, best, command=command, path=relative(paths.tuned))
-    store.write(paths.tuned, f"{text}\n{tuned_text(config, tuned)}".encode())
+    write(paths.tuned, f"{text}\n{tuned_text(config, tuned)}".encode())
 
 
 def tuned_text(config: Config, tuned: Config) -> str:
