@@ -16,7 +16,14 @@ import tensorflow as tf
 from orchestrator.config import user_code
 from orchestrator.data.arrays import arranged, converted, invalid
 from orchestrator.data.rows import Batch, Rows, Scaling, Tree, leaves, ready, transform
-from orchestrator.data.streams.pipeline import counted, from_generator, plain, present, weigher
+from orchestrator.data.streams.pipeline import (
+    Resumes,
+    counted,
+    from_generator,
+    plain,
+    present,
+    weigher,
+)
 from orchestrator.data.streams.recording import Live, Report
 from orchestrator.data.streams.sources import Source, kind_of, unpacked
 from orchestrator.data.streams.waiting import Waiting
@@ -79,12 +86,24 @@ class LiveFeed:
                 self._faults.put(error)
             raise
 
-    def batches(self, epoch: int, epochs: int) -> Any:
+    resumes: Resumes = "never"
+    """Where a training can go on in another process."""
+
+    def mark(self, epoch: int, step: int) -> dict[str, Any]:
+        """What `catch_up` needs to get there again; plain JSON."""
+        return {}
+
+    def catch_up(self, mark: Mapping[str, Any]) -> bool:
+        """Get to where a mark was made, and tell whether the batches are the same."""
+        return False
+
+    def batches(self, epoch: int, epochs: int, *, step: int = 0) -> Any:
         """The batches from an epoch on.
 
         Args:
             epoch: number of the first epoch, from 0.
             epochs: how many will be trained.
+            step: where in the first epoch to begin.
 
         Returns:
             What `fit` takes as x; of (x, y) or (x, y, sample_weight).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -21,6 +21,10 @@ from orchestrator.data.rows import (
     transform,
 )
 
+Resumes = Literal["steps", "epochs", "never"]
+"""Where another process can go on with the same batches: at every step, at the ends of epochs, or
+nowhere."""
+
 
 class Feed:
     """Batches for training from rows, in an order that follows from seed and epoch alone.
@@ -36,6 +40,8 @@ class Feed:
     """Whether Keras is to shuffle the batches; they come shuffled."""
     fault: Exception | None = None
     """What the user's code has raised; no code of the user's is in this."""
+    resumes: Resumes = "steps"
+    """Where a training can go on in another process."""
 
     def __init__(
         self,
@@ -56,32 +62,45 @@ class Feed:
             self._gatherers = transform(_gatherer, present(whole))
         self._class_weight = class_weight
 
-    def batches(self, epoch: int, epochs: int) -> tf.data.Dataset:
+    def mark(self, epoch: int, step: int) -> dict[str, Any]:
+        """What `catch_up` needs to get there again: nothing."""
+        return {}
+
+    def catch_up(self, mark: Mapping[str, Any]) -> bool:
+        """Get to where a mark was made, and tell whether the batches are the same."""
+        return True
+
+    def batches(self, epoch: int, epochs: int, *, step: int = 0) -> tf.data.Dataset:
         """The batches from an epoch on, without end: a new iterator an epoch is dear.
+
+        No row that comes before is read.
 
         Args:
             epoch: number of the first epoch, from 0.
             epochs: how many will be trained.
+            step: where in the first epoch to begin; `fit` takes `steps - step` for it then.
 
         Returns:
             (x, y) or (x, y, sample_weight).
         """
-        found = tf.data.Dataset.counter(start=epoch).flat_map(plain(self._epoch))
+        found = self._epoch(tf.constant(epoch, tf.int64), step) if step else None
+        whole = tf.data.Dataset.counter(start=epoch + bool(step)).flat_map(plain(self._epoch))
+        found = whole if found is None else found.concatenate(whole)
         if self._class_weight is not None:
             found = found.map(plain(weigher(self._class_weight)))
         return found.prefetch(tf.data.AUTOTUNE)
 
-    def _epoch(self, number: tf.Tensor) -> tf.data.Dataset:
-        """The batches of one epoch."""
+    def _epoch(self, number: tf.Tensor, start: int = 0) -> tf.data.Dataset:
+        """The batches of one epoch from a step on."""
         count, batch_size = len(self._rows), self._batch_size
         key = tf.stack([tf.constant(self._seed, tf.int64), number])
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=key)
 
         def batch(step: tf.Tensor) -> Tree:
-            start = tf.cast(step, tf.int32) * batch_size
-            return self._gather(order[start : tf.minimum(start + batch_size, count)])
+            row = tf.cast(step, tf.int32) * batch_size
+            return self._gather(order[row : tf.minimum(row + batch_size, count)])
 
-        return tf.data.Dataset.range(self.steps).map(plain(batch))
+        return tf.data.Dataset.range(start, self.steps).map(plain(batch))
 
     def _gather(self, chosen: tf.Tensor) -> Tree:
         if self._gatherers is not None:

@@ -60,6 +60,42 @@ def test_the_order_follows_from_seed_and_epoch_alone(mapped: Rows) -> None:
     assert orders(mapped, 3, count=2) == [first, second]
 
 
+@pytest.mark.parametrize("kind", ["array", "mapped"])
+@pytest.mark.parametrize("weights", [None, dict.fromkeys(range(COUNT), 2.0)])
+def test_another_process_goes_on_at_any_step(
+    kind: str, weights: dict[int, float] | None, mapped: Rows
+) -> None:
+    found = {"array": Rows(x=X, y=Y, weight=Y + 1.0), "mapped": mapped}[kind]
+
+    def feed() -> Feed:
+        return Feed(found, batch_size=4, seed=3, class_weight=weights)
+
+    whole = list(feed().batches(0, 3).take(9).as_numpy_iterator())
+    for epoch, step in [(0, 0), (0, 2), (1, 0), (1, 1), (2, 2)]:
+        resumed, done = feed(), 3 * epoch + step
+        assert resumed.resumes == "steps"
+        assert resumed.catch_up(feed().mark(epoch, step))
+        rest = resumed.batches(epoch, 1, step=step).take(9 - done).as_numpy_iterator()
+        for got, wanted in zip(rest, whole[done:], strict=True):
+            for one, other in zip(got, wanted, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_going_on_reads_no_row_that_comes_before(mapped: Rows) -> None:
+    read: list[int] = []
+
+    class Watched(Rows):
+        def batch(self, rows: Any) -> Any:
+            if not isinstance(rows, slice):  # which only tells shapes
+                read.append(len(rows))
+            return super().batch(rows)
+
+    lazy = Watched(x=mapped.x, y=Y)
+    batches = Feed(lazy, batch_size=4, seed=3).batches(5, 1, step=2)
+    next(batches.as_numpy_iterator())
+    assert read[0] == 3  # the last batch of the epoch
+
+
 def test_a_part_of_a_mapped_file_is_fed_standardised_without_the_rest(mapped: Rows) -> None:
     chosen = np.array([1, 3, 5, 7, 9])
     part = Rows(x=mapped.x, y=Y[chosen], order=chosen, weight=None, scalings={"": SCALING})
