@@ -6,6 +6,7 @@ knows this page only; another place for work, such as a cluster, is one more cla
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +24,16 @@ from orchestrator.errors import (
     is_disk_full,
 )
 from orchestrator.record.events import Event, Heartbeat
+from orchestrator.training.executors import memory
+
+_TENSORFLOW_MEMORY = "ResourceExhaustedError"
+"""What TensorFlow raises where Python raises MemoryError; it is not imported here."""
 
 Emit = Callable[[Event | Heartbeat], None]
 """Takes what happens, as it happens."""
+
+Trace = Callable[[BaseException], None]
+"""Takes an error whose traceback is to be read later."""
 
 Result = TypeVar("Result", covariant=True)
 
@@ -72,9 +80,10 @@ class Died:
     """The process that did the work is gone, and there is no result."""
 
     how: Literal["killed", "exited", "hung"]
-    """By a signal, by an exit of its own, or by the executor when its patience was over."""
+    """By a signal, by an exit of its own or for want of memory, or by the executor when its
+    patience was over."""
     reason: str
-    """A sentence with the signal, the exit code or the seconds."""
+    """A sentence with the signal and the memory it had reached, the exit code or the seconds."""
 
 
 Ending = Finished[Result] | Raised | Died
@@ -100,12 +109,28 @@ class Executor(Protocol):
         """
 
 
-def perform(work: Work[Result], emit: Emit) -> Finished[Result] | Raised:
-    """Do a piece of work in this very process, and say how it ended."""
+def perform(work: Work[Result], emit: Emit, trace: Trace) -> Ending[Result]:
+    """Do a piece of work in this very process, and say how it ended.
+
+    Args:
+        work: what to do.
+        emit: gets the reports.
+        trace: gets what the work raised, for its log.
+    """
     try:
         return Finished(work.do(emit))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is told
-        return Raised(explain(error))
+        return blame(error, trace)
+
+
+def blame(error: BaseException, trace: Trace) -> Raised | Died:
+    """How work ended that has raised; where memory was wanting it died, as if it were killed."""
+    explained = explain(error)
+    with contextlib.suppress(OSError):  # the log may be on the disk that is full
+        trace(explained)
+    if isinstance(explained, WorkerDiedError):
+        return Died("exited", str(explained))
+    return Raised(explained)
 
 
 def result_of(ending: Ending[Result]) -> Result:
@@ -128,10 +153,12 @@ def explain(error: BaseException) -> OrchestratorError:
     if isinstance(error, InvalidError | UserCodeError | NotSentError):
         return error
     explained: OrchestratorError
+    name, said = type(error).__name__, describe_error(error)
     if isinstance(error, OSError) and is_disk_full(error):
         explained = StoppedError(f"the disk is full: {error}")
+    elif isinstance(error, MemoryError) or name == _TENSORFLOW_MEMORY:
+        explained = WorkerDiedError(memory.exhausted("" if said == name else said))
     else:
-        name, said = type(error).__name__, describe_error(error)
         explained = WorkerError(said if said.startswith(name) else f"{name}: {said}")
     explained.__cause__ = error
     return explained

@@ -1,8 +1,8 @@
 """Work in processes of its own, forked from a server that has imported TensorFlow once.
 
 A fresh process starts in milliseconds instead of the seconds of an import, and this one outlives a
-worker that is killed, runs out of memory or hangs. TensorFlow is never imported here: the code
-below the line "in the worker" runs on the other side.
+worker that is killed, runs out of memory or hangs. TensorFlow is never imported here; what runs on
+the other side is `worker`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import signal
 import sys
 import threading
 import time
-import traceback
 import types
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
-from pathlib import Path
 from typing import Any
 
 from orchestrator.config.backend import check_backend
 from orchestrator.display.silence import silence
-from orchestrator.errors import NotSentError, StoppedError, WorkerError
+from orchestrator.errors import NotSentError, StoppedError
+from orchestrator.training.executors import worker
+from orchestrator.training.executors.death import Watch
 from orchestrator.training.executors.executor import (
     Died,
     Emit,
@@ -37,14 +37,14 @@ from orchestrator.training.executors.executor import (
     Raised,
     Result,
     Work,
-    explain,
-    perform,
 )
 
 _POLL_SECONDS = 0.2
 """How soon a request to stop is noticed."""
 _GRACE_SECONDS = 5.0
 """How long the exit code of a worker that is gone may take to arrive."""
+_DYING_SECONDS = 1.0
+"""How long the kernel may take to bury the server."""
 _STARTING = threading.Lock()
 """Held while a worker is started, for what several threads would change at once."""
 
@@ -76,21 +76,24 @@ class ForkServer:
             raise
         except Exception as error:  # noqa: BLE001 - a class of the user's may raise anything
             return Raised(NotSentError(f"{type(error).__name__}: {error}"))
-        ours, theirs = multiprocessing.Pipe()
-        # No daemon, which may have no processes of its own, as a PyDataset's workers are; it ends
-        # with this process all the same, whose end it waits for.
+        reports, theirs = multiprocessing.Pipe(duplex=False)
+        leash, ours = multiprocessing.Pipe(duplex=False)
+        # No daemon, which may have no processes of its own, as a PyDataset's workers are; the leash
+        # ends it with this process all the same.
         process = self._context.Process(  # type: ignore[attr-defined]
-            target=_serve, args=(theirs, work.log, sent)
+            target=worker.serve, args=(theirs, leash, work.log, sent)
         )
-        with ours, theirs:
+        with reports, theirs, leash, ours:
             with _without_main():
                 if self._context.get_start_method() == "forkserver":
                     _expect_server()
                 process.start()
             theirs.close()
+            leash.close()
+            watch = Watch(process.pid)
             try:
                 while True:
-                    message = self._receive(process, ours, work.patience)
+                    message = self._receive(process, reports, watch, work.patience)
                     if isinstance(message, Finished | Raised | Died):
                         return message
                     take(message)
@@ -101,38 +104,29 @@ class ForkServer:
     def _context(self) -> BaseContext:
         return _start_server()
 
-    def _receive(self, process: Any, ours: Connection, patience: float) -> Any:
+    def _receive(self, process: Any, reports: Connection, watch: Watch, patience: float) -> Any:
         """The next report, or how the work ended."""
         start = time.monotonic()
         while True:
-            ready = multiprocessing.connection.wait([ours, process.sentinel], _POLL_SECONDS)
+            ready = multiprocessing.connection.wait([reports, process.sentinel], _POLL_SECONDS)
+            watch.look()
             self._interrupted()
-            if ours in ready:
+            if reports in ready:
                 try:
-                    return ours.recv()
+                    return reports.recv()
                 except (EOFError, OSError):  # killed between two messages, or in the midst of one
-                    return _death(process)
+                    return self._death(process, watch)
             if ready:
-                return _death(process)
+                return self._death(process, watch)
             if time.monotonic() - start > patience:
-                return Died("hung", f"the worker made no progress for {patience:g} seconds")
+                return watch.hung(patience)
 
-
-def _death(process: Any) -> Died:
-    process.join(_GRACE_SECONDS)
-    code = process.exitcode
-    if code is not None and code < 0:
-        name = _signal_name(-code)
-        hint = ", perhaps for want of memory" if name == "SIGKILL" else ""
-        return Died("killed", f"the worker was killed by {name}{hint}")
-    return Died("exited", f"the worker ended with exit code {code} and no result")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # one of the real-time signals, of which only the first and last have names
-        return f"signal {number}"
+    def _death(self, process: Any, watch: Watch) -> Died:
+        process.join(_GRACE_SECONDS)
+        # multiprocessing says 255 where nobody is left who could tell how the worker ended, or if.
+        if process.exitcode == 255 and _server_dies():
+            return Died("killed", "the process that workers are forked from was killed")
+        return watch.ended(process.exitcode)
 
 
 def _end(process: Any) -> None:
@@ -179,13 +173,31 @@ def _expect_server() -> None:
 
     multiprocessing would start it again too, but with another environment and with its chatter.
     """
+    if not _server_lives():
+        with _quiet():
+            forkserver.ensure_running()
+
+
+def _server_lives() -> bool:
     pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    if pid is not None:
-        with contextlib.suppress(ChildProcessError):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                return
-    with _quiet():
-        forkserver.ensure_running()
+    if pid is None:
+        return False
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
+
+
+def _server_dies() -> bool:
+    """Whether the server is gone, or goes: its pipes are closed before it is dead."""
+    if forkserver._forkserver._forkserver_pid is None:  # type: ignore[attr-defined]
+        return False  # there never was one
+    deadline = time.monotonic() + _DYING_SECONDS
+    while _server_lives():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 @contextlib.contextmanager
@@ -217,66 +229,3 @@ def _without_main() -> Iterator[None]:
             yield
         finally:
             sys.modules["__main__"] = main
-
-
-# ---------------------------------------------------------------------------- in the worker
-
-
-def _serve(connection: Connection, log: Path, sent: bytes) -> None:
-    """Do the work and report over the connection; everything printed goes to the log."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "setsid"):
-        # Ctrl-C in the terminal is for the supervisor alone, and what the work starts is a group.
-        os.setsid()
-    # What the user's code starts, such as a PyDataset's workers, starts as it does elsewhere.
-    multiprocessing.set_start_method(None, force=True)
-    _redirect(log)
-    lock = threading.Lock()
-
-    def send(message: Any) -> None:
-        with lock:
-            connection.send(message)
-
-    owner_gone = threading.Thread(target=_await_end, args=(connection,), daemon=True)
-    owner_gone.start()
-    ending = _perform(sent, send)
-    if isinstance(ending, Raised):
-        with contextlib.suppress(OSError):  # the log may be on the disk that is full
-            traceback.print_exception(ending.error)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    try:
-        send(ending)
-    except BrokenPipeError:
-        pass
-    except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises
-        reason = f"the result cannot be sent: {type(error).__name__}: {error}"
-        send(Raised(WorkerError(reason)))
-    owner_gone.join()  # the supervisor kills this process and those that it has started
-
-
-def _perform(sent: bytes, send: Callable[[Any], None]) -> Finished[Any] | Raised:
-    try:
-        work: Work[Any] = pickle.loads(sent)
-    except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises
-        return Raised(NotSentError(f"{type(error).__name__}: {error}"))
-    try:
-        return perform(work, send)
-    except BaseException as error:  # noqa: BLE001 - no signal, but the like of asyncio's CancelledError
-        return Raised(explain(error))
-
-
-def _redirect(log: Path) -> None:
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-
-
-def _await_end(connection: Connection) -> None:
-    """End this process and those that it has started when its supervisor is gone."""
-    with contextlib.suppress(EOFError, OSError):
-        connection.recv()
-    if hasattr(os, "killpg"):
-        os.killpg(0, signal.SIGKILL)
-    os._exit(75)

@@ -6,12 +6,11 @@ from it.
 
 from __future__ import annotations
 
-import contextlib
 import traceback
 from collections.abc import Callable
 
 from orchestrator.record.events import Event, Heartbeat
-from orchestrator.training.executors.executor import Emit, Ending, Raised, Result, Work, perform
+from orchestrator.training.executors.executor import Emit, Ending, Result, Work, perform
 
 _NOTE = "This ran in the caller's own process, which has what it printed.\n"
 
@@ -41,11 +40,13 @@ class InProcess:
 
         self._interrupted()
         work.log.write_text(_NOTE)
-        ending = perform(work, emit)
+
+        def trace(error: BaseException) -> None:
+            if not raised:
+                with work.log.open("a") as log:
+                    traceback.print_exception(error, file=log)
+
+        ending = perform(work, emit, trace)
         if raised:  # by the caller, not by the work through which it passed
             raise raised[0]
-        if isinstance(ending, Raised):
-            # The log may be on the disk that is full.
-            with contextlib.suppress(OSError), work.log.open("a") as log:
-                traceback.print_exception(ending.error, file=log)
         return ending

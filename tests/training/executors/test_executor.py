@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import dataclasses
 import errno
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +41,9 @@ from orchestrator.training.executors.executor import (
 from orchestrator.training.executors.fork_server import ForkServer
 from orchestrator.training.executors.in_process import InProcess
 from orchestrator.training.interrupts import Interrupts
+
+LINUX = sys.platform == "linux"
+"""Where memory is known."""
 
 Make = Callable[[Callable[[], None]], Executor]
 
@@ -191,6 +196,30 @@ def test_what_work_raises_is_how_it_ended(
         result_of(ending)
 
 
+class ResourceExhaustedError(Exception):
+    """Called as TensorFlow's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("Unable to allocate 8 GiB"), ": Unable to allocate 8 GiB"),
+        (MemoryError(), ""),
+        (ResourceExhaustedError("OOM when allocating\nmore"), ": OOM when allocating more"),
+    ],
+)
+def test_work_that_wants_for_memory_has_died(
+    make: Make, work: Callable[..., Work], tmp_path: Path, error: Exception, said: str
+) -> None:
+    ending = make(never).run(work(fail, error), print)
+    assert isinstance(ending, Died)
+    assert ending.how == "exited"
+    reached = r" when it had reached (\d+ MB|\d+\.\d GB)" if LINUX else ""
+    bound = r" \((the machine has|its control group may take) \d.*\)" if LINUX else ""
+    assert re.fullmatch(f"the worker ran out of memory{reached}{said}{bound}", ending.reason)
+    assert "Traceback" in (tmp_path / "log.txt").read_text()
+
+
 def test_problems_arrive_whole(make: Make, work: Callable[..., Work]) -> None:
     problem = Problem(file="a.yaml", line=3, key="data", message="expected x", hint="write x")
     ending = make(never).run(work(fail, InvalidError([problem])), print)
@@ -266,23 +295,44 @@ def test_what_is_printed_goes_to_the_log(
     assert capfd.readouterr() == ("", "")
 
 
+def fault(emit: Emit) -> None:
+    ctypes.string_at(0)
+
+
+def test_the_log_says_in_which_line_a_fault_happened(
+    server: ForkServer, work: Callable[..., Work], tmp_path: Path
+) -> None:
+    ending = server.run(work(fault), print)
+    assert isinstance(ending, Died)
+    assert "killed by SIGSEGV (segmentation fault)" in ending.reason
+    log = (tmp_path / "log.txt").read_text()
+    assert "Fatal Python error: Segmentation fault" in log
+    assert "test_executor.py" in log
+    assert " in fault" in log
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
 def test_a_killed_worker_is_told_by_its_signal(
     server: ForkServer, work: Callable[..., Work], number: signal.Signals
 ) -> None:
-    hint = ", perhaps for want of memory" if number is signal.SIGKILL else ""
-    died = Died("killed", f"the worker was killed by {number.name}{hint}")
-    assert server.run(work(kill_itself, number), print) == died
-    with pytest.raises(WorkerDiedError, match=f"killed by {number.name}"):
-        result_of(died)
+    ending = server.run(work(kill_itself, number), print)
+    word = r" \(segmentation fault\)" if number is signal.SIGSEGV else ""
+    reached = r" when it had reached (\d+ MB|\d\.\d GB) of memory" if LINUX else ""
+    assert isinstance(ending, Died)
+    assert ending.how == "killed"
+    with pytest.raises(
+        WorkerDiedError, match=f"^the worker was killed by {number.name}{word}{reached}$"
+    ):
+        result_of(ending)
 
 
 def test_a_signal_without_a_name_is_told_by_its_number(
     server: ForkServer, work: Callable[..., Work]
 ) -> None:
     number = signal.SIGRTMIN + 3
-    died = Died("killed", f"the worker was killed by signal {number}")
-    assert server.run(work(kill_itself, number), print) == died
+    ending = server.run(work(kill_itself, number), print)
+    assert isinstance(ending, Died)
+    assert ending.reason.startswith(f"the worker was killed by signal {number}")
 
 
 def test_what_is_no_exception_is_told_too(server: ForkServer, work: Callable[..., Work]) -> None:
@@ -307,6 +357,20 @@ def test_a_worker_that_hangs_is_killed(
     assert server.run(work(sleep, tmp_path, patience=8.0), reports.append) == died
     assert reports == [said("asleep")]
     assert not is_alive(int((tmp_path / "pid").read_text()))
+    assert ", line " in (log := (tmp_path / "log.txt").read_text())
+    assert " in sleep" in log
+
+
+def stop_itself(emit: Emit) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def test_of_a_worker_that_is_stopped_it_is_told(
+    server: ForkServer, work: Callable[..., Work]
+) -> None:
+    reason = "the worker made no progress for 2 seconds"
+    stopped = f"{reason}: it was stopped by a signal, such as SIGSTOP"
+    assert server.run(work(stop_itself, patience=2.0), print) == Died("hung", stopped)
 
 
 @pytest.mark.parametrize("ending", ["finished", "exited", "hung"])
