@@ -42,6 +42,10 @@ class Entry(NamedTuple):
 
 COMMANDS: Mapping[str, Entry] = {
     "run": Entry("run", "Take CONFIG to a healthy model; the main job."),
+    "resume": Entry(
+        "resume",
+        "Go on with an interrupted run, to the same bits as if it had not been interrupted.",
+    ),
     "validate": Entry(
         "run",
         "Build data and model of CONFIG and fit their shapes together; train and write nothing.",
@@ -265,7 +269,7 @@ class _Group(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 passed, 1 internal error, 2 usage, config or data at fault, "
     "3 no attempt passed, `check` found a failure or `replay` a difference, 4 your own code "
-    "raised, 75 interrupted.",
+    "raised, 75 interrupted: `orchestrate resume RUN` goes on.",
 )
 @click.version_option(package_name="orchestrator", message="%(prog)s %(version)s")
 def cli() -> None:

@@ -27,6 +27,16 @@ runs_dir = click.option(
     help="Folder of all runs.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+quiet = click.option(
+    "--quiet",
+    is_flag=True,
+    help="One line an attempt or trial, without the live view; with --json only warnings.",
+)
+base = click.option(
+    "--base",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Where the config's folder is now, from which its paths and callables start.",
+)
 debug = click.option(
     "--debug",
     is_flag=True,
@@ -57,14 +67,13 @@ of_configs = together(
         "List indices count from 0. May be given more than once.",
     ),
     as_json,
-    click.option(
-        "--quiet",
-        is_flag=True,
-        help="One line an attempt or trial, without the live view; with --json only warnings.",
-    ),
+    quiet,
     debug,
 )
 """The options of every command that reads a config."""
+
+of_runs = together(as_json, quiet, debug)
+"""The options of a command that goes on with a run."""
 
 of_tables = together(
     runs_dir,

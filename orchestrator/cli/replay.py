@@ -11,11 +11,7 @@ from orchestrator.cli import options
 
 @click.command()
 @click.argument("run", metavar="RUN[@ATTEMPT]")
-@click.option(
-    "--base",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Where the config's folder is now, from which its paths and callables start.",
-)
+@options.base
 @click.option("--force", is_flag=True, help="Train on data that is not what it was, too.")
 @click.option("--quiet", is_flag=True, help="Say nothing on the way but warnings.")
 @options.of_tables

@@ -15,16 +15,27 @@ _config = click.argument("config", type=click.Path(path_type=Path))
 @click.command()
 @_config
 @options.runs_dir
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the newest run of CONFIG that was interrupted, or begin one.",
+)
 @options.of_configs
 def run(
-    config: Path, runs_dir: Path, overrides: tuple[str, ...], as_json: bool, quiet: bool
+    config: Path,
+    runs_dir: Path,
+    resume: bool,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
 ) -> int:
     """Take CONFIG to a healthy model; the main job."""
     loaded = load(config, overrides)
     # Whoever has an error in the config does not wait until NumPy and rich are imported.
     from orchestrator.cli import training  # noqa: PLC0415
 
-    return training.run(loaded, runs_dir=runs_dir, as_json=as_json, quiet=quiet)
+    begin = training.resume_or_run if resume else training.run
+    return begin(loaded, runs_dir=runs_dir, as_json=as_json, quiet=quiet)
 
 
 @click.command()

@@ -17,13 +17,17 @@ from orchestrator.diagnosis.health import Examinee
 from orchestrator.display import charts, results, words
 from orchestrator.display.charts import Legible
 from orchestrator.display.live.view import View, stderr
-from orchestrator.history.find import read_attempt
+from orchestrator.history.find import naming, read_attempt
+from orchestrator.record import archive
 from orchestrator.record.encoding import jsonable
+from orchestrator.record.records import Run
 from orchestrator.training import launch
 from orchestrator.training.attempt.task import Prepared
 from orchestrator.training.interrupts import Interrupts
-from orchestrator.training.replay import fidelity
-from orchestrator.training.replay.replay import replay_attempt
+from orchestrator.training.recorded import fidelity
+from orchestrator.training.recorded.replay import replay_attempt
+from orchestrator.training.recorded.resume import resume as resume_run
+from orchestrator.training.recorded.unfinished import in_progress, taking_up
 
 
 def run(config: Config, *, runs_dir: Path, as_json: bool, quiet: bool) -> int:
@@ -32,17 +36,55 @@ def run(config: Config, *, runs_dir: Path, as_json: bool, quiet: bool) -> int:
     Returns:
         The exit code.
     """
-    console = stderr()
-    view = View(console, detail=detail(as_json=as_json, quiet=quiet))
+    view = View(stderr(), detail=detail(as_json=as_json, quiet=quiet))
     with Interrupts() as interrupts, view:
         record, directory = launch.launch(
             config, runs_dir=runs_dir, announcer=view, interrupts=interrupts
         )
+    return _print_run(record, directory, as_json=as_json, quiet=quiet)
+
+
+def resume_or_run(config: Config, *, runs_dir: Path, as_json: bool, quiet: bool) -> int:
+    """Take the newest run of a config that was interrupted, or else a new one, to its end.
+
+    Returns:
+        The exit code.
+    """
+    with taking_up(runs_dir, config) as directory:
+        if directory is not None:
+            return resume(directory, base=None, force=False, as_json=as_json, quiet=quiet)
+        if not (as_json and quiet):
+            where = words.relative(runs_dir)
+            click.echo(f"no run of {config.name} in {where} is unfinished, one begins", err=True)
+        return run(config, runs_dir=runs_dir, as_json=as_json, quiet=quiet)
+
+
+def resume(directory: Path, *, base: Path | None, force: bool, as_json: bool, quiet: bool) -> int:
+    """Take an interrupted run to its end, and print its result; of a finished run, that alone.
+
+    Returns:
+        The exit code.
+    """
+    with naming(directory):
+        record = archive.read(directory)
+    if record.status == "running":
+        raise in_progress(directory)
+    if record.status == "interrupted":
+        view = View(stderr(), detail=detail(as_json=as_json, quiet=quiet))
+        with Interrupts() as interrupts, view, naming(directory):
+            record = resume_run(
+                directory, base=base, force=force, announcer=view, interrupts=interrupts
+            )
+    return _print_run(record, directory, as_json=as_json, quiet=quiet)
+
+
+def _print_run(record: Run, directory: Path, *, as_json: bool, quiet: bool) -> int:
+    """Print the result of a run, and return its exit code."""
     if as_json:
         print_json(record)
     # With --json stdout is the record's alone.
     if not (as_json and quiet):
-        (console if as_json else charts.stdout()).print(
+        (stderr() if as_json else charts.stdout()).print(
             results.summarize_run(record, directory), highlight=False
         )
     return record.exit_code or 0

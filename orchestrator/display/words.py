@@ -51,6 +51,16 @@ def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
     )
 
 
+def going_on(run: Run) -> str:
+    """With what a run goes on that was cut short."""
+    if not run.attempts:
+        return "begins again: it was cut short before its first attempt"
+    last = run.attempts[-1]
+    if last.status in ("running", "interrupted"):
+        return f"goes on with attempt {last.attempt}"
+    return f"goes on after attempt {last.attempt}, which {last.status}"
+
+
 def resumption(event: AttemptResumed) -> str:
     """That an attempt goes on, from where, and how its worker ended, in one sentence."""
     if event.phases == 0:

@@ -10,19 +10,23 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("orchestrator", "tensorflow", "keras", "keras-tuner", "numpy", "pydantic")
 
 
-def describe(base: Path, fingerprint: str | None) -> dict[str, Any]:
+def describe(
+    base: Path, fingerprint: str | None, code: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """What `environment.json` holds.
 
     Args:
         base: the config's folder, for the git commit.
         fingerprint: hash of the data.
+        code: digest of each file of the user's, by its path from the folder; None where they were
+            not looked at.
 
     Returns:
         Plain JSON values.
@@ -38,6 +42,7 @@ def describe(base: Path, fingerprint: str | None) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "git": _git(base),
         "data": fingerprint,
+        "code": None if code is None else dict(code),
     }
 
 

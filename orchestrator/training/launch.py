@@ -36,13 +36,16 @@ from orchestrator.training.executors.executor import (
     Executor,
     Finished,
     Raised,
+    Result,
+    Work,
     result_of,
 )
 from orchestrator.training.executors.fork_server import ForkServer
 from orchestrator.training.executors.in_process import InProcess
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.loop import Watcher
-from orchestrator.training.work import CheckWork, PrepareWork
+from orchestrator.training.recorded.user_files import digests
+from orchestrator.training.work import CheckWork, PrepareWork, ReadWork
 
 
 def run(
@@ -126,7 +129,14 @@ class Announcer(Watcher, Protocol):
     def read(self, progress: ReadingProgress) -> None:
         """Tell how far the reading of rows has come."""
 
-    def begin(self, directory: Path, config: Config, *, replayed: int | None = None) -> None:
+    def begin(
+        self,
+        directory: Path,
+        config: Config,
+        *,
+        replayed: int | None = None,
+        resumed: Run | None = None,
+    ) -> None:
         """Tell where the run is recorded, and what it or the replay of an attempt goes through."""
 
 
@@ -190,13 +200,37 @@ def prepare(
     stored = read(config, folder)
     announcer.say("importing TensorFlow")
     work = PrepareWork(config=config, folder=folder, stored=stored, findings=True)
-    return result_of(_prepare(work, executor, announcer))
+    return result_of(_prepare(work, config, executor, announcer))
+
+
+def fetch(config: Config, folder: Path, executor: Executor, announcer: Announcer) -> Stored:
+    """Read the data of a run that goes on.
+
+    Args:
+        config: the config.
+        folder: gets the data.
+        executor: reads it where that takes code of the user's.
+        announcer: told how far it has come.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        InvalidError: as `validate`, like the others that it raises.
+    """
+    _say_reading(config, announcer)
+    stored = read(config, folder)
+    announcer.say("importing TensorFlow")
+    if stored is None:
+        work = ReadWork(config=config, folder=folder)
+        stored = result_of(_prepare(work, config, executor, announcer))
+    return stored
 
 
 def _prepare(
-    work: PrepareWork, executor: Executor, announcer: Announcer
-) -> Ending[tuple[Prepared, Stored]]:
-    """Have data and model built, and tell how far the reading of rows has come.
+    work: Work[Result], config: Config, executor: Executor, announcer: Announcer
+) -> Ending[Result]:
+    """Have the data read, and perhaps the model built, and tell how far that has come.
 
     Raises:
         InvalidError: the rows did not come.
@@ -213,7 +247,7 @@ def _prepare(
 
     ending = executor.run(work, take)
     if isinstance(ending, Died) and ending.how == "hung" and awaited is not None:
-        raise InvalidError([work.config.problem(("data",), *words.stalled(awaited, work.patience))])
+        raise InvalidError([config.problem(("data",), *words.stalled(awaited, work.patience))])
     return ending
 
 
@@ -312,7 +346,7 @@ def launch_on(
     """
     config, stored = work.config, work.stored
     if prepared is None:
-        match _prepare(work, executor, announcer):
+        match _prepare(work, config, executor, announcer):
             case Finished(found):
                 prepared, stored = found
             case Died() | Raised(UserCodeError()):
@@ -339,7 +373,7 @@ def _create_store(config: Config, runs_dir: Path, prepared: Prepared | None) -> 
             name=config.name,
             config=config.source,
             resolved=config.dump(),
-            environment=environment.describe(Path(config.base), fingerprint),
+            environment=environment.describe(Path(config.base), fingerprint, digests(config)),
             inputs=Inputs() if prepared is None else prepared.inputs,
             fingerprint=fingerprint,
         )

@@ -86,6 +86,30 @@ class PrepareWork:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ReadWork:
+    """Reading the data of a run that goes on, whose model was tried when it began."""
+
+    config: Config
+    """The config."""
+    folder: Path
+    """Gets the data."""
+    log: Path = Path(os.devnull)
+    """File that gets what the reading prints."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds without a report after which the reading counts as hung."""
+        return self.config.stall_timeout
+
+    def do(self, emit: Emit) -> Stored:
+        """Read it; see `preparation.store`."""
+        from orchestrator.training.attempt import preparation  # noqa: PLC0415
+
+        emit(Doing(what="reading rows"))
+        return preparation.store(self.config, self.folder, emit)[1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExploreWork:
     """Finding the hyperparameters that the user's function asks for."""
 

@@ -97,6 +97,6 @@ def test_rows_that_do_not_come_are_told_before_the_run(
         if reported and how == "hung":
             message = "data: the data callable f gave no batch for 7 s after 64 rows in 2 batches"
             with pytest.raises(InvalidError, match=message):
-                launch._prepare(work, Hanging(), view)
+                launch._prepare(work, work.config, Hanging(), view)
         else:
-            assert isinstance(launch._prepare(work, Hanging(), view), Died)
+            assert isinstance(launch._prepare(work, work.config, Hanging(), view), Died)

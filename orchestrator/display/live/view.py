@@ -110,22 +110,32 @@ class View:
         elif self._detail == "all" and time.monotonic() - self._spoke >= SPARSE_SECONDS:
             self._print(Text(told))
 
-    def begin(self, directory: Path, config: Config, *, replayed: int | None = None) -> None:
+    def begin(
+        self,
+        directory: Path,
+        config: Config,
+        *,
+        replayed: int | None = None,
+        resumed: Run | None = None,
+    ) -> None:
         """Tell where the run is recorded, and start to show it.
 
         Args:
             directory: the run's directory.
             config: its config.
-            replayed: number of the attempt that is trained again; None for a new run.
+            replayed: number of the attempt that is trained again; None for a run.
+            resumed: the run so far, where it goes on; None for a new one.
         """
         self._steps.end()
-        if self._detail == "all":
-            where = f"{words.relative(directory.parent)}{os.sep}"
+        where = f"{words.relative(directory.parent)}{os.sep}"
+        if resumed is not None and self._detail != "warnings":
+            self._print(Text(f"Run {directory.name} in {where} {words.going_on(resumed)}"))
+        elif self._detail == "all":
             what = "Run" if replayed is None else f"Replay of attempt {replayed} of run"
             self._print(Text(f"{what} {directory.name} in {where}"))
         self._begun = True
         if self._live:
-            run = Run(run=directory.name)
+            run = Run(run=directory.name) if resumed is None else resumed
             self._screen.scene = Scene(config=config, run=run, began=time.monotonic())
 
     def show(self, event: Event | Heartbeat, run: Run) -> None:

@@ -219,7 +219,14 @@ class _Silent:
     def read(self, progress: ReadingProgress) -> None:
         """Say nothing."""
 
-    def begin(self, directory: Path, config: Config, *, replayed: int | None = None) -> None:
+    def begin(
+        self,
+        directory: Path,
+        config: Config,
+        *,
+        replayed: int | None = None,
+        resumed: Run | None = None,
+    ) -> None:
         """Remember the directory."""
         self.directory = directory
         self._clock.begin()

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.base import REFERENCE
-from orchestrator.config.sections.model import FileModel, GivenModel
+from orchestrator.config.sections.model import GivenModel
 from orchestrator.errors import RecordError
 from orchestrator.record import archive, environment
 from orchestrator.record.directory import Paths, SearchPaths, read_file
 from orchestrator.record.records import Run
+from orchestrator.training.recorded.user_files import user_files
 
 _KEY = re.compile(rb"^[A-Za-z_]\w*:", re.MULTILINE)
 """How a section of a resolved config begins."""
@@ -175,37 +175,3 @@ def _is_alike(found: Mapping[str, Any], config: Config) -> bool:
 @functools.lru_cache
 def _environment(base: str) -> dict[str, Any]:
     return environment.describe(Path(base), None)
-
-
-def user_files(config: Config) -> frozenset[str]:
-    """Files of the user's beside data that a run depends on, as far as the config names them.
-
-    Code is looked for in the config's folder alone: what is imported from elsewhere is in no commit
-    of that folder's repository, so that it counts as a file which is not there.
-    """
-    value = config.model_dump(mode="json", exclude={"name", "base", "tune"})
-    modules = {text.partition(":")[0] for text in _texts(value) if re.match(REFERENCE, text)}
-    base, files = Path(config.base), set[str]()
-    if isinstance(config.model, FileModel):
-        modules.update(config.model.modules)
-        files.add(str(base / config.model.file))
-    return frozenset(files | {_module_file(base, module) for module in modules})
-
-
-def _module_file(base: Path, module: str) -> str:
-    path = base.joinpath(*module.split("."))
-    package = path / "__init__.py"
-    return str(package if package.is_file() else path.with_name(f"{path.name}.py"))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a plain value, keys too: a name with arguments is a key."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _texts(key)
-            yield from _texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner)

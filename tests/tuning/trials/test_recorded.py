@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.record import environment
-from orchestrator.tuning.trials.recorded import user_files
+from orchestrator.training.recorded.user_files import user_files
 from tests.tuning.small import write
 
 

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from orchestrator.display import tables
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import Attempt, Phase, Settings
-from orchestrator.training.replay import fidelity
-from orchestrator.training.replay.fidelity import Fidelity, Pair
+from orchestrator.training.recorded import fidelity
+from orchestrator.training.recorded.fidelity import Fidelity, Pair
 from tests import builders
 
 ENVIRONMENT: dict[str, Any] = {

@@ -9,13 +9,11 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.data import cache
-from orchestrator.errors import InvalidError, Problem, RecordError
+from orchestrator.errors import RecordError
 from orchestrator.policy import rule
 from orchestrator.record import archive, environment, journal
-from orchestrator.record.directory import Paths
 from orchestrator.record.events import AttemptStarted, Event, Heartbeat, advance
 from orchestrator.record.records import Attempt, Run
 from orchestrator.training import launch as launcher
@@ -23,8 +21,10 @@ from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Executor, result_of
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.launch import Announcer
-from orchestrator.training.replay import fidelity
-from orchestrator.training.replay.fidelity import Fidelity
+from orchestrator.training.recorded import fidelity
+from orchestrator.training.recorded.fidelity import Fidelity
+from orchestrator.training.recorded.origin import load_config, refused
+from orchestrator.training.recorded.user_files import digests
 from orchestrator.training.work import AttemptWork
 
 
@@ -58,7 +58,7 @@ def replay_attempt(
         WorkerError: our own code raised.
     """
     attempt = _attempt(directory, run, number)
-    config = _config(directory, base)
+    config = load_config(directory, base)
     then = archive.environment(directory)
     fingerprint = then.get("data")
     before = tuple(each for each in run.attempts if each.attempt < attempt.attempt)
@@ -70,7 +70,7 @@ def replay_attempt(
             )
             if found.fingerprint != fingerprint and not force:
                 message = "the data is not what the attempt was trained on: its hash is another"
-                raise _refused(directory, message, "--force trains on it all the same")
+                raise refused(directory, message, "--force trains on it all the same")
             fingerprint = found.fingerprint
             task = dataclasses.replace(task, fingerprint=fingerprint, stored=stored)
         else:
@@ -78,7 +78,7 @@ def replay_attempt(
         announcer.begin(directory, config, replayed=attempt.attempt)
         begun = Run(run=f"{run.run}@{attempt.attempt}", attempts=before)
         again = _train(task, attempt, begun, announcer, launcher.choose_executor(interrupts))
-    now = environment.describe(Path(config.base), fingerprint)
+    now = environment.describe(Path(config.base), fingerprint, digests(config))
     journaled = _journaled(directory, attempt.attempt)
     return fidelity.compare(run.run, attempt, again, then=then, now=now, journaled=journaled)
 
@@ -86,14 +86,14 @@ def replay_attempt(
 def _attempt(directory: Path, run: Run, number: int | None) -> Attempt:
     """The attempt that is meant, which has something to compare."""
     if archive.is_owned(directory):
-        raise _refused(directory, "the run is in progress", "wait until it has ended")
+        raise refused(directory, "the run is in progress", "wait until it has ended")
     wanted = number or run.accepted_attempt or run.best_attempt or len(run.attempts)
     attempt = next((each for each in run.attempts if each.attempt == wanted), None)
     if attempt is None:
-        raise _refused(directory, "the run ended before its first attempt")
+        raise refused(directory, "the run ended before its first attempt")
     if not attempt.phases:
         message = f"attempt {wanted} {attempt.status} before the end of its first phase"
-        raise _refused(directory, message, "there is nothing to hold a replay against")
+        raise refused(directory, message, "there is nothing to hold a replay against")
     return attempt
 
 
@@ -104,15 +104,6 @@ def _journaled(directory: Path, number: int) -> Attempt | None:
     except RecordError:
         return None
     return next((each for each in run.attempts if each.attempt == number), None)
-
-
-def _config(directory: Path, base: Path | None) -> Config:
-    """The run's config, at its place of then or where that has moved."""
-    recorded = configs.recorded(directory).get("base")
-    if base is None and isinstance(recorded, str) and not Path(recorded).is_dir():
-        message = f"the config's folder {recorded} is gone"
-        raise _refused(directory, message, "--base DIR says where it is now")
-    return configs.load(Paths(directory).resolved, base=base)
 
 
 def _task(config: Config, before: tuple[Attempt, ...], attempt: Attempt) -> Task:
@@ -165,7 +156,3 @@ def _train(
         elsewhere = dataclasses.replace(task, directory=Path(folder))
         result_of(executor.run(AttemptWork(elsewhere), take))
     return run.attempts[-1]
-
-
-def _refused(directory: Path, message: str, hint: str | None = None) -> InvalidError:
-    return InvalidError([Problem(file=str(directory), message=message, hint=hint)])

@@ -18,7 +18,7 @@ from orchestrator.config import document
 from orchestrator.policy.rule import derive_seed
 from orchestrator.record import archive
 from orchestrator.record.records import Candidate, Settings
-from orchestrator.training.replay.replay import _task
+from orchestrator.training.recorded.replay import _task
 from tests import builders
 from tests.conftest import LINE, LINE_CODE, merged
 
@@ -218,7 +218,7 @@ def test_other_data_is_refused_and_may_be_forced(copy: Path, capsys: Capture) ->
     arguments = ["replay", f"{copy}@1", "--base", str(moved), "--force", "--quiet", "--json"]
     assert orchestrate(arguments) == 3
     record = json.loads(capsys.readouterr().out)
-    assert record["environment"].keys() == {"data"}
+    assert record["environment"].keys() == {"data", "code.rows.py"}
     assert record["reason"].startswith("data sha256:")
     # The model is built alike, it is the rows that make the difference.
     init, warmup, *_ = record["phases"]

@@ -11,9 +11,8 @@ from orchestrator.display.tables import Cell, Column, Row
 from orchestrator.record.checks import AnyCheck
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import INIT, Attempt, Phase
+from orchestrator.training.recorded.origin import Pair, changes, dig, short, told
 
-_DIGEST = 19
-"""Characters of a hash that people see."""
 _NAMED = 4
 """Values that a sentence names."""
 _FLOAT32 = 1e-6
@@ -22,34 +21,6 @@ versions computed losses in float64; bits are compared by the digests of the wei
 _FLOAT32_MAX = 3.4028235e38
 """The greatest finite number of float32."""
 _CHANGED = "run.json does not say what the journal says, so one of them was changed since"
-_ENVIRONMENT = {
-    "packages.tensorflow": "tensorflow",
-    "packages.keras": "keras",
-    "packages.numpy": "numpy",
-    "packages.orchestrator": "orchestrator",
-    "python": "Python",
-    "platform": "platform",
-    "cpus": "number of CPUs",
-    "host": "host",
-    "git.commit": "git commit",
-    "data": "data",
-}
-"""What of the environment may change the numbers, by dotted path, and its name for people."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Pair:
-    """A value, then and now."""
-
-    recorded: Any
-    """As the run has it; None where it has none."""
-    replayed: Any
-    """As the replay has it; None where it has none."""
-
-    @property
-    def differs(self) -> bool:
-        """Whether they are not the same."""
-        return bool(self.recorded != self.replayed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +87,7 @@ def compare(
     replayed = {phase.phase: phase for phase in again.phases}
     found = tuple(_phase(phase, replayed.get(phase.phase)) for phase in attempt.phases)
     same = all(phase.same for phase in found)
-    environment = _changes(then, now)
+    environment = changes(then, now)
     seeds = Pair(attempt.settings.seed, again.settings.seed)
     reasons = [_CHANGED] if journaled is not None and _contradicts(journaled, attempt) else []
     return Fidelity(
@@ -212,22 +183,6 @@ def _compare(recorded: Any, replayed: Any, path: str) -> Iterator[tuple[str, Pai
         yield path, Pair(recorded, replayed)
 
 
-def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Pair]:
-    """What of the environment is not what it was."""
-    found = {}
-    for path in _ENVIRONMENT:
-        pair = Pair(_dig(then, path), _dig(now, path))
-        if then and pair.differs:
-            found[path] = pair
-    return found
-
-
-def _dig(value: Any, path: str) -> Any:
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
 def _reasons(
     phases: Sequence[PhaseFidelity],
     seeds: Pair,
@@ -244,8 +199,8 @@ def _reasons(
     if not then:
         yield "what it was recorded with is not known, its environment.json cannot be read"
     for path, pair in environment.items():
-        yield f"{_ENVIRONMENT[path]} {_short(pair.recorded)} then, {_short(pair.replayed)} now"
-    if _dig(then, "git.dirty"):
+        yield told(path, pair)
+    if dig(then, "git.dirty"):
         yield "when it was recorded, the code had changes that were not committed"
     elif then and not environment:
         yield (
@@ -310,13 +265,6 @@ def _told(phase: PhaseFidelity) -> Iterator[str]:
         yield "the weights are others"
     differences = [*phase.metrics.items(), *phase.checks.items()]
     for name, pair in differences[:_NAMED]:
-        yield f"{name} {_short(pair.recorded)} then, {_short(pair.replayed)} now"
+        yield f"{name} {short(pair.recorded)} then, {short(pair.replayed)} now"
     if len(differences) > _NAMED:
         yield f"{len(differences) - _NAMED} values more"
-
-
-def _short(value: Any) -> str:
-    """A value to its last digit, a hash by its beginning."""
-    text = "none" if value is None else str(value)
-    is_hash = text.startswith("sha256:") or (len(text) == 40 and text.isalnum())
-    return f"{text[:_DIGEST]}…" if is_hash else text

@@ -1,1 +1,0 @@
-"""An attempt trained again from its record."""
