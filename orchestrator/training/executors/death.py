@@ -38,6 +38,7 @@ class Watch:
         self._kills = memory.kills()
         self._peak: int | None = None
         self._next = 0.0
+        self.look()  # it may die before anything else is heard of it
 
     def look(self) -> None:
         """Look at its memory, where the last look was some time ago."""
