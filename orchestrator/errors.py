@@ -6,7 +6,7 @@ OrchestratorError
 ├── WorkerDiedError    the process of an attempt was killed or stopped answering; the policy goes on
 ├── NotSentError       what `retrain` was given cannot go to another process; it trains in this one
 ├── WorkerError        our own code raised inside a worker (exit 1)
-├── StoppedError       Ctrl-C, SIGTERM or a full disk (exit 75)
+├── StoppedError       Ctrl-C, SIGTERM, or a disk that cannot be written any more (exit 75)
 └── RecordError        a run directory that cannot be read
     └── NewerError     one that a newer version has written
 
@@ -18,10 +18,29 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import errno
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNWRITABLE = {
+    errno.ENOSPC: ("the disk is full", "free some space"),
+    errno.EDQUOT: ("the disk is full for this user", "free some space or ask for a larger quota"),
+    errno.EFBIG: ("a file has the largest size that is allowed", "raise the limit: ulimit -f"),
+    errno.EROFS: ("nothing can be written there", "mount the file system for writing"),
+}
+"""What the system's errors of writing mean, and what to do."""
+_UNREACHABLE = {
+    errno.EACCES: ("nothing can be written there", "get back the permission to write"),
+    errno.EPERM: ("nothing can be written there", "get back the permission to write"),
+    errno.EIO: ("the disk does not work", "see what the system's log says about it"),
+    errno.ESTALE: ("the disk cannot be reached any more", "mount it again"),
+    errno.ENODEV: ("the disk cannot be reached any more", "mount it again"),
+    errno.ENOENT: ("the directory is gone", "put it back, or go where it was moved"),
+    errno.ENOTDIR: ("the directory is gone", "put it back, or go where it was moved"),
+}
+"""The same of errors that reading has as well, where it is known that something was written."""
 _MAX_NAMES = 30
 """Names that a hint lists; the rest are counted."""
 _MAX_SAID = 2000
@@ -103,7 +122,7 @@ class WorkerError(OrchestratorError):
 
 
 class StoppedError(OrchestratorError):
-    """Ctrl-C, SIGTERM or a full disk ended the run; what was recorded stays."""
+    """Ctrl-C, SIGTERM or a disk that cannot be written ended the run; what was recorded stays."""
 
 
 class RecordError(OrchestratorError):
@@ -203,4 +222,24 @@ def describe_error(error: BaseException) -> str:
 
 def is_disk_full(error: OSError) -> bool:
     """Whether an error means that nothing more can be written."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return error.errno in _FULL
+
+
+def unwritable(error: OSError, *, folder: str | None = None) -> str | None:
+    """What an error of the system says, where it says that something cannot be written any more.
+
+    Args:
+        error: the error.
+        folder: where something was being written; None where it may have been read.
+
+    Returns:
+        What happened, where, and what to do, as clauses of a sentence; None where the error says
+        something else.
+    """
+    known = _UNWRITABLE if folder is None else _UNWRITABLE | _UNREACHABLE
+    if error.errno not in known:
+        return None
+    what, advice = known[error.errno]
+    place = folder if error.filename is None else os.fsdecode(error.filename)
+    told = f"{what}: {error.strerror}"
+    return f"{told}; {advice}" if place is None else f"{told}: {place}; {advice}"

@@ -15,6 +15,7 @@ from orchestrator.errors import (
     describe_error,
     is_disk_full,
     suggestion,
+    unwritable,
 )
 
 
@@ -83,6 +84,18 @@ def test_only_a_full_disk_or_quota_counts_as_full():
     assert is_disk_full(OSError(errno.ENOSPC, "full"))
     assert is_disk_full(OSError(errno.EDQUOT, "quota"))
     assert not is_disk_full(OSError(errno.EACCES, "denied"))
+
+
+def test_what_cannot_be_written_is_said_with_what_to_do() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "runs/a/run.json")
+    told = "the disk is full: No space left on device: runs/a/run.json; free some space"
+    assert unwritable(full) == unwritable(full, folder="runs/a") == told
+    denied = OSError(errno.EACCES, "Permission denied")  # of a file of rows, perhaps
+    assert unwritable(denied) is None
+    assert unwritable(denied, folder="runs/a") == (
+        "nothing can be written there: Permission denied: runs/a; get back the permission to write"
+    )
+    assert unwritable(OSError(errno.EISDIR, "Is a directory"), folder="runs/a") is None
 
 
 @pytest.mark.parametrize(

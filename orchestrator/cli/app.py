@@ -24,7 +24,7 @@ from orchestrator.errors import (
     StoppedError,
     UserCodeError,
     closest,
-    is_disk_full,
+    unwritable,
 )
 from orchestrator.training.interrupts import SIGNALS
 
@@ -152,10 +152,8 @@ def execute(given: list[str]) -> int:
     except OrchestratorError as error:
         return report.message(str(error), _INTERNAL, error)
     except Exception as error:  # noqa: BLE001 - the last net, so that nobody sees a traceback
-        if isinstance(error, OSError) and is_disk_full(error):
-            return report.message(
-                f"{error.strerror}: free some, and do it again", _INTERRUPTED, error
-            )
+        if isinstance(error, OSError) and (told := unwritable(error)) is not None:
+            return report.message(f"{told}, and do it again", _INTERRUPTED, error)
         text = f"internal error: {type(error).__name__}: {error}"
         return report.message(f"{text}; --debug shows where", _INTERNAL, error)
 

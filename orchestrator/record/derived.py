@@ -8,32 +8,36 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.record.directory import AttemptPaths, Paths, read_file, write
+from orchestrator.record.directory import AttemptPaths, Paths, append, read_file, write
 from orchestrator.record.encoding import document
 from orchestrator.record.events import EpochEnded
 from orchestrator.record.journal import Told
 from orchestrator.record.records import Attempt, Run
 
 
+def make_directories(paths: AttemptPaths) -> None:
+    """Make the directories of an attempt where they are missing, but not the run's own."""
+    for path in (paths.root.parent, paths.root, paths.evidence):
+        path.mkdir(exist_ok=True)
+
+
 def append_epoch(paths: AttemptPaths, event: EpochEnded) -> None:
     """Add a row; a column that is new to the file is added to all of them, empty before."""
     row = _row(event)
-    _cut_torn_row(paths.epochs)
-    with paths.epochs.open("a+", newline="", encoding="utf-8") as file:
-        file.seek(0)
-        columns = next(csv.reader(file), [])
-        if row.keys() <= set(columns):
-            file.seek(0, os.SEEK_END)
-            csv.DictWriter(file, columns).writerow(row)
-            return
-        file.seek(0)
-        rows = [*csv.DictReader(file), row]
-    write(paths.epochs, _table(rows), sync=False)
+    content = read_file(paths.epochs) if paths.epochs.exists() else b""
+    # What comes after the last whole line has been left by a killed process.
+    whole = content[: content.rfind(b"\n") + 1]
+    text = io.StringIO(whole.decode(), newline="")
+    columns = next(csv.reader(text), [])
+    if whole == content and row.keys() <= set(columns):
+        append(paths.epochs, _lines(columns, [row]))
+        return
+    text.seek(0)
+    write(paths.epochs, _table([*csv.DictReader(text), row]), sync=False)
 
 
 def restore(paths: Paths, run: Run, told: dict[int, Told]) -> None:
@@ -58,7 +62,7 @@ def restore_attempt(paths: AttemptPaths, attempt: Attempt, told: Told) -> None:
         told: what the journal tells of it.
     """
     checks = {paths.checks(index, phase.phase): phase for index, phase in enumerate(told.phases)}
-    paths.evidence.mkdir(parents=True, exist_ok=True)
+    make_directories(paths)
     for path in paths.evidence.iterdir():
         if path not in checks:  # a phase that is trained again, or half of a file
             path.unlink()
@@ -88,19 +92,11 @@ def _row(event: EpochEnded) -> dict[str, Any]:
 def _table(rows: Iterable[dict[str, Any]]) -> bytes:
     """The rows under all of their columns."""
     rows = list(rows)
+    columns = list({name: None for row in rows for name in row})
+    return _lines(columns, [dict(zip(columns, columns, strict=True)), *rows])
+
+
+def _lines(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> bytes:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, {name: None for row in rows for name in row})
-    writer.writeheader()
-    writer.writerows(rows)
+    csv.DictWriter(text, columns).writerows(rows)
     return text.getvalue().encode()
-
-
-def _cut_torn_row(path: Path) -> None:
-    """Take away the end of a file after its last whole line, which a killed process has left."""
-    with path.open("ab+") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - 1, 0))
-        if file.read() in (b"", b"\n"):
-            return
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)

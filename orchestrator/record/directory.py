@@ -6,12 +6,15 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from orchestrator.errors import StoppedError, unwritable
 from orchestrator.record.encoding import document
 
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_BINARY: int = getattr(os, "O_BINARY", 0)
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY
 """A pipe is opened without waiting for who writes into it."""
 
 
@@ -133,18 +136,46 @@ def write(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Replace a file by one rename; readers see the old content or the new."""
     temporary = path.with_name(f".{path.name}.new")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        temporary.replace(path)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o644)
+        try:
+            write_all(descriptor, content, sync=sync)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            os.unlink(temporary)
         raise
     if sync:
         sync_directory(path.parent)
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to a file; half of it may stand there after an error."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | _BINARY)
+    try:
+        write_all(descriptor, content, sync=False)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, content: bytes, *, sync: bool) -> None:
+    """Write to an open file, and to the disk where `sync` says so."""
+    while content:
+        content = content[os.write(descriptor, content) :]
+    if sync:
+        os.fsync(descriptor)
+
+
+def cut(path: Path, size: int) -> None:
+    """Take away what a file has beyond a size, durably."""
+    descriptor = os.open(path, os.O_WRONLY | _BINARY)
+    try:
+        if os.fstat(descriptor).st_size > size:
+            os.ftruncate(descriptor, size)
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:
@@ -155,3 +186,23 @@ def sync_directory(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writing(folder: Path, *, again: str) -> Iterator[None]:
+    """Say what it means that a folder cannot be written any more, and what to do.
+
+    Args:
+        folder: where everything is written inside of this.
+        again: the command that goes on afterwards.
+
+    Raises:
+        StoppedError: the disk is full or broken, or the folder is gone or may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        told = unwritable(error, folder=str(folder))
+        if told is None:
+            raise
+        raise StoppedError(f"{told}, then: {again}") from error

@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from orchestrator.errors import RecordError, short
-from orchestrator.record.directory import read_file
+from orchestrator.record.directory import cut, read_file, write_all
 from orchestrator.record.encoding import Record, decode, decoder, dump, jsonable
 from orchestrator.record.events import (
     AttemptResumed,
@@ -79,6 +79,8 @@ class Journal:
     def __init__(self, path: Path, entries: int = 0) -> None:
         self._path = path
         self._entries = entries
+        self._torn_at: int | None = None
+        """Size of the file before a line that could not be written."""
 
     def append(self, event: E, *, elapsed: float) -> Entry[E]:
         """Write one event; it is on disk when this returns.
@@ -96,9 +98,28 @@ class Journal:
             elapsed=round(elapsed, 3),
             event=event,
         )
-        _append(self._path, _encode(entry))
+        self._write(_encode(entry))
         self._entries += 1
         return entry
+
+    def _write(self, line: bytes) -> None:
+        """Add a line, or leave the file as it was: at the latest before the next line."""
+        # A journal that is gone does not begin anew in its middle.
+        made = os.O_CREAT if self._entries == 0 else 0
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | made, 0o644)
+        try:
+            if self._torn_at is not None:
+                os.ftruncate(descriptor, self._torn_at)
+            self._torn_at = os.fstat(descriptor).st_size
+            try:
+                write_all(descriptor, line, sync=True)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, self._torn_at)
+                raise
+            self._torn_at = None
+        finally:
+            os.close(descriptor)
 
 
 def read(path: Path) -> list[Entry[Event]]:
@@ -175,14 +196,7 @@ def recover(path: Path, known: msgspec.json.Decoder[E]) -> list[Entry[E]]:
         OSError: the file cannot be written.
     """
     entries, lines = _read(path, known)
-    whole = sum(len(line) + 1 for line in lines[: len(entries)])
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        if os.fstat(descriptor).st_size != whole:
-            os.ftruncate(descriptor, whole)
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    cut(path, sum(len(line) + 1 for line in lines[: len(entries)]))
     return entries
 
 
@@ -245,23 +259,6 @@ def _read(path: Path, known: msgspec.json.Decoder[E]) -> tuple[list[Entry[E]], l
     if not entries:
         raise RecordError(f"{path.name}: expected at least one event, received none")
     return entries, lines
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Write a line to the disk, or leave the file as it was."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(descriptor).st_size
-        try:
-            while line:
-                line = line[os.write(descriptor, line) :]
-            os.fsync(descriptor)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(descriptor, size)
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _verified(

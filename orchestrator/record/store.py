@@ -20,7 +20,7 @@ import filelock
 
 from orchestrator.errors import RecordError
 from orchestrator.record import derived, journal
-from orchestrator.record.directory import Paths, sync_directory, write, write_json
+from orchestrator.record.directory import Paths, sync_directory, write, write_json, writing
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptResumed,
@@ -88,17 +88,22 @@ class Store:
 
         Returns:
             The run after it.
+
+        Raises:
+            StoppedError: the directory cannot be written any more.
         """
-        entry = self._journal.append(event, elapsed=self.elapsed)
-        self.run = advance(self.run, event, elapsed=entry.elapsed)
-        self._derive(event)
+        with self._writing():
+            entry = self._journal.append(event, elapsed=self.elapsed)
+            self.run = advance(self.run, event, elapsed=entry.elapsed)
+            self._derive(event)
         return self.run
 
     def attempt_directory(self, number: int) -> Path:
         """The directory of an attempt, made where it is missing."""
-        root = self.paths.attempt(number).root
-        self.paths.attempt(number).evidence.mkdir(parents=True, exist_ok=True)
-        return root
+        paths = self.paths.attempt(number)
+        with self._writing():
+            derived.make_directories(paths)
+        return paths.root
 
     def accept(self, number: int) -> Path:
         """Give the run the model of an attempt that passed.
@@ -110,24 +115,29 @@ class Store:
             Path of the model, or of its weights where it could not be saved whole.
         """
         attempt = self.paths.attempt(number)
-        for hidden, shown in (
-            (attempt.result, self.paths.model),
-            (attempt.result_weights, self.paths.model_weights),
-        ):
-            if hidden.exists():
-                hidden.replace(shown)
+        with self._writing():
+            for hidden, shown in (
+                (attempt.result, self.paths.model),
+                (attempt.result_weights, self.paths.model_weights),
+            ):
+                if hidden.exists():
+                    hidden.replace(shown)
         sync_directory(self.paths.root)
         return self.paths.model if self.paths.model.exists() else self.paths.model_weights
 
     def discard_checkpoints(self, keep: Sequence[int]) -> None:
         """Delete the checkpoints of all attempts but those named."""
-        for attempt in self.run.attempts:
-            paths = self.paths.attempt(attempt.attempt)
-            paths.result.unlink(missing_ok=True)
-            paths.result_weights.unlink(missing_ok=True)
-            if attempt.attempt not in keep:
-                paths.checkpoint.unlink(missing_ok=True)
-                paths.checkpoint_weights.unlink(missing_ok=True)
+        with self._writing():
+            for attempt in self.run.attempts:
+                paths = self.paths.attempt(attempt.attempt)
+                paths.result.unlink(missing_ok=True)
+                paths.result_weights.unlink(missing_ok=True)
+                if attempt.attempt not in keep:
+                    paths.checkpoint.unlink(missing_ok=True)
+                    paths.checkpoint_weights.unlink(missing_ok=True)
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return writing(self.paths.root, again=f"orchestrate resume {self.paths.root.name}")
 
     def _derive(self, event: Event) -> None:
         if isinstance(event, RunResumed | AttemptResumed):
@@ -138,7 +148,7 @@ class Store:
         if isinstance(event, AttemptStarted | PhaseEnded | AttemptEnded):
             attempt = self.run.attempts[event.attempt - 1]
             paths = self.paths.attempt(attempt.attempt)
-            self.attempt_directory(attempt.attempt)
+            derived.make_directories(paths)
             if isinstance(event, PhaseEnded):
                 index = len(attempt.phases) - 1
                 write_json(paths.checks(index, event.phase.phase), event.phase)
@@ -216,11 +226,16 @@ def reopen(directory: Path) -> Store:
 
     Raises:
         RecordError: the journal cannot be read, or another process works on the run.
+        StoppedError: the directory cannot be written.
     """
-    paths = Paths(directory)
+    with writing(directory, again=f"orchestrate resume {directory.name}"):
+        return _reopen(Paths(directory))
+
+
+def _reopen(paths: Paths) -> Store:
     if not os.path.isfile(paths.journal):
         raise RecordError(f"{paths.journal.name} is missing, which tells how far the run has come")
-    lock = hold(directory)
+    lock = hold(paths.root)
     try:
         entries = journal.recover(paths.journal, journal.EVENT)
         first = entries[0].event

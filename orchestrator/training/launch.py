@@ -23,6 +23,7 @@ from orchestrator.errors import (
     StoppedError,
     UserCodeError,
     is_disk_full,
+    unwritable,
 )
 from orchestrator.record import environment, store
 from orchestrator.record.encoding import jsonable
@@ -386,7 +387,8 @@ def writing_to(runs_dir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if is_disk_full(error):
-            raise StoppedError(f"the disk is full: {error}") from error
+            told = unwritable(error, folder=str(runs_dir))
+            raise StoppedError(f"{told}, and do it again") from error
         message = f"no run can be written there: {error.strerror}"
         problem = Problem(
             file=words.relative(runs_dir), message=message, hint="choose another --runs-dir"

@@ -17,7 +17,7 @@ from orchestrator.errors import (
     StoppedError,
     UserCodeError,
     WorkerError,
-    is_disk_full,
+    unwritable,
 )
 from orchestrator.policy import evidence, rule
 from orchestrator.record.events import (
@@ -115,9 +115,10 @@ class _Loop:
         except StoppedError as error:
             return self._stop(str(error))
         except OSError as error:
-            if not is_disk_full(error):
+            told = unwritable(error)
+            if told is None:
                 raise
-            return self._stop(f"the disk is full: {error}")
+            return self._stop(told)
 
     def _train(self) -> Run:
         """Attempt after attempt, until one passes or none may follow."""
@@ -187,8 +188,8 @@ class _Loop:
         try:
             for event in events:
                 self._record(event)
-        except OSError as error:
-            if not is_disk_full(error):
+        except (StoppedError, OSError) as error:
+            if isinstance(error, OSError) and unwritable(error) is None:
                 raise
             # Without its last lines the journal reads as interrupted too, for it has no owner.
             run = before

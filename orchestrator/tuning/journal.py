@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from orchestrator.errors import RecordError
 from orchestrator.record import journal, store
-from orchestrator.record.directory import SearchPaths, write, write_json
+from orchestrator.record.directory import SearchPaths, write, write_json, writing
 from orchestrator.record.encoding import decoder
 from orchestrator.record.events import Recorded
 from orchestrator.record.search import (
@@ -232,9 +232,10 @@ class SearchStore:
 
     def record(self, event: SearchEvent) -> Search:
         """Write an event to the journal, and then the record that follows from it."""
-        entry = self._journal.append(event, elapsed=self.elapsed)
-        self.search = advance(self.search, event, elapsed=entry.elapsed)
-        write_json(self.paths.record, self.search)
+        with writing(self.paths.root, again="the same command with --resume"):
+            entry = self._journal.append(event, elapsed=self.elapsed)
+            self.search = advance(self.search, event, elapsed=entry.elapsed)
+            write_json(self.paths.record, self.search)
         return self.search
 
 

@@ -24,7 +24,7 @@ from orchestrator.errors import (
     StoppedError,
     UserCodeError,
     WorkerError,
-    is_disk_full,
+    unwritable,
 )
 from orchestrator.record.search import BASE, Arm, Objective, Search, Trial, TrialRun
 from orchestrator.training.loop import EXIT_CODES, USER_CODE_EXIT
@@ -129,9 +129,10 @@ class _Searching:
             self._end("error", str(error), exit_code=_exit_code(error))
             raise
         except OSError as error:
-            if not is_disk_full(error):
+            told = unwritable(error)
+            if told is None:
                 raise
-            return self._stop(f"the disk is full: {error}")
+            return self._stop(told)
 
     # ------------------------------------------------------------------------ trials
 
@@ -393,7 +394,7 @@ class _Searching:
 
     def _stop(self, reason: str) -> Search:
         """End as interrupted, on a disk that may be full."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoppedError):
             self._end(
                 "interrupted",
                 f"{reason}; what was recorded so far is kept, --resume goes on",

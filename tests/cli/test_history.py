@@ -184,7 +184,10 @@ def test_a_full_disk_behind_stdout_is_said_once(arguments: list[str], runs: Path
     with open("/dev/full", "wb") as full:
         done = process(*arguments, stdout=full)
     assert done.returncode == 75
-    assert done.stderr == b"error: No space left on device: free some, and do it again\n"
+    assert (
+        done.stderr
+        == b"error: the disk is full: No space left on device; free some space, and do it again\n"
+    )
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])

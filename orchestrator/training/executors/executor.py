@@ -21,7 +21,7 @@ from orchestrator.errors import (
     WorkerDiedError,
     WorkerError,
     describe_error,
-    is_disk_full,
+    unwritable,
 )
 from orchestrator.record.events import Event, Heartbeat
 from orchestrator.training.executors import memory
@@ -154,8 +154,8 @@ def explain(error: BaseException) -> OrchestratorError:
         return error
     explained: OrchestratorError
     name, said = type(error).__name__, describe_error(error)
-    if isinstance(error, OSError) and is_disk_full(error):
-        explained = StoppedError(f"the disk is full: {error}")
+    if isinstance(error, OSError) and (told := unwritable(error)) is not None:
+        explained = StoppedError(told)
     elif isinstance(error, MemoryError) or name == _TENSORFLOW_MEMORY:
         explained = WorkerDiedError(memory.exhausted("" if said == name else said))
     else:
