@@ -22,6 +22,7 @@ from orchestrator.config.sections.base import (
     AutoFlag,
     FileName,
     Flag,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Section,
@@ -129,6 +130,9 @@ class Config(Section):
     """Which attempts' checkpoints stay after the run."""
     stall_timeout: PositiveFloat = 600.0
     """Seconds without progress after which a worker counts as hung."""
+    checkpoint_seconds: NonNegativeFloat = 30.0
+    """How many seconds of training a kill may cost: so often is a snapshot written, but not so
+    often that it takes more than a hundredth of the training; 0 writes one after every epoch."""
     fit: Annotated[Fit, _or_null(Fit)] = Fit()
     """What else `model.fit` gets."""
     tune: Annotated[Tune, _or_null(Tune)] = Tune()

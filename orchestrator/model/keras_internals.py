@@ -96,6 +96,21 @@ def seed_generators(model: keras.Model) -> list[keras.random.SeedGenerator]:
     return list(found.values())
 
 
+def global_generator() -> keras.random.SeedGenerator | None:
+    """The generator that `keras.random` draws from where it is given none; None before it does.
+
+    Touches Keras's global state. The public functions would make one, which draws from Python's
+    generator.
+    """
+    return global_state.get_global_attribute("global_seed_generator")
+
+
+def dtype(name: str) -> np.dtype[Any]:
+    """NumPy's type of a name, those of bfloat16 and float8 among them, which NumPy has not."""
+    found: np.dtype[Any] = np.dtype(tf.as_dtype(name).as_numpy_dtype)
+    return found
+
+
 def origin(tensor: Any) -> tuple[keras.Operation, list[keras.KerasTensor]] | None:
     """The layer that made a symbolic tensor, and what it was made from.
 

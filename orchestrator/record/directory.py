@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.errors import StoppedError, unwritable
 from orchestrator.record.encoding import document
@@ -49,6 +49,17 @@ class Paths:
         return AttemptPaths(self.root / "attempts" / f"{number:03d}")
 
 
+class Place(NamedTuple):
+    """How far an attempt has come, or how far its record goes; a later place is greater."""
+
+    phases: int
+    """Phases that are finished, `init` among them."""
+    epoch: int
+    """Epochs that are finished, over all phases."""
+    step: int = 0
+    """Steps of the next epoch that are done."""
+
+
 class AttemptPaths:
     """Every file name of an attempt's directory.
 
@@ -66,6 +77,19 @@ class AttemptPaths:
         self.checkpoint_weights = root / "checkpoint.weights.h5"
         self.result = root / ".model.keras"
         self.result_weights = root / ".model.weights.h5"
+
+    def snapshot(self, place: Place) -> Path:
+        """The file of the snapshot at a place."""
+        return self.root / f".snapshot-{place.phases:03d}-{place.epoch:07d}-{place.step:09d}.npz"
+
+    def snapshots(self) -> list[tuple[Place, Path]]:
+        """Those that are there, the newest first."""
+        found = []
+        for path in self.root.glob(".snapshot-*-*-*.npz"):
+            parts = path.stem.removeprefix(".snapshot-").split("-")
+            if len(parts) == 3 and all(part.isdecimal() for part in parts):
+                found.append((Place(*map(int, parts)), path))
+        return sorted(found, reverse=True)
 
     def checks(self, index: int, phase: str) -> Path:
         """The evidence of one phase; `index` is 0 for phase `init`."""

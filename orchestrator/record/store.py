@@ -125,6 +125,11 @@ class Store:
         sync_directory(self.paths.root)
         return self.paths.model if self.paths.model.exists() else self.paths.model_weights
 
+    def discard_snapshots(self, number: int) -> None:
+        """Delete what an attempt could have gone on from, which has ended."""
+        for _, path in self.paths.attempt(number).snapshots():
+            path.unlink(missing_ok=True)
+
     def discard_checkpoints(self, keep: Sequence[int]) -> None:
         """Delete the checkpoints of all attempts but those named."""
         with self._writing():

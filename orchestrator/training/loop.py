@@ -5,6 +5,7 @@ It decides and records; training happens in an executor, wherever that runs it.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Protocol
 
@@ -20,6 +21,8 @@ from orchestrator.errors import (
     unwritable,
 )
 from orchestrator.policy import evidence, rule
+from orchestrator.record import archive
+from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
@@ -42,7 +45,7 @@ from orchestrator.record.records import (
     Settings,
 )
 from orchestrator.record.store import Store
-from orchestrator.training.attempt.task import Task
+from orchestrator.training.attempt.task import Begun, Task, repeat
 from orchestrator.training.executors.executor import Died, Executor, Raised
 from orchestrator.training.work import AttemptWork
 
@@ -56,6 +59,8 @@ EXIT_CODES: dict[RunStatus, int] = {
 """Exit code of a run by its status; 4 instead of 1 where the user's own code raised."""
 _DEAR = 2.5
 """So many trainings are enough: what they have learnt until then is taken (design, section 4)."""
+_IDLE = 3
+"""So often is a worker started again that has died without a newer snapshot."""
 USER_CODE_EXIT = 4
 
 
@@ -77,7 +82,7 @@ def execute(
 
     Args:
         config: the config.
-        store: the run's directory, with no attempt yet.
+        store: the run's directory; where it has attempts already, the run goes on after them.
         executor: trains the attempts.
         watcher: shows what happens.
         stored: where the data is; None where each attempt reads it for itself.
@@ -122,11 +127,14 @@ class _Loop:
 
     def _train(self) -> Run:
         """Attempt after attempt, until one passes or none may follow."""
-        task = self._start(Settings(seed=self.config.seed), None, passed_over=())
+        task = self._first()
         while True:
-            error = self._attempt(task)
+            error = None if task is None else self._attempt(task)
             if error is not None:
                 return self._fail(error)
+            accepted = [each for each in self.store.run.attempts[:-1] if each.status == "passed"]
+            if accepted:  # the run ended before it could say so
+                return self._accept_short(accepted[0])
             if self._last.status == "passed":
                 return self._pass()
             refusal = self._refusal()
@@ -136,6 +144,33 @@ class _Loop:
             if step.taken is None:
                 return self._exhaust(step.reason)
             task = self._start(step.taken.settings, step.taken, passed_over=step.passed_over)
+
+    def _first(self) -> Task | None:
+        """The first attempt, or the one that was cut short; None where the last one has ended."""
+        attempts = self.store.run.attempts
+        if not attempts:
+            return self._start(Settings(seed=self.config.seed), None, passed_over=())
+        if self._last.status != "running":
+            return None
+        begun = max(
+            entry.elapsed
+            for entry in archive.events(self.store.paths.root)
+            if isinstance(entry.event, AttemptStarted)
+        )
+        self._started = time.monotonic() - (self.store.elapsed - begun)
+        task = repeat(
+            self.config, self._last, attempts[:-1], self.store.attempt_directory(len(attempts))
+        )
+        task = dataclasses.replace(task, fingerprint=self.store.fingerprint, stored=self.stored)
+        return self._again(task, self._last.restarts + 1, None)
+
+    def _again(self, task: Task, restarts: int, reason: str | None) -> Task:
+        """The attempt once more, from where its record ends or before."""
+        epochs = archive.epochs(self.store.paths.root).get(task.attempt, [])
+        phases = self._last.phases
+        place = Place(len(phases), max((each.epoch for each in epochs), default=0))
+        begun = Begun(restarts=restarts, place=place, phases=phases, reason=reason)
+        return dataclasses.replace(task, begun=begun)
 
     def _fail(self, error: OrchestratorError) -> Run:
         """End by an error of an attempt that no remedy answers."""
@@ -164,13 +199,17 @@ class _Loop:
     def _accept_short(self, attempt: Attempt) -> Run:
         """End with an attempt that would have failed if another one had learnt enough."""
         number, share = attempt.attempt, attempt.phases[-1].share()
-        ended = AttemptEnded(attempt=number, status="passed", failure=None, seconds=attempt.seconds)
-        self._record(ended)
+        if attempt.status != "passed":
+            ended = AttemptEnded(
+                attempt=number, status="passed", failure=None, seconds=attempt.seconds
+            )
+            self._record(ended)
         warning = (
             f"attempt {number} has learnt {share:.2g} of what the reference learns, which is the "
             "most of all attempts: more can be learnt"
         )
-        self._record(Warned(message=warning))
+        if warning not in self.store.run.warnings:
+            self._record(Warned(message=warning))
         return self._end("passed", self._describe(attempt), accepted=number)
 
     def _exhaust(self, reason: str) -> Run:
@@ -240,16 +279,25 @@ class _Loop:
 
     def _attempt(self, task: Task) -> OrchestratorError | None:
         """Train one attempt and give it its status, or return the error that it ended with."""
-        work = AttemptWork(task)
-        match self.executor.run(work, self._take):
-            case Died(how="hung") if self._awaited is not None:
-                stalled = words.stalled(self._awaited, work.patience)
-                return InvalidError([self.config.problem(("data",), *stalled)])
-            case Died(reason=reason):
-                self._close_attempt("crashed", reason)
-                return None
-            case Raised(error):
-                return error
+        idle, reached = 0, Place(0, 0)
+        while True:
+            work = AttemptWork(task)
+            match self.executor.run(work, self._take):
+                case Died(how="hung") if self._awaited is not None:
+                    stalled = words.stalled(self._awaited, work.patience)
+                    return InvalidError([self.config.problem(("data",), *stalled)])
+                case Died(reason=reason):
+                    kept = AttemptPaths(task.directory).snapshots()
+                    place = kept[0][0] if kept else Place(0, 0)
+                    idle, reached = (0, place) if place > reached else (idle + 1, reached)
+                    if idle > _IDLE:
+                        self._close_attempt("crashed", reason)
+                        return None
+                    task = self._again(task, self._last.restarts + 1, reason)
+                case Raised(error):
+                    return error
+                case _:
+                    break
         phases = self._last.phases
         failure = phases[-1].failure() if phases else None
         planned = 1 + len(self.config.phases)
@@ -265,6 +313,7 @@ class _Loop:
                 seconds=self._attempt_seconds,
             )
         )
+        self.store.discard_snapshots(task.attempt)
         return None
 
     def _take(self, event: Event | Heartbeat) -> None:

@@ -52,6 +52,7 @@ _JUDGED = {
     "deterministic": "it is not about a policy or a model",
     "tensorboard": "it is not about a policy or a model",
     "keep": "it is not about a policy or a model",
+    "checkpoint_seconds": "it is not about a policy or a model",
     "stall_timeout": "it is not about a policy or a model",
 }
 """What may not be searched, and why: a trial may not loosen what it is judged by."""

@@ -24,9 +24,11 @@ from orchestrator.errors import (
 )
 from orchestrator.policy.rule import derive_seed
 from orchestrator.record import store
+from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import (
     AttemptEnded,
+    AttemptResumed,
     AttemptStarted,
     CausesFound,
     EpochEnded,
@@ -160,6 +162,16 @@ class Scripted:
     def run(self, work: Any, take: Emit) -> Ending[Any]:
         self.tasks.append(work.task)
         try:
+            if (begun := work.task.begun) is not None:
+                take(
+                    AttemptResumed(
+                        attempt=work.task.attempt,
+                        restarts=begun.restarts,
+                        phases=0,
+                        epoch=0,
+                        reason=begun.reason,
+                    )
+                )
             for event in self.scripts[min(len(self.tasks), len(self.scripts)) - 1](work.task):
                 take(event)
         except WorkerDiedError as error:
@@ -427,7 +439,7 @@ def test_an_attempt_may_choose_among_seeds_that_were_not_used(play: Play) -> Non
 
 def test_an_attempt_whose_worker_died_is_crashed_and_the_policy_goes_on(play: Play) -> None:
     done = play(
-        _raising(WorkerDiedError("killed by SIGKILL"), after=4),
+        *[_raising(WorkerDiedError("killed by SIGKILL"), after=4)] * 4,
         _passing,
         restart={"policy": [{"remedy": "new_seed", "when": ["crashed"]}]},
     )
@@ -435,7 +447,37 @@ def test_an_attempt_whose_worker_died_is_crashed_and_the_policy_goes_on(play: Pl
     assert done.run.attempts[0].failure == Failure(
         check="crashed", phase="warmup", reason="killed by SIGKILL"
     )
+    assert done.run.attempts[0].restarts == 3
     _assert_recorded(done)
+
+
+def test_an_attempt_whose_worker_died_goes_on(play: Play) -> None:
+    killed = _raising(WorkerDiedError("killed by SIGKILL"), after=8)
+    done = play(killed, killed, _passing)
+    assert (done.run.status, done.statuses) == ("passed", ["passed"])
+    (attempt,) = done.run.attempts
+    assert attempt.restarts == 2
+    assert [phase.phase for phase in attempt.phases] == ["init", "warmup", "main"]
+    first, second, third = done.executor.tasks
+    assert first.begun is None and second.begun is not None and third.begun is not None
+    assert (second.begun.place.phases, second.begun.reason) == (2, "killed by SIGKILL")
+    assert second.seeds == first.seeds
+    _assert_recorded(done)
+
+
+def test_a_worker_that_comes_further_each_time_is_started_again(play: Play) -> None:
+    def onward(task: Task) -> Iterator[Event | Heartbeat]:
+        done = 0 if task.begun is None else task.begun.restarts
+        if done == 6:
+            yield from _passing(task)
+            return
+        AttemptPaths(task.directory).snapshot(Place(1, done + 1)).touch()
+        raise WorkerDiedError("killed by SIGKILL")
+        yield
+
+    done = play(onward)
+    assert (done.run.status, done.run.attempts[0].restarts) == ("passed", 6)
+    assert not done.files(".snapshot-*")
 
 
 @pytest.mark.parametrize(("after", "phase"), [(0, None), (1, INIT), (3, "warmup")])

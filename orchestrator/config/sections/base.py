@@ -81,6 +81,7 @@ DELIMITER = r'^[^\r\n"\x00]$'
 Delimiter = Annotated[str, Field(pattern=DELIMITER)]
 """One character that separates the cells of a table."""
 PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 

@@ -6,18 +6,21 @@ What happens is emitted as events; nothing here decides what comes next.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import keras
+from msgspec.structs import replace
 
 from orchestrator.config.schema import PhasePlan
 from orchestrator.data.streams.feed import LiveFeed
 from orchestrator.data.streams.pipeline import Feed
-from orchestrator.diagnosis.causes.after.subject import sample_weights
+from orchestrator.diagnosis.causes.after.subject import Weights, sample_weights
 from orchestrator.model import saving
 from orchestrator.record.checks import AnyCheck
-from orchestrator.record.events import PhaseEnded, PhaseStarted, Warned
+from orchestrator.record.directory import Place
+from orchestrator.record.events import AttemptResumed, PhaseEnded, PhaseStarted, Warned
 from orchestrator.record.records import INIT, Phase
 from orchestrator.training.attempt import (
     build,
@@ -26,9 +29,11 @@ from orchestrator.training.attempt import (
     checkpoints,
     keras_warnings,
     preparation,
+    snapshots,
 )
 from orchestrator.training.attempt.build import Built, Loaded
 from orchestrator.training.attempt.callbacks import Epochs
+from orchestrator.training.attempt.snapshots import Keeper, Resume, Snapshot
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Emit
 
@@ -46,16 +51,23 @@ def train(task: Task, emit: Emit) -> None:
     """
     with preparation.blamed(), keras_warnings.heard(lambda text: emit(Warned(message=text))):
         rows = build.load(task)
-        built = build.build(task, rows, emit)
-        weights = sample_weights(built.model)
-        trained: list[Epochs] = []
-        phases: list[Phase] = []
-        for plan in (None, *task.config.phases):  # phase 0, `init`, has no epochs
+        built, weights, begun = _begin(task, rows, emit)
+        trained: list[Epochs] = [] if begun is None else begun.trained[:-1]
+        phases = [] if begun is None or task.begun is None else [*task.begun.phases[: len(trained)]]
+        keeper = Keeper(
+            built,
+            task.directory,
+            task.config.checkpoint_seconds,
+            lambda text: emit(Warned(message=text)),
+        )
+        plans = (None, *task.config.phases)  # phase 0, `init`, has no epochs
+        for plan in plans[len(trained) :]:
             start = time.perf_counter()
             if plan is None:
                 epochs = Epochs()
             else:
-                epochs = _train_phase(task, rows, built, plan, trained, emit)
+                epochs = _train_phase(task, rows, built, plan, trained, keeper, begun, emit)
+            begun = None
             trained.append(epochs)
             examined = check.examine_phase(task, rows, built, plan, trained, phases)
             if plan is None:
@@ -73,40 +85,123 @@ def train(task: Task, emit: Emit) -> None:
         _save_result(task, rows, built, emit)
 
 
-def _train_phase(
-    task: Task, rows: Loaded, built: Built, plan: PhasePlan, before: Sequence[Epochs], emit: Emit
-) -> Epochs:
-    """Train the epochs of a phase, or fewer where the attempt is lost on the way."""
-    rate = built.rates.start_phase(plan.learning_rate)
+def _begin(task: Task, rows: Loaded, emit: Emit) -> tuple[Built, Weights, Snapshot | None]:
+    """What is trained, what of its weights is there before, and the snapshot to go on from.
+
+    An attempt that was begun before and has no snapshot begins anew, and comes to the same.
+    """
+    if task.begun is None:
+        built = build.build(task, rows, emit)
+        return built, sample_weights(built.model), None
+    found = snapshots.newest(task.directory, task.begun.place)
+    if found is not None:
+        settings = replace(task.settings, seed=found.seed)
+        chosen = dataclasses.replace(task, settings=settings, seeds=())
+        built = build.build(chosen, rows, lambda event: None)
+        built = dataclasses.replace(built, findings=found.findings)
+        weights = sample_weights(built.model)
+        with _blaming(built.pipeline):
+            # Metrics and optimizers make their variables in the first step, which is then undone.
+            preparation.try_step(task.config, built.model, rows.dataset)
+        if snapshots.fits(found, built) and built.pipeline.catch_up(found.state["feed"]):
+            _tell_resumed(task, found.place, emit)
+            return built, weights, found
+    _tell_resumed(task, Place(0, 0), emit)
+    built = build.build(task, rows, emit)
+    return built, sample_weights(built.model), None
+
+
+def _tell_resumed(task: Task, place: Place, emit: Emit) -> None:
+    assert task.begun is not None  # noqa: S101 - asked before
     emit(
-        PhaseStarted(attempt=task.attempt, phase=plan.name, epochs=plan.epochs, learning_rate=rate)
+        AttemptResumed(
+            attempt=task.attempt,
+            restarts=task.begun.restarts,
+            phases=place.phases,
+            epoch=place.epoch,
+            step=place.step,
+            reason=task.begun.reason,
+        )
     )
+
+
+def _train_phase(
+    task: Task,
+    rows: Loaded,
+    built: Built,
+    plan: PhasePlan,
+    before: Sequence[Epochs],
+    keeper: Keeper,
+    begun: Snapshot | None,
+    emit: Emit,
+) -> Epochs:
+    """Train the epochs of a phase, or fewer where the attempt is lost on the way.
+
+    Args:
+        task: the attempt.
+        rows: its rows.
+        built: its model.
+        plan: the phase.
+        before: what the epochs of the phases before logged.
+        keeper: takes snapshots.
+        begun: the snapshot in this phase from which it goes on; None for its beginning.
+        emit: is told what happens.
+    """
+    rate = built.rates.start_phase(plan.learning_rate)
     first = sum(each.count for each in before)
     last = first + plan.epochs
-    log = callbacks.EpochLog(emit, attempt=task.attempt, phase=plan.name, rates=built.rates)
+    known = Epochs() if begun is None else begun.trained[-1]
+    emit(
+        PhaseStarted(
+            attempt=task.attempt,
+            phase=plan.name,
+            epochs=plan.epochs,
+            learning_rate=rate,
+            done=known.count,
+        )
+    )
+    log = callbacks.EpochLog(
+        emit, attempt=task.attempt, phase=plan.name, rates=built.rates, begun=known
+    )
+    kept = [*built.callbacks, keras.callbacks.History()]
+    keeper.start_phase(before, log, kept)
 
     def is_lost(losses: Mapping[int, float]) -> bool:
         return check.is_lost(task, rows, built, losses, emit)
 
-    with _blaming(built.pipeline):
+    def fit(start: int, end: int, step: int, state: Snapshot | None) -> None:
+        """Train from a step of an epoch to another epoch's end."""
+        feed = built.pipeline
+        whole = feed.steps_per_epoch
+        keeper.start_inside(step)
         preparation.fit(
             task.config,
             built.model,
-            built.pipeline.batches(first, plan.epochs),
-            epochs=last,
-            initial_epoch=first,
-            steps_per_epoch=built.pipeline.steps_per_epoch,
-            shuffle=built.pipeline.shuffle,
+            feed.batches(start, end - start, step=step),
+            epochs=end,
+            initial_epoch=start,
+            steps_per_epoch=None if whole is None else whole - step,
+            shuffle=feed.shuffle,
             validation_data=built.held,
             callbacks=[
-                *built.callbacks,
+                *kept,
                 callbacks.SeedGenerators(built.settings.seed),
                 callbacks.CapRates(built.rates),
-                callbacks.Heartbeats(emit, steps=built.pipeline.steps),
+                callbacks.Heartbeats(emit, steps=feed.steps, done=step),
                 log,
                 callbacks.EndWhenLost(is_lost, last_epoch=last),
+                *([] if state is None else [Resume(state, built, kept)]),
+                keeper,
             ],
         )
+
+    with _blaming(built.pipeline):
+        if begun is not None and begun.place.step:
+            # The rest of an epoch is a fit of its own: Keras's begin with an epoch.
+            fit(begun.place.epoch, begun.place.epoch + 1, begun.place.step, begun)
+            begun = keeper.kept[-1]
+        start = first if begun is None else begun.place.epoch
+        fit(start, start if begun is not None and begun.stopped else last, 0, begun)
     return log.epochs
 
 

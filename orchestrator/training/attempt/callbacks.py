@@ -54,18 +54,28 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
         attempt: number of the attempt.
         phase: name of the phase.
         rates: tells the highest rate of the epoch.
+        begun: what the epochs logged that were trained before, where the phase goes on.
     """
 
-    def __init__(self, emit: Emit, *, attempt: int, phase: str, rates: Rates) -> None:
+    def __init__(
+        self,
+        emit: Emit,
+        *,
+        attempt: int,
+        phase: str,
+        rates: Rates,
+        begun: Epochs | None = None,
+    ) -> None:
         super().__init__()
         self._emit = emit
         self._attempt = attempt
         self._phase = phase
         self._rates = rates
-        self._highest: list[float] = []
-        self._metrics: dict[str, float] = {}
-        self._losses: dict[int, float] = {}
-        self._first_loss: float | None = None
+        begun = Epochs() if begun is None else begun
+        self._highest: list[float] = [*begun.rates]
+        self._metrics: Mapping[str, float] = begun.metrics
+        self._losses: dict[int, float] = {**begun.losses}
+        self._first_loss: float | None = begun.first_loss
 
     @property
     def epochs(self) -> Epochs:
@@ -73,7 +83,7 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
         return Epochs(
             count=len(self._highest),
             metrics=self._metrics,
-            losses=self._losses,
+            losses={**self._losses},
             rates=tuple(self._highest),
             first_loss=self._first_loss,
         )
@@ -95,7 +105,7 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
                 phase=self._phase,
                 epoch=epoch + 1,
                 learning_rate=self._highest[-1],
-                metrics=self._metrics,
+                metrics=dict(self._metrics),
             )
         )
 
@@ -106,20 +116,26 @@ class Heartbeats(keras.callbacks.Callback):  # type: ignore[misc]
     Args:
         emit: gets at most one report a second.
         steps: training steps in an epoch.
+        done: steps of the first epoch that were trained before.
     """
 
-    def __init__(self, emit: Emit, *, steps: int) -> None:
+    def __init__(self, emit: Emit, *, steps: int, done: int = 0) -> None:
         super().__init__()
         self._emit = emit
         self._steps = steps
+        self._done = done
         self._last = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Count the steps from the beginning again."""
+        self._done = 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Report when it is time."""
         now = time.monotonic()
         if now - self._last >= _HEARTBEAT_SECONDS:
             self._last = now
-            self._emit(TrainingProgress(step=batch + 1, steps=self._steps))
+            self._emit(TrainingProgress(step=self._done + batch + 1, steps=self._steps))
 
 
 class SeedGenerators(keras.callbacks.Callback):  # type: ignore[misc]

@@ -28,7 +28,7 @@ def save(model: keras.Model, path: Path) -> str | None:
         OSError: the file cannot be written.
     """
     try:
-        with _replacing(path, ".keras") as temporary:
+        with replacing(path, ".keras") as temporary:
             model.save(temporary)
     except Exception as error:
         if isinstance(error, OSError):
@@ -68,12 +68,21 @@ def save_result(
 
 
 def _save_weights(model: keras.Model, path: Path) -> None:
-    with _replacing(path.with_suffix(".weights.h5"), ".weights.h5") as temporary:
+    with replacing(path.with_suffix(".weights.h5"), ".weights.h5") as temporary:
         model.save_weights(temporary)
 
 
 @contextlib.contextmanager
-def _replacing(path: Path, suffix: str) -> Iterator[Path]:
+def replacing(path: Path, suffix: str) -> Iterator[Path]:
+    """A file to write, which takes the place of another one when it is whole and on disk.
+
+    Args:
+        path: the file that is replaced.
+        suffix: how the name of what is written ends, for those who add it where it is missing.
+
+    Raises:
+        OSError: it cannot be written; the other one is as it was.
+    """
     temporary = path.with_name(f".{path.name.lstrip('.')}.new{suffix}")
     try:
         yield temporary

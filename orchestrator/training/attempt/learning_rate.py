@@ -72,6 +72,11 @@ class Rates:
         """Highest rate since `start_epoch`."""
         return max((rate.highest() for rate in self._rates), default=0.0)
 
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """What it keeps beside the optimizers' own variables."""
+        return [each for rate in self._rates for each in rate.variables]
+
     @contextlib.contextmanager
     def plain(self) -> Iterator[None]:
         """While inside, each optimizer has its own schedule, so that plain Keras can load it."""
@@ -119,6 +124,10 @@ class _Rate:
         if self._capped is not None:
             return float(self._capped.highest)
         return float(self._optimizer.learning_rate)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        return [] if self._capped is None else [self._capped.constant, self._capped.highest]
 
     @contextlib.contextmanager
     def plain(self) -> Iterator[None]:

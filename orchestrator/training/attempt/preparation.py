@@ -94,7 +94,7 @@ def _prepare(config: Config, dataset: Dataset, tell: Tell, findings: bool) -> Pr
     measured = _measure_all(config, model, dataset)
     before = _look_before(config, model, dataset, found, measured) if findings else ()
     try:
-        _check_gates(config, _try_step(config, model, dataset), dataset)
+        _check_gates(config, try_step(config, model, dataset), dataset)
     except InvalidError:
         # Of a loss without a gradient Keras says less than the finding, which ends the run.
         if not any(
@@ -218,7 +218,7 @@ def blamed() -> Iterator[None]:
         keras.config.set_dtype_policy(policy)
 
 
-def _try_step(config: Config, model: keras.Model, dataset: Dataset) -> Collection[str]:
+def try_step(config: Config, model: keras.Model, dataset: Dataset) -> Collection[str]:
     """Train on one batch, for what only a step shows; the model is of no use afterwards.
 
     Returns:

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from orchestrator.config.schema import Config
 from orchestrator.data.cache import Stored
-from orchestrator.record.records import Finding, Inputs, Settings
+from orchestrator.policy import rule
+from orchestrator.record.directory import Place
+from orchestrator.record.events import unscreened
+from orchestrator.record.records import Attempt, Finding, Inputs, Phase, Settings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Begun:
+    """What is recorded of an attempt whose worker is gone."""
+
+    restarts: int
+    """How often its worker was started again, this time included."""
+    place: Place
+    """How far the record goes."""
+    phases: tuple[Phase, ...]
+    """Its finished phases."""
+    reason: str | None = None
+    """How the worker ended; None where the whole run was cut short."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +49,40 @@ class Task:
     """What the data must hash to; None when it is not known yet."""
     stored: Stored | None = None
     """Where the data is; None where the attempt is to read it for itself."""
+    begun: Begun | None = None
+    """What was trained already; None where it begins."""
     until: str | None = None
     """Name of the phase after whose checks it ends, with no model saved; None for all phases."""
+
+
+def repeat(config: Config, attempt: Attempt, before: Sequence[Attempt], directory: Path) -> Task:
+    """What an attempt was given, for training it again.
+
+    Screening is done again with the same candidates, for it reads rows: a dataset that shuffles
+    itself would be in another order without it.
+
+    Args:
+        config: the run's.
+        attempt: as recorded.
+        before: the attempts before it.
+        directory: its own, or another one.
+    """
+    settings = unscreened(attempt)
+    rungs = {".".join(map(str, key)): rung for key, rung in config.restart.rungs()}
+    rung = rungs.get(attempt.rung or "")
+    seeds: tuple[int, ...] = (settings.seed,)
+    # An attempt that screens tells of it before its first phase ends.
+    if attempt.screened or not (attempt.phases or (rung is not None and rung.keep_seed)):
+        started = replace(attempt, settings=settings, screened=())
+        seeds = rule.candidates(config, (*before, started))
+    return Task(
+        config=config,
+        settings=settings,
+        seeds=seeds,
+        attempt=attempt.attempt,
+        directory=directory,
+        fingerprint=None,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

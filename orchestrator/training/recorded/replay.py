@@ -7,17 +7,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from msgspec.structs import replace
-
-from orchestrator.config.schema import Config
 from orchestrator.data import cache
 from orchestrator.errors import RecordError
-from orchestrator.policy import rule
 from orchestrator.record import archive, environment, journal
 from orchestrator.record.events import AttemptStarted, Event, Heartbeat, advance
 from orchestrator.record.records import Attempt, Run
 from orchestrator.training import launch as launcher
-from orchestrator.training.attempt.task import Task
+from orchestrator.training.attempt.task import Task, repeat
 from orchestrator.training.executors.executor import Executor, result_of
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.launch import Announcer
@@ -62,7 +58,9 @@ def replay_attempt(
     then = archive.environment(directory)
     fingerprint = then.get("data")
     before = tuple(each for each in run.attempts if each.attempt < attempt.attempt)
-    task = _task(config, before, attempt)
+    task = dataclasses.replace(
+        repeat(config, attempt, before, Path()), until=attempt.phases[-1].phase
+    )
     with cache.folder(Path(tempfile.gettempdir())) as folder:
         if fingerprint is not None:
             found, stored = launcher.prepare(
@@ -104,29 +102,6 @@ def _journaled(directory: Path, number: int) -> Attempt | None:
     except RecordError:
         return None
     return next((each for each in run.attempts if each.attempt == number), None)
-
-
-def _task(config: Config, before: tuple[Attempt, ...], attempt: Attempt) -> Task:
-    """What the attempt was given; the directory is still to be chosen.
-
-    Screening is done again with the same candidates, for it reads rows: a dataset that shuffles
-    itself would be in another order without it.
-    """
-    settings = attempt.settings
-    seeds: tuple[int, ...] = (settings.seed,)
-    if attempt.screened:
-        settings = replace(settings, seed=attempt.screened[0].seed)
-        started = replace(attempt, settings=settings, screened=())
-        seeds = rule.candidates(config, (*before, started))
-    return Task(
-        config=config,
-        settings=settings,
-        seeds=seeds,
-        attempt=attempt.attempt,
-        directory=Path(),
-        fingerprint=None,
-        until=attempt.phases[-1].phase,
-    )
 
 
 def _train(

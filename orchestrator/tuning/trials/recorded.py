@@ -28,7 +28,14 @@ from orchestrator.training.recorded.user_files import user_files
 
 _KEY = re.compile(rb"^[A-Za-z_]\w*:", re.MULTILINE)
 """How a section of a resolved config begins."""
-_UNTRAINED = (b"name:", b"tune:", b"keep:", b"tensorboard:", b"stall_timeout:")
+_UNTRAINED = (
+    b"name:",
+    b"tune:",
+    b"keep:",
+    b"tensorboard:",
+    b"stall_timeout:",
+    b"checkpoint_seconds:",
+)
 """Sections that make no difference to what a run comes to."""
 _VERSIONS = ("orchestrator", "tensorflow", "keras", "numpy")
 """Packages whose versions must be the same; so must Python's."""

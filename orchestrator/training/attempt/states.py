@@ -1,0 +1,148 @@
+"""The state of callbacks and generators as plain JSON and arrays, of which reading runs no code."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import enum
+import logging
+import pathlib
+import random
+import re
+import types
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+Arrays = MutableMapping[str, np.ndarray[Any, Any]]
+"""Arrays by the names that the JSON has in their place."""
+
+_KERAS_OWN = ("_model", "params", "validation_data")
+"""Attributes that Keras gives a callback anew with every `fit`."""
+_CONSTANTS = (
+    type,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    types.ModuleType,
+    np.ufunc,
+    pathlib.PurePath,
+    datetime.date,
+    datetime.timedelta,
+    re.Pattern,
+    enum.Enum,
+    logging.Logger,
+    keras.Model,
+    keras.Layer,
+    keras.optimizers.Optimizer,
+)
+"""What a callback holds and a snapshot need not: it never changes, or is kept with the model."""
+
+
+class OpaqueError(Exception):
+    """A value that is neither plain data nor known to be constant."""
+
+
+def pack(value: Any, arrays: Arrays) -> Any:
+    """The value as JSON, with its arrays put aside.
+
+    Args:
+        value: plain data: scalars, text, arrays and containers of such.
+        arrays: gets the arrays.
+
+    Raises:
+        OpaqueError: it is something else.
+    """
+    if (
+        value is None
+        or isinstance(value, bool | int | float | str)
+        and type(value).__module__ == ("builtins")
+    ):
+        return value
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.hasobject is False:
+        name = f"s{len(arrays)}"
+        arrays[name] = np.array(value)
+        return {"array" if isinstance(value, np.ndarray) else "scalar": name}
+    kind = type(value)
+    if kind is list:
+        return [pack(each, arrays) for each in value]
+    if kind in (tuple, set, frozenset):
+        return {kind.__name__: [pack(each, arrays) for each in value]}
+    if kind is collections.deque:
+        return {"deque": [pack(each, arrays) for each in value], "maxlen": value.maxlen}
+    if kind in (dict, collections.OrderedDict):
+        return {"dict": [[pack(k, arrays), pack(v, arrays)] for k, v in value.items()]}
+    raise OpaqueError(f"{kind.__module__}.{kind.__qualname__}")
+
+
+def unpack(value: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Any:
+    """What was packed."""
+    if isinstance(value, list):
+        return [unpack(each, arrays) for each in value]
+    if not isinstance(value, dict):
+        return value
+    match value:
+        case {"array": name}:
+            return arrays[name].copy()
+        case {"scalar": name}:
+            return arrays[name][()]
+        case {"tuple": items}:
+            return tuple(unpack(items, arrays))
+        case {"set": items}:
+            return set(unpack(items, arrays))
+        case {"frozenset": items}:
+            return frozenset(unpack(items, arrays))
+        case {"deque": items, "maxlen": length}:
+            return collections.deque(unpack(items, arrays), length)
+        case {"dict": pairs}:
+            return {unpack(key, arrays): unpack(item, arrays) for key, item in pairs}
+    raise ValueError(f"expected packed data, received the keys {', '.join(value)}")
+
+
+def pack_callbacks(callbacks: Sequence[keras.callbacks.Callback], arrays: Arrays) -> Any:
+    """The attributes of callbacks, those left out that never change.
+
+    Raises:
+        OpaqueError: one of the user's holds something else; the message says which.
+    """
+    found = []
+    for callback in callbacks:
+        attributes = {}
+        for name, value in vars(callback).items():
+            if name in _KERAS_OWN or isinstance(value, _CONSTANTS):
+                continue
+            try:
+                attributes[name] = pack(value, arrays)
+            except OpaqueError as error:
+                if type(callback).__module__.split(".")[0] == "keras":
+                    continue  # writers and the like: Keras makes them anew
+                what = f"{type(callback).__name__}.{name} is an object of {error}"
+                raise OpaqueError(what) from error
+        found.append(attributes)
+    return found
+
+
+def unpack_callbacks(
+    packed: Any,
+    callbacks: Sequence[keras.callbacks.Callback],
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+) -> None:
+    """Give callbacks the attributes that they had."""
+    for callback, attributes in zip(callbacks, packed, strict=True):
+        vars(callback).update({name: unpack(value, arrays) for name, value in attributes.items()})
+
+
+def pack_generators(arrays: Arrays) -> Any:
+    """The state of Python's and NumPy's global generators, from which the user's code may draw."""
+    return {
+        "python": pack(random.getstate(), arrays),
+        "numpy": pack(np.random.get_state(), arrays),
+    }
+
+
+def unpack_generators(packed: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Set both generators."""
+    random.setstate(unpack(packed["python"], arrays))
+    np.random.set_state(unpack(packed["numpy"], arrays))
