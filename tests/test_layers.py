@@ -17,6 +17,8 @@ TENSORFLOW = (
     "diagnosis.gradients",
     "data.streams.batches",
     "data.streams.feed",
+    "data.streams.kinds.dataset",
+    "data.streams.kinds.py_dataset",
     "data.streams.pipeline",
     "training.attempt.",
     "training.retrain",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import optree
 import tensorflow as tf
@@ -16,6 +15,10 @@ import tensorflow as tf
 from orchestrator.config import user_code
 from orchestrator.data.arrays import arranged, converted, invalid
 from orchestrator.data.rows import Batch, Rows, Scaling, Tree, leaves, ready, transform
+from orchestrator.data.streams.kinds.dataset import Dataset
+from orchestrator.data.streams.kinds.generator import Passes
+from orchestrator.data.streams.kinds.position import Progress, seed_global_generators
+from orchestrator.data.streams.kinds.py_dataset import Epochs, Workers, is_in_order
 from orchestrator.data.streams.pipeline import (
     Resumes,
     counted,
@@ -42,6 +45,9 @@ class LiveFeed:
         rows: the rows of the epoch that was read, which say how batches look.
         class_weight: weight of every class, or None.
         report: told when the user's code is waited for.
+        seed: seed of the attempt. What the user's code draws from Python's and NumPy's global
+            generators in an epoch is then to follow from it, see `seed_global_generators`, which
+            whoever trains calls at the beginning of each epoch. None leaves them alone.
     """
 
     def __init__(
@@ -51,12 +57,11 @@ class LiveFeed:
         rows: Rows,
         class_weight: Mapping[int, float] | None = None,
         report: Report | None = None,
+        seed: int | None = None,
     ) -> None:
         self.steps = live.batches
         by_keras = live.continues and source.kind in ("dataset", "py_dataset")
         self.steps_per_epoch = live.batches if by_keras else None
-        # Keras shuffles the order of a PyDataset's batches, as fit does by default.
-        self.shuffle = source.kind == "py_dataset" and not live.continues
         self._fault: Exception | None = None
         forks = source.kind == "py_dataset" and source.value.use_multiprocessing
         # Keras forks the processes that make the batches: what is raised there comes back by this.
@@ -65,8 +70,23 @@ class LiveFeed:
         self._live = live
         self._rows = rows
         self._class_weight = class_weight
-        self._ongoing: Iterator[Any] | None = None
+        self._report = report
+        self._seed = seed
         self._waiting = Waiting(source.name, report)
+        self._read = self._reader()
+        # Keras shuffles the order of a PyDataset's batches, as fit does by default.
+        self.shuffle = source.kind == "py_dataset" and not live.continues and self._read is None
+
+    def _reader(self) -> Passes | Dataset | Epochs | None:
+        """What reads the source; None where Keras does, with several workers or ahead of epochs."""
+        source, live = self._source, self._live
+        if source.kind == "dataset":
+            return Dataset(source, live, self._prepared)
+        if source.kind != "py_dataset":
+            return Passes(source, live, self._waiting, self._ready)
+        if is_in_order(source.value, continues=live.continues):
+            return Epochs(source.value, self._made)
+        return None
 
     @property
     def fault(self) -> Exception | None:
@@ -86,42 +106,109 @@ class LiveFeed:
                 self._faults.put(error)
             raise
 
-    resumes: Resumes = "never"
-    """Where a training can go on in another process."""
+    @property
+    def resumes(self) -> Resumes:
+        """Where a training can go on in another process."""
+        match self._read:
+            case Dataset(reproducible=reproducible):
+                return "steps" if reproducible else "never"
+            case None:
+                return "never"  # what workers draw hangs on which of them is asked for a batch
+            case _:
+                return "never" if self._source.kind == "iterator" else "steps"
 
     def mark(self, epoch: int, step: int) -> dict[str, Any]:
-        """What `catch_up` needs to get there again; plain JSON."""
-        return {}
+        """What `catch_up` needs to come to the same place in another process.
+
+        Args:
+            epoch: number of the epoch, from 0; with step 0 those before it have ended.
+            step: batches of it that were trained on.
+
+        Returns:
+            Plain JSON.
+        """
+        if self._read is None:
+            return {}
+        return {"epoch": epoch, "step": step, **self._read.mark(epoch, step)}
 
     def catch_up(self, mark: Mapping[str, Any]) -> bool:
-        """Get to where a mark was made, and tell whether the batches are the same."""
+        """Read again what was trained on until a mark was made, in a process that has read nothing.
+
+        The next call of `batches` goes on with the phase in which the mark was made: where that was
+        inside an epoch, it and the next but one: `batches(epoch, 1, step=step)` gives the rest of
+        the epoch, and `batches(epoch + 1, epochs)` the others of the phase, which may be none.
+        Every call after these begins a phase.
+
+        Args:
+            mark: what `mark` returned.
+
+        Returns:
+            Whether the batches were the same. Where they were not, the source does not repeat
+            itself, and the attempt has to begin anew, best in another process.
+
+        Raises:
+            UserCodeError: the user's own code raised.
+        """
+        if self.resumes == "never" or not mark:
+            return False
+        epoch, step = mark["epoch"], mark["step"]
+        progress = Progress(self._source.name, self._report)
+        try:
+            match self._read:
+                case Passes() as passes:
+                    found = passes.read_until(epoch, step, self._seed, progress)
+                    return found == {"hash": mark["hash"]}
+                case Epochs() as epochs:
+                    fits = [(first, looks) for first, looks in mark["fits"]]
+                    found = epochs.read_until(epoch, step, fits, self._seed, progress)
+                    return bool(found["hash"] == mark["hash"])
+                case Dataset() as dataset:
+                    planned = [(first, epochs) for first, epochs in mark["fits"]]
+                    return dataset.read_until(epoch, step, planned, mark["seeds"], progress)
+        finally:
+            progress.end()
         return False
 
     def batches(self, epoch: int, epochs: int, *, step: int = 0) -> Any:
-        """The batches from an epoch on.
+        """The batches of a `fit`.
 
         Args:
             epoch: number of the first epoch, from 0.
-            epochs: how many will be trained.
-            step: where in the first epoch to begin.
+            epochs: how many will be trained; with a step that one only.
+            step: where in the epoch to begin, after `catch_up`. Keras is to make `steps - step`
+                steps of it, a multiple of its `steps_per_execution`, like `step`.
 
         Returns:
             What `fit` takes as x; of (x, y) or (x, y, sample_weight).
         """
-        match self._source.kind:
-            case "py_dataset":
-                return _Fed(self._source.value, self._made, endless=self._live.continues)
-            case "dataset":
-                return self._from_dataset(epochs)
-            case _:
-                found = from_generator(self._epoch, self._rows)
-                if not isinstance(found.element_spec, tuple):  # Keras asks generators for tuples
-                    found = found.map(plain(lambda x: (x,)))
-                if self._class_weight is not None:
-                    found = found.map(plain(weigher(self._class_weight)))
-                return found.apply(counted(self.steps)).prefetch(tf.data.AUTOTUNE)
+        match self._read:
+            case Epochs() as read:
+                if self._seed is not None:  # Keras looks at batches before the first epoch
+                    seed_global_generators(self._seed, epoch)
+                return read.batches(epoch)
+            case Dataset() as dataset:
+                return dataset.batches(epoch, epochs, step)
+            case Passes() as passes:
+                return self._from_passes(passes, epoch, step)
+            case None:
+                return Workers(self._source.value, self._made, endless=self._live.continues)
 
-    def _from_dataset(self, epochs: int) -> tf.data.Dataset:
+    def _from_passes(self, passes: Passes, epoch: int, step: int) -> tf.data.Dataset:
+        numbers = itertools.count(epoch)
+
+        def read() -> Iterator[Any]:
+            with self._noting():
+                yield from map(present, passes.epoch(next(numbers)))
+
+        found = from_generator(read, self._rows)
+        if not isinstance(found.element_spec, tuple):  # Keras asks generators for tuples
+            found = found.map(plain(lambda x: (x,)))
+        if self._class_weight is not None:
+            found = found.map(plain(weigher(self._class_weight)))
+        return found.apply(counted(self.steps - step)).prefetch(tf.data.AUTOTUNE)
+
+    def _prepared(self, given: tf.data.Dataset) -> tf.data.Dataset:
+        """A dataset of the user's with batches that are ready for the model."""
         scalings = self._rows.scalings
 
         def prepare(x: Tree, *others: Tree) -> Tree:
@@ -134,35 +221,11 @@ class LiveFeed:
             return (x, *(transform(_number, _tupled(each)) for each in others))
 
         # A train_step of the user's own sees whether x comes alone or in a tuple.
-        bare = not isinstance(self._source.value.element_spec, tuple)
-
-        found = self._source.value.map(plain(prepare))
+        bare = not isinstance(given.element_spec, tuple)
+        found = given.map(plain(prepare))
         if self._class_weight is not None:
             found = found.map(plain(weigher(self._class_weight)))
-        # A pass that is shorter than the first one goes on with another, a longer one is cut.
-        count = self.steps * epochs if self._live.continues else self.steps
-        return found.repeat().take(count).prefetch(tf.data.AUTOTUNE)
-
-    def _epoch(self) -> Iterator[Any]:
-        """The batches of one epoch, as Python makes them."""
-        if self._live.continues:
-            self._ongoing = self._ongoing or self._endless()
-            found = self._ongoing
-        else:
-            found = self._endless()
-        with self._noting():
-            for value in itertools.islice(found, self.steps):
-                yield present(self._ready(value))
-
-    def _endless(self) -> Iterator[Any]:
-        """What the source gives, from its beginning again where it ends."""
-        while True:
-            count = 0
-            for value in self._waiting.each(self._source.read()):
-                count += 1
-                yield value
-            if not count:
-                raise ValueError(f"{self._source.name} gave no further batch")
+        return found
 
     def _made(self, given: Any, index: int) -> Any:
         """A batch of a `PyDataset`."""
@@ -185,39 +248,6 @@ class LiveFeed:
             )
         batch = arranged(converted(*parts, name=self._source.name))
         return ready(batch, self._rows.scalings)
-
-
-class _Fed(keras.utils.PyDataset):  # type: ignore[misc]
-    """A `PyDataset` of the user's with batches that are ready for the model."""
-
-    def __init__(self, given: Any, prepare: Callable[[Any, int], Any], *, endless: bool) -> None:
-        super().__init__(
-            workers=given.workers,
-            use_multiprocessing=given.use_multiprocessing,
-            max_queue_size=given.max_queue_size,
-        )
-        self._given = given
-        self._length: int | None = given.num_batches
-        self._endless = endless
-        self._prepare = prepare
-
-    @property
-    def num_batches(self) -> int | None:
-        """Its own; None where an epoch may go beyond its end."""
-        return None if self._endless else self._length
-
-    def __getitem__(self, index: int) -> Any:
-        """A batch of its own, made ready; behind the last comes the first."""
-        place = index if self._length is None else index % self._length
-        return self._prepare(self._given, place)
-
-    def on_epoch_begin(self) -> None:
-        """Its own."""
-        self._given.on_epoch_begin()
-
-    def on_epoch_end(self) -> None:
-        """Its own."""
-        self._given.on_epoch_end()
 
 
 def _weighed(batch: Batch, class_weight: Mapping[int, float]) -> Batch:

@@ -31,6 +31,8 @@ class Source:
     """Batches in a pass by its own word; None where it does not tell."""
     endless: str | None
     """A clause on how it says of itself that a pass has no end; None where it does not."""
+    made: bool = True
+    """Whether the user's function has made it for this reading, which is the first one then."""
 
     def read(self) -> Iterator[Any]:
         """The batches of a pass; what the user's code raises in it is the user's."""
@@ -113,7 +115,7 @@ def find(value: Any, name: str, again: Callable[[], Any] | None = None) -> Sourc
         UserCodeError: a `PyDataset` raised when asked for its length.
     """
     if is_dataset(value):
-        return _dataset(value, name)
+        return _dataset(value, name, made=again is not None)
     if is_py_dataset(value):  # an ImageDataGenerator's flow is an iterator without an end, too
         return _py_dataset(value, name)
     if not isinstance(value, Iterator):
@@ -133,7 +135,7 @@ def find(value: Any, name: str, again: Callable[[], Any] | None = None) -> Sourc
     )
 
 
-def _dataset(value: Any, name: str) -> Source:
+def _dataset(value: Any, name: str, *, made: bool) -> Source:
     length = int(value.cardinality())
     return Source(
         kind="dataset",
@@ -142,6 +144,7 @@ def _dataset(value: Any, name: str) -> Source:
         begin=value.as_numpy_iterator,
         length=length if length >= 0 else None,
         endless="its cardinality is infinite" if length == -1 else None,
+        made=made,
     )
 
 

@@ -147,11 +147,13 @@ def _feed(
             seed=settings.seed,
             class_weight=class_weight,
         )
+    # What it draws when it is opened hangs on the attempt's seed, whether screened or not.
+    keras.utils.set_random_seed(settings.seed)
     source = open_source(task.config, "train")
     if source is None:
         message = "expected batches, as when the run began, received arrays"
         raise InvalidError([task.config.problem(("data", "train"), message)])
-    return LiveFeed(source, dataset.live, dataset.train, class_weight, emit)
+    return LiveFeed(source, dataset.live, dataset.train, class_weight, emit, settings.seed)
 
 
 def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from orchestrator.data.streams.kinds.position import seed_global_generators
 from orchestrator.model import keras_internals
 from orchestrator.record.events import EpochEnded, TrainingProgress
 from orchestrator.training.attempt import preparation
@@ -141,7 +142,8 @@ class Heartbeats(keras.callbacks.Callback):  # type: ignore[misc]
 class SeedGenerators(keras.callbacks.Callback):  # type: ignore[misc]
     """Sets the generators of Dropout and noise layers from seed and epoch alone.
 
-    No file format of Keras keeps their state, so that a resumed epoch could not repeat.
+    No file format of Keras keeps their state, so that a resumed epoch could not repeat. Python's
+    and NumPy's global ones are set too: the user's code that gives batches may draw from them.
 
     Args:
         seed: seed of the attempt.
@@ -161,6 +163,7 @@ class SeedGenerators(keras.callbacks.Callback):  # type: ignore[misc]
         for index, generator in enumerate(self._generators):
             entropy = (self._seed, epoch, index)
             generator.state.assign(np.random.SeedSequence(entropy).generate_state(2))
+        seed_global_generators(self._seed, epoch)
 
 
 class CapRates(keras.callbacks.Callback):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,6 +104,16 @@ def test_generators_follow_from_seed_and_epoch() -> None:
     assert states(3, 5) == states(3, 5)
     assert len({tuple(states(seed, epoch)) for seed in (3, 4) for epoch in (0, 5)}) == 4
     assert states(3, 5) == np.random.SeedSequence((3, 5, 0)).generate_state(2).tolist()
+
+
+def test_the_global_generators_follow_from_seed_and_epoch_too() -> None:
+    def drawn(seed: int, epoch: int) -> tuple[float, float]:
+        callback = SeedGenerators(seed)
+        callback.on_epoch_begin(epoch)
+        return random.random(), np.random.random()
+
+    assert drawn(3, 5) == drawn(3, 5)
+    assert len({each for seed in (3, 4) for epoch in (0, 5) for each in drawn(seed, epoch)}) == 8
 
 
 def test_a_rate_that_was_raised_is_capped() -> None:

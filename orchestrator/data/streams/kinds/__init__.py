@@ -1,0 +1,1 @@
+"""How each kind of source is read, and read again up to where a training goes on."""
