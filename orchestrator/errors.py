@@ -45,6 +45,8 @@ _MAX_NAMES = 30
 """Names that a hint lists; the rest are counted."""
 _MAX_SAID = 2000
 """Characters of another's message that ours carries: sentences are shorter, dumps are not."""
+_MAX_READ = 50_000
+"""Characters at either end of another's message in which its sentence is looked for."""
 _WHERE = ("Exception encountered when calling", "Graph execution error")
 """How a line begins that only says which layer or function was being called."""
 _RAISED = re.compile(r"\w+(Error|Exception|Warning): ")
@@ -198,14 +200,10 @@ def describe_error(error: BaseException) -> str:
     Returns:
         Its sentences; the name of its class where it has none.
     """
-    single = len(error.args) == 1 and isinstance(error.args[0], str)
-    # A KeyError shows its argument as Python would write it, and a bare key says nothing alone.
-    text = error.args[0] if isinstance(error, KeyError) and single else str(error)
-    if isinstance(error, KeyError) and " " not in text.strip():
-        text = f"KeyError: {error}"
+    text = _said(error)
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     text = _OPERATION.sub("", text)
-    text = re.split(r"\n\s*Arguments received by |\s+Full object config: ", text)[0]
+    text = re.split(r"\n[ \t]*Arguments received by |\sFull object config: ", text)[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if lines and lines[0] == "in user code:":  # then the calls, and last what was raised
         calls = [index for index, line in enumerate(lines) if _RAISED.match(line)]
@@ -218,6 +216,22 @@ def describe_error(error: BaseException) -> str:
     told = [line for line in lines if not line.startswith(_WHERE)]
     found = " ".join(told or lines) or type(error).__name__
     return found if len(found) <= _MAX_SAID else f"{found[: _MAX_SAID - 1]}…"
+
+
+def _said(error: BaseException) -> str:
+    """What an error says in its own words, without the middle where they are a book."""
+    single = len(error.args) == 1 and isinstance(error.args[0], str)
+    try:
+        # A KeyError shows its argument as Python would write it, and a bare key says nothing alone.
+        text = error.args[0] if isinstance(error, KeyError) and single else str(error)
+        if isinstance(error, KeyError) and " " not in text.strip():
+            text = f"KeyError: {error}"
+    except Exception as failed:  # noqa: BLE001 - a class of the user's may raise anything
+        return f"{type(error).__name__}, whose message raises {type(failed).__name__}"
+    if len(text) > 2 * _MAX_READ:
+        text = f"{text[:_MAX_READ]}\n…\n{text[-_MAX_READ:]}"
+    # Halves of characters, as in names of files that are no UTF-8, cannot be recorded.
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def is_disk_full(error: OSError) -> bool:

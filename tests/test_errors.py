@@ -2,6 +2,7 @@
 
 import errno
 import pickle
+import time
 
 import pytest
 
@@ -115,3 +116,25 @@ def test_what_cannot_be_written_is_said_with_what_to_do() -> None:
 )  # fmt: skip
 def test_what_a_library_says_is_told_whole_without_its_frame(error, said):
     assert describe_error(error) == said
+
+
+class Speechless(Exception):
+    """Cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise LookupError("no words")
+
+
+def test_an_error_that_cannot_speak_is_described_all_the_same() -> None:
+    assert describe_error(Speechless()) == "Speechless, whose message raises LookupError"
+
+
+def test_of_a_book_the_beginning_is_told_and_soon() -> None:
+    started = time.process_time()
+    assert describe_error(ValueError("x" * 10_000_000)) == "x" * 1999 + "…"
+    assert describe_error(ValueError("no rows" + "\n" * 10_000_000)) == "no rows …"
+    assert time.process_time() - started < 2
+
+
+def test_halves_of_characters_are_written_out() -> None:
+    assert describe_error(ValueError("no file 'a\udc80'")) == r"no file 'a\udc80'"

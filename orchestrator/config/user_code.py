@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import inspect
 import itertools
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -214,7 +215,9 @@ def blamed(what: str) -> Iterator[None]:
         yield
     except OrchestratorError:
         raise
-    except (Exception, SystemExit) as error:  # whatever the user's code raises is the user's
+    except BaseException as error:  # whatever the user's code raises is the user's
+        if not is_fault(error):
+            raise
         raise UserCodeError(f"{what} raised {describe(error)}") from error
 
 
@@ -236,14 +239,22 @@ def refused(reporter: Reporter, key: Key, what: str) -> Iterator[None]:
         yield
     except OrchestratorError:
         raise
-    except (Exception, SystemExit) as error:
-        origin = _origin(error)
+    except BaseException as error:
+        origin = _origin(error) if is_fault(error) else None
         if origin == "keras":
             message = f"{what}: {describe_error(error)}{_place(error)}"
             raise InvalidError([reporter.problem(key, message)]) from error
         if origin == "user":
             raise UserCodeError(f"your code raised {describe(error)}") from error
         raise
+
+
+def is_fault(error: BaseException) -> bool:
+    """Whether somebody's code has raised it, not Ctrl-C, nor a generator that is put aside."""
+    if isinstance(error, KeyboardInterrupt):
+        # In a worker, and while a run is made, Ctrl-C raises none.
+        return signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    return not isinstance(error, GeneratorExit)
 
 
 def raised_in_user_code(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """The user's functions: found, called with what fits them, and blamed when they raise."""
 
+import signal
 import sys
 
 import keras
@@ -132,6 +133,32 @@ def test_expected_errors_and_interrupts_pass_through_unblamed():
         raise InvalidError([])
     with pytest.raises(KeyboardInterrupt, match="now"), user_code.blamed("f"):
         raise KeyboardInterrupt("now")
+
+
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "SystemExit", "asyncio.CancelledError"])
+def test_what_is_no_exception_is_the_users_where_ctrl_c_raises_none(project, monkeypatch, raised):
+    """As in a worker, where a thread of Keras's would end by it and the training wait for ever."""
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)
+    loaded, module = project(f"import asyncio\ndef make(): raise {raised}('now')")
+    function = user_code.find(f"{module}:make", loaded, key=KEY)
+    said = rf"raised {raised.rpartition('.')[2]}: now \(.*{module}.py:2, in make"
+    with pytest.raises(UserCodeError, match=f"^f {said}"), user_code.blamed("f"):
+        function()
+    with (
+        pytest.raises(UserCodeError, match=f"^your code {said}"),
+        user_code.refused(loaded, KEY, "Keras cannot train the model"),
+    ):
+        function()
+
+
+def test_a_generator_that_is_put_aside_raises_nothing():
+    def held():
+        with user_code.blamed("f"):
+            yield
+
+    waiting = held()
+    next(waiting)
+    waiting.close()
 
 
 def test_only_errors_with_a_frame_of_the_users_are_theirs(project):

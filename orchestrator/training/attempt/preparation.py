@@ -208,8 +208,8 @@ def blamed() -> Iterator[None]:
         yield
     except OrchestratorError:
         raise
-    except (Exception, SystemExit) as error:
-        if user_code.raised_in_user_code(error):
+    except BaseException as error:
+        if user_code.is_fault(error) and user_code.raised_in_user_code(error):
             raise UserCodeError(f"your code raised {user_code.describe(error)}") from error
         raise
     finally:

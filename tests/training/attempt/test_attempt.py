@@ -1,5 +1,6 @@
 """One attempt from start to end, in this process."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -349,19 +350,21 @@ def build():
     assert phases(train(config))[-1].failure() is None
 
 
+@pytest.mark.parametrize("raised", ["RuntimeError", "KeyboardInterrupt"])
 def test_users_code_that_raises_while_training_is_named(
-    make_config: MakeConfig, train: Train
+    make_config: MakeConfig, train: Train, monkeypatch: pytest.MonkeyPatch, raised: str
 ) -> None:
-    code = """
+    code = f"""
 import keras
 def broken():
     class Broken(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            raise RuntimeError("no disk")
+            raise {raised}("no disk")
     return Broken()
 """
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)  # as in a worker
     config = make_config(code, fit={"callbacks": ["rows:broken"]})
-    with pytest.raises(UserCodeError, match=r"RuntimeError: no disk \(.*rows\.py:\d+"):
+    with pytest.raises(UserCodeError, match=rf"{raised}: no disk \(.*rows\.py:\d+"):
         train(config)
 
 
