@@ -107,6 +107,7 @@ def test_the_defaults_are_those_of_the_contract(load, tmp_path):
         "tensorboard": False,
         "keep": "accepted",
         "stall_timeout": 600.0,
+        "checkpoint_seconds": 30.0,
         "fit": {"class_weight": None, "callbacks": []},
         "tune": {
             "tuner": "random",

@@ -203,7 +203,7 @@ def newest(directory: Path, until: Place) -> Snapshot | None:
 
 
 def _read(path: Path, place: Place) -> Snapshot:
-    with np.load(path, allow_pickle=False) as content:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
         found = {name: content[name] for name in content.files}  # each is held to its checksum
     state = json.loads(found.pop("state").tobytes())
     values = []

@@ -1,0 +1,259 @@
+"""An attempt that goes on from any of its snapshots arrives at the same bits."""
+
+from __future__ import annotations
+
+import collections
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.config.schema import Config
+from orchestrator.record.directory import AttemptPaths, Place
+from orchestrator.record.events import AttemptResumed, EpochEnded, PhaseEnded, Warned
+from orchestrator.record.records import Settings
+from orchestrator.training.attempt import attempt as training
+from orchestrator.training.attempt import snapshots, states
+from orchestrator.training.attempt.snapshots import Keeper
+from orchestrator.training.attempt.task import Begun, Task
+from tests.conftest import MakeConfig
+
+LAYERS = [
+    {"Dense": {"units": 8, "activation": "relu"}},
+    {"BatchNormalization": {}},
+    {"Dropout": {"rate": 0.3}},
+    {"Dense": {"units": 1}},
+]
+SCHEDULE = {"CosineDecay": {"initial_learning_rate": 0.01, "decay_steps": 30}}
+CALLBACKS = {"callbacks": [{"EarlyStopping": {"monitor": "val_loss", "patience": 1,
+                                              "restore_best_weights": True}}]}  # fmt: skip
+PHASES = [{"name": "a", "epochs": 2}, {"name": "b", "epochs": 3, "learning_rate": 0.003}]
+
+
+def _task(config: Config, directory: Path, begun: Begun | None = None) -> Task:
+    directory.mkdir(exist_ok=True)
+    return Task(
+        config=config,
+        settings=Settings(seed=config.seed),
+        attempt=1,
+        directory=directory,
+        fingerprint=None,
+        begun=begun,
+    )
+
+
+def _train(task: Task) -> list[Any]:
+    events: list[Any] = []
+    training.train(task, events.append)
+    return events
+
+
+def _phases(events: list[Any]) -> list[Any]:
+    return [_repeatable(event.phase) for event in events if isinstance(event, PhaseEnded)]
+
+
+def _repeatable(phase: Any) -> Any:
+    """What of a phase is to come again: all but its seconds."""
+    return (
+        phase.phase,
+        phase.epochs,
+        phase.weights,
+        phase.metrics,
+        phase.first_loss,
+        phase.highest_loss,
+        phase.checks,
+    )
+
+
+def _epochs(events: list[Any]) -> list[Any]:
+    return [
+        (event.epoch, event.metrics, event.learning_rate)
+        for event in events
+        if isinstance(event, EpochEnded)
+    ]
+
+
+@pytest.fixture
+def noisy(make_config: MakeConfig, tmp_path: Path) -> Callable[..., Config]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 3)).astype(np.float32)
+    y = rng.normal(size=(120, 1)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", x=x, y=y)
+
+    def make(**sections: Any) -> Config:
+        optimizer = {"Adam": {"learning_rate": SCHEDULE, "use_ema": True}}
+        given: dict[str, Any] = {
+            "data": {
+                "train": {"npz": str(tmp_path / "rows.npz"), "x": "x", "y": "y"},
+                "validation": {"fraction": 0.2},
+            },
+            "model": {"layers": LAYERS},
+            "compile": {"optimizer": optimizer, "loss": "mse", "metrics": ["mae"]},
+            "phases": PHASES,
+            "checks": {"learned": "off", "prediction_variance": "off", "findings": "off"},
+            "fit": CALLBACKS,
+            "checkpoint_seconds": 0,
+        }
+        return make_config(**{**given, **sections})
+
+    return make
+
+
+def _every_fifth(self: Keeper) -> bool:
+    """Due at every fifth time that it is asked, inside of epochs and at their ends."""
+    self._asked = getattr(self, "_asked", 0) + 1  # type: ignore[attr-defined]
+    return self._asked % 5 == 0  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["epochs", "steps"])
+def test_from_every_snapshot_the_training_arrives_at_the_same_bits(
+    noisy: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    inside: bool,
+) -> None:
+    config = noisy(checkpoint_seconds=100 if inside else 0)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    write = snapshots.write
+
+    def spy(snapshot: Any, directory: Path) -> Path:
+        path = write(snapshot, directory)
+        shutil.copy(path, kept)
+        return path
+
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshots, "write", spy)
+        if inside:
+            patched.setattr(Keeper, "_is_due", _every_fifth)
+        whole = _train(_task(config, tmp_path / "whole"))
+    phases, epochs = _phases(whole), _epochs(whole)
+    places = AttemptPaths(kept).snapshots()
+    assert len(places) >= 3 and any(place.step for place, _ in places) == inside
+    records = [event.phase for event in whole if isinstance(event, PhaseEnded)]
+    for place, path in [places[0], places[len(places) // 2]]:
+        directory = tmp_path / f"from-{path.stem}"
+        directory.mkdir()
+        shutil.copy(path, directory)
+        until = Place(len(records), len(epochs))
+        begun = Begun(restarts=1, place=until, phases=tuple(records))
+        again = _train(_task(config, directory, begun))
+        (resumed,) = (event for event in again if isinstance(event, AttemptResumed))
+        assert (resumed.phases, resumed.epoch, resumed.step) == place
+        assert _epochs(again) == epochs[place.epoch :]
+        assert _phases(again) == phases[place.phases :]
+
+
+def test_a_damaged_or_foreign_snapshot_is_passed_over(
+    noisy: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = noisy(phases=[{"name": "a", "epochs": 2}], model={"layers": LAYERS[::3]})
+    whole = _train(_task(config, tmp_path / "whole"))
+    ((place, path),) = AttemptPaths(tmp_path / "whole").snapshots()[:1]
+    content = path.read_bytes()
+    damaged = bytearray(content)
+    damaged[len(damaged) // 2] ^= 1
+    until = Place(1, 2)
+    directory = tmp_path / "again"
+    directory.mkdir()
+    for broken in (b"", content[: len(content) // 2], bytes(damaged)):
+        (directory / path.name).write_bytes(broken)
+        assert snapshots.newest(directory, until) is None
+    (directory / path.name).write_bytes(content)
+    assert snapshots.newest(directory, until) is not None
+    assert snapshots.newest(directory, Place(1, place.epoch - 1)) is None  # not in the record
+    other = noisy(
+        phases=[{"name": "a", "epochs": 2}], model={"layers": [*LAYERS[:1], *LAYERS[-1:]] * 2}
+    )
+    again = _train(_task(other, directory, Begun(restarts=1, place=until, phases=())))
+    (resumed,) = (event for event in again if isinstance(event, AttemptResumed))
+    assert (resumed.phases, resumed.epoch) == (0, 0)
+    assert len(_epochs(again)) == len(_epochs(whole)) == 2
+
+
+def test_where_a_callback_cannot_be_kept_the_attempt_begins_anew(
+    noisy: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "opaque_callbacks.py"
+    module.write_text(
+        "import keras\n\n\nclass Opaque(keras.callbacks.Callback):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.thing = object()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = noisy(
+        phases=[{"name": "a", "epochs": 1}],
+        model={"layers": LAYERS[::3]},
+        fit={"callbacks": ["opaque_callbacks:Opaque"]},
+    )
+    events = _train(_task(config, tmp_path / "1"))
+    (warning,) = (event.message for event in events if isinstance(event, Warned))
+    assert "Opaque.thing is an object of builtins.object" in warning
+    assert not AttemptPaths(tmp_path / "1").snapshots()
+
+
+VALUES = [
+    None,
+    True,
+    3,
+    2**80,
+    float("inf"),
+    "text",
+    [1, (2, {"a": {3, 4}}), frozenset({5})],
+    {1: "one", (2, 3): [4.5]},
+    collections.deque([1, 2], maxlen=3),
+    np.float32(0.1),
+    np.arange(6, dtype=np.int16).reshape(2, 3),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_plain_data_comes_back_as_it_was(value: Any) -> None:
+    arrays: dict[str, Any] = {}
+    again = states.unpack(states.pack(value, arrays), arrays)
+    assert type(again) is type(value)
+    assert np.array_equal(again, value) if isinstance(value, np.ndarray) else again == value
+
+
+def test_both_global_generators_come_back() -> None:
+    arrays: dict[str, Any] = {}
+    packed = states.pack_generators(arrays)
+    drawn = (random.random(), np.random.rand())
+    states.unpack_generators(packed, arrays)
+    assert (random.random(), np.random.rand()) == drawn
+
+
+def test_a_snapshot_costs_a_hundredth_of_the_training(
+    noisy: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of its own: each write takes 2 s, each step 10 s."""
+    clock = [0.0]
+    monkeypatch.setattr(snapshots.time, "monotonic", lambda: clock[0])
+    written: list[float] = []
+
+    def slow(snapshot: Any, directory: Path) -> Path:
+        clock[0] += 2.0
+        written.append(clock[0])
+        return AttemptPaths(directory).snapshot(snapshot.place)
+
+    monkeypatch.setattr(snapshots, "write", slow)
+    steps = Keeper.on_train_batch_end
+
+    def step(self: Keeper, batch: int, logs: Any = None) -> None:
+        clock[0] += 10.0
+        steps(self, batch, logs)
+
+    monkeypatch.setattr(Keeper, "on_train_batch_end", step)
+    config = noisy(
+        phases=[{"name": "a", "epochs": 30}],
+        model={"layers": LAYERS[::3]},
+        fit={"callbacks": []},
+        checkpoint_seconds=30,
+    )
+    _train(_task(config, tmp_path / "1"))
+    assert written[0] == pytest.approx(32.0)
+    assert all(later - earlier >= 200 for earlier, later in zip(written, written[1:], strict=False))
+    assert len(written) * 2.0 <= 0.02 * clock[0] + 2.0
