@@ -48,6 +48,7 @@ class LiveFeed:
         seed: seed of the attempt. What the user's code draws from Python's and NumPy's global
             generators in an epoch is then to follow from it, see `seed_global_generators`, which
             whoever trains calls at the beginning of each epoch. None leaves them alone.
+        steps_per_execution: so many steps Keras makes at a time.
     """
 
     def __init__(
@@ -58,10 +59,13 @@ class LiveFeed:
         class_weight: Mapping[int, float] | None = None,
         report: Report | None = None,
         seed: int | None = None,
+        steps_per_execution: int = 1,
     ) -> None:
         self.steps = live.batches
         by_keras = live.continues and source.kind in ("dataset", "py_dataset")
         self.steps_per_epoch = live.batches if by_keras else None
+        # Of what goes on Keras takes whole executions, and so more than an epoch has.
+        self._even = not by_keras or self.steps % steps_per_execution == 0
         self._fault: Exception | None = None
         forks = source.kind == "py_dataset" and source.value.use_multiprocessing
         # Keras forks the processes that make the batches: what is raised there comes back by this.
@@ -111,7 +115,7 @@ class LiveFeed:
         """Where a training can go on in another process."""
         match self._read:
             case Dataset(reproducible=reproducible):
-                return "steps" if reproducible else "never"
+                return "steps" if reproducible and self._even else "never"
             case None:
                 return "never"  # what workers draw hangs on which of them is asked for a batch
             case _:

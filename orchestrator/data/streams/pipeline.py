@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -34,6 +35,7 @@ class Feed:
         batch_size: rows of a step.
         seed: seed of the order.
         class_weight: weight of every class, or None.
+        steps_per_execution: so many steps Keras makes at a time.
     """
 
     shuffle = False
@@ -50,9 +52,12 @@ class Feed:
         batch_size: int,
         seed: int,
         class_weight: Mapping[int, float] | None = None,
+        steps_per_execution: int = 1,
     ) -> None:
         self.steps = rows.num_batches(batch_size)
-        self.steps_per_epoch: int | None = self.steps
+        # Of what has no end Keras takes whole executions, and so more than an epoch has.
+        even = self.steps % steps_per_execution == 0
+        self.steps_per_epoch: int | None = self.steps if even else None
         self._rows = rows
         self._batch_size = batch_size
         self._seed = seed
@@ -73,7 +78,8 @@ class Feed:
     def batches(self, epoch: int, epochs: int, *, step: int = 0) -> tf.data.Dataset:
         """The batches from an epoch on, without end: a new iterator an epoch is dear.
 
-        No row that comes before is read.
+        No row that comes before is read. Where `steps_per_epoch` is None an iterator is an epoch,
+        and with a step it is the rest of that one.
 
         Args:
             epoch: number of the first epoch, from 0.
@@ -83,12 +89,25 @@ class Feed:
         Returns:
             (x, y) or (x, y, sample_weight).
         """
-        found = self._epoch(tf.constant(epoch, tf.int64), step) if step else None
-        whole = tf.data.Dataset.counter(start=epoch + bool(step)).flat_map(plain(self._epoch))
-        found = whole if found is None else found.concatenate(whole)
+        if self.steps_per_epoch is None:
+            found = self._one_by_one(epoch, step)
+        else:
+            found = tf.data.Dataset.counter(start=epoch + bool(step)).flat_map(plain(self._epoch))
+            if step:
+                found = self._epoch(tf.constant(epoch, tf.int64), step).concatenate(found)
         if self._class_weight is not None:
             found = found.map(plain(weigher(self._class_weight)))
         return found.prefetch(tf.data.AUTOTUNE)
+
+    def _one_by_one(self, first: int, start: int) -> tf.data.Dataset:
+        """The batches of one epoch from a step on, and with every iterator those of the next."""
+        numbers = itertools.count(first)
+
+        def epoch(_: tf.Tensor) -> tf.data.Dataset:
+            number = tf.numpy_function(lambda: np.int64(next(numbers)), [], tf.int64)
+            return self._epoch(tf.ensure_shape(number, ()), start)
+
+        return tf.data.Dataset.range(1).flat_map(plain(epoch)).apply(counted(self.steps - start))
 
     def _epoch(self, number: tf.Tensor, start: int = 0) -> tf.data.Dataset:
         """The batches of one epoch from a step on."""

@@ -116,7 +116,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         class_weight=class_weight,
         rates=Rates(plain_optimizers(model), settings.learning_rate_cap),
         callbacks=_given_callbacks(task),
-        pipeline=_feed(task, dataset, settings, class_weight, emit),
+        pipeline=_feed(task, dataset, settings, class_weight, model.steps_per_execution, emit),
         held=(
             None if dataset.validation is None else held_back(dataset.validation, config.batch_size)
         ),
@@ -137,6 +137,7 @@ def _feed(
     dataset: Dataset,
     settings: Settings,
     class_weight: dict[int, float] | None,
+    steps_per_execution: int,
     emit: Emit,
 ) -> Feed | LiveFeed:
     """What training is fed with."""
@@ -146,6 +147,7 @@ def _feed(
             batch_size=task.config.batch_size,
             seed=settings.seed,
             class_weight=class_weight,
+            steps_per_execution=steps_per_execution,
         )
     # What it draws when it is opened hangs on the attempt's seed, whether screened or not.
     keras.utils.set_random_seed(settings.seed)
@@ -153,7 +155,15 @@ def _feed(
     if source is None:
         message = "expected batches, as when the run began, received arrays"
         raise InvalidError([task.config.problem(("data", "train"), message)])
-    return LiveFeed(source, dataset.live, dataset.train, class_weight, emit, settings.seed)
+    return LiveFeed(
+        source,
+        dataset.live,
+        dataset.train,
+        class_weight,
+        emit,
+        settings.seed,
+        steps_per_execution,
+    )
 
 
 def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:

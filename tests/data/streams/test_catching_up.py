@@ -364,6 +364,17 @@ def test_what_was_made_before_may_have_been_read_before(given: Any, expected: st
     assert LiveFeed(source, found.live, found.kept).resumes == expected
 
 
+@pytest.mark.parametrize(("at_a_time", "expected"), [(1, "steps"), (2, "never"), (3, "steps")])
+def test_executions_that_take_batches_of_the_next_epoch(at_a_time: int, expected: str) -> None:
+    made = dataset()()
+    source = find(made(), "rows", again=made)
+    assert source is not None
+    found = recording.record(source, Reading(name="rows", steps_per_epoch=3))
+    assert found.live is not None
+    feed = LiveFeed(source, found.live, found.kept, steps_per_execution=at_a_time)
+    assert feed.resumes == expected
+
+
 def test_reading_again_tells_how_far_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
     _, marks = train(begin(own_generator, None))
     monkeypatch.setattr(position, "_REPORT_SECONDS", 0)

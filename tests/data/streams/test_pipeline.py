@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tensorflow as tf
 
 from orchestrator.data.rows import Rows, Scaling
 from orchestrator.data.streams.pipeline import Feed, held_back
@@ -79,6 +81,37 @@ def test_another_process_goes_on_at_any_step(
         for got, wanted in zip(rest, whole[done:], strict=True):
             for one, other in zip(got, wanted, strict=True):
                 np.testing.assert_array_equal(one, other)
+
+
+def test_executions_that_do_not_divide_an_epoch_take_no_batch_of_the_next() -> None:
+    def feed() -> Feed:
+        return Feed(Rows(x=X, y=Y), batch_size=4, seed=3, steps_per_execution=2)
+
+    even = Feed(Rows(x=X, y=Y), batch_size=4, seed=3, steps_per_execution=3)
+    assert (even.steps_per_epoch, feed().steps_per_epoch) == (3, None)
+    whole = [joined(epoch, 1).tolist() for epoch in epochs(even, 3)]
+    found = feed().batches(1, 2)
+    assert int(found.cardinality()) == 3
+    assert [joined(list(found.as_numpy_iterator()), 1).tolist() for _ in range(2)] == whole[1:]
+    rest = feed().batches(1, 1, step=2)
+    assert int(rest.cardinality()) == 1
+    assert joined(list(rest.as_numpy_iterator()), 1).tolist() == whole[1][8:]
+
+
+def test_keras_trains_on_every_row_once_where_executions_do_not_divide_an_epoch() -> None:
+    seen: list[int] = []
+
+    class Model(keras.Model):  # type: ignore[misc]
+        def train_step(self, data: Any) -> dict[str, Any]:
+            seen.extend(data[1].numpy().tolist())
+            return {"loss": tf.constant(0.0)}
+
+    model = Model()
+    model.compile(loss="mse", run_eagerly=True, steps_per_execution=2)
+    feed = Feed(Rows(x=X, y=Y), batch_size=4, seed=3, steps_per_execution=2)
+    steps = feed.steps_per_epoch
+    model.fit(feed.batches(0, 2), epochs=2, steps_per_epoch=steps, shuffle=False, verbose=0)
+    assert sorted(seen[:COUNT]) == sorted(seen[COUNT:]) == Y.tolist()
 
 
 def test_going_on_reads_no_row_that_comes_before(mapped: Rows) -> None:
