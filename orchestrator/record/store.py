@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -130,13 +130,19 @@ class Store:
         for _, path in self.paths.attempt(number).snapshots():
             path.unlink(missing_ok=True)
 
-    def discard_checkpoints(self, keep: Sequence[int]) -> None:
-        """Delete the checkpoints of all attempts but those named."""
+    def discard_checkpoints(self, keep: Collection[int], *, results: Collection[int] = ()) -> None:
+        """Delete the checkpoints of all attempts but those named, and the models they end with.
+
+        Args:
+            keep: attempts whose checkpoint stays.
+            results: attempts whose model stays, which the run may still accept.
+        """
         with self._writing():
             for attempt in self.run.attempts:
                 paths = self.paths.attempt(attempt.attempt)
-                paths.result.unlink(missing_ok=True)
-                paths.result_weights.unlink(missing_ok=True)
+                if attempt.attempt not in results:
+                    paths.result.unlink(missing_ok=True)
+                    paths.result_weights.unlink(missing_ok=True)
                 if attempt.attempt not in keep:
                     paths.checkpoint.unlink(missing_ok=True)
                     paths.checkpoint_weights.unlink(missing_ok=True)

@@ -292,6 +292,7 @@ class _Loop:
                     idle, reached = (0, place) if place > reached else (idle + 1, reached)
                     if idle > _IDLE:
                         self._close_attempt("crashed", reason)
+                        self._discard_hopeless()
                         return None
                     task = self._again(task, self._last.restarts + 1, reason)
                 case Raised(error):
@@ -313,8 +314,20 @@ class _Loop:
                 seconds=self._attempt_seconds,
             )
         )
-        self.store.discard_snapshots(task.attempt)
+        self._discard_hopeless()
         return None
+
+    def _discard_hopeless(self) -> None:
+        """Keep on disk no more than what the run may still end with."""
+        attempts = self.store.run.attempts
+        self.store.discard_snapshots(self._last.attempt)
+        if self.config.keep == "accepted":
+            short = evidence.best_short(attempts)
+            hopeful = {each.attempt for each in attempts if each.status == "passed"}
+            hopeful |= set() if short is None else {short.attempt}
+            best = _best(self.store.run)
+            checkpoints = hopeful | (set() if best is None else {best})
+            self.store.discard_checkpoints(keep=checkpoints, results=hopeful)
 
     def _take(self, event: Event | Heartbeat) -> None:
         if isinstance(event, ReadingProgress):
@@ -386,6 +399,8 @@ class _Loop:
         ended = self._ended(status, conclusion, exit_code=exit_code, accepted=accepted)
         if ended.accepted_attempt is not None:
             self.store.accept(ended.accepted_attempt)
+        for attempt in self.store.run.attempts:
+            self.store.discard_snapshots(attempt.attempt)
         if self.config.keep == "accepted" and status in ("passed", "exhausted"):
             self.store.discard_checkpoints(
                 keep=[] if ended.best_attempt is None else [ended.best_attempt]

@@ -451,6 +451,21 @@ def test_an_attempt_whose_worker_died_is_crashed_and_the_policy_goes_on(play: Pl
     _assert_recorded(done)
 
 
+def test_while_a_run_goes_on_it_keeps_what_it_may_still_end_with(play: Play) -> None:
+    there: list[list[str]] = []
+
+    def watched(task: Task) -> Iterator[Event | Heartbeat]:
+        root = task.directory.parent
+        there.append(sorted(str(path.relative_to(root)) for path in root.rglob("*.keras")))
+        skill = (0.2, 0.6, 0.4, 0.1)[task.attempt - 1]
+        yield from _failing(skill=skill)(task)
+
+    done = play(watched, restart={"policy": ["new_seed"] * 3, "max_attempts": 4})
+    kept = [[], ["001/checkpoint.keras"], ["002/checkpoint.keras"], ["002/checkpoint.keras"]]
+    assert there == kept
+    assert done.run.best_attempt == 2
+
+
 def test_an_attempt_whose_worker_died_goes_on(play: Play) -> None:
     killed = _raising(WorkerDiedError("killed by SIGKILL"), after=8)
     done = play(killed, killed, _passing)
