@@ -425,7 +425,7 @@ def _live(dataset: Dataset) -> Iterator[str]:
         yield (
             f"an epoch is {live.batches:,} batches of {live.what}, which goes on where the epoch "
             "before has stopped: the checks look at the rows of one such epoch, kept before the "
-            "training, and the run can be resumed and replayed only from an attempt's start"
+            "training, and the run can be replayed only from an attempt's start"
         )
 
 

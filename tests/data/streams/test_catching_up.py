@@ -375,6 +375,25 @@ def test_executions_that_take_batches_of_the_next_epoch(at_a_time: int, expected
     assert feed.resumes == expected
 
 
+@pytest.mark.parametrize("rows", [4, 64])
+def test_batches_that_differ_anywhere_have_other_hashes(rows: int) -> None:
+    x = np.random.default_rng(0).normal(size=(rows, 32, 32)).astype("f4")
+    swapped, changed = x[::-1].copy(), x.copy()
+    changed.reshape(-1)[-1] = np.nextafter(changed.reshape(-1)[-1], np.float32(9))
+    texts = np.array(["a", "b"])
+
+    def code(batch: Any) -> int | None:
+        reads = position.Reads()
+        reads.begin(0)
+        reads.add(batch)
+        return reads.until(0, 1)
+
+    batches = [(x, None, None), (x, x[:, 0], None), (swapped, None, None), (changed, None, None)]
+    batches += [(x, texts, None), (x, texts[::-1], None), ({"a": x, "b": changed}, None, None)]
+    assert len({code(batch) for batch in batches}) == len(batches)
+    assert code((x.copy(), None, None)) == code(batches[0])
+
+
 def test_reading_again_tells_how_far_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
     _, marks = train(begin(own_generator, None))
     monkeypatch.setattr(position, "_REPORT_SECONDS", 0)

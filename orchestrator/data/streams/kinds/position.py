@@ -15,12 +15,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import optree
 
-from orchestrator.data.rows import Batch, hashable, leaves
+from orchestrator.data.rows import Array, Batch, Tree, hashable
 from orchestrator.data.streams.recording import Report
 from orchestrator.record.events import ReadingProgress
 
 _REPORT_SECONDS = 0.5
+_WORDS = 509
+"""Words of 8 bytes that are left of a large array: a prime, so that rows that change places fall on
+other words."""
+_FOLDED = 16
+"""So many times as large is an array that is folded."""
 
 
 def seed_global_generators(seed: int, epoch: int) -> None:
@@ -73,8 +80,9 @@ class Reads:
     def add(self, batch: Batch) -> None:
         """Note a batch."""
         code = 0
-        for _, values in leaves(batch):
-            code = zlib.crc32(np.ascontiguousarray(hashable(values)).view(np.uint8).data, code)
+        tree: Tree = batch
+        for values in optree.tree_leaves(tree):
+            code = _hash(values, code)
         self._hashes.append(code)
 
     def until(self, epoch: int, step: int) -> int | None:
@@ -91,6 +99,17 @@ class Reads:
 
     def _until(self, step: int) -> int:
         return zlib.crc32(self._hashes[:step].tobytes(), self._before)
+
+
+def _hash(values: Array, code: int) -> int:
+    """Hash of an array, of which the bits of large ones are folded first: that takes a fifth."""
+    data: npt.NDArray[np.uint8] = np.ascontiguousarray(hashable(values)).reshape(-1).view(np.uint8)
+    count = len(data) // (8 * _WORDS)
+    if count >= _FOLDED:
+        words = data[: count * 8 * _WORDS].view(np.uint64).reshape(count, _WORDS)
+        code = zlib.crc32(np.bitwise_xor.reduce(words, axis=0).data, code)
+        data = data[count * 8 * _WORDS :]
+    return zlib.crc32(data.data, code)
 
 
 class Progress:
