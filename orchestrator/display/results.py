@@ -194,6 +194,8 @@ def _closing(run: Run, directory: Path) -> Iterator[str]:
             yield f"{line[0].upper()}{line[1:]}"
     else:
         yield f"{run.status}: {run.conclusion}"
+        if run.status == "interrupted":
+            yield f"Go on with it: {words.resuming(directory)}"
         if run.best_attempt is not None:
             best = run.attempts[run.best_attempt - 1]
             checkpoint = directory / "attempts" / f"{best.attempt:03d}" / "checkpoint.keras"

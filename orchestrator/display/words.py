@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -296,6 +297,13 @@ def worth(name: str, columns: Columns) -> str:
 
 def _mean(values: Sequence[float | None]) -> float:
     return sum(value for value in values if value is not None) / len(values)
+
+
+def resuming(directory: Path) -> str:
+    """What to type to go on with a run that was cut short."""
+    found = relative(directory)
+    run = directory.name if found == os.path.join("runs", directory.name) else found
+    return f"orchestrate resume {shlex.quote(run)}"
 
 
 def relative(path: Path) -> str:

@@ -84,6 +84,8 @@ def _head(
         yield Text(" · ".join(told), style="dim")
     if run.status != "passed" and run.conclusion:
         yield Text(f"{run.status}: {run.conclusion}")
+    if run.status == "interrupted":
+        yield Text(f"to go on with it: {clean(words.resuming(directory))}")
     for warning in run.warnings:
         yield Text.assemble(("warning", "yellow"), f": {warning}")
 
