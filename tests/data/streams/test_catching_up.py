@@ -24,8 +24,8 @@ from orchestrator.record.events import ReadingProgress
 SEED = 5
 X = np.arange(12, dtype="f4")[:, None]
 PHASES = (2, 2)
-PLACES = [(0, 1), (1, 2), (2, 0), (3, 1)]
-"""Epochs and steps; the first phase ends where epoch 2 begins."""
+PLACES = [(0, 1), (2, 0), (3, 1), (1, 0)]
+"""Epochs and steps, at one of which each kind is tried; the first phase ends with epoch 2."""
 
 Marks = dict[tuple[int, int], dict[str, Any]]
 Program = Callable[[], Callable[[], Any]]
@@ -255,7 +255,7 @@ def test_the_batches_are_those_of_the_uninterrupted_training(
     assert feed.resumes == "steps"
     seen, marks = train(feed)
     assert len(seen) == 4 * feed.steps
-    for epoch, step in PLACES:
+    for epoch, step in ((1, 2), PLACES[KINDS.index((program, steps)) % len(PLACES)]):
         step = min(step, feed.steps - 1)
         resumed = begin(program, steps)
         random.random()  # the new process has drawn other numbers
@@ -273,7 +273,7 @@ def test_steps_may_be_made_several_at_a_time(program: Program) -> None:
     feed = begin(program, None)
     seen, marks = train(feed, 2)
     assert len(seen) == 12
-    for epoch, step in [(0, 2), (2, 0), (2, 2)]:
+    for epoch, step in [(0, 2), (2, 0)]:
         resumed = begin(program, None)
         assert resumed.catch_up(marks[epoch, step])
         rest = go_on(resumed, epoch, step, 2)
