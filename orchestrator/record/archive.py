@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,33 +18,16 @@ import msgspec
 from msgspec.structs import replace
 
 from orchestrator.errors import NewerError, RecordError
-from orchestrator.record import journal
+from orchestrator.record import journal, ownership
 from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.encoding import Record, decode, decoder
 from orchestrator.record.events import AttemptStarted, EpochEnded, Event
 from orchestrator.record.records import SCHEMA, Run
 
-if sys.platform != "win32":
-    import fcntl
-
 
 def is_owned(directory: Path) -> bool:
     """Whether a process is working on the run; its status is not to be trusted otherwise."""
-    try:
-        descriptor = os.open(Paths(directory).lock, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except FileNotFoundError:
-        return False
-    except OSError:  # Windows opens no file that is locked
-        return True
-    try:
-        if sys.platform != "win32":
-            # The owner has it exclusively; shared, it is there for any number of readers.
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return ownership.is_held(Paths(directory).lock)
 
 
 def read(directory: Path) -> Run:

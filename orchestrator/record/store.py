@@ -16,10 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from orchestrator.errors import RecordError
-from orchestrator.record import derived, journal
+from orchestrator.record import derived, journal, ownership
 from orchestrator.record.directory import Paths, sync_directory, write, write_json, writing
 from orchestrator.record.events import (
     AttemptEnded,
@@ -56,7 +54,7 @@ class Store:
         paths: Paths,
         run: Run,
         journal: Journal,
-        lock: filelock.BaseFileLock,
+        lock: ownership.Lock,
         fingerprint: str | None,
     ) -> None:
         self.paths = paths
@@ -90,8 +88,9 @@ class Store:
             The run after it.
 
         Raises:
-            StoppedError: the directory cannot be written any more.
+            StoppedError: the directory cannot be written any more, or another process has it.
         """
+        self._lock.confirm()
         with self._writing():
             entry = self._journal.append(event, elapsed=self.elapsed)
             self.run = advance(self.run, event, elapsed=entry.elapsed)
@@ -246,7 +245,7 @@ def reopen(directory: Path) -> Store:
 def _reopen(paths: Paths) -> Store:
     if not os.path.isfile(paths.journal):
         raise RecordError(f"{paths.journal.name} is missing, which tells how far the run has come")
-    lock = hold(paths.root)
+    lock = ownership.acquire(paths.lock)
     try:
         entries = journal.recover(paths.journal, journal.EVENT)
         first = entries[0].event
@@ -260,25 +259,9 @@ def _reopen(paths: Paths) -> Store:
     return Store(paths, run, Journal(paths.journal, len(entries)), lock, first.fingerprint)
 
 
-def hold(directory: Path) -> filelock.BaseFileLock:
-    """Take the lock of a run or a search.
-
-    Raises:
-        RecordError: another process works on it.
-    """
-    lock = filelock.FileLock(Paths(directory).lock)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise RecordError(
-            f"{directory.name} is in progress: another process works on it"
-        ) from error
-    return lock
-
-
 def new_directory(
     parent: Path, prefix: str, fill: Callable[[Path, str], None]
-) -> tuple[Path, filelock.BaseFileLock]:
+) -> tuple[Path, ownership.Lock]:
     """Make a directory that appears complete, by one rename.
 
     Args:
@@ -292,9 +275,8 @@ def new_directory(
     """
     parent.mkdir(parents=True, exist_ok=True)
     hidden, final = _draft(parent, prefix)
-    lock = filelock.FileLock(Paths(hidden).lock)
+    lock = ownership.acquire(Paths(hidden).lock)
     try:
-        lock.acquire(timeout=0)
         fill(hidden, final.name)
         sync_directory(hidden)
         hidden.rename(final)
@@ -311,7 +293,9 @@ def _draft(runs: Path, prefix: str) -> tuple[Path, Path]:
     while True:
         final = runs / f"{prefix}-{secrets.token_hex(2)}"
         draft = runs / f".{final.name}"
-        if not final.exists():
-            with contextlib.suppress(FileExistsError):
-                draft.mkdir()
+        with contextlib.suppress(FileExistsError):
+            draft.mkdir()
+            # Asked while the draft is there: whoever had it before has given it its name.
+            if not os.path.lexists(final):
                 return draft, final
+            draft.rmdir()

@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import filelock
 import msgspec
 from msgspec.structs import replace
 
 from orchestrator.errors import RecordError
-from orchestrator.record import journal, store
+from orchestrator.record import journal, ownership, store
 from orchestrator.record.directory import SearchPaths, write, write_json, writing
 from orchestrator.record.encoding import decoder
 from orchestrator.record.events import Recorded
@@ -209,7 +208,7 @@ class SearchStore:
         paths: SearchPaths,
         search: Search,
         journal: journal.Journal,
-        lock: filelock.BaseFileLock,
+        lock: ownership.Lock,
     ) -> None:
         self.paths = paths
         self.search = search
@@ -232,6 +231,7 @@ class SearchStore:
 
     def record(self, event: SearchEvent) -> Search:
         """Write an event to the journal, and then the record that follows from it."""
+        self._lock.confirm()
         with writing(self.paths.root, again="the same command with --resume"):
             entry = self._journal.append(event, elapsed=self.elapsed)
             self.search = advance(self.search, event, elapsed=entry.elapsed)
@@ -284,7 +284,7 @@ def reopen(directory: Path) -> SearchStore:
         RecordError: the journal cannot be read, or somebody else works on the search.
     """
     paths = SearchPaths(directory)
-    lock = store.hold(directory)
+    lock = ownership.acquire(paths.lock)
     try:
         entries = journal.recover(paths.journal, _EVENT)
         search = replay(entries)
