@@ -266,11 +266,20 @@ class Recording(RuleBasedStateMachine):
             return
         try:
             self.store.__exit__()
-            self._cut(self.store)
+            self.finish(self.store)
         finally:
             shutil.rmtree(self.folder)
 
-    def _cut(self, made: Store) -> None:
+    def finish(self, made: Store) -> None:
+        """Take the whole run up again."""
+        with store.reopen(made.paths.root) as again:
+            _expect_derived(made.paths.root, self.events, again.run)
+
+
+class Cut(Recording):
+    """The same, and every beginning of its journal."""
+
+    def finish(self, made: Store) -> None:
         """Take the run up from every beginning of its journal that a crash may leave."""
         content = made.paths.journal.read_bytes()
         ends = [index + 1 for index, byte in enumerate(content) if byte == ord("\n")]
@@ -300,13 +309,18 @@ class Recording(RuleBasedStateMachine):
         assert [entry.event for entry in journal.read(path)][: len(whole)] == whole
 
 
+@pytest.mark.parametrize(("machine", "examples"), [(Recording, 20), (Cut, 3)])
 def test_every_beginning_of_a_journal_is_a_state_of_the_run(
-    monkeypatch: pytest.MonkeyPatch,
+    machine: type[Recording], examples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Recording,
+        machine,
         settings=settings(
-            max_examples=4, stateful_step_count=25, deadline=None, derandomize=True, database=None
+            max_examples=examples,
+            stateful_step_count=25,
+            deadline=None,
+            derandomize=True,
+            database=None,
         ),
     )
