@@ -19,7 +19,7 @@ from orchestrator.data.streams.pipeline import Feed
 from orchestrator.diagnosis.causes.after.subject import Weights, sample_weights
 from orchestrator.model import saving
 from orchestrator.record.checks import AnyCheck
-from orchestrator.record.directory import Place
+from orchestrator.record.directory import Place, writing
 from orchestrator.record.events import AttemptResumed, PhaseEnded, PhaseStarted, Warned
 from orchestrator.record.records import INIT, Phase
 from orchestrator.training.attempt import (
@@ -237,14 +237,19 @@ def _phase(
 
 
 def _save_checkpoint(task: Task, built: Built) -> None:
-    with built.rates.plain():
+    with built.rates.plain(), _writing(task):
         checkpoints.save(built.model, task.directory / "checkpoint.keras")
+
+
+def _writing(task: Task) -> contextlib.AbstractContextManager[None]:
+    run = task.directory.parent.parent
+    return writing(task.directory, again=f"orchestrate resume {run.name}")
 
 
 def _save_result(task: Task, rows: Loaded, built: Built, emit: Emit) -> None:
     """Save the model that takes raw inputs, hidden until the run accepts it."""
     dataset, path = rows.dataset, task.directory / ".model.keras"
-    with built.rates.plain():
+    with built.rates.plain(), _writing(task):
         problem = checkpoints.save_result(built.model, path, dataset.scalings, dataset.train)
     if problem is not None:
         emit(Warned(message=f"the model was saved as weights only: {problem}"))

@@ -21,7 +21,6 @@ import keras
 import msgspec
 import numpy as np
 
-from orchestrator.errors import is_disk_full
 from orchestrator.model import keras_internals
 from orchestrator.model.build import plain_optimizers
 from orchestrator.record.directory import AttemptPaths, Place
@@ -334,8 +333,6 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         try:
             path = write(taken, self._directory)
         except OSError as error:
-            if not is_disk_full(error):
-                raise
             # The training may well get to its end without, or until the disk has room again.
             self._warn(f"no snapshot can be written: {error.strerror}")
         else:

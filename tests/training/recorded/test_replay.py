@@ -18,7 +18,7 @@ from orchestrator.config import document
 from orchestrator.policy.rule import derive_seed
 from orchestrator.record import archive
 from orchestrator.record.records import Candidate, Settings
-from orchestrator.training.recorded.replay import _task
+from orchestrator.training.attempt.task import repeat
 from tests import builders
 from tests.conftest import LINE, LINE_CODE, merged
 
@@ -265,14 +265,13 @@ def test_the_task_is_that_of_the_run() -> None:
     """The candidates of a screened attempt are those that the loop had."""
     first = replace(builders.failed(1), phases=(builders.phase("init"),), settings=Settings(seed=7))
     config = builders.config()
-    assert _task(config, (), first).seeds == (7,)
+    assert repeat(config, first, (), Path()).seeds == (7,)
     screened = replace(
         first,
         attempt=2,
         settings=Settings(seed=derive_seed(7, 3), clip_norm=1.0),
         screened=tuple(Candidate(seed=derive_seed(7, n), reason="dead") for n in (1, 2, 3)),
     )
-    task = _task(config, (first,), screened)
+    task = repeat(config, screened, (first,), Path())
     assert task.settings == Settings(seed=derive_seed(7, 1), clip_norm=1.0)
     assert task.seeds == tuple(derive_seed(7, n) for n in range(1, config.restart.screen_seeds + 1))
-    assert task.until == "init"
