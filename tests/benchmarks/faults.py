@@ -37,8 +37,7 @@ FAULTS = {
     "hang in Python": "time.sleep(600)",
     "hang in C": "ctypes.PyDLL(None).sleep(600)",
     "worker stopped": "os.kill(os.getpid(), signal.SIGSTOP)",
-    "ulimit -v, in the user's code": "fill(as_user=True)",
-    "ulimit -v, in Keras": "fill(as_user=False)",
+    "ulimit -v": "fill()",
     "SIGKILL of the server": "os.kill(os.getppid(), signal.SIGKILL); time.sleep(600)",
     "SIGKILL of the supervisor": "os.kill(SUPERVISOR(), signal.SIGKILL); time.sleep(600)",
     "SIGTERM of the supervisor": "os.kill(SUPERVISOR(), signal.SIGTERM); time.sleep(600)",
@@ -64,11 +63,10 @@ def fall_off_a_file():
         seen[0]
 
 
-def fill(as_user):
+def fill():
     used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 50_000_000,) * 2)
-    if as_user:
-        np.ones(10**9)
+    np.ones(10**9)
 
 def fault():
     class Fault(keras.callbacks.Callback):
