@@ -20,16 +20,29 @@ from orchestrator.errors import InvalidError, Problem
 Key = tuple[str | int, ...]
 """Path of a value in a document: mapping keys and list indices."""
 
+_MAX_BYTES = 4_000_000
+"""A file that is larger than this holds data, or is a device without an end."""
+
 _MAX_VALUES = 50_000
 """A config with more values than this is an alias bomb, not a config."""
+
+_MAX_CHARACTERS = 1_000_000
+"""Nor are its texts longer in all, aliases counted each time."""
 
 _MAX_DEPTH = 100
 """Deeper nesting than this is refused before it exhausts Python's stack."""
 
+_TOO_MANY = f"more than {_MAX_VALUES} values, aliases counted each time"
 _TOO_DEEP = f"nested more than {_MAX_DEPTH} levels deep"
 
 _MAX_DIGITS = 300
 """Integers up to here fit a float; longer ones are refused."""
+
+_MAX_SAID = 300
+"""Characters of a complaint of PyYAML's that are told."""
+
+_MAX_KEY = 100
+"""Characters of a key that are told."""
 
 _PREFIX = "tag:yaml.org,2002:"
 _MERGE = f"{_PREFIX}merge"
@@ -64,10 +77,11 @@ _YAML_HINTS = (
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the scalars of YAML 1.2 and a bound on the depth."""
+    """PyYAML's safe loader with the scalars of YAML 1.2, and bounds on depth and count."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
     _depth = 0
+    _count = 0
 
     def fetch_flow_collection_start(self, token_class: Any) -> None:
         """Scan a bracket; PyYAML's time for open ones grows with their square."""
@@ -76,10 +90,11 @@ class _Loader(yaml.SafeLoader):
         super().fetch_flow_collection_start(token_class)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose a node unless it lies too deep."""
-        if self._depth > _MAX_DEPTH:
+        """Compose a node unless it lies too deep, or is one too many."""
+        self._count += 1
+        if self._depth > _MAX_DEPTH or self._count > 2 * _MAX_VALUES:  # keys are nodes, too
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            _refuse(_TOO_DEEP, event.start_mark)
+            _refuse(_TOO_DEEP if self._depth > _MAX_DEPTH else _TOO_MANY, event.start_mark)
         self._depth += 1
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
@@ -143,7 +158,7 @@ class Document:
         Returns:
             The problem, in the file or in the `--set` option that gave the value.
         """
-        name = ".".join(str(part) for part in key) or None
+        name = _dotted(key) or None
         line = 1 if self.lines else None
         for length in range(len(key), 0, -1):
             prefix = key[:length]
@@ -176,7 +191,11 @@ def read(path: Path, *, name: str | None = None) -> Document:
     name = name or str(path)
     source = b""
     try:
-        source = path.read_bytes()
+        with path.open("rb") as file:
+            source = file.read(_MAX_BYTES + 1)
+        if len(source) > _MAX_BYTES:
+            message = f"a config has at most {_MAX_BYTES // 10**6} MB"
+            raise _invalid(name, message, "name the data's file in it instead")
         text = source.decode("utf-8-sig")
     except FileNotFoundError:
         raise _invalid(name, "no such file", "check the path") from None
@@ -241,10 +260,10 @@ def _load(text: str, name: str) -> tuple[_Reader, Any]:
 
 def _not_yaml(error: yaml.MarkedYAMLError, name: str) -> Problem:
     """The complaint of PyYAML or of `_refuse`, at the line where an unclosed construct begins."""
-    text = str(error.problem)
+    text = _cut(str(error.problem))
     mark = error.problem_mark
     if error.context:
-        text = f"{error.context}, {text}"
+        text = f"{_cut(error.context)}, {text}"
         if error.context_mark is not None and "block" not in error.context:
             if mark is not None and mark.line != error.context_mark.line:
                 text = f"{text} on line {mark.line + 1}"
@@ -375,12 +394,13 @@ class _Reader:
         self._name = name
         self._open: set[int] = set()
         self._count = 0
+        self._characters = 0
 
     def read(self, node: yaml.Node, key: Key) -> Any:
         """The node's value; its lines are kept under the key."""
         self._count += 1
         if self._count > _MAX_VALUES:
-            _refuse(f"more than {_MAX_VALUES} values, aliases counted each time", node.start_mark)
+            _refuse(_TOO_MANY, node.start_mark)
         if id(node) in self._open:
             _refuse("an alias contains itself", node.start_mark)
         if len(key) > _MAX_DEPTH:
@@ -397,6 +417,10 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node) -> Any:
         _check_tag(node, _PLAIN_TAGS)
+        self._characters += len(node.value)
+        if self._characters > _MAX_CHARACTERS:
+            message = f"more than {_MAX_CHARACTERS} characters, aliases counted each time"
+            _refuse(message, node.start_mark)
         try:
             value = self._loader.construct_object(node)
             if isinstance(value, str):
@@ -450,7 +474,7 @@ class _Reader:
                     Problem(
                         file=self._name,
                         line=line,
-                        key=".".join(str(part) for part in (*key, name)),
+                        key=_dotted((*key, name)),
                         message=f"the key is given twice, first on line {seen[name]}",
                         hint="keep one",
                     )
@@ -466,7 +490,13 @@ class _Reader:
 
 def _check_tag(node: yaml.Node, allowed: set[str]) -> None:
     if node.tag not in allowed:
-        _refuse(f"the tag {node.tag.replace(_PREFIX, '!!')} is not allowed", node.start_mark)
+        tag = node.tag.replace(_PREFIX, "!!")
+        _refuse(f"the tag {tag[:100]} is not allowed", node.start_mark)
+
+
+def _cut(text: str) -> str:
+    """What PyYAML says, without all of a name that has no end."""
+    return text if len(text) <= _MAX_SAID else f"{text[:_MAX_SAID]}…"
 
 
 def _refuse(message: str, mark: Any) -> NoReturn:
@@ -487,6 +517,12 @@ def _name_in(container: Any, part: str, place: str) -> Any:
         raise LookupError(f"{place} is a single value, it has no keys; set {place} as a whole")
     numbers = {str(name): name for name in container if isinstance(name, int)}
     return numbers.get(part, part)
+
+
+def _dotted(key: Key) -> str:
+    """A path as messages have it, with long keys cut."""
+    parts = map(str, key)
+    return ".".join(part if len(part) <= _MAX_KEY else f"{part[:_MAX_KEY]}…" for part in parts)
 
 
 def _invalid(

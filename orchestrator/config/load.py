@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,9 @@ from orchestrator.config.sections.data import FILES
 from orchestrator.errors import InvalidError, Problem, short, suggestion
 from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.records import INIT
+
+_MAX_PROBLEMS = 100
+"""Problems that are told at once; nobody reads more of them, and they may be millions."""
 
 
 def load(path: Path | str, overrides: Iterable[str] = (), *, base: Path | None = None) -> Config:
@@ -75,13 +79,21 @@ def check(written: Document, path: Path) -> Config:
         *_check_phases(written),
         *_check_files(value["base"], written),
     ]
+    more = 0
     try:
         config = Config.model_validate(value)
     except pydantic.ValidationError as error:
-        problems += messages.explain(error, written)
+        # Each takes a while to put into words.
+        problems += itertools.islice(messages.explain(error, written), _MAX_PROBLEMS)
+        more = max(error.error_count() - _MAX_PROBLEMS, 0)
     if problems:
         unique = {(problem.line, problem.key, problem.message): problem for problem in problems}
-        raise InvalidError(sorted(unique.values(), key=lambda problem: problem.line or 0))
+        found = sorted(unique.values(), key=lambda problem: problem.line or 0)
+        more += max(len(found) - _MAX_PROBLEMS, 0)
+        if more:
+            message, hint = f"{more:,} more problems", "correct these first"
+            found[_MAX_PROBLEMS:] = [Problem(file=written.file, message=message, hint=hint)]
+        raise InvalidError(found)
     config._written = written
     return config
 
@@ -106,13 +118,17 @@ def _check_compile(written: Document) -> Iterable[Problem]:
 def _check_phases(written: Document) -> Iterable[Problem]:
     plans = written.value.get("phases")
     names = [dig(plan, "name") for plan in plans] if isinstance(plans, list) else []
+    taken: set[str] = set()
     for index, name in enumerate(names):
         key = ("phases", index, "name")
         if name == INIT:
             message = f"{INIT!r} is the phase before training"
             yield written.problem(key, message, "choose another name")
-        if isinstance(name, str) and name in names[:index]:
-            yield written.problem(key, f"the name {name!r} is taken", "choose another name")
+        if isinstance(name, str) and name in taken:
+            message = f"the name {short(name)} is taken"
+            yield written.problem(key, message, "choose another name")
+        if isinstance(name, str):
+            taken.add(name)
     found = dig(written.value, "checks", "metric")
     gates = found if isinstance(found, list) else [found]
     for index, gate in enumerate(gates):
@@ -122,7 +138,7 @@ def _check_phases(written: Document) -> Iterable[Problem]:
                 place = (index,) if isinstance(found, list) else ()
                 key_of_gate: Key = ("checks", "metric", *place, "phases")
                 hint = suggestion(name, [known for known in names if isinstance(known, str)])
-                yield written.problem(key_of_gate, f"there is no phase {name!r}", hint)
+                yield written.problem(key_of_gate, f"there is no phase {short(name)}", hint)
 
 
 def _check_files(base: Any, written: Document) -> Iterable[Problem]:

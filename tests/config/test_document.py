@@ -2,6 +2,8 @@
 # ruff: noqa: E501 - messages are quoted whole
 
 import math
+import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -321,3 +323,33 @@ def test_arbitrary_assignments_are_taken_or_reported(first, second):
     found = override("a: {b: 1}\nl: [1, 2]\n", first, second)
     assert isinstance(found.value, dict)
     assert yaml.safe_dump(found.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 1\n" * 200_000, r":100000: more than 50000 values"),
+        ("a: &a " + "x" * 30_000 + "\nb: [" + "*a, " * 40 + "]", r":1: more than 1000000 char"),
+        ("a: !" + "t" * 10_000 + " 1", r":1: the tag !t{99} is not allowed"),
+        ("a: *" + "t" * 10_000, r":1: not YAML: found undefined alias 't{200,300}…"),
+        ("a: 1\n" + "k" * 10_000 + ": [", "mapping values are not allowed|end of stream|expected"),
+    ],
+    ids=["values", "characters", "tag", "alias", "key"],
+)
+def test_what_has_no_end_is_refused_early_and_in_few_words(text: str, message: str) -> None:
+    begun = time.process_time()
+    with pytest.raises(InvalidError, match=message) as caught:
+        document.parse(text, name="f")
+    assert len(str(caught.value)) < 500
+    assert time.process_time() - begun < 20
+
+
+def test_a_file_without_an_end_is_no_config(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").symlink_to("/dev/zero")
+    with pytest.raises(InvalidError, match=r"c\.yaml: a config has at most 4 MB"):
+        document.read(tmp_path / "c.yaml")
+
+
+def test_long_keys_are_cut_in_messages() -> None:
+    found = document.parse("a: 1", name="f").problem(("a", "k" * 1000), "wrong")
+    assert len(str(found)) < 150
