@@ -16,7 +16,7 @@ from typing import NamedTuple
 import click
 
 from orchestrator.cli.options import print_json
-from orchestrator.display.text import plain
+from orchestrator.display.text import plain, printable
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,
@@ -187,7 +187,8 @@ class _Report:
 
     def _trace(self, error: BaseException | None) -> None:
         if self._debug and error is not None:
-            traceback.print_exception(error)
+            told = "".join(traceback.format_exception(error))
+            click.echo(printable(told), nl=False, err=True)
 
 
 def _complain(lines: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.output import print_table, warn
+from orchestrator.display.text import legible_json, plain
 from orchestrator.history import listing, query
 from orchestrator.history.find import History, read_history
 from orchestrator.history.query import Query
@@ -81,7 +82,7 @@ def _list(
 ) -> None:
     if form == "json":
         for piece in listing.documents(runs_dir, found.runs, found.unreadable, found.searches):
-            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.write(legible_json(piece))
         sys.stdout.buffer.flush()
     elif form == "csv":
         whole = listing.searches(found.searches) if searches else listing.fields(found.runs)
@@ -114,10 +115,10 @@ def _show(
         return
     count = len(known.searches) if searches else len(known.runs)
     if count:
-        click.echo(f"none of {count} {what} in {runs_dir} is so", err=True)
+        click.echo(plain(f"none of {count} {what} in {runs_dir} is so"), err=True)
     else:
         where = "--runs-dir names another folder"
-        click.echo(f"there are no {what} in {runs_dir}; {where}", err=True)
+        click.echo(plain(f"there are no {what} in {runs_dir}; {where}"), err=True)
 
 
 @contextlib.contextmanager

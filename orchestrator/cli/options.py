@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from orchestrator.display.text import legible_json
 from orchestrator.record.encoding import dump, jsonable
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -94,4 +95,4 @@ def detail(*, as_json: bool, quiet: bool) -> Literal["all", "attempts", "warning
 
 def print_json(value: Any) -> None:
     """Print a value, records included, as one JSON document."""
-    click.echo(dump(jsonable(value), indent=1))
+    click.echo(legible_json(dump(jsonable(value), indent=1)))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from orchestrator.display.tables import Column, Row, as_csv, as_markdown, as_table
-from orchestrator.display.text import in_ascii, plain
+from orchestrator.display.text import in_ascii, plain, printable
 
 
 def print_table(form: str | None, columns: Sequence[Column], rows: Sequence[Row]) -> None:
@@ -22,7 +22,9 @@ def print_table(form: str | None, columns: Sequence[Column], rows: Sequence[Row]
         rows: the rows; each has a cell a column.
     """
     if form == "csv":
-        click.echo(as_csv(columns, rows), nl=False)
+        text = as_csv(columns, rows)
+        # A program gets the values as they are, a terminal none that it would obey.
+        click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
         return
     if form == "md":
         click.echo(as_markdown(columns, rows), nl=False)

@@ -17,6 +17,7 @@ from orchestrator.diagnosis.health import Examinee
 from orchestrator.display import charts, results, words
 from orchestrator.display.charts import Legible
 from orchestrator.display.live.view import View, stderr
+from orchestrator.display.text import clean
 from orchestrator.history.find import naming, read_attempt
 from orchestrator.record import archive
 from orchestrator.record.encoding import jsonable
@@ -159,9 +160,9 @@ def replay(
     else:
         print_table(form, *fidelity.table(found))
     if form is None:
-        click.echo(f"\n{fidelity.sentence(found)}")
+        click.echo(f"\n{clean(fidelity.sentence(found))}")
         if found.reason is not None:
-            click.echo(f"perhaps because: {found.reason}")
+            click.echo(f"perhaps because: {clean(found.reason)}")
     return 0 if found.same else CHECK_FAILED
 
 
@@ -180,8 +181,11 @@ def validated(name: str, found: Prepared) -> RenderableType:
     lines = [
         Text.assemble((name, "bold"), verdict),
         Text(f"Data: {found.rows} training rows of {shape}{held}"),
-        Text(f"Model: {found.parameters} weights; activations are watched in: {watched}"),
-        *(Text.assemble(("warning", "yellow"), f": {warning}") for warning in found.warnings),
+        Text(f"Model: {found.parameters} weights; activations are watched in: {clean(watched)}"),
+        *(
+            Text.assemble(("warning", "yellow"), f": {clean(warning)}")
+            for warning in found.warnings
+        ),
         *(Text(words.finding_line(finding)) for finding in found.findings),
     ]
     return Legible(Group(*lines))

@@ -11,6 +11,7 @@ from rich.filesize import decimal
 from orchestrator.cli import options
 from orchestrator.cli.output import print_table
 from orchestrator.display.tables import Cell, Column
+from orchestrator.display.text import plain
 from orchestrator.history import query, trash
 from orchestrator.history.find import find_whole_run, read_history
 from orchestrator.record import archive
@@ -78,7 +79,8 @@ def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) ->
         return 0
 
     for run, size, _ in moved:
-        click.echo(f"{'would move' if dry_run else 'moved'} {run} ({decimal(size)})")
+        done = "would move" if dry_run else "moved"
+        click.echo(plain(f"{done} {run} ({decimal(size)})"))
     total = f"{len(moved)} run{'s' * (len(moved) != 1)}, {decimal(sum(row[1] for row in moved))}"
     where = ", ".join(dict.fromkeys(str(Path(target).parent) for target in targets if target))
     if not moved:
@@ -86,5 +88,5 @@ def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) ->
     elif dry_run:
         click.echo(f"{total} in all; nothing was moved")
     else:
-        click.echo(f"{total} in all, now in {where}: move one back to have it again")
+        click.echo(plain(f"{total} in all, now in {where}: move one back to have it again"))
     return 0

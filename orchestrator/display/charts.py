@@ -1,6 +1,7 @@
 """Small charts and tables of text for a terminal: curves, bars, aligned rows. Pure.
 
-They are drawn in Unicode; `Legible` shows them where the terminal's encoding has only ASCII.
+They are drawn in Unicode; `Legible` shows them where the terminal's encoding has only ASCII, and
+keeps whatever a config, the rows or a record say from steering the terminal.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.text import Text
 
-from orchestrator.display.text import in_ascii
+from orchestrator.display.text import in_ascii, printable
 from orchestrator.display.widths import crop
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -37,7 +38,11 @@ def stdout() -> Console:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Legible:
-    """A renderable in characters that the console's encoding has, each as wide as the original."""
+    """A renderable in characters that the terminal shows.
+
+    None of them steers it, and where its encoding has only ASCII, our own pictures are replaced by
+    such as are as wide.
+    """
 
     renderable: RenderableType
     """What to show."""
@@ -45,9 +50,11 @@ class Legible:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render it, with ASCII in place of our own pictures where need be."""
         for segment in console.render(self.renderable, options):
-            if options.ascii_only and not segment.control:
-                segment = Segment(in_ascii(segment.text), segment.style)
-            yield segment
+            if segment.control:
+                yield segment
+                continue
+            text = printable(segment.text)
+            yield Segment(in_ascii(text) if options.ascii_only else text, segment.style)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

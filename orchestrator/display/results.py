@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +15,7 @@ from orchestrator.diagnosis.health import Health
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.display import words
 from orchestrator.display.charts import Legible
+from orchestrator.display.text import clean
 from orchestrator.policy import evidence
 from orchestrator.record.checks import (
     FEW,
@@ -34,7 +34,7 @@ def summarize_run(run: Run, directory: Path) -> RenderableType:
         run: the finished run.
         directory: its directory.
     """
-    closing = (Text(line) for line in _closing(run, directory))
+    closing = (Text(clean(line)) for line in _closing(run, directory))
     return Legible(Group(_attempts_table(run), *closing))
 
 
@@ -53,14 +53,14 @@ def describe_health(found: Health) -> RenderableType:
     for check in found.verdicts.values():
         style = words.STYLES[check.verdict]
         verdicts.add_row(
-            Text(check.verdict.replace("_", " "), style), check.check, Text(check.reason)
+            Text(check.verdict.replace("_", " "), style), check.check, Text(clean(check.reason))
         )
     rows = f"Looked at {'all' if found.exact else 'the first'} {found.rows} rows"
     if not found.exact:
         rows += ", which no further one can change the verdicts of"
     if found.responding_rows is not None:
         rows += f"; on {found.responding_rows} an output responds to the inputs"
-    parts += [verdicts, Text(f"\n{rows}."), *(Text(each) for each in found.summary())]
+    parts += [verdicts, Text(f"\n{rows}."), *(Text(clean(each)) for each in found.summary())]
     return Legible(Group(*parts))
 
 
@@ -86,7 +86,8 @@ def _layers_table(found: Health) -> Table:
         if layer.units and layer.dead.size == layer.units:
             dead.stylize("red")
         counts = (str(counts[index]) for counts in shown.values())
-        table.add_row(escape(layer.name), layer.activation, str(layer.units), dead, *counts)
+        named = (Text(clean(each)) for each in (layer.name, layer.activation))
+        table.add_row(*named, str(layer.units), dead, *counts)
     return table
 
 
@@ -116,9 +117,9 @@ def _outputs_table(found: Health) -> Table:
         first, cells = found.outputs[indices[0]], []
         for heading, column in shown.items():
             if named and heading == "model's":
-                cells.append(escape(words.loss_name(first.function, first.kind)))
-            cells.append(_between([column[index] for index in indices]))
-        table.add_row(escape(name), first.kind, *cells)
+                cells.append(Text(words.loss_name(first.function, first.kind)))
+            cells.append(Text(_between([column[index] for index in indices])))
+        table.add_row(Text(clean(name)), first.kind, *cells)
     return table
 
 
@@ -156,7 +157,7 @@ def _attempts_table(run: Run) -> Table:
         skill = attempt.skill()
         table.add_row(
             str(attempt.attempt),
-            escape(words.change(attempt)),
+            Text(words.change(attempt)),
             _outcome(attempt),
             "" if skill is None else f"{skill:.3g}",
             f"{attempt.seconds:.1f}",
@@ -172,10 +173,10 @@ def _outcome(attempt: Attempt) -> Text:
     if failure.check == "findings":  # the conclusion says why
         causes = (finding.cause for finding in attempt.findings if finding.certain)
         return Text(f"not trained: {', '.join(causes)}", style="red")
-    where = "" if failure.phase is None else f" at {failure.phase}"
-    what = "" if failure.check == "crashed" else f" {failure.check}"
+    where = "" if failure.phase is None else f" at {clean(failure.phase)}"
+    what = "" if failure.check == "crashed" else f" {clean(failure.check)}"
     text = Text(f"{attempt.status}{where}:{what}", style="red")
-    return text.append(f"\n{failure.reason}", style="not bold default")
+    return text.append(f"\n{clean(failure.reason)}", style="not bold default")
 
 
 def _closing(run: Run, directory: Path) -> Iterator[str]:

@@ -5,6 +5,8 @@ Unlike `widths` it needs no rich, which takes too long to import for an error me
 
 from __future__ import annotations
 
+import json
+
 _IN_ASCII = str.maketrans(
     "▁▂▃▄▅▆▇█×░━─·…–→↓⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "_.-~=+*#" + "x" + ".=--~->v" + "|/-\\|/-\\|/"
 )
@@ -13,14 +15,38 @@ _IN_ASCII = str.maketrans(
 
 def clean(text: str) -> str:
     """The text on one line, each run of white space as one blank."""
-    spaced = " ".join(text.split())
-    return "".join(character if character.isprintable() else "?" for character in spaced)
+    return printable(" ".join(text.split()))
 
 
 def plain(text: str) -> str:
     """The text on one line, with its blanks as they are."""
-    spaced = text.expandtabs()
-    return "".join(character if character.isprintable() else "?" for character in spaced)
+    return printable(text.expandtabs()).replace("\n", "?")
+
+
+def printable(text: str) -> str:
+    """The text with a question mark for each character that a terminal would not show but obey.
+
+    Those are control characters, the marks that turn the direction of writing around, and halves of
+    surrogate pairs; line breaks stay.
+    """
+    if text.isprintable():
+        return text
+    shown = (each if each.isprintable() or each == "\n" else "?" for each in text)
+    return "".join(shown)
+
+
+def legible_json(document: bytes) -> bytes:
+    """The same JSON, with an escape for each character that a terminal would not show but obey.
+
+    JSON itself asks for an escape of some of them only.
+    """
+    text = document.decode()
+    if text.replace("\n", "").isprintable():
+        return document
+    shown = (
+        each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text
+    )
+    return "".join(shown).encode()
 
 
 def in_ascii(text: str) -> str:

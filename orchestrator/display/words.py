@@ -1,6 +1,7 @@
 """What is recorded, in words: why an attempt was restarted, what was changed, how it ended.
 
-Each sentence about a run stands here once, whether the terminal, a log or a table shows it.
+Each sentence about a run stands here once, whether the terminal, a log or a table shows it. Each is
+one line, whatever a record has in its texts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from orchestrator.display.text import clean
 from orchestrator.record.checks import AnyCheck, FindingsCheck, OutputWorth, ValidationWorth
 from orchestrator.record.events import (
     AttemptResumed,
@@ -46,7 +48,7 @@ def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
     why = f": {cause.reason}" if reason else ""
     if event.because is not None:
         why += f", because {event.because}"
-    return (
+    return clean(
         f"Attempt {event.attempt - 1} {_how(cause)}{why}; "
         f"restarting by {event.remedy} with {_changed(event.changed) or 'the same settings'}."
     )
@@ -71,15 +73,16 @@ def resumption(event: AttemptResumed) -> str:
     else:
         place = f"goes on after epoch {event.epoch}"
     why = "" if event.reason is None else f": {event.reason}"
-    return f"attempt {event.attempt} {place}{why}"
+    return clean(f"attempt {event.attempt} {place}{why}")
 
 
 def reading(progress: ReadingProgress) -> str:
     """How far the reading of rows has come."""
     if not progress.batches:
-        return f"reading rows: waiting for {progress.what}"
+        return clean(f"reading rows: waiting for {progress.what}")
     return (
-        f"reading rows: {progress.rows:,} in {progress.batches:,} batches of {progress.what}, "
+        f"reading rows: {progress.rows:,} in {progress.batches:,} batches of "
+        f"{clean(progress.what)}, "
         f"{progress.megabytes:,.1f} MB, {duration(progress.seconds)}"
     )
 
@@ -110,14 +113,14 @@ def finding_line(finding: Finding, *, failed: bool = False) -> str:
     lead = "no training can succeed" if finding.certain else "the evidence points to"
     if not failed and not finding.certain:
         lead = "worth knowing"
-    return f"{lead}: {finding.told}{where}"
+    return clean(f"{lead}: {finding.told}{where}")
 
 
 def verdict_reason(check: AnyCheck) -> str:
     """Why a verdict is what it is; of findings the causes, for each is told in full beside it."""
     if isinstance(check, FindingsCheck) and check.verdict != "pass":
-        return check.reading()
-    return check.reason
+        return clean(check.reading())
+    return clean(check.reason)
 
 
 def worth_knowing(run: Run) -> list[str]:
@@ -135,7 +138,7 @@ def screening(report: ScreeningProgress) -> str:
 
 def doing(report: Doing) -> str:
     """What a worker does, and behind a colon how far it has come."""
-    return f"{report.what}: {report.detail}" if report.detail else report.what
+    return clean(f"{report.what}: {report.detail}" if report.detail else report.what)
 
 
 def screening_sentence(event: SeedsScreened) -> str:
@@ -143,7 +146,8 @@ def screening_sentence(event: SeedsScreened) -> str:
     count = len(event.candidates)
     if event.candidates[-1].reason is None:
         return f"seed {event.seed} is the first of {count} whose untrained network is not dead"
-    return f"none of {count} seeds gives a network that is not dead: {event.candidates[0].reason}"
+    reason = clean(str(event.candidates[0].reason))
+    return f"none of {count} seeds gives a network that is not dead: {reason}"
 
 
 def last_sentence(run: Run) -> str:
@@ -154,12 +158,12 @@ def last_sentence(run: Run) -> str:
         worth = "" if skill is None else f", skill {skill:.3g}"
         return f"Attempt {attempt.attempt} passed{worth}."
     if failure is None:
-        return f"Attempt {attempt.attempt} {run.status}: {run.conclusion}."
+        return clean(f"Attempt {attempt.attempt} {run.status}: {run.conclusion}.")
     conclusion = run.conclusion or ""
     end = run.status if failure.reason == conclusion else f"{run.status}: {conclusion}"
     # Where nothing is known of the cause, the conclusion tells the reason.
     why = "" if failure.reason != conclusion and failure.reason in conclusion else failure.reason
-    return f"Attempt {attempt.attempt} {_how(failure)}{why and ': '}{why}; {end}."
+    return clean(f"Attempt {attempt.attempt} {_how(failure)}{why and ': '}{why}; {end}.")
 
 
 def _how(failure: Failure) -> str:
@@ -174,7 +178,7 @@ def change(attempt: Attempt) -> str:
     """The remedy of an attempt and the settings that it changed."""
     if attempt.remedy is None:
         return f"as configured: seed {attempt.settings.seed}"
-    return f"{attempt.remedy}: {_changed(attempt.changed)}"
+    return clean(f"{attempt.remedy}: {_changed(attempt.changed)}")
 
 
 def short_change(attempt: Attempt, *, seed: bool = False) -> str:
@@ -188,7 +192,7 @@ def short_change(attempt: Attempt, *, seed: bool = False) -> str:
         return f"as configured: seed {attempt.settings.seed}" if seed else "as configured"
     told = {name: each for name, each in attempt.changed.items() if seed or name != "seed"}
     brief = _changed(told, narrow=True)
-    return f"{attempt.remedy}: {brief}" if brief else attempt.remedy
+    return clean(f"{attempt.remedy}: {brief}" if brief else attempt.remedy)
 
 
 def outcome(attempt: Attempt) -> str:
@@ -198,7 +202,7 @@ def outcome(attempt: Attempt) -> str:
         return attempt.status
     what = "" if failure.check == "crashed" else f" {failure.check}"
     where = "" if failure.phase is None else f" at {failure.phase}"
-    return f"{attempt.status}{what}{where}"
+    return clean(f"{attempt.status}{what}{where}")
 
 
 def _changed(changed: Mapping[str, Mapping[str, Any]], *, narrow: bool = False) -> str:
@@ -217,7 +221,7 @@ def _changed(changed: Mapping[str, Mapping[str, Any]], *, narrow: bool = False) 
 
 def losses(metrics: Mapping[str, float]) -> str:
     """What an epoch's values of `told_of` are, as one clause."""
-    shown = (f"{name} {number(float(metrics[name]))}" for name in told_of(metrics))
+    shown = (f"{clean(name)} {number(float(metrics[name]))}" for name in told_of(metrics))
     return " · ".join(shown) or "nothing is logged"
 
 
@@ -261,7 +265,7 @@ def loss_name(function: str | None, kind: str | None) -> str:
         kind: regression or classification.
     """
     if function:
-        return function.replace("_", " ").strip()
+        return clean(function.replace("_", " "))
     return "cross-entropy" if kind == "classification" else "mean squared error"
 
 
@@ -275,7 +279,7 @@ def worth(name: str, columns: Columns) -> str:
     output = columns[0][0]
     unit = loss_name(output.function, output.kind)
     known = [column for _, column in columns if column.loss is not None]
-    of_output = f" of output {name}" if name else ""
+    of_output = f" of output {clean(name)}" if name else ""
     if not known:
         aside = columns[0][1] is output and output.unjudged
         return f"skill{of_output} is not judged: {output.unjudged}" if aside else ""
@@ -319,8 +323,8 @@ def readings(check: AnyCheck) -> tuple[str, str]:
         check: a recorded check.
     """
     if check.verdict == "not_applicable":
-        return f"not measured: {check.reason}", ""
-    return check.reading(), check.bounds()
+        return f"not measured: {clean(check.reason)}", ""
+    return clean(check.reading()), clean(check.bounds())
 
 
 def when(started: str | None) -> str:
@@ -329,7 +333,7 @@ def when(started: str | None) -> str:
         local = datetime.fromisoformat(started or "").astimezone()
         return local.isoformat(" ", "minutes")[: len("2026-11-23 22:20")]
     except (ValueError, OverflowError):
-        return started or ""
+        return clean(started or "")
 
 
 def duration(seconds: float) -> str:

@@ -58,7 +58,11 @@ def read_side(directory: Path, run: Run, number: int | None) -> Side:
     attempt = next((each for each in run.attempts if each.attempt == wanted), None)
     environment = archive.environment(directory)
     config = load.recorded(directory)
-    data = {"fingerprint": environment.pop("data", None), **config.pop("data", {})}
+    source = config.pop("data", None)
+    data = {
+        "fingerprint": environment.pop("data", None),
+        **(source if isinstance(source, dict) else {}),
+    }
     for key in ("schema", "argv", "cwd"):
         environment.pop(key, None)
     facts = {

@@ -69,6 +69,10 @@ def follow_run(
 
 def lines(event: Event) -> Iterator[str]:
     """What an event says, mostly in one line."""
+    return map(clean, _sentences(event))
+
+
+def _sentences(event: Event) -> Iterator[str]:
     match event:
         case RunStarted():
             yield f"run {event.run}"
@@ -92,13 +96,13 @@ def lines(event: Event) -> Iterator[str]:
         case PhaseEnded():
             phase = event.phase
             for check in phase.checks:
-                reason = clean(words.verdict_reason(check))
+                reason = words.verdict_reason(check)
                 yield f"{phase.phase}: {check.verdict} {check.check}: {reason}"
         case CausesFound():
             for finding in event.findings:
-                yield clean(words.finding_line(finding, failed=event.failed))
+                yield words.finding_line(finding, failed=event.failed)
         case Warned():
-            yield f"warning: {clean(event.message)}"
+            yield f"warning: {event.message}"
         case AttemptEnded():
             failure = event.failure
             told = failure is None or failure.check == event.status  # crashed: crashed
@@ -106,7 +110,7 @@ def lines(event: Event) -> Iterator[str]:
             ending = f"{event.status}{why} after {words.duration(event.seconds)}"
             yield f"attempt {event.attempt} {ending}"
         case RunEnded():
-            yield f"run {event.status}: {clean(event.conclusion)}"
+            yield f"run {event.status}: {event.conclusion}"
 
 
 def table(entries: Sequence[journal.Entry[Event]]) -> tuple[tuple[Column, ...], tuple[Row, ...]]:

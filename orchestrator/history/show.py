@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.filesize import decimal
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -76,18 +75,20 @@ def _head(
     packages = environment.get("packages")
     versions = packages if isinstance(packages, dict) else {}
     told = [f"started {words.when(run.started)}"] if run.started else []
-    told += [f"{name} {versions[name]}" for name in ("tensorflow", "keras") if versions.get(name)]
+    told += [
+        clean(f"{name} {versions[name]}") for name in ("tensorflow", "keras") if versions.get(name)
+    ]
     if isinstance(git := environment.get("git"), dict):
         changed = ", with changes" if git.get("dirty") else ""
-        told.append(f"git {str(git.get('commit', ''))[:7]}{changed}")
+        told.append(clean(f"git {str(git.get('commit', ''))[:7]}{changed}"))
     if told:
         yield Text(" · ".join(told), style="dim")
     if run.status != "passed" and run.conclusion:
-        yield Text(f"{run.status}: {run.conclusion}")
+        yield Text(f"{run.status}: {clean(run.conclusion)}")
     if run.status == "interrupted":
         yield Text(f"to go on with it: {clean(words.resuming(directory))}")
     for warning in run.warnings:
-        yield Text.assemble(("warning", "yellow"), f": {warning}")
+        yield Text.assemble(("warning", "yellow"), f": {clean(warning)}")
 
 
 def _attempt(
@@ -95,10 +96,10 @@ def _attempt(
 ) -> Iterator[RenderableType]:
     yield Text("")
     if attempt.cause is not None and attempt.remedy is not None:
-        cause = f"for {attempt.cause.check}"
+        cause = f"for {clean(attempt.cause.check)}"
         yield Text(f"  ↓ {cause}, {words.change(attempt)}", style="cyan")
     for reason in attempt.passed_over:
-        yield Text(f"    passed over {reason}", style="dim")
+        yield Text(f"    passed over {clean(reason)}", style="dim")
     head = Text(f"Attempt {attempt.attempt}", style="bold")
     if attempt.remedy is None:
         head.append(f" · {words.change(attempt)}", "not bold")
@@ -106,7 +107,7 @@ def _attempt(
     if attempt.screened[1:] or (attempt.screened and attempt.screened[0].reason):
         yield from _indented(_screened(attempt))
     if attempt.failure is not None and attempt.failure.check != "findings":
-        yield from _indented(Text(f"why: {attempt.failure.reason}"))
+        yield from _indented(Text(f"why: {clean(attempt.failure.reason)}"))
     for finding in attempt.told_findings():
         failed = attempt.failure is not None
         yield from _indented(Text(words.finding_line(finding, failed=failed)))
@@ -126,7 +127,7 @@ def _result(attempt: Attempt, run: Run) -> Text:
         text.append(f" · skill {skill:.3g}", "not bold default")
     text.append(f" · {words.duration(attempt.seconds)}", "not bold default")
     verdict = _effect(attempt)
-    return text.append(f" · {verdict}", "not bold default") if verdict else text
+    return text.append(f" · {clean(verdict)}", "not bold default") if verdict else text
 
 
 def _effect(attempt: Attempt) -> str:
@@ -148,7 +149,7 @@ def _screened(attempt: Attempt) -> Text:
     more = f"; and {len(rejected) - _CANDIDATES} more" if len(rejected) > _CANDIDATES else ""
     end = f"trained with seed {attempt.settings.seed}" if chosen else "none was left to train"
     count = f"{len(rejected)} of {len(attempt.screened)} seeds were dead before training"
-    return Text(f"{count} ({named}{more}); {end}")
+    return Text(clean(f"{count} ({named}{more}); {end}"))
 
 
 def _curves(epochs: Sequence[EpochEnded]) -> Iterator[RenderableType]:
@@ -166,7 +167,7 @@ def _curves_table(curves: Mapping[str, Sequence[float]], width: int) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     for name, values in curves.items():
         if len(values) == 1:
-            grid.add_row(Text(name), Text(words.number(values[0])))
+            grid.add_row(Text(clean(name)), Text(words.number(values[0])))
             continue
         finite = [value for value in values if math.isfinite(value)]
         note = f"{words.number(values[0])} → {words.number(values[-1])}"
@@ -175,14 +176,18 @@ def _curves_table(curves: Mapping[str, Sequence[float]], width: int) -> Table:
         if is_logarithmic(values):
             note += ", log scale"
         curve = sparkline(values, _CURVE if width >= _NARROW else _SHORT_CURVE)
-        grid.add_row(Text(name), Text(curve, style="cyan", no_wrap=True), Text(note, style="dim"))
+        grid.add_row(
+            Text(clean(name)), Text(curve, style="cyan", no_wrap=True), Text(note, style="dim")
+        )
     return grid
 
 
 def _checks(phase: Phase, *, header: bool) -> Iterator[RenderableType]:
     epochs = f" · {phase.epochs} epoch{'s' * (phase.epochs != 1)}" if phase.epochs else ""
-    values = "".join(f" · {name} {words.number(value)}" for name, value in phase.metrics.items())
-    head = f"{phase.phase}{epochs} · {words.duration(phase.seconds)}{values}"
+    values = "".join(
+        f" · {clean(name)} {words.number(value)}" for name, value in phase.metrics.items()
+    )
+    head = f"{clean(phase.phase)}{epochs} · {words.duration(phase.seconds)}{values}"
     yield from _indented(Text(head, "bold"))
     yield from _indented(Fitted(lambda width: _checks_table(phase, width, header=header)), 4)
 
@@ -200,12 +205,12 @@ def _checks_table(phase: Phase, width: int, *, header: bool) -> Table:
         table.add_column(name, overflow="fold", min_width=least)
     for check in phase.checks:
         verdict = Text(words.VERDICTS[check.verdict], style=words.STYLES[check.verdict])
-        measured, limit = map(escape, words.readings(check))
+        measured, limit = words.readings(check)
         if narrow:
             allowed = f" ({limit})" if limit else ""
-            table.add_row(verdict, f"{check.check}: {measured}{allowed}")
+            table.add_row(verdict, Text(f"{check.check}: {measured}{allowed}"))
         else:
-            table.add_row(verdict, check.check, measured, limit)
+            table.add_row(verdict, check.check, Text(measured), Text(limit))
     return table
 
 
@@ -235,7 +240,7 @@ def _layers_table(layers: Sequence[LayerUnits], width: int, *, full: bool) -> Ta
         style = "red" if units and dead == units else "yellow" if 2 * dead > units else "green"
         picture = Text.assemble(("█" * filled, style), ("░" * (length - filled), "dim"))
         counts = (_count(getattr(layer, name)) for name in further)
-        table.add_row(escape(layer.layer), picture, f"{dead}/{units}", *counts)
+        table.add_row(Text(clean(layer.layer)), picture, f"{dead}/{units}", *counts)
     if len(shown) < len(layers):
         table.add_row(Text(f"and {len(layers) - len(shown)} more, none worse", style="dim"))
     return table
@@ -252,8 +257,8 @@ def _share(layer: LayerUnits) -> float:
 def _foot(run: Run, directory: Path, sizes: Mapping[str, int]) -> Iterator[RenderableType]:
     yield Text("")
     total = sum(sizes.values())
-    largest = ", ".join(f"{name} {decimal(size)}" for name, size in list(sizes.items())[:4])
-    yield Text(f"{decimal(total)} in {words.relative(directory)}: {largest}", style="dim")
+    largest = ", ".join(f"{clean(name)} {decimal(size)}" for name, size in list(sizes.items())[:4])
+    yield Text(f"{decimal(total)} in {clean(words.relative(directory))}: {largest}", style="dim")
 
 
 def _indented(renderable: RenderableType, columns: int = 2) -> Iterator[RenderableType]:

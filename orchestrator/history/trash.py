@@ -69,8 +69,10 @@ def _move(directory: Path) -> Path:
     # With the lock held nobody can resume the run while it moves. A link needs none: its target
     # stays where it is.
     lock = filelock.FileLock(Paths(directory).lock)
-    held = contextlib.nullcontext() if directory.is_symlink() else lock.acquire(timeout=0)
+    if Paths(directory).lock.is_symlink() and not directory.is_symlink():
+        raise _refused(directory, "cannot be moved: its .lock is a link")
     try:
+        held = contextlib.nullcontext() if directory.is_symlink() else lock.acquire(timeout=0)
         with held:
             trash.mkdir(exist_ok=True)
             return directory.rename(_free(trash, directory.name))

@@ -109,9 +109,9 @@ def _title(scene: Scene, now: float, width: int) -> Text:
 def _attempt(scene: Scene, width: int) -> Text:
     attempt = scene.run.attempts[-1]
     number = f"Attempt {attempt.attempt} of {scene.config.restart.max_attempts}"
-    line = f"{number} · {clean(words.change(attempt))}"
+    line = f"{number} · {words.change(attempt)}"
     if cell_len(line) > width:
-        line = f"{number} · {clean(words.short_change(attempt, seed=True))}"
+        line = f"{number} · {words.short_change(attempt, seed=True)}"
     return Text(crop(line, width), style="bold")
 
 
@@ -245,8 +245,8 @@ def _earlier_row(attempt: Attempt) -> list[Text]:
     skill = attempt.skill()
     return [
         Text(str(attempt.attempt)),
-        Text(clean(words.short_change(attempt))),
-        Text(crop(clean(words.outcome(attempt)), 36), style="red" if attempt.failure else ""),
+        Text(words.short_change(attempt)),
+        Text(crop(words.outcome(attempt), 36), style="red" if attempt.failure else ""),
         Text("" if skill is None else f"skill {skill:.3g}"),
     ]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +22,7 @@ from orchestrator.display.charts import Legible
 from orchestrator.display.live.scene import Scene, advance
 from orchestrator.display.live.screen import Screen, display
 from orchestrator.display.live.steps import LONG_SECONDS, Steps
+from orchestrator.display.text import clean
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptResumed,
@@ -146,7 +146,7 @@ class View:
         if self._detail == "all":
             self._follow(event)
         if isinstance(event, Warned):
-            self._print(Text.assemble(("warning", "yellow"), f": {event.message}"))
+            self._print(Text.assemble(("warning", "yellow"), f": {clean(event.message)}"))
         elif self._detail == "all":
             self._tell(event)
         elif self._detail == "attempts":
@@ -203,7 +203,8 @@ class View:
                     self._print(Text(f"  {told}"))
             case AttemptEnded():
                 if event.status != "failed" and event.failure is not None:
-                    self._print(Text(f"Attempt {event.attempt} crashed: {event.failure.reason}"))
+                    reason = clean(event.failure.reason)
+                    self._print(Text(f"Attempt {event.attempt} crashed: {reason}"))
 
     def _tell_ending(self, event: Event | Heartbeat, run: Run) -> None:
         """One line for each attempt, as soon as it is known what follows it."""
@@ -217,7 +218,7 @@ class View:
                 self._print(Text(f"  {line}"))
 
     def _phase(self, phase: Phase) -> None:
-        head = f"  {phase.phase}"
+        head = f"  {clean(phase.phase)}"
         if phase.epochs:
             epochs = f"{phase.epochs} epoch{'s' * (phase.epochs != 1)}"
             head += f" · {epochs} · {words.losses(phase.metrics)}"
@@ -239,18 +240,18 @@ class View:
         grid.add_column(overflow="fold")
         passed = [check.check for check in phase.checks if check.verdict == "pass"]
         if passed:
-            grid.add_row(_verdict("pass"), escape(", ".join(passed)))
+            grid.add_row(_verdict("pass"), Text(", ".join(passed)))
         for check in phase.checks:
             if check.verdict != "pass":
                 reason = words.verdict_reason(check)
-                grid.add_row(_verdict(check.verdict), escape(f"{check.check}: {reason}"))
+                grid.add_row(_verdict(check.verdict), Text(f"{check.check}: {reason}"))
         if grid.row_count:
             self._print(grid)
 
     def _say_now_and_then(self, event: EpochEnded) -> None:
         if not self._live and time.monotonic() - self._spoke >= SPARSE_SECONDS:
             epoch = f"epoch {self._epoch}/{self._planned}"
-            self._print(Text(f"  {event.phase} · {epoch} · {words.losses(event.metrics)}"))
+            self._print(Text(f"  {clean(event.phase)} · {epoch} · {words.losses(event.metrics)}"))
 
     def _print(self, renderable: RenderableType) -> None:
         self._spoke = time.monotonic()

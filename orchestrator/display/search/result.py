@@ -9,13 +9,13 @@ from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.display.charts import Indented, Legible
 from orchestrator.display.search import words
 from orchestrator.display.search.axes import label
+from orchestrator.display.text import clean
 from orchestrator.display.words import duration, relative, when
 from orchestrator.record.directory import SearchPaths
 from orchestrator.record.search import BASE, ArmRuns, Comparison, Effect, Parameter, Search, Trial
@@ -54,17 +54,19 @@ def _head(search: Search, directory: Path) -> Iterator[RenderableType]:
     style = {"finished": "green", "running": "cyan", "interrupted": "yellow"}.get(
         search.status, "red"
     )
-    title = Text(directory.name, style="bold").append("  ").append(search.status, style=style)
+    title = (
+        Text(clean(directory.name), style="bold").append("  ").append(search.status, style=style)
+    )
     trials = f"{ended} of {search.max_trials} trials" if search.max_trials else f"{ended} trials"
     yield title.append(f" · {trials} · {duration(search.seconds)}", "not bold")
     told = [f"started {when(search.started)}"] if search.started else []
     told += [f"{search.tuner} search", words.unit(search.objective)]
     told += [f"{len(search.seeds)} seeds a trial"] if search.seeds else []
     versions = search.versions
-    told += [f"{name} {versions[name]}" for name in _VERSIONS if versions.get(name)]
+    told += [clean(f"{name} {versions[name]}") for name in _VERSIONS if versions.get(name)]
     yield Text(" · ".join(told), style="dim")
     for warning in search.warnings:
-        yield Text.assemble(("warning", "yellow"), f": {warning}")
+        yield Text.assemble(("warning", "yellow"), f": {clean(warning)}")
 
 
 def _table(*names: str, right: Sequence[str] = ()) -> Table:
@@ -81,7 +83,8 @@ def _space_table(search: Search) -> Table:
     table = _table("parameter", "values", "in the config")
     for each in search.space:
         default = "" if each.default is None else label(each.default)
-        table.add_row(escape(each.path), escape(words.domain(each)), escape(default))
+        cells = (each.path, words.domain(each), default)
+        table.add_row(*(Text(clean(cell)) for cell in cells))
     return table
 
 
@@ -97,11 +100,11 @@ def trials_table(search: Search) -> Table:
     for trial in sorted(search.trials, key=rank):
         cells = words.trial_cells(trial, search)
         style = "bold green" if trial.trial == search.best_trial else _STYLES.get(trial.status, "")
-        number, score, passed, seconds, told = (Text(cell) for cell in cells)
+        number, score, passed, seconds, told = (Text(clean(cell)) for cell in cells)
         for cell in (number, score):
             cell.stylize(style)
         if trial.reason:
-            told.append(f"\n{trial.status}: {trial.reason}", _STYLES.get(trial.status, ""))
+            told.append(f"\n{trial.status}: {clean(trial.reason)}", _STYLES.get(trial.status, ""))
         table.add_row(number, score, passed, seconds, told)
     return table
 
@@ -114,13 +117,13 @@ def _outcome(search: Search, directory: Path) -> Iterator[RenderableType]:
         yield Text("\nOn fresh seeds", "bold")
         yield _arms_table(search, search.comparison)
         if search.comparison.reason:
-            yield Text(search.comparison.reason)
+            yield Text(clean(search.comparison.reason))
     if search.effects:
         yield Text("\nWhich parameter mattered", "bold")
         if any(effect.share is not None for effect in search.effects):
             yield _effects_table(search)
             yield Text(words.SHARES, "dim")
-        yield Text(words.effects_sentence(search))
+        yield Text(clean(words.effects_sentence(search)))
     yield from _closing(search, directory)
 
 
@@ -138,9 +141,9 @@ def _winner(search: Search, best: Trial) -> Iterator[RenderableType]:
             changed = found != parameter.default
             default = "" if parameter.default is None else label(parameter.default)
             table.add_row(
-                escape(parameter.path),
-                escape(default),
-                Text(words.chosen(parameter, found), style="bold" if changed else "dim"),
+                Text(clean(parameter.path)),
+                Text(clean(default)),
+                Text(clean(words.chosen(parameter, found)), style="bold" if changed else "dim"),
             )
     yield table
 
@@ -176,15 +179,15 @@ def _effects_table(search: Search) -> Table:
     spaces = {parameter.path: parameter for parameter in search.space}
     for effect in search.effects:
         if effect.share is None or effect.chance is None:
-            table.add_row(escape(effect.path), "–", "–", "")
+            table.add_row(Text(clean(effect.path)), "–", "–", "")
             continue
         clear = effect.chance < words.CHANCE
         best = _best(effect, spaces.get(effect.path)) if clear else ""
         table.add_row(
-            Text(effect.path, style="bold" if clear else ""),
+            Text(clean(effect.path), style="bold" if clear else ""),
             f"{effect.share:.0%}",
             f"{effect.chance:.0%}" if effect.chance >= 0.01 else "< 1%",
-            escape(best),
+            Text(clean(best)),
         )
     return table
 
@@ -205,4 +208,4 @@ def _closing(search: Search, directory: Path) -> Iterator[RenderableType]:
     yield Text(f"Record: {relative(directory)}, {seconds} beside the runs")
     yield Text("")
     for text in words.verdict(search, relative(paths.tuned)):
-        yield Text(text, style="bold")
+        yield Text(clean(text), style="bold")

@@ -149,7 +149,7 @@ class SearchView:
         if self._screen.progress is not None:
             self._screen.progress = progress
         for warning in search.warnings[self._warnings :]:
-            self._print(Text.assemble(("warning", "yellow"), f": {warning}"))
+            self._print(Text.assemble(("warning", "yellow"), f": {clean(warning)}"))
         self._warnings = len(search.warnings)
         if self._detail == "warnings":
             return
@@ -177,7 +177,7 @@ class SearchView:
         style = "green" if best else {"failed": "red", "cut": "dim"}.get(trial.status, "")
         self._print(Text(row, style=style))
         if trial.status == "failed" and trial.reason:
-            self._print(Text(f"       {trial.reason}", "red"))
+            self._print(Text(f"       {clean(trial.reason)}", "red"))
 
     def _standing(self, progress: Progress) -> tuple[str, str]:
         """The best so far and the time left, where no live display has them."""
