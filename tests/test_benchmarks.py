@@ -5,11 +5,12 @@ import inspect
 import click
 import pytest
 
-from tests.benchmarks import epochs, history, learned, reading, restarts, zoo
+from tests.benchmarks import epochs, fuzz, history, learned, reading, restarts, zoo
 
 
 @pytest.mark.parametrize(
-    "command", [epochs.main, history.main, learned.main, reading.main, restarts.main, zoo.main]
+    "command",
+    [epochs.main, fuzz.main, history.main, learned.main, reading.main, restarts.main, zoo.main],
 )
 def test_options_are_what_the_function_takes(command: click.Command) -> None:
     assert command.callback is not None

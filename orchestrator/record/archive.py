@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from orchestrator.errors import NewerError, RecordError
+from orchestrator.errors import NewerError, RecordError, short
 from orchestrator.record import journal, ownership
 from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.encoding import Record, decode, decoder
@@ -73,7 +73,8 @@ def parse(content: bytes, name: str) -> Run:
         schema = decode(content, _SCHEMA).schema
         if schema > SCHEMA:
             raise NewerError(
-                f"its schema is {schema}, this version reads up to {SCHEMA}: update orchestrator"
+                f"{name}: its schema is {short(schema)}, this version reads up to {SCHEMA}: "
+                "update orchestrator"
             )
         run = decode(content, _RUN)
     except NewerError:

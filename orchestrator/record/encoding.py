@@ -110,6 +110,8 @@ def decode(content: bytes, known: msgspec.json.Decoder[T]) -> T:
         found: T = msgspec.convert(value, known.type, strict=False)
     except msgspec.ValidationError as error:
         raise RecordError(_sentence(str(error), value)) from error
+    except UnicodeEncodeError as error:  # where another value than a text is expected
+        raise RecordError("a text has half a surrogate pair in it") from error
     return found
 
 

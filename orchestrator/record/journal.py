@@ -286,7 +286,7 @@ def _verified(
         except RecordError as error:
             raise RecordError(f"{place}: {error}") from error
         if entry.number != number:
-            raise RecordError(f"{place}: expected entry {number}, received {entry.number}")
+            raise RecordError(f"{place}: expected entry {number}, received {short(entry.number)}")
         yield entry
     if _holds_two(rest):
         raise RecordError(
@@ -325,7 +325,7 @@ def _decode(body: bytes, known: msgspec.json.Decoder[E]) -> Entry[E]:
     """
     head = decode(body, _HEAD)
     if head.schema > SCHEMA:
-        raise RecordError(f"its schema is {head.schema}, this version reads up to {SCHEMA}")
+        raise RecordError(f"its schema is {short(head.schema)}, this version reads up to {SCHEMA}")
     _expect_moment(head)
     event = decode(body, known)
     return Entry(number=head.number, time=head.time, elapsed=head.elapsed, event=event)

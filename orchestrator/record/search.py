@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from orchestrator.errors import NewerError, RecordError
+from orchestrator.errors import NewerError, RecordError, short
 from orchestrator.record.archive import is_owned
 from orchestrator.record.directory import SearchPaths, read_file
 from orchestrator.record.encoding import Record, decode, decoder
@@ -285,7 +285,8 @@ def parse(content: bytes, name: str) -> Search:
         schema = decode(content, _SCHEMA).schema
         if schema > SCHEMA:
             raise NewerError(
-                f"its schema is {schema}, this version reads up to {SCHEMA}: update orchestrator"
+                f"{name}: its schema is {short(schema)}, this version reads up to {SCHEMA}: "
+                "update orchestrator"
             )
         search = decode(content, _SEARCH)
     except NewerError:

@@ -116,7 +116,9 @@ def test_damaged_foreign_and_newer_directories_are_named_and_the_rest_is_listed(
         complaints = said.splitlines()
         assert len(complaints) == 3
         assert complaints[0].startswith("warning: runs/cut is not listed: run.json is damaged: ")
-        assert complaints[1].startswith("warning: runs/later is not listed: its schema is 2, this")
+        assert complaints[1].startswith(
+            "warning: runs/later is not listed: run.json: its schema is 2, this"
+        )
         assert complaints[2].startswith("warning: runs/notes is not listed: no run: it has neither")
 
 
