@@ -163,14 +163,14 @@ def acquire(path: Path) -> Lock:
         if not is_held(path):
             owned_since = now
         if now - owned_since > _OWNED_PATIENCE or now - begun > _PATIENCE:
-            raise RecordError(_refusal(path))
+            raise RecordError(refusal(path))
         time.sleep(0.002)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise RecordError(f"{path} is no file, which a lock is: remove it")
         owner = _owner(descriptor)
         if owner is not None and owner.boot != _boot() and _is_fresh(descriptor, path.parent):
-            raise RecordError(_refusal(path))
+            raise RecordError(refusal(path))
         content = document(
             Owner(
                 host=platform.node(),
@@ -282,13 +282,19 @@ def _now(folder: Path) -> float:
         os.unlink(probe)
 
 
-def _refusal(path: Path) -> str:
-    """Why a lock cannot be had, and what to do."""
+def refusal(path: Path, what: str | None = None) -> str:
+    """Why a lock cannot be had, and what to do.
+
+    Args:
+        path: its file.
+        what: what it is for; None for the directory that it is in.
+    """
     owner = None
     with contextlib.suppress(OSError):
         owner = _parse(read_file(path)[:_MAX_BYTES])
     who = "another process" if owner is None else _named(owner)
-    told = f"{path.parent.name} is in progress: {who} works on it; wait for its end, or stop it"
+    name = what or path.parent.name
+    told = f"{name} is in progress: {who} works on it; wait for its end, or stop it"
     if owner is None:
         return told
     if owner.boot == _boot():

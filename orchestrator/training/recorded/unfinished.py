@@ -7,13 +7,11 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.display import words
 from orchestrator.errors import InvalidError, RecordError
-from orchestrator.record import archive
+from orchestrator.record import archive, ownership
 from orchestrator.record.directory import Paths
 from orchestrator.training.launch import writing_to
 from orchestrator.training.recorded.origin import refused
@@ -34,19 +32,19 @@ def taking_up(runs: Path, config: Config) -> Iterator[Path | None]:
         InvalidError: another process has it, or works on a run of the config.
     """
     digest = hashlib.sha256(config.dump().encode()).hexdigest()[:12]
+    path = runs / f".resume-{digest}.lock"
     with writing_to(runs):
         runs.mkdir(parents=True, exist_ok=True)
         # Until its directory appears, which reading the rows may put off, a run has no owner.
-        lock = filelock.FileLock(runs / f".resume-{digest}.lock")
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            message = f"another `orchestrate {config.name} --resume` is at work"
-            raise refused(runs, message, "wait until it has ended") from error
+            lock = ownership.acquire(path)
+        except RecordError as error:
+            said = ownership.refusal(path, f"`orchestrate {config.name} --resume`")
+            raise refused(Path(words.relative(runs)), said) from error
     try:
         yield find(runs, config)
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         lock.release()
 
 
@@ -78,9 +76,8 @@ def find(runs: Path, config: Config) -> Path | None:
 
 def in_progress(directory: Path) -> InvalidError:
     """The error that somebody works on a run."""
-    return refused(
-        Path(words.relative(directory)), "the run is in progress", "wait until it has ended"
-    )
+    said = ownership.refusal(Paths(directory).lock, "the run")
+    return refused(Path(words.relative(directory)), said)
 
 
 def _is_of(directory: Path, config: Config) -> bool:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pytest
 
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.config import document
-from orchestrator.record import archive, journal
+from orchestrator.record import archive, journal, ownership
 from orchestrator.record.directory import Paths
 from orchestrator.record.events import AttemptStarted, EpochEnded, Event, PhaseEnded
 from orchestrator.training.recorded import unfinished
@@ -118,9 +118,10 @@ def test_a_finished_run_is_printed_as_it_ended(
 
 def test_a_run_in_progress_is_refused(whole: Path, runs: Path, capsys: Capture) -> None:
     directory = cut(whole, runs, second_attempt)
-    with filelock.FileLock(Paths(directory).lock):
-        said = refusal(capsys, "resume", str(directory))
-        assert f"{directory.name}: the run is in progress" in said
+    lock = ownership.acquire(Paths(directory).lock)
+    said = refusal(capsys, "resume", str(directory))
+    assert f"{directory.name}: the run is in progress: process {os.getpid()} on " in said
+    lock.release()
 
 
 @pytest.mark.slow
@@ -191,8 +192,9 @@ def test_a_config_takes_up_its_newest_run_or_begins_one(
     directory = cut(whole, runs, second_attempt)
     config = str(whole.parents[1] / "project" / "case.yaml")
     given = [config, "--resume", "--quiet", "--runs-dir", str(runs)]
-    with filelock.FileLock(Paths(directory).lock):
-        assert f"{directory.name}: the run is in progress" in refusal(capsys, *given)
+    lock = ownership.acquire(Paths(directory).lock)
+    assert f"{directory.name}: the run is in progress" in refusal(capsys, *given)
+    lock.release()
     assert orchestrate(given) == 3
     assert f"Run {directory.name} in " in capsys.readouterr().err
     assert told(directory) == told(whole)
@@ -218,4 +220,4 @@ def test_only_one_process_takes_up_a_config(whole: Path, runs: Path, capsys: Cap
     with unfinished.taking_up(runs, load(config)) as found:
         assert found is None
         given = [str(config), "--resume", "--runs-dir", str(runs)]
-        assert "another `orchestrate case --resume` is at work" in refusal(capsys, *given)
+        assert "`orchestrate case --resume` is in progress: process " in refusal(capsys, *given)
