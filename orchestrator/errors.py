@@ -43,6 +43,8 @@ _UNREACHABLE = {
 """The same of errors that reading has as well, where it is known that something was written."""
 _MAX_NAMES = 30
 """Names that a hint lists; the rest are counted."""
+_MAX_VALUE = 100
+"""Characters of a value of the user's that a message shows."""
 _MAX_SAID = 2000
 """Characters of another's message that ours carries: sentences are shorter, dumps are not."""
 _MAX_READ = 50_000
@@ -169,12 +171,12 @@ def suggestion(name: str, valid: Sequence[str]) -> str:
     """
     match = closest(name, valid)
     if match is not None:
-        return f"did you mean {match!r}?"
+        return f"did you mean {short(match)}?"
     names = sorted({name for name in valid if name})
     if not names:
         return "there is none to choose from"
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return f"expected one of {', '.join(names[:_MAX_NAMES])}{more}"
+    return f"expected one of {', '.join(map(cut, names[:_MAX_NAMES]))}{more}"
 
 
 def short(value: Any) -> str:
@@ -185,7 +187,12 @@ def short(value: Any) -> str:
         text = "nothing"
     else:
         text = str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 100 else f"{text[:99]}…"
+    return cut(text)
+
+
+def cut(text: str, length: int = _MAX_VALUE) -> str:
+    """A text in a length that a message can carry."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def describe_error(error: BaseException) -> str:

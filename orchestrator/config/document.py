@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from orchestrator.errors import InvalidError, Problem
+from orchestrator.errors import InvalidError, Problem, cut, short
 
 Key = tuple[str | int, ...]
 """Path of a value in a document: mapping keys and list indices."""
@@ -40,9 +40,6 @@ _MAX_DIGITS = 300
 
 _MAX_SAID = 300
 """Characters of a complaint of PyYAML's that are told."""
-
-_MAX_KEY = 100
-"""Characters of a key that are told."""
 
 _PREFIX = "tag:yaml.org,2002:"
 _MERGE = f"{_PREFIX}merge"
@@ -260,10 +257,10 @@ def _load(text: str, name: str) -> tuple[_Reader, Any]:
 
 def _not_yaml(error: yaml.MarkedYAMLError, name: str) -> Problem:
     """The complaint of PyYAML or of `_refuse`, at the line where an unclosed construct begins."""
-    text = _cut(str(error.problem))
+    text = cut(str(error.problem), _MAX_SAID)
     mark = error.problem_mark
     if error.context:
-        text = f"{_cut(error.context)}, {text}"
+        text = f"{cut(error.context, _MAX_SAID)}, {text}"
         if error.context_mark is not None and "block" not in error.context:
             if mark is not None and mark.line != error.context_mark.line:
                 text = f"{text} on line {mark.line + 1}"
@@ -428,7 +425,7 @@ class _Reader:
         except UnicodeEncodeError:
             _refuse("the text has half a surrogate pair in it", node.start_mark)
         except KeyError:
-            _refuse(f"expected a boolean, received {node.value!r}", node.start_mark)
+            _refuse(f"expected a boolean, received {short(node.value)}", node.start_mark)
         except ValueError as error:
             _refuse(str(error), node.start_mark)
         return value
@@ -494,11 +491,6 @@ def _check_tag(node: yaml.Node, allowed: set[str]) -> None:
         _refuse(f"the tag {tag[:100]} is not allowed", node.start_mark)
 
 
-def _cut(text: str) -> str:
-    """What PyYAML says, without all of a name that has no end."""
-    return text if len(text) <= _MAX_SAID else f"{text[:_MAX_SAID]}…"
-
-
 def _refuse(message: str, mark: Any) -> NoReturn:
     """Raise at a place in the text, in the way of PyYAML's own errors."""
     raise yaml.constructor.ConstructorError(None, None, message, mark)
@@ -521,8 +513,7 @@ def _name_in(container: Any, part: str, place: str) -> Any:
 
 def _dotted(key: Key) -> str:
     """A path as messages have it, with long keys cut."""
-    parts = map(str, key)
-    return ".".join(part if len(part) <= _MAX_KEY else f"{part[:_MAX_KEY]}…" for part in parts)
+    return ".".join(cut(str(part)) for part in key)
 
 
 def _invalid(

@@ -14,7 +14,6 @@ from orchestrator.config.schema import Config
 from orchestrator.config.sections import remedies
 from orchestrator.config.sections.base import (
     DELIMITER,
-    FILE_NAME,
     MODULE,
     REFERENCE,
     Section,
@@ -31,7 +30,8 @@ from orchestrator.config.sections.tune import (
     MetricTerm,
 )
 from orchestrator.config.sections.when import All
-from orchestrator.errors import Problem, closest, short, suggestion
+from orchestrator.errors import Problem, closest, cut, short, suggestion
+from orchestrator.record.records import FILE_NAME
 
 
 def explain(error: pydantic.ValidationError, written: Document) -> Iterable[Problem]:
@@ -119,7 +119,7 @@ def _explain(item: Any) -> tuple[str, str | None]:
     if location[-1] == "[key]":
         return f"expected {expected} as key, received {short(received)}", None
     if kind == "list_type" and isinstance(received, str | int | float):
-        hint = f"write it as a list: [{received}]"
+        hint = f"write it as a list: [{cut(str(received))}]"
     if kind == "string_type" and isinstance(received, int | float):
         hint = "put it in quotes to make it a text"
     return f"expected {expected}, received {short(received)}", hint

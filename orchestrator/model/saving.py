@@ -28,6 +28,11 @@ from orchestrator.data.rows import AnyRows, Scaling, leaves
 from orchestrator.errors import InvalidError, UserCodeError, describe_error
 from orchestrator.model import keras_internals, layers
 
+_UNPACKED = 100
+"""An archive that has more than so many times its own size unpacked was made to do harm."""
+_SMALL = 64_000_000
+"""Bytes that do none."""
+
 
 def deployable(model: keras.Model, scalings: Mapping[str, Scaling], rows: AnyRows) -> keras.Model:
     """The model that takes raw inputs, with the standardisation in front.
@@ -205,6 +210,7 @@ def load_file(
 
 def _load(path: Path) -> Any:
     """What is in a `.keras` file."""
+    _expect_no_bomb(path)
     try:
         return keras.saving.load_model(path, safe_mode=True)
     except ValueError as error:
@@ -218,9 +224,29 @@ def _load(path: Path) -> Any:
         return model
 
 
+def _expect_no_bomb(path: Path) -> None:
+    """Refuse an archive that would fill memory or disk; Keras itself does not compress.
+
+    Raises:
+        ValueError: unpacked, it has many times its own size.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(each.file_size for each in archive.infolist())
+    if unpacked > max(_UNPACKED * path.stat().st_size, _SMALL):
+        raise ValueError(
+            f"unpacked it has {unpacked / 1e6:,.0f} MB, more than {_UNPACKED} times its own size"
+        )
+
+
 def _unreadable(error: Exception, naming: str) -> tuple[str, str | None]:
     """Why Keras cannot load a file, and what to do."""
     text = describe_error(error)
+    # What could not be made of a layer's config comes after the whole of it.
+    _, _, reason = str(error).rpartition("Exception encountered: ")
+    if "could not be deserialized properly" in text and reason:
+        text = describe_error(ValueError(reason))
     # Inside a Sequential the reason comes after its whole config.
     missing = re.search(r"Could not locate (class|function) '(\w+)'", str(error))
     if missing:

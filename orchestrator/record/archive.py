@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from orchestrator.errors import NewerError, RecordError, short
 from orchestrator.record import journal, ownership
-from orchestrator.record.directory import Paths, read_file
+from orchestrator.record.directory import Paths, entries, read_file
 from orchestrator.record.encoding import Record, decode, decoder
 from orchestrator.record.events import AttemptStarted, EpochEnded, Event
 from orchestrator.record.records import SCHEMA, Run
@@ -159,11 +159,11 @@ def epochs(directory: Path) -> dict[int, list[EpochEnded]]:
 def sizes(directory: Path) -> dict[str, int]:
     """Bytes on disk, by what stands directly in the run directory, the largest first."""
     found: dict[str, int] = {}
-    for path in directory.rglob("*"):
+    for entry in entries(directory):
         with contextlib.suppress(OSError):
-            if path.is_file() and not path.is_symlink():
-                top = path.relative_to(directory).parts[0]
-                found[top] = found.get(top, 0) + path.stat().st_size
+            if entry.is_file(follow_symlinks=False):
+                top = os.path.relpath(entry.path, directory).split(os.sep)[0]
+                found[top] = found.get(top, 0) + entry.stat(follow_symlinks=False).st_size
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 

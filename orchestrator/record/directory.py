@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.errors import StoppedError, unwritable
+from orchestrator.errors import RecordError, StoppedError, unwritable
 from orchestrator.record.encoding import document
 
 _BINARY: int = getattr(os, "O_BINARY", 0)
@@ -122,6 +122,32 @@ class SearchPaths:
     def is_search(self) -> bool:
         """Whether the directory records a search."""
         return os.path.isfile(self.record)
+
+
+def entries(root: Path) -> Iterator[os.DirEntry[str]]:
+    """Everything below a folder, however deep; links are among it, and are not followed."""
+    folders = [os.fspath(root)]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as found:
+            for entry in found:
+                yield entry
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+
+
+def expect_own(root: Path) -> None:
+    """Refuse to write a run directory of which a part lies elsewhere, where it would be changed.
+
+    Raises:
+        RecordError: something in it is a link.
+    """
+    for entry in entries(root):
+        if entry.is_symlink():
+            name = os.path.relpath(entry.path, root)
+            raise RecordError(
+                f"{name} is a link, and what it leads to would be changed or deleted: "
+                "put a copy in its place"
+            )
 
 
 def read_file(path: str | os.PathLike[str], start: int = 0) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 import msgspec
 
-from orchestrator.errors import RecordError, short
+from orchestrator.errors import RecordError, cut, short
 
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 """How JSON, which has no such numbers, writes them here."""
@@ -22,6 +22,9 @@ NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _KEYS = re.compile(r"[^.\[\]`]+")
 """The keys in a path of msgspec's, as `$.attempts[0].phases`."""
 _MISSING = re.compile(r"Object missing required field `(.+)`")
+
+_MAX_SAID = 300
+"""Characters of one of msgspec's messages, which may have a whole text in it."""
 
 _ANY = "*"
 """Stands for the key of a mapping, which msgspec does not tell."""
@@ -122,7 +125,7 @@ def _sentence(message: str, value: Any) -> str:
     if missing := _MISSING.fullmatch(told):
         return f"{'.'.join([*keys, missing[1]])}: is missing"
     expected, got, _ = told.partition(", got ")
-    told = expected[:1].lower() + expected[1:]
+    told = cut(expected[:1].lower() + expected[1:], _MAX_SAID)
     if got and _ANY not in keys:
         told += f", received {short(_dig(value, keys))}"
     return f"{'.'.join(keys)}: {told}" if keys else told

@@ -27,6 +27,9 @@ JSON_SCHEMA = Path(__file__).with_name("record.schema.json")
 INIT = "init"
 """Name of phase 0, which has no epochs."""
 
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
+"""Pattern of a text that can be part of a file's name, and leads into no other folder."""
+
 C = TypeVar("C", bound=Check)
 
 RunStatus = Literal["running", "passed", "exhausted", "invalid", "error", "interrupted"]
@@ -207,8 +210,8 @@ class Finding(Record, kw_only=True):
 class Phase(Record, kw_only=True):
     """One finished phase of an attempt."""
 
-    phase: str
-    """Name of the phase."""
+    phase: Annotated[str, Meta(pattern=FILE_NAME)]
+    """Name of the phase; part of a file's name."""
     epochs: int
     """Epochs trained in it; fewer than planned when the attempt was stopped early."""
     seconds: float

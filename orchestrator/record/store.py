@@ -18,7 +18,14 @@ from typing import Any
 
 from orchestrator.errors import RecordError
 from orchestrator.record import derived, journal, ownership
-from orchestrator.record.directory import Paths, sync_directory, write, write_json, writing
+from orchestrator.record.directory import (
+    Paths,
+    expect_own,
+    sync_directory,
+    write,
+    write_json,
+    writing,
+)
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptResumed,
@@ -245,6 +252,7 @@ def reopen(directory: Path) -> Store:
 def _reopen(paths: Paths) -> Store:
     if not os.path.isfile(paths.journal):
         raise RecordError(f"{paths.journal.name} is missing, which tells how far the run has come")
+    expect_own(paths.root)
     lock = ownership.acquire(paths.lock)
     try:
         entries = journal.recover(paths.journal, journal.EVENT)

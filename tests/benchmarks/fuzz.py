@@ -90,8 +90,9 @@ def _run(
             last = traceback.extract_tb(error.__traceback__)[-1]
             place = (type(error).__name__, last.filename, last.lineno or 0)
             if not failures[place]:
-                click.echo("".join(traceback.format_exception(error))[-3000:], err=True)
-                click.echo(repr(given)[:3000], err=True)
+                # The message may be what is far too long.
+                told = traceback.format_tb(error.__traceback__)[-4:]
+                click.echo(f"{''.join(told)}{repr(error)[:1000]}\n{repr(given)[:1000]}", err=True)
             failures[place] += 1
 
     each()

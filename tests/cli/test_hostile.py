@@ -1,12 +1,17 @@
 """What files say cannot steer a terminal, nor reach out of a run's directory."""
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from orchestrator.cli.app import execute as orchestrate
+from orchestrator.errors import RecordError
+from orchestrator.record import archive, store
 from orchestrator.record.directory import Paths
 from orchestrator.record.events import (
     AttemptEnded,
@@ -21,6 +26,7 @@ from orchestrator.record.events import (
     Warned,
 )
 from orchestrator.record.records import Failure, Finding
+from tests.fuzzing import signed
 from tests.story import record, story
 
 Capture = pytest.CaptureFixture[str]
@@ -132,3 +138,48 @@ def test_removing_a_run_touches_nothing_that_it_links_to(runs: Path, capsys: Cap
     paths.lock.unlink()
     assert orchestrate(["rm", directory.name]) == 0
     assert (folder / "checkpoint.keras").read_text() == "precious"
+
+
+def test_going_on_with_a_run_changes_nothing_that_it_links_to(runs: Path) -> None:
+    directory = record(runs, story()[:20])
+    elsewhere = Path("elsewhere")
+    elsewhere.mkdir()
+    (elsewhere / "epochs.csv").write_text("precious")
+    shutil.rmtree(directory / "attempts" / "001")
+    (directory / "attempts" / "001").symlink_to(elsewhere.absolute())
+    with pytest.raises(RecordError, match=r"^attempts/001 is a link, .*: put a copy in its place"):
+        store.reopen(directory)
+    assert (elsewhere / "epochs.csv").read_text() == "precious"
+    assert [*elsewhere.iterdir()] == [elsewhere / "epochs.csv"]
+    (elsewhere / "large").write_bytes(b"x" * 10**6)
+    assert sum(archive.sizes(directory).values()) < 10**6
+
+
+def test_a_phase_is_no_way_into_another_folder(runs: Path) -> None:
+    directory = record(runs, story())
+    path = Paths(directory).journal
+    lines = path.read_bytes().splitlines()
+    place = next(index for index, line in enumerate(lines) if b'"phase_ended"' in line)
+    body = json.loads(lines[place])
+    del body["crc"]
+    body["phase"]["phase"] = "x/../../../../precious"
+    lines[place] = signed(json.dumps(body).encode())
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    with pytest.raises(RecordError, match=rf"^journal.jsonl:{place + 1}: phase.phase: expected"):
+        store.reopen(directory)
+    assert not Path("precious.json").exists()
+
+
+def test_a_directory_of_any_depth_has_a_size(runs: Path) -> None:
+    directory = record(runs, story())
+    deep = directory / "deep"
+    deep.mkdir()
+    descriptor = os.open(deep, os.O_RDONLY)
+    for _ in range(1200):  # deeper than Python's stack, and than a path may be long
+        os.mkdir("d", dir_fd=descriptor)
+        inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    assert orchestrate(["show", directory.name]) == 0
+    subprocess.run(["rm", "-rf", str(deep)], check=True)

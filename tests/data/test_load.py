@@ -10,6 +10,7 @@ import re
 import resource
 import sys
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -101,6 +102,16 @@ def test_what_is_wrong_with_an_archive_is_named_with_array_and_row(tmp_path, arr
     with pytest.raises(InvalidError, match=r"t\.npz") as caught:
         archive(tmp_path, arrays)
     assert [str(problem) for problem in caught.value.problems] == problems
+
+
+def test_arrays_that_do_not_fit_into_memory_are_not_unpacked(tmp_path, monkeypatch):
+    zeros = bytes(2 * 10**8)  # a bomb in small: a thousandth of that in the file
+    with zipfile.ZipFile(tmp_path / "t.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        file.writestr("x.npy", zeros)
+    monkeypatch.setattr(numpy_files, "_memory", lambda: 10**8)
+    content = (tmp_path / "t.npz").read_bytes()
+    with pytest.raises(InvalidError, match=r"t\.npz: its arrays take 0\.4 GB, .* has 0\.1 GB"):
+        archive(tmp_path, content, x="x", y="x")
 
 
 def test_the_first_bad_row_is_found_beyond_the_first_piece(tmp_path):

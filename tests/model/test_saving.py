@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from orchestrator.config.sections.model import FileModel
 from orchestrator.data import rows
 from orchestrator.data.rows import Rows, Scaling, leaves
+from orchestrator.errors import InvalidError
 from orchestrator.model import saving
+from tests import builders
 
 layers = keras.layers
 X = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)
@@ -320,3 +325,87 @@ def test_every_kind_of_weight_can_be_hashed() -> None:
     kinds = [half, np.array(True), np.array(3, np.int64), np.zeros((0,), np.uint8)]
     assert len({saving.digest([each]) for each in kinds}) == len(kinds)
     assert saving.digest([half]) != saving.digest([half * np.array(2, ml_dtypes.bfloat16)])
+
+
+def hostile(folder: Path, change: Callable[[dict[str, Any]], None]) -> FileModel:
+    """A saved model whose description was changed."""
+    model = sequential()
+    model.save(folder / "whole.keras")
+    with zipfile.ZipFile(folder / "whole.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    described = json.loads(parts["config.json"])
+    change(described)
+    parts["config.json"] = json.dumps(described).encode()
+    with zipfile.ZipFile(folder / "it.keras", "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return FileModel(file="it.keras")
+
+
+def layer(**fields: Any) -> Callable[[dict[str, Any]], None]:
+    def change(described: dict[str, Any]) -> None:
+        described["config"]["layers"][1] = {"registered_name": None, **fields}
+
+    return change
+
+
+def activation(module: str, name: str) -> Callable[[dict[str, Any]], None]:
+    function = {"module": module, "class_name": "function", "config": name, "registered_name": name}
+
+    def change(described: dict[str, Any]) -> None:
+        described["config"]["layers"][1]["config"]["activation"] = function
+
+    return change
+
+
+TOUCH = {"args": ["touch", "canary"], "source": "open('canary', 'w')", "command": "touch canary"}
+
+
+UNREADABLE = "cannot be read as a .keras file: "
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (layer(module="builtins", class_name="exec", config=TOUCH), "your own class exec"),
+        (layer(module="subprocess", class_name="Popen", config=TOUCH), "your own class Popen"),
+        (activation("os", "system"), "your own function system"),
+        (activation("keras.utils", "get_file"), f"{UNREADABLE}.*get_file"),
+        (
+            layer(module="keras.layers", class_name="StringLookup", config={"vocabulary": "/x"}),
+            f"{UNREADABLE}.*(vocabulary|safe)",
+        ),
+        (layer(module="keras.layers", class_name="Dense", config={"units": "many"}), "units"),
+        (layer(module="keras.layers", class_name="\x1b[31m", config={}), UNREADABLE),
+    ],
+    ids=["exec", "popen", "system", "get_file", "vocabulary", "units", "escape"],
+)
+def test_a_file_runs_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = hostile(tmp_path, change)
+    with pytest.raises(InvalidError, match=said) as caught:
+        saving.load_file(plan, builders.config(base=str(tmp_path)), seed=0)
+    assert len(str(caught.value)) < 700
+    assert "config={" not in str(caught.value)
+    assert not Path("canary").exists()
+
+
+def test_a_lambda_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    touching = layers.Lambda(lambda x: Path("canary").touch() or x)
+    keras.Sequential([layers.Input((2,)), touching]).save("it.keras")
+    Path("canary").unlink()
+    config = builders.config(base=str(tmp_path))
+    with pytest.raises(InvalidError, match="cannot be loaded safely.*replace the Lambda"):
+        saving.load_file(FileModel(file="it.keras"), config, seed=0)
+    assert not Path("canary").exists()
+
+
+def test_a_file_that_is_many_times_larger_unpacked_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "it.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b" " * 70_000_000)
+    config = builders.config(base=str(tmp_path))
+    with pytest.raises(InvalidError, match="unpacked it has 70 MB, more than 100 times its own"):
+        saving.load_file(FileModel(file="it.keras"), config, seed=0)

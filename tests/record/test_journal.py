@@ -38,7 +38,7 @@ from orchestrator.record.events import (
     advance,
 )
 from orchestrator.record.journal import Entry, Journal, read, replay
-from orchestrator.record.records import Failure, Inputs, Phase, Run, Settings
+from orchestrator.record.records import FILE_NAME, Failure, Inputs, Phase, Run, Settings
 from tests import builders
 from tests.builders import LAW
 
@@ -69,7 +69,7 @@ SETTINGS = st.builds(
 CHECK = st.one_of(*map(st.from_type, get_args(AnyCheck)))
 PHASE = st.builds(
     Phase,
-    phase=TEXT,
+    phase=st.from_regex(FILE_NAME.replace("$", r"\Z")),
     epochs=NUMBER,
     seconds=RATE,
     metrics=NUMBERS,

@@ -23,8 +23,8 @@ from orchestrator.errors import (
     WorkerError,
 )
 from orchestrator.policy.rule import derive_seed
-from orchestrator.record import store
-from orchestrator.record.directory import AttemptPaths, Place
+from orchestrator.record import archive, store
+from orchestrator.record.directory import AttemptPaths, Place, entries
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import (
     AttemptEnded,
@@ -303,6 +303,26 @@ def test_all_checkpoints_stay_where_the_config_keeps_them(play: Play) -> None:
 
 
 # ------------------------------------------------------------------------------- exhausted
+
+
+@pytest.mark.parametrize("keep", ["accepted", "all"])
+def test_what_a_run_takes_on_disk_is_what_the_readme_says(play: Play, keep: str) -> None:
+    def with_snapshots(script: Script) -> Script:
+        def run(task: Task) -> Iterator[Event | Heartbeat]:
+            for epoch in (1, 2):
+                AttemptPaths(task.directory).snapshot(Place(1, epoch, 0)).write_bytes(b"s" * 10**6)
+            yield from script(task)
+
+        return run
+
+    scripts = [with_snapshots(each) for each in (_failing(), _failing(skill=0.5), _passing)]
+    done = play(*scripts, keep=keep)
+    weights = {"checkpoint.keras", ".model.keras", "model.keras"}
+    found = {entry.path for entry in entries(done.root) if entry.name in weights}
+    kept = {"accepted": ("003",), "all": ("001", "002", "003")}[keep]
+    expected = {f"{done.root}/attempts/{each}/checkpoint.keras" for each in kept}
+    assert found == {*expected, f"{done.root}/model.keras"}
+    assert archive.sizes(done.root)["attempts"] < 10**6  # no snapshot is left
 
 
 def test_a_run_whose_policy_is_used_up_is_exhausted(play: Play) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from pydantic_core import PydanticCustomError
 
 from orchestrator.errors import short, suggestion
-from orchestrator.record.records import Cause
+from orchestrator.record.records import FILE_NAME, Cause
 
 
 class Section(BaseModel):
@@ -68,7 +68,6 @@ AutoFlag = Annotated[
     Literal["auto"] | bool,
     BeforeValidator(auto_or_flag, json_schema_input_type=Literal["auto"] | bool | Word),
 ]
-FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 FileName = Annotated[str, Field(pattern=FILE_NAME)]
 """Text that can be part of a file name."""
 REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"

@@ -17,12 +17,13 @@ from orchestrator.config.sections.base import (
     Section,
     shape_tag,
 )
+from orchestrator.errors import short
 
 
 def _one_each(value: list[str]) -> list[str]:
     twice = [name for index, name in enumerate(value) if name in value[:index]]
     if twice:
-        raise ValueError(f"expected each column once, received {twice[0]!r} twice")
+        raise ValueError(f"expected each column once, received {short(twice[0])} twice")
     return value
 
 

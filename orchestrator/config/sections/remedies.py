@@ -190,7 +190,7 @@ def rung_by_name(value: Any) -> Any:
     value = {"remedy": value} if isinstance(value, str) else value
     if isinstance(value, Mapping) and "remedy" in value and value["remedy"] not in REMEDIES:
         raise ValueError(
-            f"unknown remedy {value['remedy']!r}; {suggestion(str(value['remedy']), REMEDIES)}"
+            f"unknown remedy {short(value['remedy'])}; {suggestion(str(value['remedy']), REMEDIES)}"
         )
     return value
 

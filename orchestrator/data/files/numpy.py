@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,10 @@ def _members(path: Path, names: Mapping[str, str], name: str) -> dict[str, Any]:
         file.seek(0)
         try:
             with np.load(file, allow_pickle=False) as archive:
+                _expect_to_fit(archive, names.values(), name)
                 arrays = {role: _member(archive, key, name) for role, key in names.items()}
+        except InvalidError:
+            raise
         except Exception as error:
             # What a damaged archive raises has no common base: zipfile, zlib, NumPy have their own.
             message = f"cannot be read as an .npz archive: {summary(error)}"
@@ -78,6 +82,28 @@ def _members(path: Path, names: Mapping[str, str], name: str) -> dict[str, Any]:
     if problems:
         raise InvalidError(problems)
     return arrays
+
+
+def _expect_to_fit(archive: Any, keys: Iterable[str], name: str) -> None:
+    """Refuse arrays that do not fit into memory before they are unpacked.
+
+    Raises:
+        InvalidError: a few bytes of the archive may be many when unpacked.
+    """
+    memory = _memory()
+    sizes = {each.filename.removesuffix(".npy"): each.file_size for each in archive.zip.infolist()}
+    wanted = sum(sizes.get(key, 0) for key in keys)
+    if memory is not None and wanted > memory:
+        message = f"its arrays take {wanted / 1e9:,.1f} GB, this machine has {memory / 1e9:,.1f} GB"
+        raise invalid(name, message, "use npy: for the inputs, which are then left in their file")
+
+
+def _memory() -> int | None:
+    """Bytes of memory that this machine has; None where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def _member(archive: Any, key: str, name: str) -> Any:
