@@ -52,13 +52,20 @@ class Snapshot:
     them."""
     arrays: dict[str, np.ndarray[Any, Any]]
     """Arrays of `state`."""
-    state: dict[str, Any]
-    """Everything else, as JSON."""
+    content: bytes
+    """Everything else, as JSON: what was logged grows with every epoch, and takes less so."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the JSON says."""
+        found: dict[str, Any] = json.loads(self.content)
+        return found
 
     @property
     def size(self) -> int:
         """Bytes."""
-        return sum(each.nbytes for each in (*self.variables, *self.arrays.values()))
+        arrays = sum(each.nbytes for each in (*self.variables, *self.arrays.values()))
+        return arrays + len(self.content)
 
     @property
     def seed(self) -> int:
@@ -138,7 +145,8 @@ def capture(
         "generators": states.pack_generators(arrays),
     }
     values = [np.asarray(_value(each)) for each in variables(built)]
-    return Snapshot(place=place, variables=values, arrays=arrays, state=state)
+    content = json.dumps(state).encode()
+    return Snapshot(place=place, variables=values, arrays=arrays, content=content)
 
 
 def _value(variable: Any) -> Any:
@@ -172,9 +180,9 @@ def write(snapshot: Snapshot, directory: Path) -> Path:
     content: dict[str, Any] = {
         f"v{index}": _raw(each) for index, each in enumerate(snapshot.variables)
     }
-    dtypes = [each.dtype.name for each in snapshot.variables]
-    state = json.dumps({**snapshot.state, "dtypes": dtypes}).encode()
-    content = {**content, **snapshot.arrays, "state": np.frombuffer(state, np.uint8)}
+    content |= snapshot.arrays
+    content["dtypes"] = np.array([each.dtype.name for each in snapshot.variables])
+    content["state"] = np.frombuffer(snapshot.content, np.uint8)
     with checkpoints.replacing(path, ".npz") as temporary:
         np.savez(temporary, **content)
     return path
@@ -204,14 +212,15 @@ def newest(directory: Path, until: Place) -> Snapshot | None:
 def _read(path: Path, place: Place) -> Snapshot:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
         found = {name: content[name] for name in content.files}  # each is held to its checksum
-    state = json.loads(found.pop("state").tobytes())
+    state = found.pop("state").tobytes()
+    json.loads(state)  # else it is damaged
     values = []
-    for index, name in enumerate(state.pop("dtypes")):
+    for index, name in enumerate(found.pop("dtypes").tolist()):
         array = found.pop(f"v{index}")
         values.append(
             array if array.dtype.name == name else array.view(keras_internals.dtype(name))
         )
-    return Snapshot(place=place, variables=values, arrays=found, state=state)
+    return Snapshot(place=place, variables=values, arrays=found, content=state)
 
 
 class Keeper(keras.callbacks.Callback):  # type: ignore[misc]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ from orchestrator.record.events import AttemptResumed, EpochEnded, PhaseEnded, W
 from orchestrator.record.records import Settings
 from orchestrator.training.attempt import attempt as training
 from orchestrator.training.attempt import snapshots, states
-from orchestrator.training.attempt.snapshots import Keeper
+from orchestrator.training.attempt.snapshots import Keeper, Snapshot
 from orchestrator.training.attempt.task import Begun, Task
 from tests.conftest import MakeConfig
 
@@ -173,6 +174,18 @@ def test_a_damaged_or_foreign_snapshot_is_passed_over(
     (resumed,) = (event for event in again if isinstance(event, AttemptResumed))
     assert (resumed.phases, resumed.epoch) == (0, 0)
     assert len(_epochs(again)) == len(_epochs(whole)) == 2
+
+
+def test_types_that_numpy_does_not_know_come_back(tmp_path: Path) -> None:
+    ones = [keras.Variable(np.ones(shape), dtype="bfloat16") for shape in ((2, 3), ())]
+    values = [np.asarray(each.numpy()) for each in ones]
+    kept = Snapshot(place=Place(1, 2), variables=values, arrays={}, content=b"{}")
+    snapshots.write(kept, tmp_path)
+    found = snapshots.newest(tmp_path, Place(1, 2))
+    assert found is not None
+    for value, again in zip(values, found.variables, strict=True):
+        assert (again.dtype, again.shape) == (value.dtype, value.shape)
+        assert (again == value).all()
 
 
 def test_where_a_callback_cannot_be_kept_the_attempt_begins_anew(
