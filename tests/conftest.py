@@ -45,27 +45,27 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--tenth`: a Python that is not the main one gets a part of the tests."""
+    """`--twentieth`: a Python that is not the main one gets a part of the tests."""
     parser.addoption(
-        "--tenth",
+        "--twentieth",
         type=int,
-        choices=range(10),
-        help="run a tenth of the tests: those whose name has a checksum that ends with this digit",
+        choices=range(20),
+        help="run a twentieth of the tests: those whose name has a checksum that leaves this",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the other nine tenths.
+    """Leave out the other nineteen twentieths.
 
     The checksum is of the name alone, so that every worker of pytest-xdist, every machine and
     every run come to the same tests.
     """
-    digit = config.getoption("tenth")
-    if digit is None:
+    rest = config.getoption("twentieth")
+    if rest is None:
         return
     parts: dict[bool, list[pytest.Item]] = {True: [], False: []}
     for item in items:
-        parts[zlib.crc32(item.nodeid.encode()) % 10 == digit].append(item)
+        parts[zlib.crc32(item.nodeid.encode()) % 20 == rest].append(item)
     config.hook.pytest_deselected(items=parts[False])
     items[:] = parts[True]
 

@@ -128,7 +128,9 @@ def test_the_blame_names_the_innermost_line_of_the_users(project):
         function()
 
 
-def test_expected_errors_and_interrupts_pass_through_unblamed():
+def test_expected_errors_and_interrupts_pass_through_unblamed(monkeypatch):
+    # Tests of the command line leave it ignored in this process.
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
     with pytest.raises(InvalidError, match="^$"), user_code.blamed("f"):
         raise InvalidError([])
     with pytest.raises(KeyboardInterrupt, match="now"), user_code.blamed("f"):

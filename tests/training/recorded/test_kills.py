@@ -28,7 +28,7 @@ def test_six_kills_change_nothing(memory_path: Path) -> None:
         strike("worker", part + 1, 0.01),
         strike("supervisor", part, 0.05),
         strike("worker", part, 0.002),
-        strike("supervisor", part + 1, 0.0),
+        strike("worker", part + 1, 0.0),
     ]
     story = kills.kill_and_resume(config, memory_path / "killed", strikes, expected)
     assert story.differences == []
