@@ -45,27 +45,27 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--twentieth`: a Python that is not the main one gets a part of the tests."""
+    """`--fortieth`: a Python that is not the main one gets a part of the tests."""
     parser.addoption(
-        "--twentieth",
+        "--fortieth",
         type=int,
-        choices=range(20),
-        help="run a twentieth of the tests: those whose name has a checksum that leaves this",
+        choices=range(40),
+        help="run a fortieth of the tests: those whose name has a checksum that leaves this",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the other nineteen twentieths.
+    """Leave out the other thirty-nine fortieths.
 
     The checksum is of the name alone, so that every worker of pytest-xdist, every machine and
     every run come to the same tests.
     """
-    rest = config.getoption("twentieth")
+    rest = config.getoption("fortieth")
     if rest is None:
         return
     parts: dict[bool, list[pytest.Item]] = {True: [], False: []}
     for item in items:
-        parts[zlib.crc32(item.nodeid.encode()) % 20 == rest].append(item)
+        parts[zlib.crc32(item.nodeid.encode()) % 40 == rest].append(item)
     config.hook.pytest_deselected(items=parts[False])
     items[:] = parts[True]
 
