@@ -199,7 +199,7 @@ def _train_phase(
         if begun is not None and begun.place.step:
             # The rest of an epoch is a fit of its own: Keras's begin with an epoch.
             fit(begun.place.epoch, begun.place.epoch + 1, begun.place.step, begun)
-            begun = keeper.kept[-1]
+            begun, keeper.rest = keeper.rest, None
         start = first if begun is None else begun.place.epoch
         fit(start, start if begun is not None and begun.stopped else last, 0, begun)
     return log.epochs

@@ -251,10 +251,13 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._callbacks: Sequence[keras.callbacks.Callback] = ()
         self._taken = self._written = time.monotonic()
         self._taking = 0.0
+        self._fits = True
         self._writing: float | None = None
         self._stale: list[Path] = []
         self.kept: collections.deque[Snapshot] = collections.deque()
         """Those of epochs' ends in memory, the newest last."""
+        self.rest: Snapshot | None = None
+        """That of the end of an epoch which began inside; the next `fit` goes on from it."""
 
     def start_phase(
         self,
@@ -293,8 +296,9 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             return
         now = time.monotonic()
         on_disk = self._is_due()
-        if on_disk or inside or now - self._taken >= _SHARE * self._taking:
-            self._keep(epoch + 1, 0, on_disk=on_disk)
+        if on_disk or inside or (self._fits and now - self._taken >= _SHARE * self._taking):
+            taken = self._keep(epoch + 1, 0, on_disk=on_disk)
+            self.rest = taken if inside else None
 
     def _is_due(self) -> bool:
         now = time.monotonic()
@@ -310,7 +314,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             writing = 3 * size / _BYTES_A_SECOND  # with the state of Adam
         return now - self._written >= max(self._seconds, _SHARE * writing)
 
-    def _keep(self, epoch: int, step: int, *, on_disk: bool) -> None:
+    def _keep(self, epoch: int, step: int, *, on_disk: bool) -> Snapshot | None:
         start = time.monotonic()
         assert self._log is not None  # noqa: S101 - start_phase came before
         place = Place(phases=len(self._before), epoch=epoch, step=step)
@@ -323,19 +327,21 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
                 f"no snapshot can be kept, because {error}: a training that is interrupted begins "
                 "again from the start of its attempt"
             )
-            return
+            return None
         self._taken = time.monotonic()
         self._taking = self._taken - start
         if step == 0:
             self._remember(taken)
         if on_disk:
             self._write(taken, start)
+        return taken
 
     def _remember(self, taken: Snapshot) -> None:
         self.kept.append(taken)
         room = _MEMORY * _machine_memory()
-        while len(self.kept) > 1 and sum(each.size for each in self.kept) > room:
+        while self.kept and sum(each.size for each in self.kept) > room:
             self.kept.popleft()
+        self._fits = bool(self.kept)
 
     def _write(self, taken: Snapshot, start: float) -> None:
         self._delete_stale()

@@ -239,6 +239,29 @@ def test_both_global_generators_come_back() -> None:
     assert (random.random(), np.random.rand()) == drawn
 
 
+@pytest.mark.parametrize("room", [0, 30_000, 1_000_000])
+def test_in_memory_are_as_many_as_a_tenth_of_it_holds(
+    noisy: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    keepers: list[Keeper] = []
+    monkeypatch.setattr(snapshots, "_machine_memory", lambda: 10 * room)
+    monkeypatch.setattr(snapshots, "_SHARE", 0)
+    start = Keeper.start_phase
+
+    def noted(self: Keeper, *arguments: Any) -> None:
+        keepers.append(self)
+        start(self, *arguments)
+
+    monkeypatch.setattr(Keeper, "start_phase", noted)
+    config = noisy(phases=[{"name": "a", "epochs": 8}], fit={"callbacks": []})
+    _train(_task(config, tmp_path / "1"))
+    kept = keepers[-1].kept
+    assert sum(each.size for each in kept) <= room
+    epochs = [each.place.epoch for each in kept]
+    assert epochs == list(range(9 - len(epochs), 9))
+    assert len(epochs) in {0: [0], 30_000: range(1, 8), 1_000_000: [8]}[room]
+
+
 def test_a_snapshot_costs_a_hundredth_of_the_training(
     noisy: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
