@@ -5,7 +5,7 @@
 Two configs, each of three attempts of which the last passes, with an LSTM, BatchNorm, Dropout, a
 schedule and callbacks that have a state. One keeps a snapshot of every epoch; the steps of the
 other are slow and its snapshots fall within epochs. Each runs once in peace. Then runs of it are
-killed, one to four times each: the supervisor, the worker or the server between them, by SIGKILL
+killed, one to six times each: the supervisor, the worker or the server between them, by SIGKILL
 and now and then by SIGTERM or SIGINT; at a random moment, within milliseconds of a line of the
 journal, or of a rename in an attempt's directory. Whatever is left is resumed, killed again, and
 resumed to its end. Then SHA-256 over all weights of model.keras, and everything in run.json and
@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import os
 import random
@@ -139,6 +140,7 @@ Kind = Literal["time", "event", "rename"]
 _POLL_SECONDS = 0.0005
 _PATIENCE_SECONDS = 300.0
 _MOST_STARTS = 12
+_MOST_STRIKES = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -324,10 +326,10 @@ class Watch:
 
 
 def strike(planned: Strike, process: subprocess.Popen[bytes], watch: Watch) -> bool:
-    """Wait for the moment, and kill.
+    """Wait for the moment and for the victim, and kill.
 
     Returns:
-        Whether the process was still there.
+        Whether it was there before the run was over.
     """
     watch.begin()
     while watch.count(planned.kind) < planned.count:
@@ -335,12 +337,13 @@ def strike(planned: Strike, process: subprocess.Popen[bytes], watch: Watch) -> b
             return False
         time.sleep(_POLL_SECONDS)
     time.sleep(planned.delay)
-    pid = pid_of(planned.victim, process.pid)
-    if pid is None or process.poll() is not None:
-        return False
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, planned.number)
-        return True
+    while process.poll() is None:
+        pid = pid_of(planned.victim, process.pid)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, planned.number)
+                return True
+        time.sleep(_POLL_SECONDS)
     return False
 
 
@@ -443,20 +446,24 @@ def in_peace(config: Path, runs: Path) -> tuple[Outcome, float, int]:
     return outcome(directory), time.monotonic() - begun, lines
 
 
-def draw(random_: random.Random, seconds: float, lines: int) -> Strike:
-    """A kill at random."""
-    victim: Victim = random_.choices(("supervisor", "worker", "server"), (6, 4, 1))[0]
-    number = signal.SIGKILL
-    if victim == "supervisor" and random_.random() < 0.25:
-        number = random_.choice((signal.SIGTERM, signal.SIGINT))
-    kind: Kind = random_.choices(("time", "event", "rename"), (2, 4, 2))[0]
-    count = {
-        "time": random_.uniform(0, seconds),
-        "event": random_.randint(1, lines),
-        "rename": random_.randint(1, lines),
-    }[kind]
-    delay = random_.choice((0.0, random_.uniform(0, 0.003), random_.uniform(0, 0.3)))
-    return Strike(victim=victim, number=number, kind=kind, count=count, delay=delay)
+def draw(random_: random.Random, seconds: float, lines: int) -> Iterator[Strike]:
+    """One to six kills at random moments of a run."""
+    moments = sorted(random_.random() for _ in range(random_.randint(1, _MOST_STRIKES)))
+    for since, moment in itertools.pairwise([0.0, *moments]):
+        victim: Victim = random_.choices(("supervisor", "worker", "server"), (6, 4, 1))[0]
+        number = signal.SIGKILL
+        if victim == "supervisor" and random_.random() < 0.25:
+            number = random_.choice((signal.SIGTERM, signal.SIGINT))
+        kind: Kind = random_.choices(("time", "event", "rename"), (2, 4, 2))[0]
+        share = moment - since
+        count = {
+            "time": share * seconds,
+            "event": max(1, round(share * lines)),
+            # As many as there are lines: a rename for most epochs, and others between.
+            "rename": max(1, round(share * lines)),
+        }[kind]
+        delay = random_.choice((0.0, random_.uniform(0, 0.003), random_.uniform(0, 0.3)))
+        yield Strike(victim=victim, number=number, kind=kind, count=count, delay=delay)
 
 
 def table(stories: Sequence[Story]) -> Iterator[str]:
@@ -519,7 +526,7 @@ def main(kills: int, seed: int, jobs: int, names: tuple[str, ...], folder: Path 
             for _ in range(jobs):
                 name = list(whole)[number % len(whole)]
                 _, _, seconds, lines = whole[name]
-                strikes = [draw(random_, seconds, lines) for _ in range(random_.randint(1, 4))]
+                strikes = list(draw(random_, seconds, lines))
                 batch.append(lambda n=number, c=name, s=strikes: one(n, c, s))  # type: ignore[misc]
                 number += 1
             stories += threads.map(lambda run: run(), batch)
