@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from orchestrator.config.sections.when import All, When
 from orchestrator.record.checks import DeadNeuronsCheck, LearnedCheck, PredictionVarianceCheck
 from orchestrator.record.records import (
     CONFIRMED,
+    DECLINE,
     INIT,
     Attempt,
     Failure,
@@ -23,8 +25,9 @@ network that dies for want of luck goes to the loss of a constant, which is less
 _OFTEN = 5
 """A network for which so many seeds had to be looked at until one was alive is too deep and narrow:
 of nine layers of two units that are alive at first, half die, and of those with leaky relu 5%."""
-_DECLINE = 0.2
-"""Skill that is lost between two phases without notice (design, section 4)."""
+_FAR_ABOVE = 10.0
+"""So many times the rate of a healthy phase is more than one chooses on purpose: usual rates of an
+optimizer, and what warm-up and decay make of them, lie within a factor of ten of one another."""
 _NO_SKILL = 0.01
 """Skill below which nothing was learnt (design, section 4)."""
 
@@ -208,10 +211,14 @@ def _kind(attempt: Attempt) -> FailureKind:
         return "diverged"
     last = attempt.phases[-1] if attempt.phases else None
     units = None if last is None else last.find(DeadNeuronsCheck)
-    if failure.check == "dead_neurons" or (units and units.measured.responding_rows == 0):
-        return "died"
+    died = failure.check == "dead_neurons" or (units and units.measured.responding_rows == 0)
     variance = None if last is None else last.find(PredictionVarianceCheck)
-    if variance is not None and variance.is_constant():
+    constant = variance is not None and variance.is_constant()
+    if (died or constant) and _stepped_too_far(attempt):
+        return "diverged"
+    if died:
+        return "died"
+    if constant:
         return "constant"
     if last is not None and _is_undertrained(last):
         return "undertrained"
@@ -231,8 +238,25 @@ def _declined(attempt: Attempt) -> bool:
     """Whether the attempt was much better after an earlier phase than at its end."""
     *before, last = [phase.skill() for phase in attempt.phases[1:]] or [None]
     return last is not None and any(
-        skill is not None and skill - last > _DECLINE for skill in before
+        skill is not None and skill - last > DECLINE for skill in before
     )
+
+
+def _stepped_too_far(attempt: Attempt) -> bool:
+    """Whether the phase to blame ran far above the rate at which one before it had learnt.
+
+    A loss that never rose does not speak against it: units die in a few steps, and what is left
+    goes to the loss of a constant within the epoch.
+    """
+    blamed = attempt.blamed_phase()
+    trained = itertools.takewhile(lambda phase: phase.phase != blamed, attempt.phases[1:])
+    healthy = [
+        attempt.learning_rates.get(phase.phase, math.inf)
+        for phase in trained
+        if (skill := phase.skill()) is None or skill > _NO_SKILL
+    ]
+    rate = attempt.learning_rates.get(blamed or "", 0.0)
+    return any(0 < each * _FAR_ABOVE <= rate for each in healthy)
 
 
 def _diverged(attempt: Attempt) -> bool:

@@ -30,6 +30,9 @@ INIT = "init"
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 """Pattern of a text that can be part of a file's name, and leads into no other folder."""
 
+DECLINE = 0.2
+"""Skill that is lost between two phases without notice (design, section 4)."""
+
 C = TypeVar("C", bound=Check)
 
 RunStatus = Literal["running", "passed", "exhausted", "invalid", "error", "interrupted"]
@@ -91,8 +94,9 @@ FailureKind = Literal[
 - `dead_at_init`: dead units cut the output off before any training, or it is not finite then;
 - `always_dead_at_init`, beside it: so they do with every seed that was screened, or every seed
   gives the same network;
-- `diverged`: dead or constant after the loss had shot up, so that a step was too large; or much of
-  the skill that it had after an earlier phase is lost;
+- `diverged`: dead or constant after the loss had shot up, or in a phase whose rate is far above that
+  of a healthy one before, so that a step was too large; or much of the skill that it had after an
+  earlier phase is lost;
 - `died`: dead without that, or no row's output responds to the inputs any more;
 - `constant`: constant, although units are alive and the output responds;
 - `often_dead_at_init`, beside these two or `crippled`: five seeds or more had to be screened until
@@ -293,6 +297,22 @@ class Attempt(Record, kw_only=True):
     """Finished phases in order, `init` first."""
     seconds: float = 0.0
     """Wall-clock time."""
+
+    def blamed_phase(self) -> str | None:
+        """Name of the phase whose steps a failure comes from; None where it never trained.
+
+        That is the first one after which much of the skill that was there before had gone, and
+        otherwise the one that failed: a phase at a usual rate often fails by what one at too high
+        a rate has left to it.
+        """
+        skills: list[float] = []
+        for phase in self.phases[1:]:
+            skill = phase.skill()
+            if skill is not None and max(skills, default=skill) - skill > DECLINE:
+                return phase.phase
+            if skill is not None:
+                skills.append(skill)
+        return None if self.failure is None else self.failure.phase
 
     def told_findings(self) -> tuple[Finding, ...]:
         """What it points to, each thing once: a failure may confirm what was suspected before."""

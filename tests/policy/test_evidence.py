@@ -257,6 +257,16 @@ CASES = {
         "diverged",
         ["lower_learning_rate", "leaky_relu", "new_seed"],
     ),
+    "dead in a phase far above the rate of a healthy one, quietly": (
+        attempt(
+            phase(INIT),
+            phase("warmup", skill=0.9),
+            phase(dead="fail"),
+            rates={"warmup": 0.001, "main": 0.2},
+        ),
+        "diverged",
+        ["lower_learning_rate", "leaky_relu", "new_seed"],
+    ),
     "a gate": (
         attempt(phase(INIT), phase(metric="fail", losses=(1.0, 50.0))),
         "metric",
@@ -325,6 +335,41 @@ def test_the_loss_of_the_untrained_network_is_the_measure() -> None:
     quiet = attempt(phase(INIT), earlier, phase(dead="fail", losses=(0.01, 0.9)))
     loud = attempt(phase(INIT), earlier, phase(dead="fail", losses=(0.01, 3.1)))
     assert (evidence.kinds(quiet), evidence.kinds(loud)) == ({"died"}, {"diverged"})
+
+
+@pytest.mark.parametrize(
+    ("warmup", "rates", "kind"),
+    [
+        (0.9, {"warmup": 0.001, "main": 0.01}, "diverged"),
+        (0.9, {"warmup": 0.001, "main": 0.0099}, "died"),
+        (0.0, {"warmup": 0.001, "main": 0.2}, "died"),  # nothing says that it was healthy
+        (0.9, {"warmup": 0.2, "main": 0.001}, "died"),
+        (0.9, {"warmup": 0.0, "main": 0.2}, "died"),
+        (0.9, {"main": 0.2}, "died"),
+    ],
+)
+def test_units_that_die_far_above_a_rate_that_was_healthy_died_of_the_rate(
+    warmup: float, rates: dict[str, float], kind: str
+) -> None:
+    failed = attempt(phase(INIT), phase("warmup", skill=warmup), phase(dead="fail"), rates=rates)
+    assert evidence.kinds(failed) == {kind}
+
+
+def test_what_a_shock_has_left_is_laid_to_the_shock() -> None:
+    failed = attempt(
+        phase(INIT),
+        phase("before", skill=0.99),
+        phase("shock", skill=0.3),
+        phase("after", skill=0.3, dead="fail"),
+        rates={"before": 0.001, "shock": 0.2, "after": 0.001},
+    )
+    assert failed.blamed_phase() == "shock"
+    assert evidence.kinds(failed) == {"diverged"}
+    taken = rule.step(CONFIG, [failed]).taken
+    assert taken is not None
+    assert taken.rung.remedy == "lower_learning_rate"
+    cap = taken.settings.learning_rate_cap  # two thirds of the way down to the healthy rate
+    assert cap == pytest.approx(0.2 * (0.001 / 0.2) ** (2 / 3))
 
 
 def test_an_attempt_without_a_failure_has_no_kind() -> None:

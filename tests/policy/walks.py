@@ -1,7 +1,10 @@
 """Runs that fail again and again, drawn from a seed, and what the policy answered to each failure.
 
-`decisions.json` holds the answers of the code that came before the default policy was data: a line
-for each walk, with a letter for each step and a digest of everything that the steps decided.
+`decisions.json` holds the answers: a line for each walk, with a letter for each step and a digest
+of everything that the steps decided, so that no change of the code alters one unawares. A change
+that is to alter some writes them again:
+
+    python -m tests.policy.walks
 """
 
 from __future__ import annotations
@@ -11,13 +14,14 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
+from orchestrator.policy import rule
 from orchestrator.record.checks import AnyCheck
 from orchestrator.record.records import (
     INIT,
@@ -68,8 +72,17 @@ class Decision:
     """What the next attempt's record remembers of it."""
 
 
-Decide = Callable[[Config, Sequence[Attempt]], Decision]
-Candidates = Callable[[Config, Sequence[Attempt]], Sequence[int]]
+def decide(config: Config, attempts: Sequence[Attempt]) -> Decision:
+    """What the policy answers."""
+    step = rule.step(config, attempts)
+    taken = step.taken
+    return Decision(
+        remedy=None if taken is None else taken.rung.remedy,
+        settings=None if taken is None else taken.settings,
+        passed_over=step.passed_over,
+        reason=step.reason,
+        record={} if taken is None else {"rung": taken.key},
+    )
 
 
 class Dice(random.Random):
@@ -85,7 +98,7 @@ class Dice(random.Random):
         return [item for item in items if self.chance(share)]
 
 
-def walk(number: int, decide: Decide, candidates: Candidates) -> str:
+def walk(number: int) -> str:
     """A letter for each answer of one walk, and the digest of all that was decided."""
     dice = Dice(number)
     restart: dict[str, Any] = {"screen_seeds": dice.pick((0, 1, 4, 64))}
@@ -102,7 +115,7 @@ def walk(number: int, decide: Decide, candidates: Candidates) -> str:
             attempt=len(attempts) + 1, status="running", settings=settings,
             obstacles=_obstacles(dice, share), **record,
         )  # fmt: skip
-        told.append(repr(list(candidates(config, [*attempts, begun]))[:3]))
+        told.append(repr(list(rule.candidates(config, [*attempts, begun]))[:3]))
         scenario = habit if habit and dice.chance(0.7) else dice.pick(SCENARIOS)
         attempts.append(_fail(dice, begun, scenario, share))
         decision = decide(config, attempts)
@@ -233,3 +246,12 @@ def _check(name: str, *, failed: bool, **fields: Any) -> AnyCheck:
     return builders.made(
         name, verdict="fail" if failed else "pass", reason=f"{name} says so", **fields
     )
+
+
+def walked() -> dict[str, str]:
+    """The answers as they are, by the number of the walk."""
+    return {str(number): walk(number) for number in range(WALKS)}
+
+
+if __name__ == "__main__":
+    DECISIONS.write_text(json.dumps(walked(), indent=0))

@@ -6,6 +6,7 @@ a change is called stands with the field of `Settings` that holds it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import typing
 from collections.abc import Mapping
@@ -67,7 +68,7 @@ _Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class LowerLearningRate(Rung):
-    """Cap every learning rate at a fraction of the highest rate of the phase that failed."""
+    """Cap every learning rate at a fraction of the highest rate of the phase that is to blame."""
 
     remedy: Literal["lower_learning_rate"] = "lower_learning_rate"
     """The remedy."""
@@ -80,7 +81,7 @@ class LowerLearningRate(Rung):
 
     def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
         """A cap on every rate."""
-        phase = None if failed.failure is None else failed.failure.phase
+        phase = failed.blamed_phase()
         rate = None if phase is None else failed.learning_rates.get(phase)
         if rate is None:
             return "the attempt failed before it trained, the rate cannot be the cause"
@@ -104,8 +105,10 @@ def _factor(attempt: Attempt) -> float:
     Two thirds of the way on a logarithmic scale: of a shock at rate 5.0 amid 0.001, a cap halfway
     did not always spare the network. A tenth where no phase before had a lower rate.
     """
-    failed = attempt.learning_rates.get(attempt.phases[-1].phase) if attempt.phases else None
-    survived = [attempt.learning_rates.get(phase.phase, math.inf) for phase in attempt.phases[1:-1]]
+    blamed = attempt.blamed_phase()
+    failed = attempt.learning_rates.get(blamed or "")
+    before = itertools.takewhile(lambda phase: phase.phase != blamed, attempt.phases[1:])
+    survived = [attempt.learning_rates.get(phase.phase, math.inf) for phase in before]
     if failed is None or not 0 < failed < math.inf:
         return _FACTOR
     healthy = max((rate for rate in survived if 0 < rate < failed), default=0.0)
