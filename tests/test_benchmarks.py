@@ -1,19 +1,67 @@
 """The benchmarks start: what they measure takes too long for a test."""
 
 import inspect
+from collections import Counter
 
 import click
 import pytest
 
-from tests.benchmarks import epochs, fuzz, history, learned, reading, restarts, zoo
+from tests.benchmarks import epochs, fuzz, history, learned, reading, stopping, zoo
+from tests.benchmarks.restarts import __main__ as restarts
+from tests.benchmarks.restarts import table
+from tests.benchmarks.restarts.cases import CASES
+from tests.benchmarks.restarts.table import Outcomes
+from tests.benchmarks.restarts.trials import Outcome, trained_epochs
+
+HALVES = ("tuned", "held_out")
 
 
 @pytest.mark.parametrize(
     "command",
-    [epochs.main, fuzz.main, history.main, learned.main, reading.main, restarts.main, zoo.main],
+    [
+        epochs.main,
+        fuzz.main,
+        history.main,
+        learned.main,
+        reading.main,
+        restarts.main,
+        stopping.main,
+        zoo.main,
+    ],
 )
 def test_options_are_what_the_function_takes(command: click.Command) -> None:
     assert command.callback is not None
     taken = inspect.signature(command.callback).parameters
     assert [param.name for param in command.params if param.name not in taken] == []
     assert len(command.params) == len(taken)
+
+
+def test_the_cases_of_restarts_are_of_the_same_kinds_in_both_halves() -> None:
+    halves = [Counter(each.kind for each in CASES.values() if each.half == half) for half in HALVES]
+    assert len(CASES) >= 40
+    assert (halves[0] + halves[1])["healthy"] >= 12
+    assert all(abs(halves[0][kind] - halves[1][kind]) <= 4 for kind in halves[0])
+    assert all(case.known for case in CASES.values() if case.kind == "repairable")
+
+
+def test_what_an_attempt_inherits_is_no_cost_and_what_a_race_loses_is() -> None:
+    phases = [{"epochs": 0}, {"epochs": 40}, {"epochs": 60}]
+    assert trained_epochs({"phases": phases}) == 100
+    rewound = {"phases": phases, "start": {"attempt": 1, "epoch": 40}, "raced": [{"epochs": 5}]}
+    assert trained_epochs(rewound) == 65
+
+
+def test_a_repair_that_does_not_pass_has_learnt_nothing() -> None:
+    def outcome(seed: int, skill: float, passed: bool = True) -> Outcome:
+        return Outcome(
+            seed=seed, passed=passed, cost=seed, seconds=1, skill=skill, reference=1, attempts=1
+        )
+
+    found: Outcomes = {
+        "orchestrator": [outcome(1, 0.8), outcome(2, 0.8), outcome(3, 0.7, passed=False)],
+        "oracle": [outcome(1, 0.8)],
+    }
+    told = "\n".join(table.summary(CASES, {"fast": found}))
+    assert "median skill over the oracle's ≥ 0.9: 1 of 1" in told
+    assert "least skill over the oracle's ≥ 0.7: 0 of 1; not fast 0.00" in told
+    assert "mean cost ≤ 1.3: 0 of 1; not fast 2.00" in told

@@ -1,6 +1,6 @@
 """The policy of a config that has none, as a config would write it.
 
-The order of the remedies is measured, by `tests/benchmarks/restarts.py`.
+The order of the remedies is measured, by `tests/benchmarks/restarts`.
 """
 
 from __future__ import annotations

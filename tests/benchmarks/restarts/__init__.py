@@ -1,0 +1,1 @@
+"""What restarts cost and reach, on networks that fail and on some that do not."""

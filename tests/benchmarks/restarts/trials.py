@@ -1,0 +1,220 @@
+"""Runs of a case: with the default policy, by reseeding alone, and with the best settings known.
+
+All of them train in forks of one server, so that TensorFlow is imported once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from orchestrator.config import document
+from orchestrator.config import load as configs
+from orchestrator.config.schema import Config
+from orchestrator.data.cache import Stored
+from orchestrator.record.encoding import jsonable
+from orchestrator.record.events import Event, Heartbeat, ReadingProgress
+from orchestrator.record.records import Run
+from orchestrator.training import launch
+from orchestrator.training.attempt.task import Prepared
+from orchestrator.training.executors.executor import result_of
+from orchestrator.training.executors.fork_server import ForkServer
+from orchestrator.training.interrupts import Interrupts
+from orchestrator.training.work import PrepareWork
+from tests.benchmarks.restarts.case import MAX_ATTEMPTS, Case
+
+Way = Literal["orchestrator", "reseeding", "oracle"]
+
+RESEEDING: dict[str, Any] = {
+    "checks": {"findings": "off"},
+    "restart": {
+        "max_attempts": MAX_ATTEMPTS,
+        "screen_seeds": 1,
+        "policy": [{"remedy": "new_seed", "times": MAX_ATTEMPTS - 1}],
+    },
+}
+ONCE: dict[str, Any] = {"restart": {"max_attempts": 1}}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one way to a model came to, for one base seed."""
+
+    seed: int
+    passed: bool
+    cost: float
+    """In full trainings."""
+    seconds: float
+    """Of its attempts, with building and tracing."""
+    skill: float | None
+    """Lowest over the outputs; of the accepted model, or of the last attempt."""
+    reference: float | None
+    """What the closed form learns of that output; None where it is not measured by it."""
+    attempts: int
+    story: str = ""
+
+
+class Laboratory:
+    """Makes runs.
+
+    Args:
+        folder: gets configs, rows and runs; they are removed as they are read.
+        interrupts: entered by the caller.
+    """
+
+    def __init__(self, folder: Path, interrupts: Interrupts) -> None:
+        self._folder = folder
+        self._interrupts = interrupts
+        self._server = ForkServer(interrupts.check)
+        self._server.start()
+        self._numbers = itertools.count()
+        self._known: dict[str, tuple[Prepared, Stored | None]] = {}
+        self._preparing = threading.Lock()
+        for module in ("rows", "networks"):
+            shutil.copy(Path(__file__).with_name(f"{module}.py"), folder)
+
+    def try_out(self, case: Case, seed: int, way: Way) -> Outcome:
+        """Train a case one way."""
+        changes = {"orchestrator": {}, "reseeding": RESEEDING, "oracle": {**case.known, **ONCE}}[
+            way
+        ]
+        config = self._config(case.document(seed, **changes))
+        prepared, stored = self._prepare(config)
+        work = PrepareWork(config=config, folder=self._folder, stored=stored)
+        runs = self._folder / f"runs-{next(self._numbers)}"
+        run, _ = launch.launch_on(
+            work, self._server, runs, _Silent(), self._interrupts, prepared=prepared
+        )
+        shutil.rmtree(runs)
+        found: dict[str, Any] = jsonable(run)
+        outcome = read(found, case, seed)
+        # Who only reseeds trains every network to the end.
+        return (
+            dataclasses.replace(outcome, cost=outcome.attempts) if way == "reseeding" else outcome
+        )
+
+    def _config(self, described: dict[str, Any]) -> Config:
+        path = self._folder / f"config-{next(self._numbers)}.yaml"
+        path.write_text(document.dump(described))
+        config = configs.load(path)
+        path.unlink()
+        return config
+
+    def _prepare(self, config: Config) -> tuple[Prepared, Stored | None]:
+        """Data and model are the same for all seeds, and looked at once."""
+        key = config.model_copy(update={"seed": 0}).dump()
+        with self._preparing:
+            if key not in self._known:
+                folder = self._folder / f"rows-{next(self._numbers)}"
+                folder.mkdir()
+                work = PrepareWork(config=config, folder=folder)
+                self._known[key] = result_of(self._server.run(work, lambda _: None))
+            return self._known[key]
+
+
+@contextlib.contextmanager
+def laboratory() -> Iterator[Laboratory]:
+    """A laboratory in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder, Interrupts() as interrupts:
+        interrupts.patient = True
+        yield Laboratory(Path(folder), interrupts)
+
+
+class _Silent:
+    """Shows nothing of a run."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def read(self, progress: ReadingProgress) -> None:
+        pass
+
+    def begin(
+        self,
+        directory: Path,
+        config: Config,
+        *,
+        replayed: int | None = None,
+        resumed: Run | None = None,
+    ) -> None:
+        pass
+
+    def show(self, event: Event | Heartbeat, run: Run) -> None:
+        pass
+
+
+def read(run: Mapping[str, Any], case: Case, seed: int) -> Outcome:
+    """The outcome that a record tells of."""
+    attempts = run["attempts"]
+    passed = run["status"] == "passed"
+    last = attempts[(run["accepted_attempt"] or len(attempts)) - 1]
+    skill, reference = skills(last["phases"][-1]["checks"] if last["phases"] else [])
+    story = " → ".join(map(_told, attempts))
+    trained = sum(trained_epochs(attempt) for attempt in attempts)
+    return Outcome(
+        seed=seed,
+        passed=passed,
+        cost=(trained + run["screened_seeds"] / 2) / case.epochs,
+        seconds=sum(attempt["seconds"] for attempt in attempts),
+        skill=skill,
+        reference=reference,
+        attempts=len(attempts),
+        story=story if passed else f"{story} | {run['conclusion']}",
+    )
+
+
+def trained_epochs(attempt: Mapping[str, Any]) -> int:
+    """Epochs that were really trained for an attempt, those of the losers of its race among them.
+
+    An attempt that goes on from another's snapshot lists that one's phases and epochs as its own.
+    """
+    inherited: int = (attempt.get("start") or {}).get("epoch", 0)
+    raced: int = sum(each.get("epochs", 0) for each in attempt.get("raced") or ())
+    listed: int = sum(phase["epochs"] for phase in attempt["phases"])
+    return listed - inherited + raced
+
+
+def skills(checks: list[dict[str, Any]]) -> tuple[float | None, float | None]:
+    """Skill of the worst output, and what the reference has there.
+
+    Of the check `learned`, whose two are by the same measure; else under the loss that trains.
+    """
+    measured = {check["check"]: check["measured"].get("outputs", ()) for check in checks}
+    shares = [each for each in measured.get("learned", ()) if each.get("share") is not None]
+    if shares:
+        worst = min(shares, key=lambda each: each["share"])
+        return worst["skill"], worst["reference"]
+    found = [each.get("skill") for each in measured.get("prediction_variance", ())]
+    return min((each for each in found if isinstance(each, float)), default=None), None
+
+
+def _told(attempt: Mapping[str, Any]) -> str:
+    """An attempt, in a few words."""
+    told = attempt["remedy"] or "start"
+    start = attempt.get("start")
+    if start:
+        told += f" from {start['attempt']}@{start['epoch']}"
+    if len(attempt["screened"]) > 1:
+        told += f" ({len(attempt['screened'])} seeds)"
+    if attempt.get("raced"):
+        told += f" (raced {len(attempt['raced'])})"
+    if attempt["failure"]:
+        told += f": {attempt['failure']['check']} at {attempt['failure']['phase']}"
+    return told
+
+
+def save(path: Path, found: Mapping[str, Mapping[Way, list[Outcome]]]) -> None:
+    """Write every outcome."""
+    kept = {
+        name: {way: [dataclasses.asdict(each) for each in ways[way]] for way in ways}
+        for name, ways in found.items()
+    }
+    path.write_text(json.dumps(kept, indent=1))
