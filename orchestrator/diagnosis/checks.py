@@ -127,6 +127,7 @@ def _judge_units(evidence: Evidence, limits: DeadNeurons) -> DeadNeuronsCheck:
         limits,
         skills=[_lowest_skill(columns) for columns in evidence.columns],
         untrained=evidence.untrained,
+        distinct=[[each.distinct for each in columns] for columns in evidence.columns],
         exact=evidence.exact,
         batch_layers=evidence.batch_layers,
         responding=evidence.responding,

@@ -267,6 +267,11 @@ CASES = {
         "diverged",
         ["lower_learning_rate", "leaky_relu", "new_seed"],
     ),
+    "dead, and most units were born so": (
+        attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:5], findings=(FAULT,)),
+        "died often_dead_at_init",
+        ["reinitialize", "leaky_relu", "new_seed", "lower_learning_rate"],
+    ),
     "a gate": (
         attempt(phase(INIT), phase(metric="fail", losses=(1.0, 50.0))),
         "metric",

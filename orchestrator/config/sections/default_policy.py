@@ -13,6 +13,7 @@ _NEW_SEED = {"remedy": "new_seed", "times": 3}
 _NEW_SEED_ONCE = {"remedy": "new_seed"}
 _LEAKY = {"remedy": "leaky_relu"}
 _REINITIALIZE = {"remedy": "reinitialize"}
+_FRESH = {"remedy": "reinitialize", "keep": True}
 _CLIP = {"remedy": "clip_gradients"}
 
 _NO_LOWER = [_NEW_SEED, _LEAKY]
@@ -31,6 +32,11 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": _LIVING, "cause": ["constant_reconstruction"], "count": 2}, "rungs": []},
     {"when": {"kind": _LIVING, "cause": ["distant_targets"], "count": 3}, "rungs": []},
     {"when": {"kind": _LIVING, "cause": ["unscaled_inputs"], "count": 4}, "rungs": []},
+    # Units that are born dead learn nothing at any rate, and no seed wakes them.
+    {
+        "when": {"kind": [*_POOR, "died", "diverged", "undertrained"], "cause": ["initialization"]},
+        "rungs": [_FRESH, _LEAKY, _NEW_SEED, _LOWER],
+    },
     # What was on its way needs more epochs or a higher rate: with less it is no further.
     {"when": {"kind": ["undertrained"]}, "rungs": []},
     # No seed makes a linear network bend, or BatchNorm's statistics arrive sooner.
@@ -52,12 +58,12 @@ DEFAULT_POLICY: Any = [
     # Where seeds were screened, another seed is no different from those.
     {
         "when": {"kind": ["always_dead_at_init"], "cause": ["initialization"]},
-        "rungs": [_REINITIALIZE, _LEAKY],
+        "rungs": [_FRESH, _LEAKY],
     },
     {"when": ["always_dead_at_init"], "rungs": [_LEAKY, _REINITIALIZE]},
     {
         "when": {"kind": ["dead_at_init"], "cause": ["initialization"]},
-        "rungs": [_REINITIALIZE, _LEAKY, _NEW_SEED],
+        "rungs": [_FRESH, _LEAKY, _NEW_SEED],
     },
     {"when": ["dead_at_init"], "rungs": [_NEW_SEED, _LEAKY, _REINITIALIZE]},
     # The network is too deep and narrow for relu.

@@ -26,6 +26,7 @@ def dead_neurons(
     *,
     skills: Sequence[float | None],
     untrained: bool,
+    distinct: Sequence[Sequence[bool]] = (),
     exact: bool = True,
     batch_layers: Sequence[Layer] | None = None,
     responding: tuple[int, int] | None = None,
@@ -39,6 +40,7 @@ def dead_neurons(
         limits: the config's limits.
         skills: lowest skill of each output of `flow`; None where there is none.
         untrained: whether this is phase 0, where only a cut fails.
+        distinct: of each column of each output, whether its predictions differ from row to row.
         exact: whether every training row was counted.
         batch_layers: the same layers counted with BatchNorm's batch statistics; a layer that is
             alive in them lags, and is not dead.
@@ -47,7 +49,8 @@ def dead_neurons(
         notes: what could not be seen.
 
     Returns:
-        `fail` when entirely dead layers cut every path to an output, or when a layer is dead above
+        `fail` when entirely dead layers cut every path to an output or, before training, to a
+        column of it, or when a layer is dead above
         `fail_above` and an output that it feeds has no skill.
     """
     if not layers:
@@ -69,7 +72,9 @@ def dead_neurons(
     )
     verdict: Verdict = "fail"
     reason = cut_reason(judged, flow)
-    if reason is None and not untrained:
+    if reason is None and untrained:
+        reason = _cut_column(judged, flow, distinct)
+    elif reason is None:
         reason = _without_skill(judged, flow, limits, skills)
     if reason is None:
         verdict, reason = _judge_survivors(layers, judged, limits)
@@ -89,6 +94,27 @@ def needs_batch_statistics(layers: Sequence[Layer], limits: DeadNeurons) -> bool
 def is_certainly_alive(layers: Sequence[Layer], limits: DeadNeurons) -> bool:
     """Whether no further row can make the verdict anything but `pass`: units do not die of rows."""
     return not any(_severity(layer, limits) or layer.saturated for layer in layers)
+
+
+def _cut_column(
+    judged: Sequence[Layer], flow: Flow, distinct: Sequence[Sequence[bool]]
+) -> str | None:
+    """Why a column of an output cannot learn, as where branches are joined and one is dead.
+
+    A kernel that begins at zero makes constant columns, too, but all of them.
+    """
+    for index, layer in enumerate(judged):
+        if not layer.units or layer.dead < layer.units:
+            continue
+        for output in flow.feeds(index):
+            columns = distinct[output] if output < len(distinct) else ()
+            if any(columns) and not all(columns):
+                return (
+                    f"layer {layer.name} is entirely dead ({layer.dead} of {layer.units} units) "
+                    f"on {layer.rows} rows; nothing gets through to column "
+                    f"{columns.index(False)} of {names_of([output], flow)}"
+                )
+    return None
 
 
 def _without_skill(

@@ -78,6 +78,27 @@ def test_a_dead_layer_with_a_way_around_it_does_not_fail() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("dead", "distinct", "verdict"),
+    [
+        (4, [True, False], "fail"),
+        (4, [False, False], "warn"),  # as behind a kernel that begins at zero
+        (4, [True, True], "warn"),
+        (3, [True, False], "warn"),
+    ],
+)
+def test_before_training_a_column_that_a_dead_branch_makes_fails(
+    dead: int, distinct: list[bool], verdict: str
+) -> None:
+    around = Flow(layers=(frozenset({INPUT}),), outputs=(frozenset({0, INPUT}),))
+    check = dead_neurons(
+        [_layer("a", 4, dead)], around, LIMITS, skills=[0.5], untrained=True, distinct=[distinct]
+    )
+    assert check.verdict == verdict
+    if verdict == "fail":
+        assert check.reason.endswith("nothing gets through to column 1 of the output")
+
+
 def test_the_layer_that_cuts_is_named_and_not_another_dead_one() -> None:
     # Layer a has a way around it, layer b has none.
     flow = Flow(layers=(frozenset({INPUT}), frozenset({0, INPUT})), outputs=(frozenset({1}),))

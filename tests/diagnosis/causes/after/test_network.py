@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from orchestrator.diagnosis.causes.after.network import (
     find_held_kernels,
     find_initialization,
 )
+from orchestrator.diagnosis.causes.after.subject import Subject, sample_weights
 from orchestrator.diagnosis.checks import Evidence
 from orchestrator.diagnosis.diagnose import Arguments
 from orchestrator.diagnosis.examine import examine
@@ -62,6 +64,58 @@ def test_initialisers_that_kill_are_named(options: dict[str, Any], what: str) ->
 )
 def test_initialisers_that_do_not_kill_are_left_in_peace(model: keras.Model) -> None:
     assert not [*find_initialization(ended(model, untrained=True))]
+
+
+def begun(model: keras.Model, *, dead: int, loaded: float = 1.0, **fields: Any) -> Subject:
+    """A training that has failed, of which phase 0 saw so many of the 8 units of a layer dead."""
+    model.layers[0].kernel.assign(model.layers[0].kernel * loaded)
+    subject = ended(model, start=sample_weights(model), **fields)
+    layer = {"layer": "sick", "activation": "relu", "units": 8, "dead": dead}
+    units = builders.made("dead_neurons", verdict="warn", measured={"layers": [layer]})
+    first = builders.phase("init", units)
+    return dataclasses.replace(subject, phases=[first, *subject.phases[1:]])
+
+
+def sick(**options: Any) -> keras.Model:
+    return stack(layers.Dense(64, "relu", name="sick", **options))
+
+
+NEGATIVE = {"kernel_initializer": keras.initializers.RandomNormal(-0.5, 0.5, seed=1)}
+WIDE = {"bias_initializer": keras.initializers.RandomNormal(0.0, 1.0, seed=1)}
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (NEGATIVE, "its kernel is negative on average, -0.5"),
+        (WIDE, "its biases, from -"),
+        ({"bias_initializer": keras.initializers.Constant(-5)}, "its biases are all negative"),
+    ],
+)
+def test_units_born_dead_are_known_after_the_training(options: dict[str, Any], what: str) -> None:
+    (found,) = find_initialization(begun(sick(**options), dead=4))
+    assert found.reason.startswith(f"layer sick is dead by its initialisation: {what}")
+    assert not [*find_initialization(begun(sick(**options), dead=3))]  # most units were alive
+
+
+def test_a_usual_initializer_is_never_at_fault() -> None:
+    assert not [*find_initialization(begun(sick(), dead=8))]
+    narrow = stack(layers.Dense(2, "relu", kernel_initializer=keras.initializers.Constant(-1)))
+    assert not [*find_initialization(begun(narrow, dead=8))]  # two units may be so by chance
+
+
+def test_weights_that_were_loaded_are_not_the_initializers() -> None:
+    assert [*find_initialization(begun(sick(**NEGATIVE), dead=8))]
+    assert not [*find_initialization(begun(sick(**NEGATIVE), dead=8, loaded=3.0))]
+
+
+def test_a_network_that_has_learnt_was_initialised_well_enough() -> None:
+    passed = builders.made("dead_neurons", verdict="warn")
+    subject = begun(sick(**NEGATIVE), dead=8, skill=0.9)
+    healthy = dataclasses.replace(
+        subject, examined=dataclasses.replace(subject.examined, checks=(passed,))
+    )
+    assert not [*find_initialization(healthy)]
 
 
 # ----------------------------------------------------------------------------- collapse
