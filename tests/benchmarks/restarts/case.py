@@ -26,12 +26,12 @@ class Case:
     data: dict[str, Any]
     optimizer: dict[str, Any]
     kind: Kind = "repairable"
-    """What is expected: a repair, no restart at all, or a certain end without training."""
+    """What is expected: a repair, no restart, or an honest end, untrained where it is certain."""
     loss: str = "mse"
     known: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The best settings known, laid over the config."""
     late: bool = False
-    """Whether its failure can only be seen at the end of a training."""
+    """Whether its failure can only be seen at the end of a training, and so is not certain."""
 
     @property
     def epochs(self) -> int:

@@ -26,8 +26,8 @@ HEALTHY = {
     "rare": circles(half="held_out", kind="healthy", about="4×32, 1% of the rows in the class",
                     data=rows("rare")),
     "dropout": absolute(
-        half="held_out", kind="healthy", about="3×64 with dropout of 0.3",
-        model={"layers": [*[dense(64), {"Dropout": {"rate": 0.3}}] * 3, dense(1, "linear")]},
+        half="held_out", kind="healthy", about="2×64 with dropout of 0.2",
+        model={"layers": [*[dense(64), {"Dropout": {"rate": 0.2}}] * 2, dense(1, "linear")]},
     ),
     "normed_ok": absolute(half="tuned", kind="healthy", about="3×32 with BatchNorm",
                           model=normed(3, 32), optimizer=adam(0.01)),
@@ -54,13 +54,14 @@ HELD = {"kernel_regularizer": {"L1": {"l1": 100.0}}}
 HOPELESS = {
     "held": absolute(
         half="tuned", kind="hopeless", about="the last kernel held at zero by L1",
+        data=rows("absolute"), late=True,
         model={"layers": [dense(32), dense(32), dense(1, "linear", **HELD)]},
     ),
     "frozen": absolute(
         half="held_out", kind="hopeless", about="no layer trains",
         model={"layers": [dense(32, trainable=False), dense(1, "linear", trainable=False)]},
     ),
-    "rounded": absolute(half="held_out", kind="hopeless", about="an output that is rounded",
+    "rounded": absolute(half="tuned", kind="hopeless", about="an output that is rounded",
                         model=network("rounded"), data=rows("absolute")),
 }  # fmt: skip
 

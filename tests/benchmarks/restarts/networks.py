@@ -43,7 +43,7 @@ def residual(blocks: int = 4, normed: bool = False, activation: str = "relu") ->
     inputs = keras.Input((2,))
     hidden = keras.layers.Dense(32, activation)(inputs)
     for _ in range(blocks):
-        inner = keras.layers.BatchNormalization()(hidden) if normed else hidden
+        inner = keras.layers.BatchNormalization(momentum=0.9)(hidden) if normed else hidden
         inner = keras.layers.Dense(32, activation, kernel_initializer="he_normal")(inner)
         inner = keras.layers.Dense(32)(inner)
         hidden = keras.layers.Activation(activation)(keras.layers.Add()([hidden, inner]))
