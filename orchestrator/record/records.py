@@ -229,6 +229,8 @@ class Phase(Record, kw_only=True):
     weights: str | None = None
     """Digest of all weights at its end, `sha256:` and 64 hexadecimal digits; None in a record that
     is older than it."""
+    settled: bool = False
+    """Whether BatchNorm's moving statistics were settled by forward passes before its checks."""
     checks: tuple[AnyCheck, ...]
     """Verdicts in the order of the checks."""
 

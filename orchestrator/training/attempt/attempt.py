@@ -28,6 +28,7 @@ from orchestrator.training.attempt import (
     check,
     checkpoints,
     keras_warnings,
+    moving_statistics,
     preparation,
     snapshots,
 )
@@ -70,11 +71,14 @@ def train(task: Task, emit: Emit) -> None:
             begun = None
             trained.append(epochs)
             examined = check.examine_phase(task, rows, built, plan, trained, phases)
+            examined, settled = moving_statistics.settle(
+                task, rows, built, plan, trained, phases, examined, emit
+            )
             if plan is None:
                 examined = check.look_before(task, rows, built, examined, emit)
             if plan is not None:
                 _save_checkpoint(task, built)
-            phase = _phase(plan, epochs, examined.checks, built.model, start)
+            phase = _phase(plan, epochs, examined.checks, built.model, start, settled)
             phases.append(phase)
             emit(PhaseEnded(attempt=task.attempt, phase=phase))
             check.explain(task, rows, built, weights, trained, phases, examined, emit)
@@ -222,6 +226,7 @@ def _phase(
     checks: tuple[AnyCheck, ...],
     model: keras.Model,
     start: float,
+    settled: bool,
 ) -> Phase:
     """The record of a phase."""
     return Phase(
@@ -232,6 +237,7 @@ def _phase(
         first_loss=epochs.first_loss,
         highest_loss=epochs.highest_loss,
         weights=saving.digest(variable.numpy() for variable in model.weights),
+        settled=settled,
         checks=checks,
     )
 

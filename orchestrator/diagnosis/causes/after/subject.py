@@ -28,7 +28,7 @@ FALLEN = 0.1
 """Share of the loss that is lost in the last quarter of the epochs where it is still falling."""
 _SAMPLED = 4096
 """Numbers of a weight that are kept, at most: enough for its size and its change."""
-_LOST = 0.2
+LOST = 0.2
 """Skill that is lost by BatchNorm's moving statistics where they are to blame."""
 _OF_WORTH = frozenset({"prediction_variance", "learned", "metric"})
 """Checks that fail where the predictions are worth too little."""
@@ -165,7 +165,7 @@ class Subject:
             if moving.skill is not None and batch is not None
         ]
         moving, batch = max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
-        return (moving, batch) if batch > NO_SKILL and batch - moving > _LOST else None
+        return (moving, batch) if batch > NO_SKILL and batch - moving > LOST else None
 
     @property
     def shares(self) -> tuple[OutputShare, ...]:

@@ -1,0 +1,144 @@
+"""BatchNorm's moving statistics brought to where they belong, by forward passes alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+
+from orchestrator.config.schema import PhasePlan
+from orchestrator.data.rows import Rows
+from orchestrator.diagnosis.causes.after.subject import LOST
+from orchestrator.diagnosis.examine import Examination
+from orchestrator.diagnosis.skill.columns import NO_SKILL
+from orchestrator.model.keras_internals import all_layers
+from orchestrator.record.checks import PredictionVarianceCheck
+from orchestrator.record.events import Warned
+from orchestrator.record.records import Phase
+from orchestrator.training.attempt import check
+from orchestrator.training.attempt.build import Built, Loaded
+from orchestrator.training.attempt.callbacks import Epochs
+from orchestrator.training.attempt.task import Task
+from orchestrator.training.executors.executor import Emit
+
+
+def settle(
+    task: Task,
+    rows: Loaded,
+    built: Built,
+    plan: PhasePlan | None,
+    epochs: Sequence[Epochs],
+    before: Sequence[Phase],
+    examined: Examination,
+    emit: Emit,
+) -> tuple[Examination, bool]:
+    """Settle the moving statistics where they alone make the last phase fail.
+
+    Args:
+        task: the attempt.
+        rows: its rows.
+        built: its model; where that does not help, as it was.
+        plan: the phase; None after phase 0.
+        epochs: what the epochs of every phase logged, this one included.
+        before: the phases before this one.
+        examined: what the checks of the phase looked at.
+        emit: is told of it.
+
+    Returns:
+        The checks taken again, and whether the statistics were settled.
+    """
+    skills = None if plan is not task.config.phases[-1] else lag(examined)
+    norms = [
+        layer
+        for layer in all_layers(built.model)
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    if skills is None or not norms:
+        return examined, False
+    first = built.model.get_weights()
+    pass_rows(built.model, norms, rows.dataset.train, task.config.batch_size, built.settings.seed)
+    again = check.examine_phase(task, rows, built, plan, epochs, before)
+    if any(each.verdict == "fail" for each in again.checks):
+        built.model.set_weights(first)
+        return examined, False
+    moving, batch = skills
+    steps = built.pipeline.steps * sum(each.count for each in epochs)
+    left = max(layer.momentum for layer in norms) ** steps
+    advice = f"of their first values {left:.0%} was left after {steps:,} steps: " if left else ""
+    emit(
+        Warned(
+            message=(
+                "BatchNorm's moving statistics had not arrived, and were settled by a forward "
+                f"pass over the training rows, which changes no weight that trains: with them the "
+                f"skill was {moving:.3g}, with each batch's {batch:.3g}; {advice}write a lower "
+                "momentum, or train for more steps"
+            )
+        )
+    )
+    return again, True
+
+
+def lag(examined: Examination) -> tuple[float, float] | None:
+    """Skill with moving statistics, and with the batches' where a failure hangs on that alone."""
+    if not any(each.verdict == "fail" for each in examined.checks):
+        return None
+    found = [
+        (each.skill, each.skill_with_batch_statistics)
+        for check in examined.checks
+        if isinstance(check, PredictionVarianceCheck)
+        for each in check.measured.outputs
+    ]
+    pairs = [
+        (moving, batch)
+        for moving, batch in found
+        if moving is not None and batch is not None and math.isfinite(batch)
+    ]
+    moving, batch = max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
+    return (moving, batch) if batch > NO_SKILL and not batch - moving <= LOST else None
+
+
+def pass_rows(
+    model: keras.Model,
+    norms: Sequence[keras.layers.BatchNormalization],
+    rows: Rows,
+    batch_size: int,
+    seed: int,
+) -> None:
+    """Make each moving statistic the mean of those of all whole batches of one pass.
+
+    The momentum of the k-th batch, counted from 0, is k / (k + 1), as in stochastic weight
+    averaging (Izmailov et al., 2018): one pass is enough, for in training mode a layer's inputs do
+    not hang on the moving statistics of those before it. All other state, such as that of random
+    generators, is as it was afterwards.
+
+    Args:
+        model: a built model; of its state only the moving statistics change.
+        norms: its layers that keep them.
+        rows: the training rows.
+        batch_size: rows of a training step.
+        seed: draws the order of the rows.
+    """
+    moving = {id(each) for layer in norms for each in (layer.moving_mean, layer.moving_variance)}
+    others = [each for each in model.variables if id(each) not in moving]
+    kept = [keras.ops.convert_to_numpy(each) for each in others]
+    momenta = [layer.momentum for layer in norms]
+    try:
+        for step, chosen in enumerate(_batches(len(rows), batch_size, seed)):
+            for layer in norms:
+                layer.momentum = step / (step + 1)
+            model(rows.batch(chosen)[0], training=True)
+    finally:
+        for layer, momentum in zip(norms, momenta, strict=True):
+            layer.momentum = momentum
+        for variable, value in zip(others, kept, strict=True):
+            variable.assign(value)
+
+
+def _batches(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
+    """Positions of the rows of each whole batch, in an order drawn from the seed."""
+    size = min(size, count)
+    order = np.random.default_rng(seed).permutation(count)
+    for start in range(0, count - size + 1, size):
+        yield order[start : start + size]
