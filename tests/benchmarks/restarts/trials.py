@@ -93,6 +93,7 @@ class Laboratory:
         run, _ = launch.launch_on(
             work, self._server, runs, _Silent(), self._interrupts, prepared=prepared
         )
+        self._interrupts.check()  # a run that was stopped is no outcome
         shutil.rmtree(runs)
         found: dict[str, Any] = jsonable(run)
         outcome = read(found, case, seed)
