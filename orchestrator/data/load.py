@@ -94,6 +94,22 @@ def _ready(part: Rows) -> Rows:
     return dataclasses.replace(part, x=x, order=None, scalings={})
 
 
+def standardized(dataset: Dataset) -> Dataset:
+    """The dataset with inputs standardised, which were as they were read.
+
+    Columns that float32 cannot standardise stay as they are.
+    """
+    scalings = standardize.statistics(dataset.train)
+    scalings = {path: standardize.feasible(each) for path, each in scalings.items()}
+    held = dataset.validation
+    return dataclasses.replace(
+        dataset,
+        train=dataclasses.replace(dataset.train, scalings=scalings),
+        validation=None if held is None else dataclasses.replace(held, scalings=scalings),
+        scalings=scalings,
+    )
+
+
 def _say_nothing(progress: ReadingProgress) -> None:
     """Take a report that nobody waits for."""
 
@@ -133,7 +149,7 @@ def load_lazily(
         if part is not None
     ]
     digest = rows.fingerprint(parts, repr(learnt) if learnt != Encoding() else "")
-    scalings = standardize.scalings(train, config) if config.data.standardize else {}
+    scalings = standardize.scalings(train, config) if config.data.standardize is True else {}
     return Dataset(
         train=_scaled(train, scalings),
         validation=None if held is None else _scaled(held, scalings),

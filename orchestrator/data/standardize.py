@@ -31,7 +31,7 @@ def scalings(train: AnyRows, config: Config) -> dict[str, Scaling]:
     problems = []
     for path, scaling in found.items():
         deviation = np.sqrt(scaling.variance)
-        bad = np.flatnonzero(~(np.isfinite(deviation) & (deviation >= _KERAS_EPSILON)))
+        bad = np.flatnonzero(~_is_feasible(scaling))
         for column in map(int, bad):
             name = names[column] if names else f"{column} (from 0)"
             of_input = f" of input {path}" if path else ""
@@ -42,6 +42,22 @@ def scalings(train: AnyRows, config: Config) -> dict[str, Scaling]:
     if problems:
         raise InvalidError(problems[:_MAX_PROBLEMS])
     return found
+
+
+def _is_feasible(scaling: Scaling) -> npt.NDArray[np.bool_]:
+    """Of each column, whether float32 can standardise it."""
+    deviation = np.sqrt(scaling.variance)
+    found: npt.NDArray[np.bool_] = np.isfinite(deviation) & (deviation >= _KERAS_EPSILON)
+    return found
+
+
+def feasible(scaling: Scaling) -> Scaling:
+    """A scaling that leaves columns as they are that float32 cannot standardise."""
+    is_feasible = _is_feasible(scaling)
+    return Scaling(
+        mean=np.where(is_feasible, scaling.mean, np.float32(0)),
+        variance=np.where(is_feasible, scaling.variance, np.float32(1)),
+    )
 
 
 def statistics(rows: AnyRows) -> dict[str, Scaling]:

@@ -191,6 +191,9 @@ def _closing(run: Run, directory: Path) -> Iterator[str]:
         for number, reason in evidence.found_causes(run.attempts):
             if number != run.accepted_attempt:
                 yield f"The evidence on attempt {number} points to: {reason}"
+        changed = words.changed_model(run.attempts[: run.accepted_attempt])
+        if changed:
+            yield f"{changed[0].upper()}{changed[1:]}"
         for line in words.worth_knowing(run):
             yield f"{line[0].upper()}{line[1:]}"
     else:

@@ -46,7 +46,7 @@ def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
     if cause is None:
         return ""
     why = f": {cause.reason}" if reason else ""
-    if event.because is not None:
+    if event.because is not None and not (reason and event.because in cause.reason):
         why += f", because {event.because}"
     return clean(
         f"Attempt {event.attempt - 1} {_how(cause)}{why}; "
@@ -109,11 +109,10 @@ def finding_line(finding: Finding, *, failed: bool = False) -> str:
         finding: the cause.
         failed: the attempt that points to it has failed; nobody is alarmed by what has not.
     """
-    where = "" if finding.line is None else f" (line {finding.line}, {finding.key})"
     lead = "no training can succeed" if finding.certain else "the evidence points to"
     if not failed and not finding.certain:
         lead = "worth knowing"
-    return clean(f"{lead}: {finding.told}{where}")
+    return clean(f"{lead}: {finding.told}{_place(finding)}")
 
 
 def verdict_reason(check: AnyCheck) -> str:
@@ -195,6 +194,58 @@ def short_change(attempt: Attempt, *, seed: bool = False) -> str:
     return clean(f"{attempt.remedy}: {brief}" if brief else attempt.remedy)
 
 
+def changed_model(attempts: Sequence[Attempt]) -> str:
+    """What of the last attempt's model is not as the config has it, and what to write there.
+
+    Args:
+        attempts: all until then.
+
+    Returns:
+        One clause; empty where the model is the config's.
+    """
+    *_, last = attempts
+    settings, clauses = last.settings, []
+    if settings.negative_slope is not None:
+        clauses.append(f"its hidden relu is leaky relu with slope {settings.negative_slope:g}")
+    for each in _fixes(attempts):
+        clauses.append(each)
+    if "inputs" in (settings.standardize or ""):
+        clauses.append("it standardises its inputs, as with data.standardize: true")
+    for name, scale in last.standardization.get("targets", {}).items():
+        of = f" of {name}" if name else ""
+        clauses.append(f"its last layer{of} is a Rescaling with {_scale(scale)}")
+    told = "; ".join(clauses)
+    return clean(f"the model is not as configured: {told}") if told else ""
+
+
+def _fixes(attempts: Sequence[Attempt]) -> list[str]:
+    """What was written instead for the outputs, and where the config has it."""
+    settings, told = attempts[-1].settings, dict[str, None]()
+    for finding in (each for attempt in attempts for each in attempt.findings):
+        fix = finding.fix
+        if fix is None or not (
+            (settings.output_activation or {}).get(fix.output) == fix.activation is not None
+            or (settings.output_loss or {}).get(fix.output) == fix.loss is not None
+        ):
+            continue
+        whose = f"output {fix.output}" if fix.output else "its output"
+        told.setdefault(f"{whose} has {fix.told}{_place(finding)}")
+    return [*told]
+
+
+def _scale(scale: Mapping[str, Sequence[float]]) -> str:
+    """Scale and offset of a Rescaling layer, of one column in figures."""
+    mean, variance = scale["mean"], scale["variance"]
+    if len(mean) > 1:
+        return f"the scale and offset of each of {len(mean)} columns"
+    return f"scale: {math.sqrt(variance[0]):.4g} and offset: {mean[0]:.6g}"
+
+
+def _place(finding: Finding) -> str:
+    """Where the config has what a finding is about; empty where it does not."""
+    return "" if finding.line is None else f" (line {finding.line}, {finding.key})"
+
+
 def outcome(attempt: Attempt) -> str:
     """How an attempt ended, in a few words."""
     failure = attempt.failure
@@ -214,9 +265,15 @@ def _changed(changed: Mapping[str, Mapping[str, Any]], *, narrow: bool = False) 
         if value is None:
             parts.append(f"{name} taken back")
         else:
-            shown = f"{value:g}" if isinstance(value, float) else value
-            parts.append(templates[narrow].format(shown))
+            parts.append(templates[narrow].format(_shown(value)))
     return ", ".join(parts)
+
+
+def _shown(value: Any) -> str:
+    """The value of a setting; of one for each output, under the output's name where it has one."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{each} of {name}" if name else str(each) for name, each in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def losses(metrics: Mapping[str, float]) -> str:

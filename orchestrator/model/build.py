@@ -28,12 +28,13 @@ from orchestrator.model import (
     initialization,
     keras_internals,
     layers,
-    leaky_relu,
     objects,
     saving,
 )
 from orchestrator.model.initialization import Recorder
 from orchestrator.model.losses.targets import check_targets
+from orchestrator.model.outputs import Output, find_outputs
+from orchestrator.model.remedies import fixed_output, leaky_relu, scaled_inputs, scaled_targets
 from orchestrator.record.records import Settings
 
 _SWITCHES = {"jit_compile", "run_eagerly", "steps_per_execution", "auto_scale_loss"}
@@ -71,6 +72,11 @@ def build_model(
         origin = "file" if isinstance(config.model, FileModel) else "factory"
         message = f"missing, and the {origin}'s model is not compiled"
         raise InvalidError([config.problem(("compile",), message, "add compile: {loss: mse}")])
+    if settings.output_loss is not None:
+        fixed_output.put_losses(model, settings.output_loss)
+    if "targets" in (settings.standardize or ""):
+        scales = scaled_targets.find_scales(model, find_outputs(model, config, rows), rows)
+        model = scaled_targets.rescale(model, scales) if scales else model
     if settings.clip_norm is not None:
         for optimizer in plain_optimizers(model):
             optimizer.global_clipnorm = settings.clip_norm
@@ -114,7 +120,7 @@ def _build_optimizer(model: keras.Model) -> None:
 
 
 def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
-    """The built model, changed where a remedy asks for leaky relu."""
+    """The built model, with the activations that a remedy asks for."""
     slope = settings.negative_slope
     match config.model:
         case LayersModel() as plan:
@@ -128,12 +134,15 @@ def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
         case FileModel() as plan:
             model = saving.load_file(plan, config, settings.seed)
     try_call(model, config, rows, next(iter(type(config.model).model_fields)))
+    weights = model.get_weights() if keeps_weights(config) else None
+    changed = model
     if slope is not None:
-        weights = model.get_weights() if keeps_weights(config) else None
-        model = leaky_relu.replace_relu(model, slope)
-        if weights is not None:
-            model.set_weights(weights)
-    return model
+        changed = leaky_relu.replace_relu(changed, slope)
+    if settings.output_activation is not None:
+        changed = fixed_output.put_activations(changed, settings.output_activation)
+    if weights is not None and changed is not model:
+        changed.set_weights(weights)
+    return changed
 
 
 def obstacles(
@@ -142,6 +151,7 @@ def obstacles(
     settings: Settings,
     rows: AnyRows,
     hidden: Sequence[leaky_relu.Site],
+    outputs: Sequence[Output],
 ) -> dict[str, str]:
     """The remedies that the model cannot carry, each with the reason and the way out.
 
@@ -151,6 +161,7 @@ def obstacles(
         settings: what it was built from; a remedy in force has nothing to say against it.
         rows: training rows.
         hidden: the sites of relu that do not make an output.
+        outputs: the model's outputs.
     """
     found: dict[str, str | None] = {}
     if settings.negative_slope is None:
@@ -158,6 +169,13 @@ def obstacles(
     if settings.clip_norm is None:
         reasons = map(_clips_already, plain_optimizers(model))
         found["clip_gradients"] = next((reason for reason in reasons if reason is not None), None)
+    if settings.output_activation is None and settings.output_loss is None:
+        found["fix_output"] = fixed_output.obstacle(model)
+    scaled = settings.standardize or ""
+    if "inputs" not in scaled:
+        found["standardize inputs"] = scaled_inputs.obstacle(model, config, rows)
+    if "targets" not in scaled:
+        found["standardize targets"] = scaled_targets.obstacle(model, config, outputs)
     variables = initialization.hidden_variables(model, rows.first(2)[0])
     if not any(is_kernel for _, _, is_kernel in variables):
         found["reinitialize"] = "no hidden layer has a kernel"
@@ -261,7 +279,7 @@ def _from_factory(config: Config, seed: int, slope: float | None) -> keras.Model
 
 def _check_standardize(model: keras.Model, config: Config) -> None:
     """Refuse to put the standardisation in front of what takes no rows."""
-    if config.data.standardize and not layers.is_callable(model):
+    if config.data.standardize is True and not layers.is_callable(model):
         message = "the model has no call of its own, in front of which the scaling could stand"
         raise InvalidError([config.problem(("data", "standardize"), message, "scale the rows")])
 

@@ -124,9 +124,9 @@ def obstacle(model: keras.Model, rows: AnyRows) -> str | None:
             same = all(np.array_equal(before, after, equal_nan=True) for before, after in pairs)
         except Exception as error:  # noqa: BLE001 - the user's classes raise anything
             said = f"{type(error).__name__}: {describe_error(error)}"
-            return _missing_for_saving(model) or said
+            return missing_for_saving(model) or said
     if not same:
-        lacks = _missing_for_saving(model) or "what it computes is not all in its config"
+        lacks = missing_for_saving(model) or "what it computes is not all in its config"
         return f"loaded again, it predicts otherwise: {lacks}"
     return None
 
@@ -152,7 +152,7 @@ def _shown(model: keras.Model, rows: AnyRows) -> list[Any]:
     return [prediction for _, prediction in leaves(model(x, training=False))]
 
 
-def _missing_for_saving(model: keras.Model) -> str | None:
+def missing_for_saving(model: keras.Model) -> str | None:
     """What the user's own classes lack that `keras.models.load_model` needs."""
     found = []
     kinds = dict.fromkeys(type(layer) for layer in keras_internals.all_layers(model))

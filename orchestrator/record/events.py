@@ -21,6 +21,7 @@ from orchestrator.record.records import (
     Run,
     RunStatus,
     Settings,
+    Standardization,
 )
 
 
@@ -93,6 +94,8 @@ class ModelBuilt(Recorded, kw_only=True, tag="model_built"):
     """Number of weights."""
     obstacles: dict[str, str]
     """Remedies that this model cannot carry, each with the reason and the way out."""
+    standardization: Standardization = {}
+    """What a remedy has standardised."""
 
 
 class SeedsScreened(Recorded, kw_only=True, tag="seeds_screened"):
@@ -369,7 +372,9 @@ def _advance_attempt(
 ) -> Attempt:
     match event:
         case ModelBuilt():
-            return replace(attempt, obstacles=event.obstacles)
+            return replace(
+                attempt, obstacles=event.obstacles, standardization=event.standardization
+            )
         case CausesFound():
             return replace(attempt, findings=(*attempt.findings, *event.findings))
         case PhaseStarted() | EpochEnded():

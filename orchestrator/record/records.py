@@ -112,6 +112,13 @@ Form = Literal["regression", "binary", "categorical", "sparse"]
 """How targets and predictions of an output are written: binary is one probability a column,
 categorical one column a class, sparse a class index."""
 
+Standardized = Literal["inputs", "targets", "inputs and targets"]
+"""What the remedy `standardize` has scaled."""
+
+Standardization = dict[str, dict[str, dict[str, list[float]]]]
+"""Mean and variance of each column, under `inputs` by the path of the input, under `targets` by the
+name of the output."""
+
 Change = TypedDict(
     "Change",
     {
@@ -130,6 +137,9 @@ class Settings(Record, kw_only=True):
         "negative_slope": ("leaky relu with slope {}", "slope {}"),
         "initializer": ("initializer {} and zero biases", "{}"),
         "clip_norm": ("gradients clipped to norm {}", "norm ≤ {}"),
+        "standardize": ("{} standardised", "{} scaled"),
+        "output_activation": ("activation: {} for the output", "activation: {}"),
+        "output_loss": ("loss: {}", "loss: {}"),
         "seed": ("seed {}", "seed {}"),
     }
     """What a change of each is called, in full and on a narrow line, in the order of telling."""
@@ -146,6 +156,15 @@ class Settings(Record, kw_only=True):
     clip_norm: float | None = None
     """Norm that the gradients of a step, all taken together, are clipped to; None keeps the
     optimizer's own way."""
+    standardize: Standardized | None = None
+    """What is shifted and scaled inside the model, by mean and standard deviation over the training
+    rows, so that it takes inputs and gives predictions in the units of the rows; None leaves what
+    the config says."""
+    output_activation: dict[str, str] | None = None
+    """Keras's name of the activation that makes an output, by the output's name, which is empty
+    where there is one; None keeps the model's own."""
+    output_loss: dict[str, str] | None = None
+    """Keras's name of the loss of an output, by its name likewise; None keeps the config's."""
 
     def changes(self, before: Settings) -> dict[str, Change]:
         """What differs from another attempt's settings, as `{name: {"from", "to"}}`."""
@@ -176,6 +195,23 @@ class Candidate(Record, kw_only=True):
     """Why its network cannot be trained; None when it can."""
 
 
+class Fix(Record, kw_only=True):
+    """What the remedy `fix_output` writes instead."""
+
+    output: str = ""
+    """Name of the output; empty where there is one."""
+    activation: str | None = None
+    """Keras's name of the activation that is to make it; None for the one that it has."""
+    loss: str | None = None
+    """Keras's name of its loss; None for the one that it has."""
+
+    @property
+    def told(self) -> str:
+        """What is to be written, as in a config."""
+        lines = {"activation": self.activation, "loss": self.loss}
+        return " and ".join(f"{key}: {value}" for key, value in lines.items() if value)
+
+
 class Finding(Record, kw_only=True):
     """A cause that the evidence points to."""
 
@@ -196,6 +232,8 @@ class Finding(Record, kw_only=True):
     it is in the rows or in the user's code."""
     line: int | None = None
     """Line of that key in `config.yaml`; None where it is not written there."""
+    fix: Fix | None = None
+    """What would do of an output that cannot; None where that is not known, or not certain."""
     final: bool | msgspec.UnsetType = msgspec.UNSET
     """Name of `certain` in older records; not written any more."""
 
@@ -282,6 +320,8 @@ class Attempt(Record, kw_only=True):
     """Rungs of the policy that could not be applied, each with its reason."""
     obstacles: dict[str, str] = {}
     """Remedies that its model cannot carry, each with the reason and the way out."""
+    standardization: Standardization = {}
+    """What a remedy has standardised inside its model."""
     restarts: int = 0
     """How often its worker was started again."""
     settings: Settings

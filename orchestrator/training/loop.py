@@ -386,7 +386,9 @@ class _Loop:
 
     def _describe(self, accepted: Attempt) -> str:
         remedy = accepted.remedy
-        return f"attempt {accepted.attempt} passed" + (f" after {remedy}" if remedy else "")
+        passed = f"attempt {accepted.attempt} passed" + (f" after {remedy}" if remedy else "")
+        changed = words.changed_model(self.store.run.attempts[: accepted.attempt])
+        return f"{passed}; {changed}" if changed else passed
 
     def _end(
         self,

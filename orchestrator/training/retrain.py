@@ -47,7 +47,7 @@ def retrain(
     restart: Mapping[str, Any] | None = None,
     validation: Any = None,
     sample_weight: Any = None,
-    standardize: bool = False,
+    standardize: bool | None = None,
     batch_size: int = 32,
     steps_per_epoch: int | None = None,
     seed: int = 0,
@@ -78,7 +78,8 @@ def retrain(
             True}`, or with `"last": True`, or with the `"group"` of each row, an array of shape
             (rows,); a tuple (x, y) or (x, y, sample_weight); or batches like x.
         sample_weight: weight of each row in the loss, shape (rows,).
-        standardize: shift and scale the inputs; the model that is returned takes raw ones.
+        standardize: shift and scale the inputs; the model that is returned takes raw ones. None
+            does so where a failure has shown that inputs out of scale are at fault.
         batch_size: rows of a training step; batches have a size of their own.
         steps_per_epoch: batches of an epoch, which goes on where the one before has stopped; for
             batches without an end.
@@ -148,7 +149,7 @@ def describe(
     *,
     validation: Any,
     sample_weight: Any,
-    standardize: bool,
+    standardize: bool | None,
     sections: Mapping[str, Any],
     steps_per_epoch: int | None = None,
 ) -> tuple[Config, Given]:
@@ -160,7 +161,7 @@ def describe(
         y: targets.
         validation: as `retrain` takes it.
         sample_weight: weight of each row.
-        standardize: shift and scale the inputs.
+        standardize: shift and scale the inputs; None where a failure asks for it.
         sections: every other key of a config.
         steps_per_epoch: as `retrain` takes it.
 
@@ -237,7 +238,7 @@ def _parted(train: Values, validation: Mapping[str, Any], seed: int) -> tuple[Va
 
 
 def _describe_data(
-    given: Given, validation: Any, standardize: bool, steps_per_epoch: int | None
+    given: Given, validation: Any, standardize: bool | None, steps_per_epoch: int | None
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"train": {"given": _describe(given.train)}}
     if steps_per_epoch is not None:
@@ -247,7 +248,7 @@ def _describe_data(
     elif validation is not None:
         mapping = isinstance(validation, Mapping)
         found["validation"] = validation if mapping else {"fraction": validation}
-    return {**found, "standardize": standardize}
+    return {**found, "standardize": "auto" if standardize is None else standardize}
 
 
 def _describe(values: Values) -> str:

@@ -64,7 +64,8 @@ def test_only_data_model_and_phases_are_required(load):
 def test_the_defaults_are_those_of_the_contract(load, tmp_path):
     found = load().model_dump()
     policy = found["restart"].pop("policy")
-    assert policy[0] == {"when": {"certain": True}, "rungs": []}
+    assert [entry["remedy"] for entry in policy[:2]] == ["fix_output", "standardize"]
+    assert policy[2] == {"when": {"certain": True}, "rungs": []}
     assert found == {
         "version": 1,
         "name": "airfoil",
@@ -73,7 +74,7 @@ def test_the_defaults_are_those_of_the_contract(load, tmp_path):
         "data": {
             "train": {"callable": "rows:make", "kwargs": {}, "steps_per_epoch": None},
             "validation": None,
-            "standardize": False,
+            "standardize": "auto",
         },
         "model": {"layers": [{"Dense": {"units": 1}}]},
         "compile": {
@@ -292,8 +293,8 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("checks.metric={name: loss, max: 1, phases: [mian]}", "checks.metric.phases: there is no phase 'mian'; did you mean 'main'?"),
         ("checks.metric=[{name: loss, max: 1, phases: [x]}]", "checks.metric.0.phases: there is no phase 'x'; expected one of main"),
         ("restart.policy=[new_sed]", "restart.policy.0: unknown remedy 'new_sed'; did you mean 'new_seed'?"),
-        ("restart.policy=[{remedy: [x]}]", "restart.policy.0: unknown remedy ['x']; expected one of clip_gradients, leaky_relu, lower_learning_rate, new_seed, reinitialize"),
-        ("restart.policy=[{times: 2}]", "restart.policy.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, or {when: …, rungs: […]}, received the keys times"),
+        ("restart.policy=[{remedy: [x]}]", "restart.policy.0: unknown remedy ['x']; expected one of clip_gradients, fix_output, leaky_relu, lower_learning_rate, new_seed, reinitialize, standardize"),
+        ("restart.policy=[{times: 2}]", "restart.policy.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, standardize, fix_output, or {when: …, rungs: […]}, received the keys times"),
         ("restart.policy=[{remedy: new_seed, keep_seed: on}]", "restart.policy.0.keep_seed: expected false, received true"),
         ("restart.policy=[{remedy: clip_gradients, norm: -1}]", "restart.policy.0.norm: expected more than 0.0, received -1"),
         ("restart.policy=[{remedy: reinitialize, initialiser: zeros}]", "restart.policy.0.initialiser: unknown key 'initialiser'; did you mean 'initializer'?"),
@@ -303,7 +304,7 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("restart.policy=[{remedy: leaky_relu, when: {cause: [died]}}]", "restart.policy.0.when.cause.0: unknown name 'died'; expected one of broadcast_shapes, constant_columns, constant_reconstruction, dead_branch, distant_targets, few_steps, fixed_seed, heavy_dropout, held_at_zero, initialization, lagging_statistics, loss_mismatch, lost_signal, missing_values, no_effect, one_unit_softmax, oscillating, over_regularised, overfitting, rate_too_low, slow_statistics, too_small, undertrained, unreachable_targets, unrelated_targets, unscaled_inputs, unusual_rate, unusual_start, wrong_labels"),
         ("restart.policy=[{remedy: leaky_relu, when: {kinds: [died]}}]", "restart.policy.0.when.kinds: unknown key 'kinds'; did you mean 'kind'?"),
         ("restart.policy=[{when: [died], rungs: [new_sed]}]", "restart.policy.0.rungs.0: unknown remedy 'new_sed'; did you mean 'new_seed'?"),
-        ("restart.policy=[{when: [died], rungs: [{times: 2}]}]", "restart.policy.0.rungs.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, received the keys times"),
+        ("restart.policy=[{when: [died], rungs: [{times: 2}]}]", "restart.policy.0.rungs.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, standardize, fix_output, received the keys times"),
         ("restart.policy=[{rungs: [{remedy: clip_gradients, norms: 1}]}]", "restart.policy.0.rungs.0.norms: unknown key 'norms'; did you mean 'norm'?"),
         ("restart.policy=[{when: [died], rungs: }]", "restart.policy.0.rungs: expected a list, received nothing"),
         ("restart.policy=[{remedy: lower_learning_rate, factor: 1}]", "restart.policy.0.factor: expected auto, or more than 0 and less than 1, received 1"),

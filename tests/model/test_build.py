@@ -13,9 +13,10 @@ from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.errors import InvalidError, UserCodeError
-from orchestrator.model import leaky_relu, saving
+from orchestrator.model import saving
 from orchestrator.model.build import build_model, obstacles, try_call
 from orchestrator.model.outputs import find_outputs
+from orchestrator.model.remedies import leaky_relu
 from orchestrator.record.records import Settings
 from tests import builders
 from tests.conftest import MakeConfig
@@ -493,7 +494,8 @@ def obstacles_of(config: Config, settings: Settings = SEED) -> dict[str, str]:
     rows = data.load(config).train
     model = build_model(config, settings, rows)
     hidden = Probe(model).hidden_relu(rows)
-    return obstacles(model, config, settings, rows, hidden)
+    found = find_outputs(model, config, rows)
+    return obstacles(model, config, settings, rows, hidden, found)
 
 
 def test_remedies_without_a_place_are_obstructed(make_config: MakeConfig) -> None:
@@ -518,7 +520,8 @@ def test_weights_from_a_file_are_not_reinitialised(make_config: MakeConfig, tmp_
     keras.Sequential([layers.Input((2,)), *stack]).save(tmp_path / "m.keras")
     config = make_config(model={"file": "m.keras"})
     found = obstacles_of(config)
-    assert found.keys() == {"new_seed", "reinitialize"}
+    scaled = {"standardize inputs", "standardize targets"}
+    assert found.keys() == {"new_seed", "reinitialize"} | scaled
     assert "initial_weights: fresh draws new ones" in found["reinitialize"]
 
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
+from orchestrator.config.sections.default_policy import DEFAULT_POLICY
 from orchestrator.policy import rule
 from orchestrator.record.checks import AnyCheck
 from orchestrator.record.records import (
@@ -39,6 +40,10 @@ WALKS = 2000
 LONGEST = 8
 SEED = 7
 LIMITS = {"min_ratio": 1e-4, "min_information": 1e-4, "min_skill": -0.1}
+
+LATER = ("fix_output", "standardize")
+"""Remedies that came after the walks, and stand before all that these decided on."""
+EARLIER = [entry for entry in DEFAULT_POLICY if entry.get("remedy") not in LATER]
 
 LETTERS = {
     "new_seed": "n", "lower_learning_rate": "l", "leaky_relu": "k", "reinitialize": "r",
@@ -101,7 +106,7 @@ class Dice(random.Random):
 def walk(number: int) -> str:
     """A letter for each answer of one walk, and the digest of all that was decided."""
     dice = Dice(number)
-    restart: dict[str, Any] = {"screen_seeds": dice.pick((0, 1, 4, 64))}
+    restart: dict[str, Any] = {"screen_seeds": dice.pick((0, 1, 4, 64)), "policy": EARLIER}
     if dice.chance(1 / 3):
         restart["policy"] = [_rung(dice) for _ in range(int(dice.random() * 6))]
     config = builders.config(seed=SEED, restart=restart)

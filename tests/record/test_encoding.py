@@ -236,6 +236,9 @@ def test_a_record_becomes_an_object_with_its_field_names() -> None:
         "negative_slope": None,
         "initializer": None,
         "clip_norm": None,
+        "standardize": None,
+        "output_activation": None,
+        "output_loss": None,
     }
 
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Discriminator, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from orchestrator.config.sections.base import (
+    AutoFlag,
     Delimiter,
     Flag,
     OneOf,
@@ -205,5 +206,6 @@ class Data(Section):
     """The training data."""
     validation: Validation | None = None
     """Rows that are never trained on: a share of the training data, or a second source."""
-    standardize: Flag = False
-    """Shift and scale each input column to mean 0 and variance 1 over the training rows."""
+    standardize: AutoFlag = "auto"
+    """Shift and scale each input column to mean 0 and variance 1 over the training rows; `auto`
+    does so where a failure has shown that inputs out of scale are at fault, by a remedy."""

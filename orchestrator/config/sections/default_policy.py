@@ -25,6 +25,9 @@ is dead may be."""
 _POOR = [*_LIVING, "crippled"]
 
 DEFAULT_POLICY: Any = [
+    # What is at fault is known, and so is what to write instead.
+    {"remedy": "fix_output"},
+    {"remedy": "standardize"},
     # The data is at fault.
     {"when": {"certain": True}, "rungs": []},
     {"when": {"kind": _LIVING, "cause": ["unrelated_targets"], "count": 2}, "rungs": []},

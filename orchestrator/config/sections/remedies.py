@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field
 from orchestrator.config.sections.base import Flag, Off, PositiveFloat, PositiveInt, Section, flag
 from orchestrator.config.sections.when import When
 from orchestrator.errors import short, suggestion
-from orchestrator.record.records import Attempt, Settings
+from orchestrator.record.records import Attempt, Cause, Settings, Standardized
 
 
 class Rung(Section):
@@ -163,12 +163,78 @@ class ClipGradients(Rung):
         return replace(settings, clip_norm=self.norm)
 
 
+class Standardize(Rung):
+    """Shift and scale the inputs, or the targets of a regression, that findings name."""
+
+    remedy: Literal["standardize"] = "standardize"
+    """The remedy."""
+    times: PositiveInt = 2
+    """How often it may be used: of the targets it may only show once the inputs are scaled."""
+    when: When | None = ["unscaled_inputs", "distant_targets"]
+    """Failures that it answers; null means any, and what no finding names is left as it is."""
+    keep: Flag = True
+    """Keep its change when the next attempt fails by the same check: other settings do no better on
+    rows out of scale."""
+
+    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+        """Inputs and targets out of scale are standardised inside the model."""
+        causes = {finding.cause for finding in failed.findings}
+        before, parts, reasons = settings.standardize or "", list[str](), list[str]()
+        for part, cause in _OUT_OF_SCALE.items():
+            obstacle = failed.obstacles.get(f"standardize {part}")
+            if part in before or (cause in causes and obstacle is None):
+                parts.append(part)
+            elif cause in causes and obstacle is not None:
+                reasons.append(obstacle)
+        if parts and " and ".join(parts) != before:
+            return replace(settings, standardize=_STANDARDIZED[tuple(parts)])
+        if reasons:
+            return "; ".join(reasons)
+        if parts:
+            return f"the {before} are standardised already"
+        return "no finding says that inputs or targets are out of scale"
+
+
+_OUT_OF_SCALE: Mapping[str, Cause] = {"inputs": "unscaled_inputs", "targets": "distant_targets"}
+"""The cause that says of each that it is out of scale."""
+_STANDARDIZED: Mapping[tuple[str, ...], Standardized] = {
+    ("inputs",): "inputs",
+    ("targets",): "targets",
+    ("inputs", "targets"): "inputs and targets",
+}
+
+
+class FixOutput(Rung):
+    """Put the activation on an output, or the loss, that a certain finding asks for."""
+
+    remedy: Literal["fix_output"] = "fix_output"
+    """The remedy."""
+    when: When | None = ["one_unit_softmax", "unreachable_targets", "loss_mismatch"]
+    """Failures that it answers; null means any other failure of a training."""
+
+    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+        """What findings say has to make an output, and to train it."""
+        fixes = [finding.fix for finding in failed.findings if finding.fix is not None]
+        if not fixes:
+            return "what to write instead depends on what is meant, so that it is left to you"
+        activations = {each.output: each.activation for each in fixes if each.activation}
+        losses = {each.output: each.loss for each in fixes if each.loss}
+        changed = replace(
+            settings,
+            output_activation={**(settings.output_activation or {}), **activations} or None,
+            output_loss={**(settings.output_loss or {}), **losses} or None,
+        )
+        return "the output is changed already" if changed == settings else changed
+
+
 AnyRemedy = (
     Annotated[NewSeed, pydantic.Tag("<new_seed>")]
     | Annotated[LowerLearningRate, pydantic.Tag("<lower_learning_rate>")]
     | Annotated[LeakyRelu, pydantic.Tag("<leaky_relu>")]
     | Annotated[Reinitialize, pydantic.Tag("<reinitialize>")]
     | Annotated[ClipGradients, pydantic.Tag("<clip_gradients>")]
+    | Annotated[Standardize, pydantic.Tag("<standardize>")]
+    | Annotated[FixOutput, pydantic.Tag("<fix_output>")]
 )
 """All of them; everything else that goes over the remedies follows from this."""
 

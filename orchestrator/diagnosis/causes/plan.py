@@ -12,7 +12,7 @@ import numpy.typing as npt
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.diagnosis.causes.before.subject import Subject
-from orchestrator.model import keras_internals
+from orchestrator.model import keras_internals, layers
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.outputs import own_way
 
@@ -150,19 +150,6 @@ def place_of_rate(config: Config) -> Key:
 def begins_trained(subject: Subject) -> bool:
     """Whether a training goes on from weights that another one has left.
 
-    Those are a file's, or what a factory has loaded: a fresh network has no frozen weights, and no
-    vector, such as a bias, whose values differ.
+    Those are a file's, or what a factory has loaded.
     """
-    if subject.starts_trained:
-        return True
-    model = subject.model
-    trainable = {id(each) for each in model.trainable_variables}
-    for layer in keras_internals.all_layers(model):
-        own = keras_internals.own_variables(layer)
-        if any(id(each) not in trainable for each in own):
-            return True
-        vectors = (each.numpy() for each in own if len(each.shape) == 1 and each.shape[0] > 1)
-        # The biases of an LSTM are 0, and 1 for the gate that forgets.
-        if any(len(np.unique(each)) > 2 for each in vectors):
-            return True
-    return False
+    return subject.starts_trained or layers.trained_layer(subject.model) is not None

@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from orchestrator.model import keras_internals
 
-PASSED_ON = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "ExpandDims", "Transpose"})
+PASSED_ON = frozenset(
+    {"Cast", "Identity", "IdentityN", "Reshape", "Squeeze", "ExpandDims", "Transpose"}
+)
 """TensorFlow's operations that leave values as they are."""
 _FROM_LOGITS = {"Softmax": tf.nn.softmax, "Sigmoid": tf.nn.sigmoid}
 """Operations behind whose results Keras's cross-entropies look for the logits."""

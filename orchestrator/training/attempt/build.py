@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
-from orchestrator.data.load import Dataset, open_source
+from orchestrator.data.load import Dataset, open_source, standardized
 from orchestrator.data.rows import AnyRows
 from orchestrator.data.streams.feed import LiveFeed
 from orchestrator.data.streams.pipeline import Feed, held_back
@@ -23,8 +23,9 @@ from orchestrator.model.build import build_model, keeps_weights, obstacles, plai
 from orchestrator.model.initialization import Recorder
 from orchestrator.model.layers import count_parameters
 from orchestrator.model.outputs import Output, find_outputs, find_untrained
+from orchestrator.model.remedies import scaled_targets
 from orchestrator.record.events import Doing, ModelBuilt, ScreeningProgress, SeedsScreened
-from orchestrator.record.records import Finding, Settings
+from orchestrator.record.records import Finding, Settings, Standardization
 from orchestrator.training.attempt import preparation
 from orchestrator.training.attempt.learning_rate import Rates
 from orchestrator.training.attempt.screening import Screening, screen
@@ -37,7 +38,7 @@ class Loaded:
     """The rows of an attempt."""
 
     dataset: Dataset
-    """All of them, standardised as the config says."""
+    """All of them, standardised as the config or a remedy says."""
     checked: AnyRows
     """The training rows that the checks look at."""
 
@@ -53,6 +54,8 @@ def load(task: Task) -> Loaded:
         message = "the data is not what it was when the run began"
         hint = "let a data callable return the same rows at every call"
         raise InvalidError([task.config.problem(("data",), message, hint)])
+    if "inputs" in (task.settings.standardize or ""):
+        dataset = standardized(dataset)
     return Loaded(dataset=dataset, checked=_draw_checked(task.config, dataset.train))
 
 
@@ -126,10 +129,21 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         ModelBuilt(
             attempt=task.attempt,
             parameters=count_parameters(model),
-            obstacles=obstacles(model, config, settings, dataset.train, hidden),
+            obstacles=obstacles(model, config, settings, dataset.train, hidden, found),
+            standardization=_describe_scales(settings, dataset, built),
         )
     )
     return built
+
+
+def _describe_scales(settings: Settings, dataset: Dataset, built: Built) -> Standardization:
+    """What a remedy has standardised."""
+    parts, found = settings.standardize or "", Standardization()
+    if "inputs" in parts:
+        found["inputs"] = {path: each.describe() for path, each in dataset.scalings.items()}
+    if "targets" in parts:
+        found["targets"] = scaled_targets.describe(built.model, built.outputs)
+    return found
 
 
 def _feed(

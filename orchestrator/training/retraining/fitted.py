@@ -39,10 +39,9 @@ def load(run: Run, directory: Path, config: Config, first: Callable[[], Rows]) -
     if not model.compiled:
         _compile(model, config)
     if not paths.model.exists():
-        scalings = {
-            path: Scaling.from_description(described)
-            for path, described in run.inputs.standardization.items()
-        }
+        accepted = run.attempts[(run.accepted_attempt or 0) - 1]
+        known = accepted.standardization.get("inputs", run.inputs.standardization)
+        scalings = {path: Scaling.from_description(described) for path, described in known.items()}
         model = saving.deployable(model, scalings, first())
     model.history = _history(run, directory, model)
     return model

@@ -608,3 +608,38 @@ def test_clipped_gradients_stay_clipped_in_plain_keras(
     train(config, Settings(seed=7, clip_norm=0.125))
     loaded = keras.models.load_model(tmp_path / "1" / ".model.keras")
     assert loaded.optimizer.global_clipnorm == 0.125
+
+
+FAR = """
+import numpy as np
+
+def far():
+    x = np.random.default_rng(0).uniform(-1, 1, (400, 2))
+    return x * [1e4, 1.0] + [0.0, 300.0], 10_000 + np.abs(x).sum(axis=1)
+"""
+
+
+def test_a_remedy_standardises_inside_the_model(
+    make_config: MakeConfig, train: Train, tmp_path: Path
+) -> None:
+    (tmp_path / "distant.py").write_text(FAR)
+    config = make_config(
+        data={"train": {"callable": "distant:far"}},
+        model={"layers": [{"Dense": {"units": 16, "activation": "relu"}}, {"Dense": {"units": 1}}]},
+        compile={"optimizer": {"Adam": {"learning_rate": 0.02}}, "loss": "mse", "metrics": ["mae"]},
+        phases=[{"name": "main", "epochs": 30}],
+    )
+    settings = Settings(seed=7, standardize="inputs and targets")
+    events, again = train(config, settings), train(config, settings, "2")
+    last = phases(events)[-1]
+    assert last.weights == phases(again)[-1].weights  # replay gives the same bits
+    skill = worth(last).measured.outputs[0].skill
+    assert skill is not None and skill > 0.9
+    loaded = keras.models.load_model(tmp_path / "1" / ".model.keras")
+    rows = data.read(config, "train")
+    error = loaded.predict(rows.x, verbose=0)[:, 0] - rows.y
+    assert last.metrics["loss"] < 0.05  # in the units of the rows
+    assert float(np.mean(error**2)) == pytest.approx(worth(last).measured.outputs[0].loss, rel=0.02)
+    (built,) = (each for each in events if isinstance(each, ModelBuilt))
+    assert built.standardization["targets"][""]["mean"] == [pytest.approx(rows.y.mean())]
+    assert built.standardization["inputs"][""]["mean"] == pytest.approx(rows.x.mean(0), rel=1e-4)

@@ -20,7 +20,7 @@ from orchestrator.diagnosis.units import NO_FLOW, Flow, Layer
 from orchestrator.model import layers as model_layers
 from orchestrator.model.losses.returned import Origin
 from orchestrator.model.outputs import Output
-from orchestrator.record.records import Cause, Finding
+from orchestrator.record.records import Cause, Finding, Fix
 
 SAMPLE_ROWS = 2000
 """Rows that are enough for a look at inputs and targets."""
@@ -133,8 +133,8 @@ class Subject:
             index: number of the output.
             argument: the argument that is at fault.
         """
-        last = model_layers.output_layers(self.model)
-        return self.place(last[index], argument) if index < len(last) else ()
+        chains = model_layers.output_chains(self.model)
+        return self.place(chains[index][-1], argument) if index < len(chains) else ()
 
     def compiled(self, argument: str) -> Key:
         """Where the config says what the model is compiled with; empty where it does not."""
@@ -153,7 +153,14 @@ class Subject:
         return self.config is None
 
     def found(
-        self, cause: Cause, reason: str, advice: str, *, certain: bool = False, key: Key = ()
+        self,
+        cause: Cause,
+        reason: str,
+        advice: str,
+        *,
+        certain: bool = False,
+        key: Key = (),
+        fix: Fix | None = None,
     ) -> Finding:
         """A finding of this folder's.
 
@@ -163,6 +170,7 @@ class Subject:
             advice: one clause: what to write instead.
             certain: no training could succeed.
             key: where the config says what is at fault; empty where it does not.
+            fix: what would do of an output that cannot.
         """
         line = None if self.config is None or not key else self.config.problem(key, "").line
         return Finding(
@@ -173,6 +181,7 @@ class Subject:
             found="before",
             key=".".join(map(str, key)) if key and self.config is not None else None,
             line=line,
+            fix=fix,
         )
 
     def place(self, layer: keras.Operation, argument: str | None = None) -> Key:

@@ -6,18 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from orchestrator.diagnosis.causes.before.outputs import fixes
+from orchestrator.diagnosis.causes.before.outputs.fixes import BINARY, CATEGORICAL, SPARSE
 from orchestrator.diagnosis.causes.before.outputs.one_unit import is_one_unit_softmax
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.model.outputs import Output
-from orchestrator.record.records import Finding
+from orchestrator.record.records import Finding, Fix
 
-_BINARY = frozenset({"binary_crossentropy", "binary_focal_crossentropy"})
-_CATEGORICAL = frozenset({"categorical_crossentropy", "categorical_focal_crossentropy"})
-_SPARSE = frozenset({"sparse_categorical_crossentropy"})
-_CROSS_ENTROPIES = _BINARY | _CATEGORICAL | _SPARSE
+_CROSS_ENTROPIES = BINARY | CATEGORICAL | SPARSE
 _FOCAL = frozenset({"binary_focal_crossentropy", "categorical_focal_crossentropy"})
 """These make probabilities of logits themselves, and do not look for logits behind them."""
-_MADE_OF = {"Softmax": _CATEGORICAL | _SPARSE, "Sigmoid": _BINARY}
+_MADE_OF = {"Softmax": CATEGORICAL | SPARSE, "Sigmoid": BINARY}
 """The losses that find logits behind an operation of TensorFlow's, where Keras notes none."""
 _NO_PROBABILITIES = frozenset({"Elu", "LeakyRelu", "Relu", "Selu", "Softplus", "Tanh"})
 """Operations of TensorFlow's that give values outside of 0 to 1, if not of an untrained network."""
@@ -40,11 +39,14 @@ def find_loss_mismatch(subject: Subject) -> Iterator[Finding]:
                 "write loss binary_crossentropy with one unit of sigmoid, or give the last layer "
                 "one unit for each class",
                 certain=subject.varies(index),
+                fix=fixes.one_unit(subject, index),
             )
             continue
-        wrong = _read_wrongly(subject, index) or _normalised_wrongly(subject, index)
+        wrong, fix = _read_wrongly(subject, index), fixes.probabilities(output)
+        if wrong is None:
+            wrong, fix = _normalised_wrongly(subject, index), None
         if wrong is not None:
-            yield _found(subject, *wrong)
+            yield _found(subject, *wrong, fix=fix)
 
 
 def is_mismatched(subject: Subject, index: int) -> bool:
@@ -61,14 +63,16 @@ def is_always_zero(subject: Subject, index: int) -> bool:
     """Whether the loss of an output is zero for all predictions: a softmax over one unit is 1."""
     output = subject.outputs[index]
     loss = output.loss
-    if loss is None or not loss.is_keras or loss.name not in _CATEGORICAL | _SPARSE:
+    if loss is None or not loss.is_keras or loss.name not in CATEGORICAL | SPARSE:
         return False
     return loss.last_axis and bool(output.shape) and output.shape[-1] == 1
 
 
-def _found(subject: Subject, reason: str, advice: str, *, certain: bool = False) -> Finding:
+def _found(
+    subject: Subject, reason: str, advice: str, *, certain: bool = False, fix: Fix | None = None
+) -> Finding:
     key = subject.compiled("loss")
-    return subject.found("loss_mismatch", reason, advice, certain=certain, key=key)
+    return subject.found("loss_mismatch", reason, advice, certain=certain, key=key, fix=fix)
 
 
 def _finds_logits(subject: Subject, index: int) -> bool:
@@ -99,13 +103,13 @@ def _read_wrongly(subject: Subject, index: int) -> tuple[str, str] | None:
         return None
     predicted = subject.predictions[index]
     low, high = predicted < -_OUTSIDE, predicted > 1 + _OUTSIDE
-    beyond = low if name in _CATEGORICAL else low | high  # that one divides by the sum
+    beyond = low if name in CATEGORICAL else low | high  # that one divides by the sum
     if not predicted.size:
         return None
-    activation = "sigmoid" if name in _BINARY else "softmax"
+    activation = "sigmoid" if name in BINARY else "softmax"
     advice = f"write activation {activation} in the last layer, or from_logits=True in the loss"
     if float(np.mean(beyond)) <= _OUTSIDE:
-        if end not in _NO_PROBABILITIES or (end != "Tanh" and name in _CATEGORICAL):
+        if end not in _NO_PROBABILITIES or (end != "Tanh" and name in CATEGORICAL):
             return None
         return (
             f"the loss {name} takes {output.named} for probabilities, and it is made by "
@@ -129,9 +133,9 @@ def _normalised_wrongly(subject: Subject, index: int) -> tuple[str, str] | None:
     units = output.shape[-1] if output.shape else 1
     if units < 2:
         return None
-    if end == "Softmax" and name in _BINARY and units > 2:  # of two, each loss says the same
+    if end == "Softmax" and name in BINARY and units > 2:  # of two, each loss says the same
         return _softmax_as_binary(subject, index, name)
-    if end == "Sigmoid" and name in _CATEGORICAL | _SPARSE:
+    if end == "Sigmoid" and name in CATEGORICAL | SPARSE:
         return _sigmoid_as_categorical(subject, index, name)
     return None
 
@@ -150,7 +154,7 @@ def _softmax_as_binary(subject: Subject, index: int, name: str) -> tuple[str, st
 
 def _sigmoid_as_categorical(subject: Subject, index: int, name: str) -> tuple[str, str]:
     """Sigmoids of which one class is to be chosen."""
-    exclusive = name in _SPARSE or _is_one_hot(subject, index)
+    exclusive = name in SPARSE or _is_one_hot(subject, index)
     return (
         f"{subject.outputs[index].named} is made by sigmoid, each unit for itself, and the loss "
         f"{name} is that of one class among all units",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from orchestrator.diagnosis.causes.before.outputs import fixes
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.record.records import Finding
 
@@ -26,6 +27,7 @@ def find_one_unit_softmax(subject: Subject) -> Iterator[Finding]:
             _advice(subject, index),
             certain=subject.varies(index),
             key=subject.last_layer(index, "activation"),
+            fix=fixes.one_unit(subject, index),
         )
 
 

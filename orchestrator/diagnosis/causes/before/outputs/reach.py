@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from orchestrator.diagnosis.causes.before.outputs import fixes
 from orchestrator.diagnosis.causes.before.outputs.one_unit import is_one_unit_softmax
 from orchestrator.diagnosis.causes.before.subject import Subject
-from orchestrator.model import leaky_relu
 from orchestrator.model.losses.returned import Returned
 from orchestrator.model.outputs import Output
+from orchestrator.model.remedies import leaky_relu
 from orchestrator.record.records import Finding
 
 _RANGES = {
@@ -108,13 +109,15 @@ def _beyond_reach(
     share = "every target is" if beyond == 1 else f"{beyond:.3g} of the targets are"
     share = f"{share} outside of that, from {values.min():.4g} to {values.max():.4g}"
     hopeless = _is_beyond(values, low, high, _min_skill(subject))
+    certain = not _changeable(subject) and hopeless
     return subject.found(
         "unreachable_targets",
         f"{subject.outputs[index].named} is made by {activation}, which gives values {within}; "
         f"{share}",
         "leave the activation of the last layer out, or scale the targets",
-        certain=not _changeable(subject) and hopeless,
+        certain=certain,
         key=subject.last_layer(index, "activation"),
+        fix=fixes.unbounded(subject.outputs[index]) if certain else None,
     )
 
 

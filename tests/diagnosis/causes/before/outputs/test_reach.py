@@ -12,7 +12,7 @@ import pytest
 from orchestrator.diagnosis.causes.before.outputs.reach import find_unreachable_targets
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.diagnosis.tracing.probe import Probe
-from orchestrator.model import leaky_relu
+from orchestrator.model.remedies import leaky_relu
 from orchestrator.record.records import Finding
 from tests.diagnosis.causes.after.subjects import HEAD, rows, stack
 from tests.diagnosis.causes.before.outputs import looking

@@ -14,6 +14,7 @@ from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FileModel
 from orchestrator.model import keras_internals, layers
 from orchestrator.model.keras_internals import Relu6Operation, ReluOperation, is_of_keras
+from orchestrator.model.remedies import clones
 
 Site = tuple[str, Sequence[Any]]
 """Where relu is applied: its name, and the layers and operations around it, outermost first."""
@@ -103,14 +104,7 @@ def replace_relu(model: keras.Model, slope: float) -> keras.Model:
                 settings["negative_slope"] = slope
         return type(layer).from_config(settings)
 
-    compiled, model.compiled = model.compiled, False  # Keras would serialise the user's own loss
-    try:
-        changed = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    finally:
-        model.compiled = compiled
-    if compiled:
-        changed.compile(**_compile_arguments(model))
-    return changed
+    return clones.rebuild(model, clone)
 
 
 def _leaky_layer(layer: keras.Operation, slope: float) -> keras.Layer:
@@ -142,14 +136,6 @@ def _leaky(settings: Any, slope: float) -> Any:
 def activation(slope: float) -> Any:
     """What Dense's `activation` takes; both forms save and load in plain Keras."""
     return "leaky_relu" if slope == 0.2 else keras.layers.LeakyReLU(negative_slope=slope)
-
-
-def _compile_arguments(model: keras.Model) -> dict[str, Any]:
-    arguments = keras_internals.compile_arguments(model)
-    optimizer = arguments["optimizer"]
-    if isinstance(optimizer, keras.optimizers.Optimizer):
-        arguments["optimizer"] = type(optimizer).from_config(optimizer.get_config())
-    return arguments
 
 
 def takes_activation(config: Config) -> bool:

@@ -1,0 +1,65 @@
+"""What an output should be made by, and trained on, where it is certain that it cannot be as it is.
+
+No more than what the targets leave no doubt about: several classes under one unit need more units,
+and of those only the user knows how many.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.model.outputs import Output
+from orchestrator.record.records import Fix
+
+BINARY = frozenset({"binary_crossentropy", "binary_focal_crossentropy"})
+"""Losses of units that are each a probability."""
+CATEGORICAL = frozenset({"categorical_crossentropy", "categorical_focal_crossentropy"})
+"""Losses of one class among all units, one-hot."""
+SPARSE = frozenset({"sparse_categorical_crossentropy"})
+"""Losses of one class among all units, by its index."""
+_DISTANCES = frozenset({"huber", "log_cosh", "mean_absolute_error", "mean_squared_error"})
+"""Losses that take any number for a prediction."""
+
+
+def one_unit(subject: Subject, index: int) -> Fix | None:
+    """What makes one unit a probability, or a number where the targets are numbers.
+
+    Args:
+        subject: the model and its rows.
+        index: number of the output.
+
+    Returns:
+        None where the targets are no two classes and no numbers, or the loss is the user's own.
+    """
+    output, values = subject.outputs[index], subject.targets(index)
+    loss = output.loss
+    if loss is None or not loss.is_keras or not values.size:
+        return None
+    if values.min() < 0 or values.max() > 1:
+        whole = np.array_equal(values, np.floor(values))  # classes, perhaps
+        return None if whole or loss.name not in _DISTANCES else _fix(output, "linear")
+    if loss.name in BINARY | _DISTANCES:
+        return _fix(output, "linear" if output.from_logits else "sigmoid")
+    if loss.name in CATEGORICAL | SPARSE:
+        return _fix(output, "sigmoid", "binary_crossentropy")
+    return None
+
+
+def unbounded(output: Output) -> Fix | None:
+    """What reaches every target: no activation, where the loss takes any number."""
+    loss = output.loss
+    if loss is None or not loss.is_keras or loss.name not in _DISTANCES:
+        return None
+    return _fix(output, "linear")
+
+
+def probabilities(output: Output) -> Fix | None:
+    """What makes probabilities of an output whose loss takes it for them."""
+    if output.loss is None or output.from_logits:
+        return None
+    return _fix(output, "sigmoid" if output.loss.name in BINARY else "softmax")
+
+
+def _fix(output: Output, activation: str, loss: str | None = None) -> Fix:
+    return Fix(output=output.name, activation=activation, loss=loss)

@@ -1,0 +1,1 @@
+"""What remedies do to a model, so that plain Keras still loads it."""

@@ -1,0 +1,39 @@
+"""The same model with some layers made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from orchestrator.model import keras_internals
+
+
+def rebuild(model: keras.Model, clone: Callable[[keras.Operation], keras.Operation]) -> keras.Model:
+    """The same architecture with other layers, nested ones included, and fresh weights.
+
+    Args:
+        model: a sequential or functional model.
+        clone: makes a layer, or a function of Keras that is applied as such, anew.
+
+    Returns:
+        A new model, compiled as the old one was.
+    """
+    compiled, model.compiled = model.compiled, False  # Keras would serialise the user's own loss
+    try:
+        changed = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    finally:
+        model.compiled = compiled
+    if compiled:
+        changed.compile(**compile_arguments(model))
+    return changed
+
+
+def compile_arguments(model: keras.Model) -> dict[str, Any]:
+    """What a model was compiled with, with an optimizer that has no state yet."""
+    arguments = keras_internals.compile_arguments(model)
+    optimizer = arguments["optimizer"]
+    if isinstance(optimizer, keras.optimizers.Optimizer):
+        arguments["optimizer"] = type(optimizer).from_config(optimizer.get_config())
+    return arguments

@@ -1,0 +1,63 @@
+"""The remedy standardize, of inputs: where the standardisation may stand in front of a model."""
+
+from __future__ import annotations
+
+import keras
+
+from orchestrator.config.schema import Config
+from orchestrator.config.sections.model import FileModel
+from orchestrator.data.rows import AnyRows, is_text, leaves
+from orchestrator.model import layers
+from orchestrator.model.keras_internals import all_layers
+
+_TAKES_AS_GIVEN = (
+    keras.layers.CategoryEncoding,
+    keras.layers.Discretization,
+    keras.layers.Embedding,
+    keras.layers.HashedCrossing,
+    keras.layers.Hashing,
+    keras.layers.IntegerLookup,
+    keras.layers.Masking,
+    keras.layers.Normalization,
+    keras.layers.Rescaling,
+    keras.layers.StringLookup,
+    keras.layers.TextVectorization,
+)
+"""Layers to which some value of an input is a name, a mark, or a number of a scale of its own."""
+
+
+def obstacle(model: keras.Model, config: Config, rows: AnyRows) -> str | None:
+    """Why the inputs may not be standardised in front of the model, with the way out.
+
+    Args:
+        model: the model as built, which has not been trained.
+        config: the config.
+        rows: training rows.
+
+    Returns:
+        One clause, or None where they may.
+    """
+    if config.data.standardize != "auto":
+        return f"data.standardize is {str(config.data.standardize).lower()} in the config"
+    if not layers.is_callable(model):
+        return "the model has no call of its own, in front of which the scaling could stand"
+    if all(is_text(array) for _, array in leaves(rows.first(1)[0])):
+        return "the inputs are texts, which have no mean"
+    if isinstance(config.model, FileModel) and config.model.initial_weights == "file":
+        return (
+            f"the weights of {config.model.file} were trained on inputs of another scale: scale "
+            "the rows as they were then"
+        )
+    trained = layers.trained_layer(model)
+    if trained is not None:
+        return (
+            f"layer {trained.name} was trained on inputs of a scale of its own: scale the rows as "
+            "they were then"
+        )
+    taking = [each for each in all_layers(model) if isinstance(each, _TAKES_AS_GIVEN)]
+    if taking:
+        return (
+            f"layer {taking[0].name} ({type(taking[0]).__name__}) takes what it is given as it is: "
+            "put a Rescaling or Normalization layer behind the other inputs"
+        )
+    return None

@@ -1,0 +1,72 @@
+"""What remedies make of the settings, from what the record of a failed attempt says."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from orchestrator.config.sections.remedies import FixOutput, Standardize
+from orchestrator.policy import rule
+from orchestrator.record.records import Attempt, Cause, Finding, Fix, Settings
+from tests import builders
+
+SEED = Settings(seed=7)
+
+
+def attempt(
+    *causes: Cause, fix: Fix | None = None, certain: bool = False, **fields: Any
+) -> Attempt:
+    found = [Finding(cause=cause, reason=f"{cause}!", fix=fix, certain=certain) for cause in causes]
+    return replace(builders.failed(1, "prediction_variance"), findings=tuple(found), **fields)
+
+
+@pytest.mark.parametrize(
+    ("causes", "before", "expected"),
+    [
+        (["unscaled_inputs"], None, "inputs"),
+        (["distant_targets"], None, "targets"),
+        (["distant_targets", "unscaled_inputs"], None, "inputs and targets"),
+        (["distant_targets"], "inputs", "inputs and targets"),
+    ],
+)
+def test_what_is_named_is_standardised(causes: list[Cause], before: Any, expected: str) -> None:
+    settings = Standardize().apply(replace(SEED, standardize=before), attempt(*causes), None)
+    assert settings == replace(SEED, standardize=expected)
+
+
+def test_what_is_obstructed_is_passed_over_and_the_rest_is_not() -> None:
+    failed = attempt("unscaled_inputs", "distant_targets", obstacles={"standardize inputs": "no!"})
+    assert Standardize().apply(SEED, failed, None) == replace(SEED, standardize="targets")
+    only = attempt("unscaled_inputs", obstacles={"standardize inputs": "no!"})
+    assert Standardize().apply(SEED, only, None) == "no!"
+    assert "no finding says" in str(Standardize().apply(SEED, attempt("too_small"), None))
+
+
+def test_an_output_gets_what_a_finding_asks_for() -> None:
+    fix = Fix(activation="sigmoid", loss="binary_crossentropy")
+    settings = FixOutput().apply(SEED, attempt("loss_mismatch", fix=fix), None)
+    assert isinstance(settings, Settings)
+    assert settings.output_activation == {"": "sigmoid"}
+    assert settings.output_loss == {"": "binary_crossentropy"}
+    assert "already" in str(FixOutput().apply(settings, attempt("loss_mismatch", fix=fix), None))
+    assert "left to you" in str(FixOutput().apply(SEED, attempt("unreachable_targets"), None))
+
+
+def test_by_default_what_is_known_is_answered_first() -> None:
+    config = builders.config(seed=7)
+    certain = attempt("one_unit_softmax", fix=Fix(activation="sigmoid"), certain=True)
+    taken = rule.step(config, [certain]).taken
+    assert taken is not None and taken.rung.remedy == "fix_output"
+    obstructed = replace(certain, obstacles={"fix_output": "in your own code"})
+    step = rule.step(config, [obstructed])
+    assert step.taken is None and "passed over: fix_output: in your own code" in step.reason
+    far = attempt("distant_targets", certain=True)
+    taken = rule.step(config, [far]).taken
+    assert taken is not None and taken.settings.standardize == "targets"
+
+
+def test_a_suspicion_before_the_training_is_no_evidence() -> None:
+    suspected = Finding(cause="unscaled_inputs", reason="far", found="before")
+    failed = replace(builders.failed(1, "prediction_variance"), findings=(suspected,))
+    taken = rule.step(builders.config(seed=7), [failed]).taken
+    assert taken is not None and taken.rung.remedy != "standardize"
