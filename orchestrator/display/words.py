@@ -24,7 +24,7 @@ from orchestrator.record.events import (
     ScreeningProgress,
     SeedsScreened,
 )
-from orchestrator.record.records import Attempt, Failure, Finding, Run, Settings
+from orchestrator.record.records import Attempt, Failure, Finding, Run, Settings, Start
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not_applicable": "dim"}
 """The style, in rich's words, of each verdict."""
@@ -48,10 +48,16 @@ def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
     why = f": {cause.reason}" if reason else ""
     if event.because is not None and not (reason and event.because in cause.reason):
         why += f", because {event.because}"
+    how = "restarting" if event.start is None else f"going back to {place(event.start)}"
     return clean(
         f"Attempt {event.attempt - 1} {_how(cause)}{why}; "
-        f"restarting by {event.remedy} with {_changed(event.changed) or 'the same settings'}."
+        f"{how} by {event.remedy} with {_changed(event.changed) or 'the same settings'}."
     )
+
+
+def place(start: Start) -> str:
+    """What an attempt goes on from."""
+    return f"epoch {start.epoch} of attempt {start.attempt}"
 
 
 def going_on(run: Run) -> str:
@@ -177,7 +183,8 @@ def change(attempt: Attempt) -> str:
     """The remedy of an attempt and the settings that it changed."""
     if attempt.remedy is None:
         return f"as configured: seed {attempt.settings.seed}"
-    return clean(f"{attempt.remedy}: {_changed(attempt.changed)}")
+    back = "" if attempt.start is None else f" from {place(attempt.start)}"
+    return clean(f"{attempt.remedy}{back}: {_changed(attempt.changed)}")
 
 
 def short_change(attempt: Attempt, *, seed: bool = False) -> str:

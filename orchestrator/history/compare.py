@@ -136,7 +136,7 @@ def _results(run: Run, attempt: Attempt | None, *, whole: bool) -> dict[str, Any
     causes = dict.fromkeys(finding.cause for finding in attempt.findings)
     results["causes"] = ", ".join(causes) or None
     results["skill"] = attempt.skill()
-    results["epochs"] = sum(phase.epochs for phase in attempt.phases)
+    results["epochs"] = attempt.trained
     results["seconds"] = run.seconds if whole else attempt.seconds
     if attempt.phases:
         last = attempt.phases[-1]

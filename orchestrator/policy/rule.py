@@ -3,7 +3,8 @@
 After a failure the first rung in list order is taken that has uses left, whose `when` matches and
 that can be applied; a case that matches is the last line that is looked at. When an attempt fails
 by the same check as the one before, the last change is taken back first, unless its rung says
-`keep`. Every restart draws a new seed unless the rung says `keep_seed`.
+`keep`. Every restart draws a new seed unless the rung says `keep_seed`. A rung that says `rewind`
+goes on from a healthy state, where there is one, with the settings that led there.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from msgspec.structs import replace
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.remedies import AnyRemedy
 from orchestrator.config.sections.restart import Case
-from orchestrator.policy import evidence
-from orchestrator.record.records import Attempt, Settings
+from orchestrator.policy import evidence, rewind
+from orchestrator.record.records import Attempt, Settings, Start
+
+_ROUNDED = 1 + 1e-6
+"""Rates are recorded as Keras has them, in single precision."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +36,13 @@ class Taken:
     """The rung."""
     settings: Settings
     """Settings of the next attempt."""
+    start: Start | None = None
+    """What it goes on from; None where it trains from the beginning."""
+
+    @property
+    def screens(self) -> bool:
+        """Whether the next attempt chooses among seeds."""
+        return self.start is None and not self.rung.keep_seed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,22 +72,26 @@ def step(config: Config, attempts: Sequence[Attempt]) -> Step:
     """
     past = _past(config, attempts)
     base, obstacles = _base(config, attempts, past), _obstacles(attempts)
+    healthy = rewind.start(attempts) if config.restart.rewind else None
     rungs, case = matching(config, attempts)
     passed_over = []
     for key, rung in rungs:
         uses = _uses(key, rung, past)
         if len(uses) >= rung.times:
             continue
+        start = healthy if rung.rewind else None
+        # What was trained until then was trained with the settings of the attempt that failed.
+        before = base if start is None else attempts[-1].settings
         applied: Settings | str | None = obstacles.get(rung.remedy)
         if applied is None:
-            applied = rung.apply(base, attempts[-1], uses[-1].settings if uses else None)
+            applied = rung.apply(before, attempts[-1], uses[-1].settings if uses else None)
         if isinstance(applied, str):
             passed_over.append(f"{rung.remedy}: {applied}")
             continue
         own = attempts[-1].settings.seed
         seed = own if rung.keep_seed else next(seeds(config, attempts))
         settings = replace(applied, seed=seed)
-        taken = Taken(key=key, rung=rung, settings=settings)
+        taken = Taken(key=key, rung=rung, settings=settings, start=start)
         return Step(taken=taken, passed_over=tuple(passed_over))
     if case is not None and not case.rungs:
         reason, failure = "no remedy can help", attempts[-1].failure
@@ -138,6 +153,38 @@ def candidates(config: Config, attempts: Sequence[Attempt]) -> tuple[int, ...]:
     """
     more = max(config.restart.screen_seeds - 1, 0)
     return (attempts[-1].settings.seed, *itertools.islice(seeds(config, attempts), more))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Capped:
+    """A phase that did not run as configured."""
+
+    phase: str
+    """Its name."""
+    cap: float
+    """The highest rate that it ran at."""
+    rate: float
+    """The highest rate that the config gives it."""
+
+
+def capped(config: Config, attempts: Sequence[Attempt], attempt: Attempt) -> Iterator[Capped]:
+    """The phases of an attempt that a cap has held to a lower rate than the config's.
+
+    Args:
+        config: the config.
+        attempts: all of the run; those without a cap tell the rates of schedules.
+        attempt: one of them.
+    """
+    cap = attempt.settings.learning_rate_cap
+    if cap is None:
+        return
+    free = [each for each in attempts if each.settings.learning_rate_cap is None]
+    for plan in config.phases:
+        told = [each.learning_rates[plan.name] for each in free if plan.name in each.learning_rates]
+        rate = plan.learning_rate if plan.learning_rate is not None else max(told, default=None)
+        ran = attempt.learning_rates.get(plan.name)
+        if rate is not None and ran is not None and ran < rate and ran <= cap * _ROUNDED:
+            yield Capped(phase=plan.name, cap=ran, rate=rate)
 
 
 def derive_seed(seed: int, count: int) -> int:

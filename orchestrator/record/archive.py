@@ -108,6 +108,11 @@ def _problems(run: Run) -> Iterator[str]:
     if run.schema < 1:
         yield f"schema: expected {SCHEMA}, received {run.schema}"
     numbers = {attempt.attempt for attempt in run.attempts}
+    for index, attempt in enumerate(run.attempts):
+        if attempt.attempt != index + 1:
+            yield f"attempts.{index}.attempt: expected {index + 1}, received {attempt.attempt}"
+        if attempt.start is not None and not attempt.start.attempt <= index:
+            yield f"attempts.{index}.start.attempt: expected an earlier attempt"
     for key in ("accepted_attempt", "best_attempt"):
         if (number := getattr(run, key)) is not None and number not in numbers:
             yield f"{key}: there is no attempt {number}"

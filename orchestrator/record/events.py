@@ -6,6 +6,8 @@ other file of a run directory is derived from it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from orchestrator.record.encoding import Record
@@ -22,6 +24,7 @@ from orchestrator.record.records import (
     RunStatus,
     Settings,
     Standardization,
+    Start,
 )
 
 
@@ -58,6 +61,8 @@ class AttemptStarted(Recorded, kw_only=True, tag="attempt_started"):
     """Key of the rung that led to it in the resolved config; None for the first attempt."""
     because: str | None = None
     """What the failure of the attempt before points to; None where that is not known."""
+    start: Start | None = None
+    """What it goes on from; None where it trains from the beginning."""
 
 
 class RunResumed(Recorded, kw_only=True, tag="run_resumed"):
@@ -297,6 +302,8 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
                 passed_over=event.passed_over,
                 settings=event.settings,
             )
+            if event.start is not None:
+                attempt = _inherit(attempt, event.start, run.attempts)
             return replace(run, attempts=(*run.attempts, attempt))
         case RunEnded():
             return replace(
@@ -329,6 +336,22 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
             attempt = _advance_attempt(run.attempts[place], event)
             attempts = (*run.attempts[:place], attempt, *run.attempts[place + 1 :])
             return replace(run, attempts=attempts)
+
+
+def _inherit(attempt: Attempt, start: Start, before: Sequence[Attempt]) -> Attempt:
+    """Give an attempt what it shares with the one that it goes on from."""
+    other = before[[each.attempt for each in before].index(start.attempt)]
+    count = other.finished(start.epoch)
+    shared = {phase.phase for phase in other.phases[: count + 1]}
+    return replace(
+        attempt,
+        start=start,
+        phases=other.phases[:count],
+        findings=tuple(each for each in other.findings if each.found == "before"),
+        learning_rates={
+            name: rate for name, rate in other.learning_rates.items() if name in shared
+        },
+    )
 
 
 def _resume_attempt(run: Run, event: AttemptResumed) -> Run:

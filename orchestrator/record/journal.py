@@ -26,13 +26,14 @@ from orchestrator.record.directory import cut, read_file, write_all
 from orchestrator.record.encoding import Record, decode, decoder, dump, jsonable
 from orchestrator.record.events import (
     AttemptResumed,
+    AttemptStarted,
     EpochEnded,
     Event,
     PhaseEnded,
     Recorded,
     advance,
 )
-from orchestrator.record.records import SCHEMA, Phase, Run
+from orchestrator.record.records import SCHEMA, Phase, Run, Start, finished
 
 _START = re.compile(rb'\{"crc":"[0-9a-f]{8}","schema":')
 """How every line begins, and nothing inside of one."""
@@ -238,6 +239,12 @@ def tell(events: Iterable[Event]) -> dict[int, Told]:
     found: defaultdict[int, Told] = defaultdict(Told)
     for event in events:
         match event:
+            case AttemptStarted(start=Start() as start):
+                other = found[start.attempt]
+                found[event.attempt] = Told(
+                    phases=other.phases[: finished(other.phases, start.epoch)],
+                    epochs=[each for each in other.epochs if each.epoch <= start.epoch],
+                )
             case EpochEnded():
                 found[event.attempt].epochs.append(event)
             case PhaseEnded():

@@ -6,8 +6,9 @@ makes the next one.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypedDict, TypeVar
 
@@ -175,6 +176,15 @@ class Settings(Record, kw_only=True):
         }
 
 
+class Start(Record, kw_only=True):
+    """The state of an earlier attempt that an attempt goes on from."""
+
+    attempt: Annotated[int, Meta(ge=1)]
+    """Number of that attempt, which has trained the epoch itself."""
+    epoch: Annotated[int, Meta(ge=1)]
+    """Its epochs, over all phases, after whose end the attempt goes on."""
+
+
 class Failure(Record, kw_only=True):
     """Why an attempt did not pass."""
 
@@ -264,6 +274,11 @@ class Phase(Record, kw_only=True):
     """Keras's loss of the first step, before its weights were changed."""
     highest_loss: float | None = None
     """Highest loss of an epoch."""
+    lowest_loss: float | None = None
+    """Lowest loss of an epoch, over all phases until then; where the phase has failed, its last
+    epoch does not count."""
+    lowest_epoch: int | None = None
+    """The epoch with that loss, the newest of equals, counted from 1 over all phases."""
     weights: str | None = None
     """Digest of all weights at its end, `sha256:` and 64 hexadecimal digits; None in a record that
     is older than it."""
@@ -300,6 +315,11 @@ class Phase(Record, kw_only=True):
         return replace(self, checks=tuple(check.without_units() for check in self.checks))
 
 
+def finished(phases: Sequence[Phase], epoch: int) -> int:
+    """See `Attempt.finished`."""
+    return sum(end < epoch for end in itertools.accumulate(phase.epochs for phase in phases))
+
+
 class Attempt(Record, kw_only=True):
     """One training under one set of settings."""
 
@@ -312,6 +332,9 @@ class Attempt(Record, kw_only=True):
     rung: str | None = None
     """Key of the rung that led to it in the resolved config, such as `restart.policy.3.rungs.0`;
     None for the first, and in a record that is older than it."""
+    start: Start | None = None
+    """What it goes on from; None where it trains from the beginning. The phases and epochs before
+    that are listed in it as those of the other attempt."""
     cause: Failure | None = None
     """The failure of the attempt before, which the remedy answers."""
     changed: dict[str, Change] = {}
@@ -355,6 +378,21 @@ class Attempt(Record, kw_only=True):
             if skill is not None:
                 skills.append(skill)
         return None if self.failure is None else self.failure.phase
+
+    @property
+    def trained(self) -> int:
+        """Epochs that it has trained itself in its finished phases."""
+        before = 0 if self.start is None else self.start.epoch
+        return max(sum(phase.epochs for phase in self.phases) - before, 0)
+
+    def finished(self, epoch: int) -> int:
+        """How many of its phases, `init` among them, were finished at an epoch's end.
+
+        Args:
+            epoch: its number, counted from 1 over all phases. Where a phase ends with it, that one
+                is not finished: its checks come after.
+        """
+        return finished(self.phases, epoch)
 
     def told_findings(self) -> tuple[Finding, ...]:
         """What it points to, each thing once: a failure may confirm what was suspected before."""

@@ -131,10 +131,19 @@ class Store:
         sync_directory(self.paths.root)
         return self.paths.model if self.paths.model.exists() else self.paths.model_weights
 
-    def discard_snapshots(self, number: int) -> None:
-        """Delete what an attempt could have gone on from, which has ended."""
-        for _, path in self.paths.attempt(number).snapshots():
-            path.unlink(missing_ok=True)
+    def discard_snapshots(self, number: int, *, keep: int | None = None) -> None:
+        """Delete what an attempt could have gone on from, which has ended.
+
+        Args:
+            number: the attempt.
+            keep: number of an epoch that another attempt goes on from: the newest snapshot that
+                leads there stays.
+        """
+        for place, path in self.paths.attempt(number).snapshots():
+            if keep is not None and (place.epoch, place.step) <= (keep, 0):
+                keep = None
+            else:
+                path.unlink(missing_ok=True)
 
     def discard_checkpoints(self, keep: Collection[int], *, results: Collection[int] = ()) -> None:
         """Delete the checkpoints of all attempts but those named, and the models they end with.
@@ -157,8 +166,10 @@ class Store:
         return writing(self.paths.root, again=f"orchestrate resume {self.paths.root.name}")
 
     def _derive(self, event: Event) -> None:
-        if isinstance(event, RunResumed | AttemptResumed):
-            # It may have made void what stands in any of the files.
+        if isinstance(event, RunResumed | AttemptResumed) or (
+            isinstance(event, AttemptStarted) and event.start is not None
+        ):
+            # It may have made void what stands in any of the files, or begins with another's.
             told = journal.tell(entry.event for entry in journal.read(self.paths.journal))
             derived.restore(self.paths, self.run, told)
             return

@@ -121,6 +121,11 @@ def launch_from_python(
                 raise SystemExit(128 + interrupts.received)
 
 
+_STARTS = 3
+"""So often is a worker started that prepares a run and is killed; for want of memory it may be so
+every time."""
+
+
 class Announcer(Watcher, Protocol):
     """A watcher that also tells what happens before the first attempt."""
 
@@ -233,6 +238,8 @@ def _prepare(
 ) -> Ending[Result]:
     """Have the data read, and perhaps the model built, and tell how far that has come.
 
+    A worker that was killed is started again, as that of an attempt is.
+
     Raises:
         InvalidError: the rows did not come.
     """
@@ -246,7 +253,10 @@ def _prepare(
         elif isinstance(report, Doing):
             announcer.say(words.doing(report))
 
-    ending = executor.run(work, take)
+    for _ in range(_STARTS):
+        ending = executor.run(work, take)
+        if not isinstance(ending, Died) or ending.how != "killed":
+            break
     if isinstance(ending, Died) and ending.how == "hung" and awaited is not None:
         raise InvalidError([config.problem(("data",), *words.stalled(awaited, work.patience))])
     return ending

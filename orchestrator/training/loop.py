@@ -43,9 +43,10 @@ from orchestrator.record.records import (
     Run,
     RunStatus,
     Settings,
+    Start,
 )
 from orchestrator.record.store import Store
-from orchestrator.training.attempt.task import Begun, Task, repeat
+from orchestrator.training.attempt.task import Begun, Task, origin, repeat
 from orchestrator.training.executors.executor import Died, Executor, Raised
 from orchestrator.training.work import AttemptWork
 
@@ -158,11 +159,19 @@ class _Loop:
             if isinstance(entry.event, AttemptStarted)
         )
         self._started = time.monotonic() - (self.store.elapsed - begun)
-        task = repeat(
-            self.config, self._last, attempts[:-1], self.store.attempt_directory(len(attempts))
+        return self._again(self._repeat(len(attempts)), self._last.restarts + 1, None)
+
+    def _repeat(self, number: int) -> Task:
+        """What an attempt was given."""
+        attempts = self.store.run.attempts
+        return repeat(
+            self.config,
+            attempts[number - 1],
+            attempts[: number - 1],
+            self.store.attempt_directory,
+            fingerprint=self.store.fingerprint,
+            stored=self.stored,
         )
-        task = dataclasses.replace(task, fingerprint=self.store.fingerprint, stored=self.stored)
-        return self._again(task, self._last.restarts + 1, None)
 
     def _again(self, task: Task, restarts: int, reason: str | None) -> Task:
         """The attempt once more, from where its record ends or before."""
@@ -194,7 +203,7 @@ class _Loop:
         share = self._last.phases[-1].share()
         if short is not None and share is not None and share < (short.phases[-1].share() or 0):
             return self._accept_short(short)
-        return self._end("passed", self._describe(self._last), accepted=self._last.attempt)
+        return self._accept(self._last)
 
     def _accept_short(self, attempt: Attempt) -> Run:
         """End with an attempt that would have failed if another one had learnt enough."""
@@ -210,7 +219,18 @@ class _Loop:
         )
         if warning not in self.store.run.warnings:
             self._record(Warned(message=warning))
-        return self._end("passed", self._describe(attempt), accepted=number)
+        return self._accept(attempt)
+
+    def _accept(self, attempt: Attempt) -> Run:
+        """End with an attempt that passed, and say which phase did not run as configured."""
+        for capped in rule.capped(self.config, self.store.run.attempts, attempt):
+            message = (
+                f"phase {capped.phase} ran at a rate of at most {capped.cap:.2g} instead of "
+                f"{capped.rate:.2g}: write learning_rate: {capped.cap:.2g} there"
+            )
+            if message not in self.store.run.warnings:
+                self._record(Warned(message=message))
+        return self._end("passed", self._describe(attempt), accepted=attempt.attempt)
 
     def _exhaust(self, reason: str) -> Run:
         short = evidence.best_short(self.store.run.attempts)
@@ -260,22 +280,32 @@ class _Loop:
                 because=evidence.main_cause(attempts[-1]) if attempts else None,
                 changed=settings.changes(attempts[-1].settings) if attempts else {},
                 passed_over=passed_over,
+                start=None if taken is None else taken.start,
             )
         )
         self._started = time.monotonic()
         self._phase = None
         self._awaited = None
-        begun = self.store.run.attempts
-        keep_seed = taken is not None and taken.rung.keep_seed
+        begun, start = self.store.run.attempts, None if taken is None else taken.start
+        screens = taken is None or taken.screens
+        if attempts:  # what none will go on from any more
+            self._discard_snapshots(attempts[-1], start)
         return Task(
             config=self.config,
             settings=settings,
-            seeds=(settings.seed,) if keep_seed else rule.candidates(self.config, begun),
+            seeds=rule.candidates(self.config, begun) if screens else (settings.seed,),
             attempt=number,
             directory=self.store.attempt_directory(number),
             fingerprint=self.store.fingerprint,
             stored=self.stored,
+            origin=None if start is None else origin(start, begun, self._repeat),
         )
+
+    def _discard_snapshots(self, attempt: Attempt, start: Start | None) -> None:
+        """Keep of an attempt that has ended only what leads to where another one begins."""
+        goes_on = start is not None and start.attempt == attempt.attempt
+        keep = start.epoch if start is not None and goes_on else None
+        self.store.discard_snapshots(attempt.attempt, keep=keep)
 
     def _attempt(self, task: Task) -> OrchestratorError | None:
         """Train one attempt and give it its status, or return the error that it ended with."""
@@ -320,7 +350,6 @@ class _Loop:
     def _discard_hopeless(self) -> None:
         """Keep on disk no more than what the run may still end with."""
         attempts = self.store.run.attempts
-        self.store.discard_snapshots(self._last.attempt)
         if self.config.keep == "accepted":
             short = evidence.best_short(attempts)
             hopeful = {each.attempt for each in attempts if each.status == "passed"}
@@ -369,7 +398,7 @@ class _Loop:
     def _may_ask_for_more(self) -> bool:
         """Whether another attempt may follow a repaired one that could have learnt more."""
         attempts = self.store.run.attempts
-        trained = sum(phase.epochs for attempt in attempts for phase in attempt.phases)
+        trained = sum(attempt.trained for attempt in attempts)
         planned = sum(plan.epochs for plan in self.config.phases)
         return len(attempts) > 1 and trained < _DEAR * planned and self._refusal() is None
 

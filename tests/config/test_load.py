@@ -103,7 +103,7 @@ def test_the_defaults_are_those_of_the_contract(load, tmp_path):
             "learned": {"fail_below": 0.5, "warn_below": 0.8},
             "metric": [],
         },
-        "restart": {"max_attempts": 8, "max_seconds": None, "screen_seeds": 64},
+        "restart": {"max_attempts": 8, "max_seconds": None, "screen_seeds": 64, "rewind": True},
         "deterministic": "auto",
         "tensorboard": False,
         "keep": "accepted",
@@ -342,7 +342,7 @@ def test_a_wrong_value_is_refused_in_plain_words(complain, assignment, problem):
         ("phases.0.epoch=3", "did you mean 'epochs'?"),
         ("phases.0.foo=3", "expected one of epochs, learning_rate, name"),
         ("data.train.target=y", "expected one of callable, kwargs, steps_per_epoch"),
-        ("restart.policy=[{remedy: new_seed, factor: 1}]", "expected one of keep, keep_seed, remedy, times, when"),
+        ("restart.policy=[{remedy: new_seed, factor: 1}]", "expected one of keep, keep_seed, remedy, rewind, times, when"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_is_told_where_it_belongs(complain, assignment, hint):

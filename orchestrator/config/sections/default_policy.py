@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-_LOWER = {"remedy": "lower_learning_rate", "factor": "auto", "times": 3}
-_LOWER_ONCE = {"remedy": "lower_learning_rate", "factor": "auto"}
+_LOWER = {"remedy": "lower_learning_rate", "factor": "auto", "times": 3, "rewind": True}
+_LOWER_ONCE = {"remedy": "lower_learning_rate", "factor": "auto", "rewind": True}
 _NEW_SEED = {"remedy": "new_seed", "times": 3}
 _NEW_SEED_ONCE = {"remedy": "new_seed"}
+_ANOTHER_ORDER = {"remedy": "new_seed", "rewind": True}
 _LEAKY = {"remedy": "leaky_relu"}
 _REINITIALIZE = {"remedy": "reinitialize"}
 _FRESH = {"remedy": "reinitialize", "keep": True}
-_CLIP = {"remedy": "clip_gradients"}
+_CLIP = {"remedy": "clip_gradients", "rewind": True}
 
 _NO_LOWER = [_NEW_SEED, _LEAKY]
 
@@ -72,7 +73,7 @@ DEFAULT_POLICY: Any = [
     # The network is too deep and narrow for relu.
     {"when": ["often_dead_at_init"], "rungs": [_LEAKY, _NEW_SEED, _LOWER]},
     # Bad luck: a lower rate makes it rarer, and leaves many networks untrained.
-    {"when": ["died"], "rungs": [_NEW_SEED_ONCE, _LEAKY, _LOWER, _NEW_SEED]},
+    {"when": ["died"], "rungs": [_ANOTHER_ORDER, _LEAKY, _LOWER, _NEW_SEED]},
     {"when": ["constant"], "rungs": [_NEW_SEED_ONCE, _LOWER, _LEAKY, _NEW_SEED]},
     {"when": ["worse_than_baseline"], "rungs": [_NEW_SEED, _LEAKY, _LOWER]},
     # Alive, and too narrow for what there is to learn, or caught on the way.

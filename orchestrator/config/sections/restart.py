@@ -9,7 +9,7 @@ import pydantic
 from pydantic import BeforeValidator, Discriminator, Field
 
 from orchestrator.config.document import Key
-from orchestrator.config.sections.base import PositiveFloat, PositiveInt, Section
+from orchestrator.config.sections.base import Flag, PositiveFloat, PositiveInt, Section
 from orchestrator.config.sections.default_policy import DEFAULT_POLICY
 from orchestrator.config.sections.remedies import (
     EXPECTED,
@@ -68,10 +68,16 @@ class Restart(Section):
     screen_seeds: Annotated[int, Field(ge=0)] = 64
     """Up to so many candidate seeds are looked at before an attempt, and the first is taken whose
     untrained network is not dead; 0 and 1 take the first as it is."""
+    rewind: Flag = True
+    """Whether rungs that say so go on from a healthy epoch; else all train from the beginning."""
     policy: Annotated[
         list[Entry], BeforeValidator(_default, json_schema_input_type=list[Entry] | None)
     ] = Field(default=None, validate_default=True)
     """What is tried, in order; null means the default policy, which follows the evidence."""
+
+    def may_rewind(self) -> bool:
+        """Whether an attempt may go on from a healthy epoch of another."""
+        return self.rewind and any(rung.rewind for _, rung in self.rungs())
 
     def rungs(self) -> Iterator[tuple[Key, AnyRemedy]]:
         """Every rung with its key in the config, such as `restart`, `policy`, 3, `rungs`, 0."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -35,7 +36,7 @@ from orchestrator.training.attempt import (
 from orchestrator.training.attempt.build import Built, Loaded
 from orchestrator.training.attempt.callbacks import Epochs
 from orchestrator.training.attempt.snapshots import Keeper, Resume, Snapshot
-from orchestrator.training.attempt.task import Task
+from orchestrator.training.attempt.task import Begun, Origin, Task
 from orchestrator.training.executors.executor import Emit
 
 
@@ -54,7 +55,7 @@ def train(task: Task, emit: Emit) -> None:
         rows = build.load(task)
         built, weights, begun = _begin(task, rows, emit)
         trained: list[Epochs] = [] if begun is None else begun.trained[:-1]
-        phases = [] if begun is None or task.begun is None else [*task.begun.phases[: len(trained)]]
+        phases = [*_known_phases(task)[: len(trained)]]
         keeper = Keeper(
             built,
             task.directory,
@@ -78,15 +79,23 @@ def train(task: Task, emit: Emit) -> None:
                 examined = check.look_before(task, rows, built, examined, emit)
             if plan is not None:
                 _save_checkpoint(task, built)
-            phase = _phase(plan, epochs, examined.checks, built.model, start, settled)
+            phase = _phase(plan, trained, examined.checks, built.model, start, settled)
             phases.append(phase)
+            failed = phase.failure() is not None
+            if failed and phase.lowest_epoch is not None and task.config.restart.may_rewind():
+                keeper.leave(phase.lowest_epoch)
             emit(PhaseEnded(attempt=task.attempt, phase=phase))
             check.explain(task, rows, built, weights, trained, phases, examined, emit)
-            if phase.failure() is not None:
-                return
-            if task.until == phase.phase:
+            if failed or task.until == phase.phase:
                 return
         _save_result(task, rows, built, emit)
+
+
+def _known_phases(task: Task) -> Sequence[Phase]:
+    """The finished phases of an attempt that does not begin with the first."""
+    if task.begun is not None:
+        return task.begun.phases
+    return () if task.origin is None else task.origin.phases
 
 
 def _begin(task: Task, rows: Loaded, emit: Emit) -> tuple[Built, Weights, Snapshot | None]:
@@ -94,29 +103,60 @@ def _begin(task: Task, rows: Loaded, emit: Emit) -> tuple[Built, Weights, Snapsh
 
     An attempt that was begun before and has no snapshot begins anew, and comes to the same.
     """
-    if task.begun is None:
-        built = build.build(task, rows, emit)
-        return built, sample_weights(built.model), None
-    found = snapshots.newest(task.directory, task.begun.place)
+    found = None
+    if task.begun is not None:
+        place, inside = task.begun.place, task.begun.inside
+        found = snapshots.newest(task.directory, place, inside=inside)
     if found is not None:
-        settings = replace(task.settings, seed=found.seed)
-        chosen = dataclasses.replace(task, settings=settings, seeds=())
-        built = build.build(chosen, rows, lambda event: None)
+        built, weights = _restore(task, rows, found.seed, lambda event: None)
         built = dataclasses.replace(built, findings=found.findings)
-        weights = sample_weights(built.model)
-        with _blaming(built.pipeline):
-            # Metrics and optimizers make their variables in the first step, which is then undone.
-            preparation.try_step(task.config, built.model, rows.dataset)
         if snapshots.fits(found, built) and built.pipeline.catch_up(found.state["feed"]):
             _tell_resumed(task, found.place, emit)
             return built, weights, found
-    _tell_resumed(task, Place(0, 0), emit)
-    built = build.build(task, rows, emit)
-    return built, sample_weights(built.model), None
+    if task.origin is None:
+        _tell_resumed(task, Place(0, 0), emit)
+        built = build.build(task, rows, emit)
+        return built, sample_weights(built.model), None
+    _tell_resumed(task, task.origin.place, emit)
+    begun = _reach(task.origin, rows)
+    built, weights = _restore(task, rows, task.settings.seed, emit)
+    return built, weights, begun
+
+
+def _restore(task: Task, rows: Loaded, seed: int, emit: Emit) -> tuple[Built, Weights]:
+    """A model that can get the state of a snapshot, and what of its own weights there is before."""
+    settings = replace(task.settings, seed=seed)
+    built = build.build(dataclasses.replace(task, settings=settings, seeds=()), rows, emit)
+    weights = sample_weights(built.model)
+    with _blaming(built.pipeline):
+        # Metrics and optimizers make their variables in the first step, which is then undone.
+        preparation.try_step(task.config, built.model, rows.dataset)
+    return built, weights
+
+
+def _reach(origin: Origin, rows: Loaded) -> Snapshot:
+    """The state of an attempt at the end of an epoch, trained again from what there is of it."""
+    place = origin.place
+    task = dataclasses.replace(
+        origin.task, begun=Begun(restarts=0, place=place, inside=False, phases=origin.phases)
+    )
+    begun = snapshots.newest(task.directory, place, inside=False)
+    if begun is not None and begun.place == place:
+        return begun
+    built, _, begun = _begin(task, rows, lambda event: None)
+    trained: list[Epochs] = [Epochs()] if begun is None else begun.trained[:-1]
+    keeper = Keeper(built, task.directory, math.inf, lambda text: None, until=origin.epoch)
+    for plan in task.config.phases[len(trained) - 1 : place.phases]:
+        epochs = _train_phase(task, rows, built, plan, trained, keeper, begun, lambda event: None)
+        begun = None
+        trained.append(epochs)
+    assert keeper.rest is not None  # noqa: S101 - else rewinding is an obstacle on record
+    return keeper.rest
 
 
 def _tell_resumed(task: Task, place: Place, emit: Emit) -> None:
-    assert task.begun is not None  # noqa: S101 - asked before
+    if task.begun is None:
+        return
     emit(
         AttemptResumed(
             attempt=task.attempt,
@@ -222,14 +262,15 @@ def _blaming(feed: Feed | LiveFeed) -> Iterator[None]:
 
 def _phase(
     plan: PhasePlan | None,
-    epochs: Epochs,
+    trained: Sequence[Epochs],
     checks: tuple[AnyCheck, ...],
     model: keras.Model,
     start: float,
     settled: bool,
 ) -> Phase:
-    """The record of a phase."""
-    return Phase(
+    """The record of the last phase."""
+    epochs = trained[-1]
+    phase = Phase(
         phase=INIT if plan is None else plan.name,
         epochs=epochs.count,
         seconds=round(time.perf_counter() - start, 3),
@@ -240,6 +281,14 @@ def _phase(
         settled=settled,
         checks=checks,
     )
+    losses = check.losses_of(trained)
+    if phase.failure() is not None:
+        losses.pop(sum(each.count for each in trained), None)
+    finite = [(loss, -epoch) for epoch, loss in losses.items() if math.isfinite(loss)]
+    if not finite:
+        return phase
+    lowest, epoch = min(finite)
+    return replace(phase, lowest_loss=lowest, lowest_epoch=-epoch)
 
 
 def _save_checkpoint(task: Task, built: Built) -> None:

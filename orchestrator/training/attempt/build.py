@@ -26,7 +26,7 @@ from orchestrator.model.outputs import Output, find_outputs, find_untrained
 from orchestrator.model.remedies import scaled_targets
 from orchestrator.record.events import Doing, ModelBuilt, ScreeningProgress, SeedsScreened
 from orchestrator.record.records import Finding, Settings, Standardization
-from orchestrator.training.attempt import preparation
+from orchestrator.training.attempt import preparation, states
 from orchestrator.training.attempt.learning_rate import Rates
 from orchestrator.training.attempt.screening import Screening, screen
 from orchestrator.training.attempt.task import Task
@@ -129,7 +129,10 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         ModelBuilt(
             attempt=task.attempt,
             parameters=count_parameters(model),
-            obstacles=obstacles(model, config, settings, dataset.train, hidden, found),
+            obstacles={
+                **obstacles(model, config, settings, dataset.train, hidden, found),
+                **_rewind_obstacle(built),
+            },
             standardization=_describe_scales(settings, dataset, built),
         )
     )
@@ -144,6 +147,17 @@ def _describe_scales(settings: Settings, dataset: Dataset, built: Built) -> Stan
     if "targets" in parts:
         found["targets"] = scaled_targets.describe(built.model, built.outputs)
     return found
+
+
+def _rewind_obstacle(built: Built) -> dict[str, str]:
+    """Why no attempt can go on from a state of this one."""
+    if isinstance(built.pipeline, LiveFeed):
+        return {"rewind": "the rows are read as they come, and cannot be read from the middle"}
+    try:
+        states.pack_callbacks(built.callbacks, {})
+    except states.OpaqueError as error:
+        return {"rewind": f"no snapshot can be kept, because {error}"}
+    return {}
 
 
 def _feed(

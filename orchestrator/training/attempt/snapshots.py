@@ -193,15 +193,17 @@ def _raw(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array if array.dtype.isbuiltin == 1 else array.view(np.uint8 if array.ndim else "V2")
 
 
-def newest(directory: Path, until: Place) -> Snapshot | None:
-    """The newest snapshot of an attempt that is whole, and covered by the record.
+def newest(directory: Path, until: Place, *, inside: bool = True) -> Snapshot | None:
+    """The newest snapshot of an attempt that is whole, and not beyond a place.
 
     Args:
         directory: the attempt's.
-        until: how far the record goes.
+        until: the end of an epoch.
+        inside: whether it may be inside of the epoch that follows.
     """
     for place, path in AttemptPaths(directory).snapshots():
-        if place.phases <= until.phases and place.epoch <= until.epoch:
+        beyond = place.epoch == until.epoch and place.step and not inside
+        if place.phases <= until.phases and place.epoch <= until.epoch and not beyond:
             with contextlib.suppress(
                 OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile
             ):
@@ -233,16 +235,25 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         directory: the attempt's, which gets the files.
         seconds: how old the last file may become; 0 writes one at every epoch's end.
         warn: told, once, why none can be taken.
+        until: number of an epoch, from 1, at whose end one is taken in any case, and the training
+            ends.
     """
 
     def __init__(
-        self, built: Built, directory: Path, seconds: float, warn: Callable[[str], None]
+        self,
+        built: Built,
+        directory: Path,
+        seconds: float,
+        warn: Callable[[str], None],
+        *,
+        until: int | None = None,
     ) -> None:
         super().__init__()
         self._built = built
         self._directory = directory
         self._seconds = seconds
         self._warn = warn
+        self._until = until
         self._resumes = built.pipeline.resumes
         self._epoch = 0
         self._offset = 0
@@ -289,8 +300,22 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             if done < self._built.pipeline.steps:  # else the epoch's end is next
                 self._keep(self._epoch, done, on_disk=True)
 
+    def leave(self, epoch: int) -> None:
+        """Write the newest one that leads to an epoch's end, for another attempt.
+
+        Args:
+            epoch: its number, from 1 over all phases.
+        """
+        found = [each for each in self.kept if each.place.epoch <= epoch]
+        if found:
+            self._write(found[-1], time.monotonic())
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Take one, and write it where it is time."""
+        if epoch + 1 == self._until:
+            self.rest = self._keep(epoch + 1, 0, on_disk=False)
+            self.model.stop_training = True
+            return
         inside, self._offset = self._offset, 0
         if self._resumes == "never":
             return

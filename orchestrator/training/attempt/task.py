@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from orchestrator.data.cache import Stored
 from orchestrator.policy import rule
 from orchestrator.record.directory import Place
 from orchestrator.record.events import unscreened
-from orchestrator.record.records import Attempt, Finding, Inputs, Phase, Settings
+from orchestrator.record.records import Attempt, Finding, Inputs, Phase, Settings, Start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,10 +25,29 @@ class Begun:
     """How often its worker was started again, this time included."""
     place: Place
     """How far the record goes."""
+    inside: bool = True
+    """Whether it may go on inside of the epoch after that."""
     phases: tuple[Phase, ...]
     """Its finished phases."""
     reason: str | None = None
     """How the worker ended; None where the whole run was cut short."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """The attempt that another one goes on from."""
+
+    task: Task
+    """What it was given; its directory may hold a snapshot, which only saves time."""
+    phases: tuple[Phase, ...]
+    """Its phases that are finished there."""
+    epoch: int
+    """Its epoch, over all phases, after whose end the other goes on."""
+
+    @property
+    def place(self) -> Place:
+        """Where that is."""
+        return Place(len(self.phases), self.epoch)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,13 +68,23 @@ class Task:
     """What the data must hash to; None when it is not known yet."""
     stored: Stored | None = None
     """Where the data is; None where the attempt is to read it for itself."""
+    origin: Origin | None = None
+    """What it goes on from; None where it trains from the beginning."""
     begun: Begun | None = None
     """What was trained already; None where it begins."""
     until: str | None = None
     """Name of the phase after whose checks it ends, with no model saved; None for all phases."""
 
 
-def repeat(config: Config, attempt: Attempt, before: Sequence[Attempt], directory: Path) -> Task:
+def repeat(
+    config: Config,
+    attempt: Attempt,
+    before: Sequence[Attempt],
+    directory: Callable[[int], Path],
+    *,
+    fingerprint: str | None = None,
+    stored: Stored | None = None,
+) -> Task:
     """What an attempt was given, for training it again.
 
     Screening is done again with the same candidates, for it reads rows: a dataset that shuffles
@@ -65,7 +94,9 @@ def repeat(config: Config, attempt: Attempt, before: Sequence[Attempt], director
         config: the run's.
         attempt: as recorded.
         before: the attempts before it.
-        directory: its own, or another one.
+        directory: gives that of an attempt by its number.
+        fingerprint: what the data must hash to; None when it is not known yet.
+        stored: where the data is; None where the attempt is to read it for itself.
     """
     settings = unscreened(attempt)
     rungs = {".".join(map(str, key)): rung for key, rung in config.restart.rungs()}
@@ -75,14 +106,36 @@ def repeat(config: Config, attempt: Attempt, before: Sequence[Attempt], director
     if attempt.screened or not (attempt.phases or (rung is not None and rung.keep_seed)):
         started = replace(attempt, settings=settings, screened=())
         seeds = rule.candidates(config, (*before, started))
+
+    def again(number: int) -> Task:
+        other = before[number - 1]
+        return repeat(
+            config, other, before[: number - 1], directory, fingerprint=fingerprint, stored=stored
+        )
+
     return Task(
         config=config,
         settings=settings,
         seeds=seeds,
         attempt=attempt.attempt,
-        directory=directory,
-        fingerprint=None,
+        directory=directory(attempt.attempt),
+        fingerprint=fingerprint,
+        stored=stored,
+        origin=None if attempt.start is None else origin(attempt.start, before, again),
     )
+
+
+def origin(start: Start, before: Sequence[Attempt], again: Callable[[int], Task]) -> Origin:
+    """What an attempt goes on from.
+
+    Args:
+        start: as recorded.
+        before: the attempts before it.
+        again: what an attempt was given, by its number.
+    """
+    other = before[start.attempt - 1]
+    phases = other.phases[: other.finished(start.epoch)]
+    return Origin(task=again(start.attempt), phases=phases, epoch=start.epoch)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -58,8 +58,10 @@ def replay_attempt(
     then = archive.environment(directory)
     fingerprint = then.get("data")
     before = tuple(each for each in run.attempts if each.attempt < attempt.attempt)
+    # No directory of an attempt, and no snapshot in it: all is trained again.
     task = dataclasses.replace(
-        repeat(config, attempt, before, Path()), until=attempt.phases[-1].phase
+        repeat(config, attempt, before, lambda number: Path(f"{number}")),
+        until=attempt.phases[-1].phase,
     )
     with cache.folder(Path(tempfile.gettempdir())) as folder:
         if fingerprint is not None:
@@ -125,6 +127,7 @@ def _train(
             cause=None,  # what the attempt before failed by is no news here
             changed=attempt.changed,
             passed_over=(),
+            start=attempt.start,
         )
     )
     with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:

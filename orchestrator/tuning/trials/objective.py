@@ -117,8 +117,9 @@ def _epochs(run: Run, directory: Path) -> int:
     except RecordError:
         counted = {}
     if counted:
-        return sum(map(len, counted.values()))
-    return sum(phase.epochs for attempt in run.attempts for phase in attempt.phases)
+        shared = sum(each.start.epoch for each in run.attempts if each.start is not None)
+        return sum(map(len, counted.values())) - shared
+    return sum(attempt.trained for attempt in run.attempts)
 
 
 def _result(run: Run) -> Attempt | None:

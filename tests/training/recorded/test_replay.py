@@ -265,13 +265,13 @@ def test_the_task_is_that_of_the_run() -> None:
     """The candidates of a screened attempt are those that the loop had."""
     first = replace(builders.failed(1), phases=(builders.phase("init"),), settings=Settings(seed=7))
     config = builders.config()
-    assert repeat(config, first, (), Path()).seeds == (7,)
+    assert repeat(config, first, (), lambda number: Path(f"{number}")).seeds == (7,)
     screened = replace(
         first,
         attempt=2,
         settings=Settings(seed=derive_seed(7, 3), clip_norm=1.0),
         screened=tuple(Candidate(seed=derive_seed(7, n), reason="dead") for n in (1, 2, 3)),
     )
-    task = repeat(config, screened, (first,), Path())
+    task = repeat(config, screened, (first,), lambda number: Path(f"{number}"))
     assert task.settings == Settings(seed=derive_seed(7, 1), clip_norm=1.0)
     assert task.seeds == tuple(derive_seed(7, n) for n in range(1, config.restart.screen_seeds + 1))

@@ -1,0 +1,59 @@
+"""Where an attempt that goes on from a healthy state of another begins: decided by the record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from orchestrator.record.records import INIT, Attempt, Start
+
+_RISE = 0.1
+"""A network was healthy at an epoch after which its loss has risen by this share: the loss of one
+that collapses becomes that of a constant, and so it had learnt a tenth of what there is."""
+
+
+def start(attempts: Sequence[Attempt]) -> Start | None:
+    """The newest epoch of the last attempt, which has failed, from which another may go on.
+
+    At that epoch the loss was not above that of any before it, and training went on after it, so
+    that the look at every epoch's end has found the network alive and finite.
+
+    Args:
+        attempts: all so far; the last one has a failure.
+
+    Returns:
+        None where there is no such epoch, where a gate was missed, which no collapse has to do
+        with, and where the attempt has gone on from another in vain.
+    """
+    failed = attempts[-1]
+    failure = failed.failure
+    if failure is None or not failed.phases or "rewind" in failed.obstacles:
+        return None
+    if failure.phase == INIT or failure.check in ("metric", "findings", "crashed"):
+        return None
+    if failed.start is not None and failed.cause and failed.cause.check == failure.check:
+        return None
+    epoch = _healthy(failed)
+    return None if epoch is None else _origin(attempts, failed, epoch)
+
+
+def _healthy(failed: Attempt) -> int | None:
+    """The epoch with the lowest loss, where the loss shows that much was lost after it."""
+    last = failed.phases[-1]
+    lowest = last.lowest_loss
+    first = next((each.first_loss for each in failed.phases if each.first_loss is not None), None)
+    if lowest is None or first is None or not lowest < first:
+        return None
+    final = last.metrics.get("loss", math.nan)
+    # Weights that are not finite may leave the loss as it was, for relu makes zeros of them.
+    finite = failed.failure is None or failed.failure.check != "finite"
+    if finite and final - lowest < _RISE * abs(final):
+        return None
+    return last.lowest_epoch
+
+
+def _origin(attempts: Sequence[Attempt], attempt: Attempt, epoch: int) -> Start:
+    """The attempt that has trained an epoch itself, which others may share."""
+    while attempt.start is not None and epoch <= attempt.start.epoch:
+        attempt = next(each for each in attempts if each.attempt == attempt.start.attempt)
+    return Start(attempt=attempt.attempt, epoch=epoch)

@@ -1,0 +1,122 @@
+"""Where a rewind goes: a function of the record."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from orchestrator.config.sections.remedies import LeakyRelu, LowerLearningRate
+from orchestrator.config.sections.restart import Restart
+from orchestrator.policy import rewind, rule
+from orchestrator.record.records import INIT, Attempt, Phase, Settings, Start
+from tests import builders
+
+
+def _phase(name: str, epochs: int, **told: object) -> Phase:
+    known = {"seconds": 1.0, "metrics": {}, "checks": ()}
+    return Phase(phase=name, epochs=epochs, **{**known, **told})  # type: ignore[arg-type]
+
+
+def _failed(
+    name: str = "dead_neurons",
+    *,
+    number: int = 1,
+    loss: float = 5.0,
+    lowest: tuple[float, int] | None = (0.1, 9),
+    first: float = 1.0,
+) -> Attempt:
+    """An attempt that was healthy for ten epochs and fails in the next ones."""
+    best, epoch = (None, None) if lowest is None else lowest
+    return replace(
+        builders.failed(number, name, rates={"warmup": 0.01, "main": 5.0}),
+        phases=(
+            _phase(INIT, 0),
+            _phase("warmup", 10, first_loss=first, lowest_loss=best, lowest_epoch=epoch),
+            _phase("main", 3, metrics={"loss": loss}, lowest_loss=best, lowest_epoch=epoch),
+        ),
+    )
+
+
+def test_it_goes_to_the_newest_epoch_with_the_lowest_loss() -> None:
+    assert rewind.start([_failed()]) == Start(attempt=1, epoch=9)
+
+
+@pytest.mark.parametrize("name", ["metric", "crashed", "findings"])
+def test_a_failure_that_is_no_collapse_begins_anew(name: str) -> None:
+    assert rewind.start([_failed(name)]) is None
+
+
+def test_a_network_that_was_not_better_before_begins_anew() -> None:
+    assert rewind.start([_failed(loss=0.105)]) is None  # it has not collapsed since
+    assert rewind.start([_failed(lowest=(1.0, 9))]) is None  # it never learnt anything
+    assert rewind.start([_failed(lowest=None)]) is None
+    assert rewind.start([builders.failed(1)]) is None  # it had no phase
+
+
+def test_a_loss_says_nothing_where_weights_are_not_finite() -> None:
+    assert rewind.start([_failed("finite", loss=0.05)]) == Start(attempt=1, epoch=9)
+    assert rewind.start([_failed(loss=float("nan"))]) == Start(attempt=1, epoch=9)
+
+
+def test_what_cannot_be_gone_on_from_begins_anew() -> None:
+    opaque = replace(_failed(), obstacles={"rewind": "no snapshot can be kept"})
+    assert rewind.start([opaque]) is None
+
+
+def test_a_rewind_that_fails_by_the_same_check_begins_anew() -> None:
+    first = _failed()
+    second = replace(_failed(number=2), start=Start(attempt=1, epoch=9), cause=first.failure)
+    assert rewind.start([first, second]) is None
+    other = replace(_failed("finite", number=2), start=second.start, cause=first.failure)
+    assert rewind.start([first, other]) == Start(attempt=1, epoch=9)
+
+
+def test_the_attempt_is_named_that_has_trained_the_epoch() -> None:
+    first = _failed()
+    second = replace(
+        _failed("finite", number=2, lowest=(0.05, 12)),
+        start=Start(attempt=1, epoch=9),
+        cause=first.failure,
+    )
+    third = replace(
+        _failed(number=3, lowest=(0.05, 9)),
+        start=Start(attempt=2, epoch=12),
+        cause=second.failure,
+    )
+    assert rewind.start([first, second]) == Start(attempt=2, epoch=12)
+    assert rewind.start([first, second, third]) == Start(attempt=1, epoch=9)
+
+
+def test_a_rung_goes_back_where_it_says_so_and_the_config_allows_it() -> None:
+    lower = LowerLearningRate(rewind=True)
+    for rung, allowed, start in (
+        (lower, True, Start(attempt=1, epoch=9)),
+        (lower, False, None),
+        (LowerLearningRate(), True, None),
+    ):
+        config = builders.config(restart=Restart(policy=[rung], rewind=allowed))
+        taken = rule.step(config, [_failed()]).taken
+        assert taken is not None
+        assert (taken.start, taken.screens) == (start, start is None)
+
+
+def test_it_keeps_the_settings_that_led_there() -> None:
+    first, settings = _failed(), Settings(seed=8, negative_slope=0.2)
+    second = replace(_failed(number=2), settings=settings, rung="restart.policy.0")
+    policy = [LeakyRelu(), LowerLearningRate(rewind=True)]
+    config = builders.config(restart=Restart(policy=policy))
+    taken = rule.step(config, [first, second]).taken
+    assert taken is not None
+    assert taken.start == Start(attempt=2, epoch=9)
+    assert taken.settings.negative_slope == 0.2  # although it did not help
+
+
+def test_phases_that_a_cap_held_back_are_named() -> None:
+    config = builders.config()
+    (name,) = (plan.name for plan in config.phases[-1:])
+    free = replace(_failed(), learning_rates={name: 5.0})
+    settings = Settings(seed=8, learning_rate_cap=0.01)
+    capped = replace(_failed(number=2), settings=settings, learning_rates={name: 0.01})
+    (found,) = rule.capped(config, [free, capped], capped)
+    assert (found.phase, found.cap, found.rate) == (name, 0.01, 5.0)
+    assert not [*rule.capped(config, [free, capped], free)]
