@@ -394,6 +394,15 @@ class Attempt(Record, kw_only=True):
         """
         return finished(self.phases, epoch)
 
+    def was_improving(self) -> bool:
+        """Whether it failed for having learnt too little, with its lowest loss at its end."""
+        if self.failure is None or self.failure.check != "learned" or not self.phases:
+            return False
+        last = self.phases[-1]
+        final = last.metrics.get("loss")
+        # The last epoch of a phase that has failed is not among those of the lowest loss.
+        return final is not None and last.lowest_loss is not None and final < last.lowest_loss
+
     def told_findings(self) -> tuple[Finding, ...]:
         """What it points to, each thing once: a failure may confirm what was suspected before."""
         return tuple({each.told: each for each in reversed(self.findings)}.values())[::-1]

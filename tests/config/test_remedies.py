@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.config.sections.remedies import FixOutput, Standardize
+from orchestrator.config.sections.remedies import FixOutput, LowerLearningRate, Standardize
 from orchestrator.policy import rule
 from orchestrator.record.records import Attempt, Cause, Finding, Fix, Settings
 from tests import builders
@@ -70,3 +70,15 @@ def test_a_suspicion_before_the_training_is_no_evidence() -> None:
     failed = replace(builders.failed(1, "prediction_variance"), findings=(suspected,))
     taken = rule.step(builders.config(seed=7), [failed]).taken
     assert taken is not None and taken.rung.remedy != "standardize"
+
+
+def test_a_lower_rate_is_no_answer_to_a_loss_that_was_still_falling() -> None:
+    last = replace(builders.phase("main"), metrics={"loss": 0.6}, lowest_loss=0.61)
+    failed = replace(builders.failed(1, "learned"), phases=(builders.phase("init"), last))
+    settings = failed.settings
+    found = LowerLearningRate().apply(settings, failed, None)
+    assert isinstance(found, str)
+    assert found.startswith("the loss was lower at the end")
+    risen = replace(last, lowest_loss=0.3)
+    failed = replace(failed, phases=(failed.phases[0], risen))
+    assert not isinstance(LowerLearningRate().apply(settings, failed, None), str)

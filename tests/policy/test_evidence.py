@@ -17,6 +17,7 @@ from orchestrator.record.records import (
     Cause,
     Failure,
     Finding,
+    Fix,
     Phase,
     Settings,
 )
@@ -101,6 +102,12 @@ UNSCALED = Finding(cause="unscaled_inputs", reason="x is in millions", certain=F
 DISTANT = Finding(cause="distant_targets", reason="y is 10,000", certain=False)
 UNRELATED = Finding(cause="unrelated_targets", reason="y is noise", certain=False)
 COLLAPSED = Finding(cause="constant_reconstruction", reason="a collapse", certain=False)
+ONE_UNIT = Finding(
+    cause="one_unit_softmax",
+    reason="a softmax over one unit",
+    certain=True,
+    fix=Fix(output="output", activation="sigmoid"),
+)
 CERTAIN = Finding(cause="held_at_zero", reason="held by L1", certain=True)
 LITTLE = {"outputs": [{"output": 0, "share": 0.3, "skill": 0.3, "reference": 1.0}]}
 NOTHING = {"outputs": [{"output": 0, "share": 0.0, "skill": 0.0, "reference": 1.0}]}
@@ -163,7 +170,7 @@ CASES = {
     "worse than a constant, on inputs of wild scales": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.5), findings=(UNSCALED,)),
         "worse_than_baseline",
-        ["lower_learning_rate", "new_seed", "leaky_relu"],
+        ["standardize", "lower_learning_rate", "new_seed", "leaky_relu"],
     ),
     "constant, on targets far from zero and inputs of wild scales": (
         attempt(
@@ -173,7 +180,7 @@ CASES = {
             findings=(UNSCALED, DISTANT),
         ),
         "constant often_dead_at_init",
-        ["lower_learning_rate", "new_seed", "leaky_relu"],
+        ["standardize", "lower_learning_rate", "new_seed", "leaky_relu"],
     ),
     "constant, on targets unrelated to the inputs": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(UNRELATED,)),
@@ -193,12 +200,12 @@ CASES = {
     "on targets far from zero, of three outputs": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(DISTANT,) * 3),
         "constant",
-        [],
+        ["standardize"],
     ),
     "on inputs of wild scales, four of them": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(UNSCALED,) * 4),
         "constant",
-        [],
+        ["standardize"],
     ),
     "dead, on targets unrelated to the inputs": (
         attempt(phase(INIT), phase(dead="fail"), findings=(UNRELATED,) * 9),
@@ -210,10 +217,15 @@ CASES = {
         "metric",
         [],
     ),
+    "a gate, with an output that cannot be trained": (
+        attempt(phase(INIT), phase(metric="fail"), findings=(ONE_UNIT,)),
+        "metric",
+        ["fix_output"],
+    ),
     "not finite, on inputs of wild scales": (
         attempt(phase(INIT), phase(finite="fail"), findings=(UNSCALED,)),
         "non_finite",
-        ["lower_learning_rate", "clip_gradients", "new_seed"],
+        ["standardize", "lower_learning_rate", "clip_gradients", "new_seed"],
     ),
     "alive, and too little was learnt": (
         attempt(phase(INIT), phase(learned="fail", skill=0.3, learnt={**LITTLE, **FALLING})),
@@ -330,8 +342,9 @@ def test_the_evidence_names_the_kind_and_the_default_policy_the_remedies(
 
 
 def test_every_case_of_the_default_policy_has_its_failure_above() -> None:
-    found = [rule.matching(CONFIG, [failed])[1] for failed, _, _ in CASES.values()]
-    assert [case for case in CONFIG.restart.policy if case not in found] == []
+    matching = [rule.matching(CONFIG, [failed]) for failed, _, _ in CASES.values()]
+    found = [case for _, case in matching] + [rung for rungs, _ in matching for _, rung in rungs]
+    assert [entry for entry in CONFIG.restart.policy if entry not in found] == []
 
 
 def test_the_loss_of_the_untrained_network_is_the_measure() -> None:
@@ -509,3 +522,10 @@ def test_what_was_suspected_before_the_training_counts_once_its_failure_confirms
     assert rule.matching(CONFIG, [suspected])[1] == rule.matching(CONFIG, [constant])[1]
     assert evidence.found_causes([confirmed]) == [(1, after.told)]
     assert evidence.found_causes([suspected]) == [(1, before.told)]
+
+
+def test_what_was_fixed_is_no_reason_for_the_end() -> None:
+    first = attempt(phase(INIT), phase(metric="fail"), findings=(ONE_UNIT,))
+    second = replace(attempt(phase(INIT), phase(metric="fail")), attempt=2, remedy="fix_output")
+    assert evidence.found_causes([first]) == [(1, ONE_UNIT.told)]
+    assert evidence.found_causes([first, second]) == []

@@ -85,6 +85,8 @@ class LowerLearningRate(Rung):
         """A cap on every rate."""
         phase = failed.blamed_phase()
         rate = None if phase is None else failed.learning_rates.get(phase)
+        if failed.was_improving():
+            return "the loss was lower at the end than ever before, and is higher at a lower rate"
         if rate is None:
             return "the attempt failed before it trained, the rate cannot be the cause"
         if not 0 < rate < math.inf:
