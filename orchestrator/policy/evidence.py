@@ -127,7 +127,7 @@ def found_causes(attempts: Sequence[Attempt]) -> list[tuple[int, str]]:
         for each in attempts
         for found in each.findings
         if last[found.cause] == (each.attempt, found.found)
-        and not (found.fix is not None and each.attempt < fixed)
+        and not (found.fix is not None and found.fix.told and each.attempt < fixed)
     ]
     told.sort(key=lambda pair: pair[1].found == "before" and not pair[1].certain)
     return [(attempt, found.told) for attempt, found in told]

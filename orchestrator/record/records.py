@@ -135,6 +135,7 @@ class Settings(Record, kw_only=True):
 
     WORDS: ClassVar[Mapping[str, tuple[str, str]]] = {
         "learning_rate_cap": ("learning rate at most {}", "rate ≤ {}"),
+        "learning_rate_factor": ("learning rates times {}", "rate × {}"),
         "negative_slope": ("leaky relu with slope {}", "slope {}"),
         "initializer": ("initializer {} and zero biases", "{}"),
         "clip_norm": ("gradients clipped to norm {}", "norm ≤ {}"),
@@ -149,6 +150,9 @@ class Settings(Record, kw_only=True):
     """Seed given to `keras.utils.set_random_seed` before the model is built."""
     learning_rate_cap: float | None = None
     """Every learning rate is min(rate, cap); None leaves the rates alone."""
+    learning_rate_factor: float | None = None
+    """Every learning rate, schedules included, is multiplied by it before it is capped; None leaves
+    the rates alone."""
     negative_slope: float | None = None
     """Slope of the leaky relu that replaces hidden relu units; None keeps relu."""
     initializer: str | None = None
@@ -206,7 +210,7 @@ class Candidate(Record, kw_only=True):
 
 
 class Fix(Record, kw_only=True):
-    """What the remedy `fix_output` writes instead."""
+    """What a remedy writes instead, `fix_output` or `raise_learning_rate`."""
 
     output: str = ""
     """Name of the output; empty where there is one."""
@@ -215,9 +219,12 @@ class Fix(Record, kw_only=True):
     loss: str | None = None
     """Keras's name of its loss; None for the one that it has."""
 
+    learning_rate_factor: float | None = None
+    """How many times as high the learning rates are to be; None where they are not at fault."""
+
     @property
     def told(self) -> str:
-        """What is to be written, as in a config."""
+        """What is to be written for the output, as in a config; empty for another fix."""
         lines = {"activation": self.activation, "loss": self.loss}
         return " and ".join(f"{key}: {value}" for key, value in lines.items() if value)
 

@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.config.sections.remedies import FixOutput, LowerLearningRate, Standardize
+from orchestrator.config.sections.remedies import (
+    FixOutput,
+    LowerLearningRate,
+    RaiseLearningRate,
+    Standardize,
+)
 from orchestrator.policy import rule
 from orchestrator.record.records import Attempt, Cause, Finding, Fix, Settings
 from tests import builders
@@ -82,3 +87,25 @@ def test_a_lower_rate_is_no_answer_to_a_loss_that_was_still_falling() -> None:
     risen = replace(last, lowest_loss=0.3)
     failed = replace(failed, phases=(failed.phases[0], risen))
     assert not isinstance(LowerLearningRate().apply(settings, failed, None), str)
+
+
+def test_a_rate_is_raised_by_what_the_finding_says() -> None:
+    fix = Fix(learning_rate_factor=100.0)
+    failed = attempt("rate_too_low", fix=fix)
+    raised = RaiseLearningRate().apply(SEED, failed, None)
+    assert raised == replace(SEED, learning_rate_factor=100.0)
+    # The next finding is one of the rates that were raised already.
+    again = replace(failed, settings=raised)
+    assert RaiseLearningRate().apply(SEED, again, None) == replace(SEED, learning_rate_factor=1e4)
+    own = RaiseLearningRate(factor=3.0).apply(SEED, failed, None)
+    assert own == replace(SEED, learning_rate_factor=3.0)
+
+
+def test_rates_that_a_remedy_has_lowered_or_of_which_nothing_is_known_are_not_raised() -> None:
+    fix = Fix(learning_rate_factor=100.0)
+    lowered = attempt("rate_too_low", fix=fix, settings=replace(SEED, learning_rate_cap=1e-5))
+    assert RaiseLearningRate().apply(SEED, lowered, None) == "a remedy has lowered the rates"
+    found = RaiseLearningRate().apply(SEED, attempt("rate_too_low"), None)
+    assert found == "nothing says how far below the right one the rate is"
+    # Nor is an output fixed by what says something of the rate.
+    assert isinstance(FixOutput().apply(SEED, attempt("rate_too_low", fix=fix), None), str)

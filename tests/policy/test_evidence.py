@@ -258,6 +258,11 @@ CASES = {
         ["new_seed", "leaky_relu", "lower_learning_rate"],
     ),
     "linear, where a line is not enough": (pointing("too_small"), "crippled", []),
+    "alive, and hardly moved": (
+        pointing("rate_too_low"),
+        "crippled",
+        ["raise_learning_rate", "new_seed", "leaky_relu"],
+    ),
     "alive, and still learning": (pointing("undertrained"), "crippled", ["new_seed", "leaky_relu"]),
     "alive, and up and down": (
         pointing("oscillating"),

@@ -12,6 +12,7 @@ _LOWER_ONCE = {"remedy": "lower_learning_rate", "factor": "auto", "rewind": True
 _NEW_SEED = {"remedy": "new_seed", "times": 3}
 _NEW_SEED_ONCE = {"remedy": "new_seed"}
 _ANOTHER_ORDER = {"remedy": "new_seed", "rewind": True}
+_RAISE = {"remedy": "raise_learning_rate", "times": 2}
 _LEAKY = {"remedy": "leaky_relu"}
 _REINITIALIZE = {"remedy": "reinitialize"}
 _FRESH = {"remedy": "reinitialize", "keep": True}
@@ -41,11 +42,16 @@ DEFAULT_POLICY: Any = [
         "when": {"kind": [*_POOR, "died", "diverged", "undertrained"], "cause": ["initialization"]},
         "rungs": [_FRESH, _LEAKY, _NEW_SEED, _LOWER],
     },
+    # Weights that have hardly moved say how much higher the rate has to be.
+    {
+        "when": {"kind": [*_POOR, "undertrained"], "cause": ["rate_too_low"]},
+        "rungs": [_RAISE, *_NO_LOWER],
+    },
     # What was on its way needs more epochs or a higher rate: with less it is no further.
     {"when": {"kind": ["undertrained"]}, "rungs": []},
     # No seed makes a linear network bend, or BatchNorm's statistics arrive sooner.
     {"when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"]}, "rungs": []},
-    {"when": {"kind": _POOR, "cause": ["undertrained", "rate_too_low"]}, "rungs": _NO_LOWER},
+    {"when": {"kind": _POOR, "cause": ["undertrained"]}, "rungs": _NO_LOWER},
     {"when": {"kind": _POOR, "cause": ["oscillating"]}, "rungs": [_LOWER, _NEW_SEED, _LEAKY]},
     # Steps too large for the rows; where inputs are not scaled, some seeds are spared.
     {

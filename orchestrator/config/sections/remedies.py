@@ -122,6 +122,44 @@ def _factor(attempt: Attempt) -> float:
     return min(max(towards, _LEAST_FACTOR), _FACTOR)
 
 
+def _auto_or_multiple(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "auto" and not (number and 1 < value < math.inf):
+        raise ValueError(f"expected auto, or more than 1, received {short(value)}")
+    return value
+
+
+_Multiple = Annotated[float, Field(gt=1)]
+
+
+class RaiseLearningRate(Rung):
+    """Multiply every learning rate, where the weights have hardly moved."""
+
+    remedy: Literal["raise_learning_rate"] = "raise_learning_rate"
+    """The remedy."""
+    when: When | None = ["rate_too_low"]
+    """Failures that it answers; null means any."""
+    factor: Annotated[
+        Literal["auto"] | float,
+        BeforeValidator(_auto_or_multiple, json_schema_input_type=Literal["auto"] | _Multiple),
+    ] = "auto"
+    """How many times as high; `auto` means what the finding says, by how far the weights moved."""
+
+    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+        """Higher rates than those of the attempt that failed."""
+        if failed.settings.learning_rate_cap is not None:
+            return "a remedy has lowered the rates"
+        factor: float | str = self.factor
+        if factor == "auto":
+            fixes = (finding.fix for finding in failed.findings if finding.fix is not None)
+            told = [each.learning_rate_factor for each in fixes if each.learning_rate_factor]
+            if not told:
+                return "nothing says how far below the right one the rate is"
+            factor = max(told)
+        before = failed.settings.learning_rate_factor or 1.0
+        return replace(settings, learning_rate_factor=before * float(factor))
+
+
 class LeakyRelu(Rung):
     """Replace every hidden relu by leaky relu."""
 
@@ -219,6 +257,7 @@ class FixOutput(Rung):
     def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
         """What findings say has to make an output, and to train it."""
         fixes = [finding.fix for finding in failed.findings if finding.fix is not None]
+        fixes = [each for each in fixes if each.told]
         if not fixes:
             return "what to write instead depends on what is meant, so that it is left to you"
         activations = {each.output: each.activation for each in fixes if each.activation}
@@ -239,6 +278,7 @@ AnyRemedy = (
     | Annotated[ClipGradients, pydantic.Tag("<clip_gradients>")]
     | Annotated[Standardize, pydantic.Tag("<standardize>")]
     | Annotated[FixOutput, pydantic.Tag("<fix_output>")]
+    | Annotated[RaiseLearningRate, pydantic.Tag("<raise_learning_rate>")]
 )
 """All of them; everything else that goes over the remedies follows from this."""
 

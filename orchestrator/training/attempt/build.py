@@ -117,7 +117,9 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         probe=probe,
         outputs=tuple(output.read_as(kind, dataset.train.y) for output in found),
         class_weight=class_weight,
-        rates=Rates(plain_optimizers(model), settings.learning_rate_cap),
+        rates=Rates(
+            plain_optimizers(model), settings.learning_rate_cap, settings.learning_rate_factor
+        ),
         callbacks=_given_callbacks(task),
         pipeline=_feed(task, dataset, settings, class_weight, model.steps_per_execution, emit),
         held=(

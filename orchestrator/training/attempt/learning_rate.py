@@ -19,9 +19,10 @@ class _Capped(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[
     It lives in variables, so that a new phase needs no new trace of the training step.
     """
 
-    def __init__(self, schedule: Callable[[Any], Any], cap: float) -> None:
+    def __init__(self, schedule: Callable[[Any], Any], cap: float, factor: float) -> None:
         self.schedule = schedule
         self.cap = cap
+        self.factor = factor
         self.constant = tf.Variable(math.nan, trainable=False, dtype=tf.float32)
         self.highest = tf.Variable(0.0, trainable=False, dtype=tf.float32)
 
@@ -29,7 +30,7 @@ class _Capped(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[
         """The rate of a step."""
         scheduled = tf.cast(self.schedule(step), tf.float32)
         rate = tf.where(tf.math.is_nan(self.constant), scheduled, self.constant)
-        rate = tf.minimum(rate, self.cap)
+        rate = tf.minimum(rate * self.factor, self.cap)
         self.highest.assign(tf.maximum(self.highest, rate))
         return rate
 
@@ -47,10 +48,16 @@ class Rates:
         optimizers: those of the model, more than one where its `train_step` is its own; their rates
             may be constants or schedules.
         cap: no rate is above it; None means no cap.
+        factor: every rate is multiplied by it before; None leaves them as they are.
     """
 
-    def __init__(self, optimizers: Sequence[keras.optimizers.Optimizer], cap: float | None) -> None:
-        self._rates = [_Rate(optimizer, cap) for optimizer in optimizers]
+    def __init__(
+        self,
+        optimizers: Sequence[keras.optimizers.Optimizer],
+        cap: float | None,
+        factor: float | None = None,
+    ) -> None:
+        self._rates = [_Rate(optimizer, cap, factor) for optimizer in optimizers]
 
     def start_phase(self, learning_rate: float | None) -> float:
         """Set the rates.
@@ -89,16 +96,19 @@ class Rates:
 class _Rate:
     """The rate of one optimizer; see `Rates`."""
 
-    def __init__(self, optimizer: keras.optimizers.Optimizer, cap: float | None) -> None:
+    def __init__(
+        self, optimizer: keras.optimizers.Optimizer, cap: float | None, factor: float | None
+    ) -> None:
         self._optimizer = optimizer
         self._cap = math.inf if cap is None else cap
+        self._factor = 1.0 if factor is None else factor
         own = keras_internals.learning_rate(self._optimizer)
         self._capped: _Capped | None = None
         self._own: Any = own
         if isinstance(own, keras.optimizers.schedules.LearningRateSchedule):
-            self._capped = _Capped(own, self._cap)
+            self._capped = _Capped(own, self._cap, self._factor)
         elif callable(own) and not isinstance(own, keras.Variable):
-            self._capped = _Capped(lambda step: own(), self._cap)
+            self._capped = _Capped(lambda step: own(), self._cap, self._factor)
         else:
             self._own = float(self._optimizer.learning_rate)
         if self._capped is not None:
@@ -109,7 +119,7 @@ class _Rate:
             self._capped.constant.assign(math.nan if learning_rate is None else learning_rate)
         else:
             wanted = self._own if learning_rate is None else learning_rate
-            self._optimizer.learning_rate = min(wanted, self._cap)
+            self._optimizer.learning_rate = min(wanted * self._factor, self._cap)
         rate = float(self._optimizer.learning_rate)
         self.start_epoch()
         return rate

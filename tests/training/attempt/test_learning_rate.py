@@ -58,3 +58,11 @@ def test_a_schedule_is_saved_as_the_users_own(tmp_path: object) -> None:
         saved = model.optimizer.get_config()["learning_rate"]
     assert saved["class_name"] == "ExponentialDecay"
     assert float(model.optimizer.learning_rate) == pytest.approx(0.1)
+
+
+def test_every_rate_is_raised_before_it_is_capped() -> None:
+    rates = Rates([compiled(0.5).optimizer], 3.0, 4.0)
+    assert [rates.start_phase(rate) for rate in (None, 0.25, 1.0)] == [2.0, 1.0, 3.0]
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], [0.5, 0.25, 0.0625])
+    rates = Rates([compiled(schedule).optimizer], 3.0, 4.0)
+    assert [rates.start_phase(rate) for rate in (None, 0.25, 1.0)] == [2.0, 1.0, 3.0]

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from msgspec.structs import replace
 
 from orchestrator.diagnosis.causes.after.regularisation import drops_too_much
 from orchestrator.diagnosis.causes.after.subject import Subject
-from orchestrator.record.records import Finding
+from orchestrator.record.records import Finding, Fix
 
 _LEAST_MOVED = 0.02
 """Share of its size that a weight changes by in any training that gets somewhere. What is drawn is
@@ -95,7 +96,8 @@ def find_rate_too_low(subject: Subject) -> Iterator[Finding]:
         reason += ", to which a remedy has lowered them"
     times = 10 ** math.ceil(math.log10(_LEAST_MOVED / max(largest, 1e-9)) + 0.5)
     advice = f"write a learning rate {times:,} times as high, or train for as many more steps"
-    yield subject.found("rate_too_low", reason, advice)
+    found = subject.found("rate_too_low", reason, advice)
+    yield replace(found, fix=Fix(learning_rate_factor=float(times)))
 
 
 def find_oscillating(subject: Subject) -> Iterator[Finding]:

@@ -120,6 +120,8 @@ def test_weights_that_hardly_move_need_a_higher_rate() -> None:
     assert found.advice == (
         "write a learning rate 100 times as high, or train for as many more steps"
     )
+    assert found.fix is not None
+    assert (found.fix.learning_rate_factor, found.fix.told) == (100.0, "")
 
 
 def test_a_poor_network_whose_weights_have_moved_has_another_cause() -> None:
