@@ -263,6 +263,15 @@ CASES = {
         "crippled",
         ["raise_learning_rate", "new_seed", "leaky_relu"],
     ),
+    "worse than a constant, and still learning": (
+        attempt(
+            phase(INIT),
+            phase(variance="fail", ratio=0.5),
+            findings=(Finding(cause="undertrained", reason="it falls"),),
+        ),
+        "worse_than_baseline",
+        ["raise_learning_rate"],
+    ),
     "alive, and still learning": (pointing("undertrained"), "crippled", ["new_seed", "leaky_relu"]),
     "alive, and up and down": (
         pointing("oscillating"),

@@ -147,7 +147,7 @@ def rescale(model: keras.Model, scales: Mapping[int, Scale]) -> keras.Model:
         changed.add(_layer(_free_name(model), scales[0]))
     else:
         inputs, _ = keras_internals.structure(model)
-        inner = keras.Model(*keras_internals.structure(model), name=f"{model.name}_standardized")
+        inner = keras.Model(*keras_internals.structure(model), name=f"standardized_{model.name}")
         outputs = keras.tree.flatten(inner(inputs))
         # By their own names, by which losses and metrics know them.
         named = [

@@ -12,6 +12,8 @@ from orchestrator.diagnosis.causes.after.regularisation import drops_too_much
 from orchestrator.diagnosis.causes.after.subject import Subject
 from orchestrator.record.records import Finding, Fix
 
+_USUAL_MOVE = 0.3
+"""A training that has learnt moves some weights by about so much of their size, or more."""
 _LEAST_MOVED = 0.02
 """Share of its size that a weight changes by in any training that gets somewhere. What is drawn is
 not the solution: of 56 healthy networks of the tests, the weight that moved the most changed by 0.1
@@ -94,7 +96,7 @@ def find_rate_too_low(subject: Subject) -> Iterator[Finding]:
     )
     if subject.slowed:
         reason += ", to which a remedy has lowered them"
-    times = 10 ** math.ceil(math.log10(_LEAST_MOVED / max(largest, 1e-9)) + 0.5)
+    times = 10 ** math.ceil(math.log10(_USUAL_MOVE / max(largest, 1e-9)))
     advice = f"write a learning rate {times:,} times as high, or train for as many more steps"
     found = subject.found("rate_too_low", reason, advice)
     yield replace(found, fix=Fix(learning_rate_factor=float(times)))

@@ -118,10 +118,10 @@ def test_weights_that_hardly_move_need_a_higher_rate() -> None:
     assert found.reason.startswith("the weights have hardly moved, none by more than 0.00")
     assert found.reason.endswith("of its size in 32 steps at rates up to 1e-05")
     assert found.advice == (
-        "write a learning rate 100 times as high, or train for as many more steps"
+        "write a learning rate 1,000 times as high, or train for as many more steps"
     )
     assert found.fix is not None
-    assert (found.fix.learning_rate_factor, found.fix.told) == (100.0, "")
+    assert (found.fix.learning_rate_factor, found.fix.told) == (1000.0, "")
 
 
 def test_a_poor_network_whose_weights_have_moved_has_another_cause() -> None:
