@@ -28,6 +28,10 @@ X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 )
 def test_what_makes_the_output_is_changed_and_saved(end: list[Any], tmp_path: Path) -> None:
     model = keras.Sequential([layers.Input((3,)), layers.Dense(4, activation="relu"), *end])
+    draw = np.random.default_rng(1)  # the output is below zero on some rows, above on others
+    for dense in (each for each in model.layers if isinstance(each, layers.Dense)):
+        kernel, bias = dense.get_weights()
+        dense.set_weights([draw.uniform(-1, 1, kernel.shape), bias])
     assert fixed_output.obstacle(model) is None
     changed = fixed_output.put_activations(model, {"": "linear"})
     changed.set_weights(model.get_weights())

@@ -159,7 +159,8 @@ def _born_mostly_dead(kernels: Sequence[_Kernel], biases: Sequence[npt.NDArray[A
 def _is_drawn(layer: keras.Layer, kernels: Sequence[_Kernel]) -> bool:
     """Whether a layer's kernels are such as its initializer draws, and were not loaded into it."""
     for kernel in kernels:
-        initializer = getattr(layer, f"{kernel.variable.name}_initializer", None)
+        # Keras names it after the weight, as kernel_initializer.
+        initializer = getattr(layer, "_".join((kernel.variable.name, "initializer")), None)
         if initializer is None:
             continue
         settings = initializer.get_config()
