@@ -222,7 +222,14 @@ class _Loop:
         return self._accept(attempt)
 
     def _accept(self, attempt: Attempt) -> Run:
-        """End with an attempt that passed, and say which phase did not run as configured."""
+        """End with an attempt that passed, and say what did not run as configured."""
+        factor = attempt.settings.learning_rate_factor
+        if factor is not None:
+            message = (
+                f"every learning rate was {factor:g} times what the config says: write them so high"
+            )
+            if message not in self.store.run.warnings:
+                self._record(Warned(message=message))
         for capped in rule.capped(self.config, self.store.run.attempts, attempt):
             message = (
                 f"phase {capped.phase} ran at a rate of at most {capped.cap:.2g} instead of "

@@ -775,3 +775,11 @@ def test_what_has_learnt_enough_or_is_not_held_to_it_passes(play: Play, second: 
 def test_the_last_attempt_that_is_allowed_is_not_held_to_more(play: Play) -> None:
     done = play(_failing(at=INIT), _learnt(0.6), restart={**SEEDS, "max_attempts": 2})
     assert done.statuses == ["failed", "passed"]
+
+
+def test_rates_that_were_raised_are_told_of(play: Play) -> None:
+    policy = [{"remedy": "raise_learning_rate", "factor": 10, "when": None}]
+    done = play(_failing(), _passing, restart={"policy": policy})
+    assert done.run.status == "passed"
+    told = "every learning rate was 10 times what the config says: write them so high"
+    assert done.run.warnings == (told,)
