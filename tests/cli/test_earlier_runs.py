@@ -80,7 +80,9 @@ def test_the_record_is_what_that_version_wrote(earlier: Path, run: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attempt", ["passed@3", "exhausted@2", "exhausted@3"])
+@pytest.mark.parametrize(
+    "attempt", ["passed@3", "exhausted@2", pytest.param("exhausted@3", marks=pytest.mark.sweep)]
+)
 def test_an_attempt_is_replayed_to_what_it_was(earlier: Path, attempt: str) -> None:
     arguments = ("replay", attempt, "--base", "../project", "--json")
     found = json.loads(printed(earlier, *arguments))

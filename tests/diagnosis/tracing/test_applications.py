@@ -22,11 +22,10 @@ SMALLEST: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     "MobileNetV2": (32, {"alpha": 0.35}, {"relu6": 35}),
     "VGG16": (32, {"include_top": False}, {"relu": 13}),
     "ResNet50V2": (32, {}, {"relu": 49}),
-    "Xception": (71, {}, {"relu": 35}),
     "EfficientNetB0": (32, {}, {"silu": 49, "sigmoid": 16}),
     "ConvNeXtTiny": (32, {}, {"gelu": 18}),
 }
-"""Side of the smallest image, further arguments, and the sites by activation: of eight families."""
+"""Side of the smallest image, further arguments, and the sites by activation: of seven families."""
 
 LARGER: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     "InceptionResNetV2": (75, {}, {"relu": 243}),
@@ -36,6 +35,7 @@ LARGER: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     "EfficientNetV2B0": (32, {}, {"silu": 55, "sigmoid": 16}),
     "ResNet50": (32, {}, {"relu": 49}),
     "MobileNetV3Large": (32, {}, {"relu": 19, "hard_silu": 21, "hard_sigmoid": 8}),
+    "Xception": (71, {}, {"relu": 35}),
     "VGG19": (32, {"include_top": False}, {"relu": 16}),
     **{f"ResNet{depth}{version}": (32, {}, {"relu": relu})
        for depth, relu in ((101, 100), (152, 151)) for version in ("", "V2")},
