@@ -48,6 +48,10 @@ from orchestrator.training.loop import Watcher
 from orchestrator.training.recorded.user_files import digests
 from orchestrator.training.work import CheckWork, PrepareWork, ReadWork
 
+_STARTS = 3
+"""So often is a worker started that prepares a run and is killed; for want of memory it may be so
+every time."""
+
 
 def run(
     config: Path | str,
@@ -119,11 +123,6 @@ def launch_from_python(
                 raise KeyboardInterrupt
             if interrupts.received is not None:
                 raise SystemExit(128 + interrupts.received)
-
-
-_STARTS = 3
-"""So often is a worker started that prepares a run and is killed; for want of memory it may be so
-every time."""
 
 
 class Announcer(Watcher, Protocol):

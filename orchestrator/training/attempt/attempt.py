@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import keras
 from msgspec.structs import replace
@@ -106,7 +108,7 @@ def _begin(task: Task, rows: Loaded, emit: Emit) -> tuple[Built, Weights, Snapsh
     found = None
     if task.begun is not None:
         place, inside = task.begun.place, task.begun.inside
-        found = snapshots.newest(task.directory, place, inside=inside)
+        found = snapshots.newest(task.begun.directory or task.directory, place, inside=inside)
     if found is not None:
         built, weights = _restore(task, rows, found.seed, lambda event: None)
         built = dataclasses.replace(built, findings=found.findings)
@@ -136,17 +138,23 @@ def _restore(task: Task, rows: Loaded, seed: int, emit: Emit) -> tuple[Built, We
 
 def _reach(origin: Origin, rows: Loaded) -> Snapshot:
     """The state of an attempt at the end of an epoch, trained again from what there is of it."""
-    place = origin.place
-    task = dataclasses.replace(
-        origin.task, begun=Begun(restarts=0, place=place, inside=False, phases=origin.phases)
-    )
-    begun = snapshots.newest(task.directory, place, inside=False)
+    place, kept = origin.place, origin.task.directory
+    begun = snapshots.newest(kept, place, inside=False)
     if begun is not None and begun.place == place:
         return begun
+    again = Begun(restarts=0, place=place, inside=False, directory=kept, phases=origin.phases)
+    with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
+        # What it writes, such as TensorBoard's files, stands in its own directory already.
+        task = dataclasses.replace(origin.task, directory=Path(folder), begun=again)
+        return _train_until(task, origin, rows)
+
+
+def _train_until(task: Task, origin: Origin, rows: Loaded) -> Snapshot:
+    """Train an attempt to the end of the epoch that another one goes on from."""
     built, _, begun = _begin(task, rows, lambda event: None)
     trained: list[Epochs] = [Epochs()] if begun is None else begun.trained[:-1]
     keeper = Keeper(built, task.directory, math.inf, lambda text: None, until=origin.epoch)
-    for plan in task.config.phases[len(trained) - 1 : place.phases]:
+    for plan in task.config.phases[len(trained) - 1 : origin.place.phases]:
         epochs = _train_phase(task, rows, built, plan, trained, keeper, begun, lambda event: None)
         begun = None
         trained.append(epochs)

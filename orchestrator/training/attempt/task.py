@@ -27,6 +27,8 @@ class Begun:
     """How far the record goes."""
     inside: bool = True
     """Whether it may go on inside of the epoch after that."""
+    directory: Path | None = None
+    """Where its snapshots are; None for its own directory."""
     phases: tuple[Phase, ...]
     """Its finished phases."""
     reason: str | None = None

@@ -20,6 +20,7 @@ Capture = pytest.CaptureFixture[str]
 
 SHOCKED: dict[str, Any] = {
     **LINE,
+    "tensorboard": True,
     "model": {
         "layers": [
             {"Dense": {"units": 8, "activation": "relu"}},
@@ -81,12 +82,17 @@ def test_it_goes_back_to_before_the_shock(shocked: Path) -> None:
 
 
 def test_a_state_that_is_gone_is_trained_again_to_the_same_bits(
-    shocked: Path, capsys: Capture
+    shocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
+    before = sorted(shocked.rglob("*"))
+    monkeypatch.chdir(tmp_path)
     assert not [*shocked.glob("attempts/*/.snapshot-*")]
     assert orchestrate(["replay", f"{shocked}", "--json", "--quiet"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["attempt"], found["same"], found["bits"]) == (2, True, True)
+    # What leads there writes nothing, neither here nor in the run.
+    assert [*tmp_path.iterdir()] == []
+    assert sorted(shocked.rglob("*")) == before
 
 
 def test_it_resumes_from_where_it_began(shocked: Path, tmp_path: Path) -> None:
