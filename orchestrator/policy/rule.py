@@ -183,7 +183,7 @@ def capped(config: Config, attempts: Sequence[Attempt], attempt: Attempt) -> Ite
         told = [each.learning_rates[plan.name] for each in free if plan.name in each.learning_rates]
         rate = plan.learning_rate if plan.learning_rate is not None else max(told, default=None)
         ran = attempt.learning_rates.get(plan.name)
-        if rate is not None and ran is not None and ran < rate and ran <= cap * _ROUNDED:
+        if rate is not None and ran is not None and ran <= cap * _ROUNDED < rate:
             yield Capped(phase=plan.name, cap=ran, rate=rate)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -120,3 +121,8 @@ def test_phases_that_a_cap_held_back_are_named() -> None:
     (found,) = rule.capped(config, [free, capped], capped)
     assert (found.phase, found.cap, found.rate) == (name, 0.01, 5.0)
     assert not [*rule.capped(config, [free, capped], free)]
+    # A rate below the cap ran as configured, in single precision.
+    plan = config.phases[-1].model_copy(update={"learning_rate": 0.005})
+    config = config.model_copy(update={"phases": [plan]})
+    low = replace(capped, learning_rates={name: float(np.float32(0.005))})
+    assert not [*rule.capped(config, [free, low], low)]
