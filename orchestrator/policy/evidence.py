@@ -121,13 +121,11 @@ def found_causes(attempts: Sequence[Attempt]) -> list[tuple[int, str]]:
     last = {
         found.cause: (each.attempt, found.found) for each in attempts for found in each.findings
     }
-    fixed = max((each.attempt for each in attempts if each.remedy == "fix_output"), default=0)
     told = [
         (each.attempt, found)
         for each in attempts
         for found in each.findings
         if last[found.cause] == (each.attempt, found.found)
-        and not (found.fix is not None and found.fix.told and each.attempt < fixed)
     ]
     told.sort(key=lambda pair: pair[1].found == "before" and not pair[1].certain)
     return [(attempt, found.told) for attempt, found in told]
