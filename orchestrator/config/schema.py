@@ -33,6 +33,7 @@ from orchestrator.config.sections.model import Compile, Model, Named
 from orchestrator.config.sections.restart import Restart
 from orchestrator.config.sections.tune import Tune
 from orchestrator.errors import Problem, short
+from orchestrator.record.records import Settings
 
 if TYPE_CHECKING:
     from orchestrator.config.given import Given, Sent
@@ -161,6 +162,11 @@ class Config(Section):
             return self._written.problem(key, message, hint)
         name = ".".join(map(str, key))
         return Problem(file=self.name, key=name, message=message, hint=hint)
+
+    def epochs_of(self, plan: PhasePlan, settings: Settings) -> int:
+        """The epochs that one of the phases has under some settings, which may add to the last."""
+        more = settings.more_epochs if plan is self.phases[-1] else None
+        return plan.epochs + (more or 0)
 
     @property
     def source(self) -> bytes:

@@ -1,10 +1,11 @@
-"""Where an attempt that goes on from a healthy state of another begins: decided by the record."""
+"""Where an attempt that goes on from a state of another begins: decided by the record."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+from orchestrator.config.schema import Config
 from orchestrator.record.records import INIT, Attempt, Start
 
 _RISE = 0.1
@@ -35,6 +36,35 @@ def start(attempts: Sequence[Attempt]) -> Start | None:
         return None
     epoch = _healthy(failed)
     return None if epoch is None else _origin(attempts, failed, epoch)
+
+
+def end(config: Config, attempts: Sequence[Attempt]) -> Start | str:
+    """The end of the last attempt, which has failed, for another to go on from.
+
+    Args:
+        config: the config.
+        attempts: all so far; the last one has been through its last phase, by `cut_short`.
+
+    Returns:
+        Why none can, where that is so.
+    """
+    failed = attempts[-1]
+    if not config.restart.rewind:
+        return "restart.rewind is false"
+    if "rewind" in failed.obstacles:
+        return failed.obstacles["rewind"]
+    return _origin(attempts, failed, sum(phase.epochs for phase in failed.phases))
+
+
+def cut_short(config: Config, failed: Attempt) -> str | None:
+    """Why an attempt has not come to its end as the config has it; None where it has."""
+    last = config.phases[-1]
+    if not failed.phases or failed.phases[-1].phase != last.name:
+        return f"the attempt failed before phase {last.name}, the last one, had ended"
+    trained, planned = failed.phases[-1].epochs, config.epochs_of(last, failed.settings)
+    if trained < planned:
+        return f"phase {last.name} ended early, after {trained} of {planned} epochs"
+    return None
 
 
 def _healthy(failed: Attempt) -> int | None:

@@ -80,9 +80,13 @@ def step(config: Config, attempts: Sequence[Attempt]) -> Step:
         if len(uses) >= rung.times:
             continue
         start = healthy if rung.rewind else None
+        applied: Settings | str | None = obstacles.get(rung.remedy)
+        if rung.goes_on:
+            applied = applied or rewind.cut_short(config, attempts[-1])
+            found = rewind.end(config, attempts)
+            start = None if isinstance(found, str) else found
         # What was trained until then was trained with the settings of the attempt that failed.
         before = base if start is None else attempts[-1].settings
-        applied: Settings | str | None = obstacles.get(rung.remedy)
         if applied is None:
             applied = rung.apply(before, attempts[-1], uses[-1].settings if uses else None)
         if isinstance(applied, str):

@@ -136,6 +136,7 @@ class Settings(Record, kw_only=True):
     WORDS: ClassVar[Mapping[str, tuple[str, str]]] = {
         "learning_rate_cap": ("learning rate at most {}", "rate ≤ {}"),
         "learning_rate_factor": ("learning rates times {}", "rate × {}"),
+        "more_epochs": ("{} more epochs of the last phase", "+ {} epochs"),
         "negative_slope": ("leaky relu with slope {}", "slope {}"),
         "initializer": ("initializer {} and zero biases", "{}"),
         "clip_norm": ("gradients clipped to norm {}", "norm ≤ {}"),
@@ -153,6 +154,8 @@ class Settings(Record, kw_only=True):
     learning_rate_factor: float | None = None
     """Every learning rate, schedules included, is multiplied by it before it is capped; None leaves
     the rates alone."""
+    more_epochs: int | None = None
+    """Epochs that the last phase has beyond those of the config; None for none."""
     negative_slope: float | None = None
     """Slope of the leaky relu that replaces hidden relu units; None keeps relu."""
     initializer: str | None = None

@@ -230,6 +230,15 @@ class _Loop:
             )
             if message not in self.store.run.warnings:
                 self._record(Warned(message=message))
+        more, last = attempt.settings.more_epochs, self.config.phases[-1]
+        if more is not None:
+            epochs = self.config.epochs_of(last, attempt.settings)
+            message = (
+                f"phase {last.name} had {epochs} epochs instead of {last.epochs}: write epochs: "
+                f"{epochs} there"
+            )
+            if message not in self.store.run.warnings:
+                self._record(Warned(message=message))
         for capped in rule.capped(self.config, self.store.run.attempts, attempt):
             message = (
                 f"phase {capped.phase} ran at a rate of at most {capped.cap:.2g} instead of "

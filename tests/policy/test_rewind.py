@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.config.sections.remedies import LeakyRelu, LowerLearningRate
+from orchestrator.config.sections.remedies import LeakyRelu, LowerLearningRate, TrainLonger
 from orchestrator.config.sections.restart import Restart
 from orchestrator.policy import rewind, rule
 from orchestrator.record.records import INIT, Attempt, Phase, Settings, Start
@@ -126,3 +128,48 @@ def test_phases_that_a_cap_held_back_are_named() -> None:
     config = config.model_copy(update={"phases": [plan]})
     low = replace(capped, learning_rates={name: float(np.float32(0.005))})
     assert not [*rule.capped(config, [free, low], low)]
+
+
+def _short(number: int = 1, *, more: int | None = None, **told: Any) -> Attempt:
+    """An attempt that went through its last phase, of ten epochs, and has learnt too little."""
+    phases = (_phase(INIT, 0), _phase("warmup", 5), _phase("main", 10 + (more or 0)))
+    settings = Settings(seed=7, more_epochs=more)
+    return replace(builders.failed(number, "learned"), phases=phases, settings=settings, **told)
+
+
+PLANS = [{"name": "warmup", "epochs": 5}, {"name": "main", "epochs": 10}]
+
+
+def _longer(*attempts: Attempt, rewind: bool = True, **told: Any) -> rule.Step:
+    policy = [TrainLonger(when=None, times=3, **told)]
+    restart = Restart(policy=policy, rewind=rewind)
+    return rule.step(builders.config(phases=PLANS, restart=restart), attempts)
+
+
+def test_training_longer_goes_on_from_the_end_with_the_same_seed() -> None:
+    taken = _longer(_short()).taken
+    assert taken is not None
+    assert taken.start == Start(attempt=1, epoch=15)
+    assert taken.settings == Settings(seed=7, more_epochs=10)
+    assert not taken.screens
+    again = _short(2, more=10, start=taken.start, rung="restart.policy.0", cause=_short().failure)
+    taken = _longer(_short(), again, more_epochs=4).taken
+    assert taken is not None
+    assert (taken.start, taken.settings.more_epochs) == (Start(attempt=2, epoch=25), 14)
+
+
+@pytest.mark.parametrize("rewind", [True, False])
+def test_where_no_state_can_be_gone_on_from_the_longer_training_begins_anew(rewind: bool) -> None:
+    streamed = {"rewind": "the rows are read as they come"} if rewind else {}
+    taken = _longer(_short(obstacles=streamed), rewind=rewind, factor=1.5).taken
+    assert taken is not None
+    assert (taken.start, taken.settings.more_epochs) == (None, 5)
+
+
+def test_what_did_not_come_to_its_end_is_not_trained_longer() -> None:
+    before = replace(_short(), phases=_short().phases[:2])
+    assert "failed before phase main, the last one" in _longer(before).reason
+    early = replace(_short(), phases=(*_short().phases[:2], _phase("main", 7)))
+    assert "phase main ended early, after 7 of 10 epochs" in _longer(early).reason
+    lost = replace(_failed("finite"), phases=_short().phases)
+    assert "more epochs do not answer a failure of finite" in _longer(lost).reason

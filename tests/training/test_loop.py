@@ -53,6 +53,7 @@ from orchestrator.record.records import (
     Phase,
     Run,
     Settings,
+    Start,
 )
 from orchestrator.record.store import Store
 from orchestrator.training import loop
@@ -775,6 +776,13 @@ def test_what_has_learnt_enough_or_is_not_held_to_it_passes(play: Play, second: 
 def test_the_last_attempt_that_is_allowed_is_not_held_to_more(play: Play) -> None:
     done = play(_failing(at=INIT), _learnt(0.6), restart={**SEEDS, "max_attempts": 2})
     assert done.statuses == ["failed", "passed"]
+
+
+def test_epochs_that_were_added_are_told_of(play: Play) -> None:
+    policy = [{"remedy": "train_longer", "when": None, "factor": 3}]
+    done = play(_learnt(0.2), _learnt(0.9), restart={"policy": policy})
+    assert done.run.attempts[1].start == Start(attempt=1, epoch=3)
+    assert done.run.warnings == ("phase main had 6 epochs instead of 2: write epochs: 6 there",)
 
 
 def test_rates_that_were_raised_are_told_of(play: Play) -> None:

@@ -10,7 +10,7 @@ import itertools
 import math
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 from msgspec.structs import replace
@@ -31,6 +31,9 @@ class Rung(Section):
     """
 
     model_config = ConfigDict(json_schema_extra={"required": ["remedy"]})
+
+    goes_on: ClassVar[bool] = False
+    """Whether it goes on from where the failed attempt ended."""
 
     remedy: str
     """The remedy."""
@@ -160,6 +163,40 @@ class RaiseLearningRate(Rung):
         return replace(settings, learning_rate_factor=before * float(factor))
 
 
+class TrainLonger(Rung):
+    """Go on from where the failed attempt ended, with more epochs of the last phase.
+
+    With the same seed, which is kept by default, that is the training of a config with so many
+    epochs.
+    """
+
+    goes_on: ClassVar[bool] = True
+
+    remedy: Literal["train_longer"] = "train_longer"
+    """The remedy."""
+    when: When | None = ["undertrained"]
+    """Failures that it answers; null means any that a longer training may mend."""
+    keep_seed: Flag = True
+    """Do not draw a new seed, which would be another order of the rows."""
+    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 2.0
+    """How many times as many epochs the last phase is to have as it had in that attempt."""
+    more_epochs: PositiveInt | None = None
+    """How many more epochs it is to have, whatever the factor; null means that the factor says."""
+
+    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+        """More epochs of the last phase."""
+        check = None if failed.failure is None else failed.failure.check
+        if check not in _OF_WORTH or not failed.phases:
+            return f"more epochs do not answer a failure of {check}"
+        trained = failed.phases[-1].epochs
+        more = self.more_epochs or max(round((self.factor - 1) * trained), 1)
+        return replace(settings, more_epochs=(settings.more_epochs or 0) + more)
+
+
+_OF_WORTH = ("prediction_variance", "learned", "metric")
+"""Checks that fail where the predictions are worth too little."""
+
+
 class LeakyRelu(Rung):
     """Replace every hidden relu by leaky relu."""
 
@@ -279,6 +316,7 @@ AnyRemedy = (
     | Annotated[Standardize, pydantic.Tag("<standardize>")]
     | Annotated[FixOutput, pydantic.Tag("<fix_output>")]
     | Annotated[RaiseLearningRate, pydantic.Tag("<raise_learning_rate>")]
+    | Annotated[TrainLonger, pydantic.Tag("<train_longer>")]
 )
 """All of them; everything else that goes over the remedies follows from this."""
 

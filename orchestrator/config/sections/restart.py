@@ -69,7 +69,8 @@ class Restart(Section):
     """Up to so many candidate seeds are looked at before an attempt, and the first is taken whose
     untrained network is not dead; 0 and 1 take the first as it is."""
     rewind: Flag = True
-    """Whether rungs that say so go on from a healthy epoch; else all train from the beginning."""
+    """Whether rungs that say so go on from a state of the failed attempt; else all train from the
+    beginning."""
     policy: Annotated[
         list[Entry], BeforeValidator(_default, json_schema_input_type=list[Entry] | None)
     ] = Field(default=None, validate_default=True)
@@ -78,6 +79,10 @@ class Restart(Section):
     def may_rewind(self) -> bool:
         """Whether an attempt may go on from a healthy epoch of another."""
         return self.rewind and any(rung.rewind for _, rung in self.rungs())
+
+    def may_go_on(self) -> bool:
+        """Whether an attempt may go on from where another has ended."""
+        return self.rewind and any(rung.goes_on for _, rung in self.rungs())
 
     def rungs(self) -> Iterator[tuple[Key, AnyRemedy]]:
         """Every rung with its key in the config, such as `restart`, `policy`, 3, `rungs`, 0."""

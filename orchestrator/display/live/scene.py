@@ -25,7 +25,7 @@ from orchestrator.record.events import (
     ScreeningProgress,
     TrainingProgress,
 )
-from orchestrator.record.records import Phase, Run
+from orchestrator.record.records import Phase, Run, Settings
 
 _POINTS = 512
 """Points of a curve that are kept; even, and far more than are drawn."""
@@ -117,8 +117,8 @@ class Scene:
 
     @property
     def planned(self) -> int:
-        """Epochs of an attempt that passes."""
-        return sum(plan.epochs for plan in self.config.phases)
+        """Epochs of the present attempt if it passes."""
+        return self._epochs(0)
 
     @property
     def phase_number(self) -> int:
@@ -141,8 +141,13 @@ class Scene:
         epochs = self.phase.epochs - self.epoch
         # An epoch that takes longer than the others does not shorten those that follow.
         phase = max(epochs * pace - (now - self.epoch_began), (epochs - 1) * pace, 0.0)
-        later = sum(plan.epochs for plan in self.config.phases[self.phase_number :])
-        return phase, phase + later * pace
+        return phase, phase + self._epochs(self.phase_number) * pace
+
+    def _epochs(self, first: int) -> int:
+        """Epochs of the phases from the one at an index on, as the present attempt has them."""
+        attempts = self.run.attempts
+        settings = attempts[-1].settings if attempts else Settings(seed=self.config.seed)
+        return sum(self.config.epochs_of(plan, settings) for plan in self.config.phases[first:])
 
 
 def advance(scene: Scene, event: Event | Heartbeat, run: Run, now: float) -> Scene:

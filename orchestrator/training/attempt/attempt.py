@@ -21,7 +21,7 @@ from orchestrator.data.streams.feed import LiveFeed
 from orchestrator.data.streams.pipeline import Feed
 from orchestrator.diagnosis.causes.after.subject import Weights, sample_weights
 from orchestrator.model import saving
-from orchestrator.record.checks import AnyCheck
+from orchestrator.record.checks import AnyCheck, LearnedCheck
 from orchestrator.record.directory import Place, writing
 from orchestrator.record.events import AttemptResumed, PhaseEnded, PhaseStarted, Warned
 from orchestrator.record.records import INIT, Phase
@@ -84,13 +84,23 @@ def train(task: Task, emit: Emit) -> None:
             phase = _phase(plan, trained, examined.checks, built.model, start, settled)
             phases.append(phase)
             failed = phase.failure() is not None
-            if failed and phase.lowest_epoch is not None and task.config.restart.may_rewind():
-                keeper.leave(phase.lowest_epoch)
+            _leave_snapshots(task, phase, trained, keeper)
             emit(PhaseEnded(attempt=task.attempt, phase=phase))
             check.explain(task, rows, built, weights, trained, phases, examined, emit)
             if failed or task.until == phase.phase:
                 return
         _save_result(task, rows, built, emit)
+
+
+def _leave_snapshots(task: Task, phase: Phase, trained: Sequence[Epochs], keeper: Keeper) -> None:
+    """Keep what another attempt may go on from after a phase, where the policy may ask for that."""
+    restart, failed = task.config.restart, phase.failure() is not None
+    if failed and phase.lowest_epoch is not None and restart.may_rewind():
+        keeper.leave(phase.lowest_epoch)
+    learned = phase.find(LearnedCheck)
+    short = learned is not None and learned.falls_short()
+    if (failed or short) and len(trained) > len(task.config.phases) and restart.may_go_on():
+        keeper.leave(sum(each.count for each in trained))
 
 
 def _known_phases(task: Task) -> Sequence[Phase]:
@@ -201,13 +211,14 @@ def _train_phase(
     """
     rate = built.rates.start_phase(plan.learning_rate)
     first = sum(each.count for each in before)
-    last = first + plan.epochs
+    planned = task.config.epochs_of(plan, task.settings)
+    last = first + planned
     known = Epochs() if begun is None else begun.trained[-1]
     emit(
         PhaseStarted(
             attempt=task.attempt,
             phase=plan.name,
-            epochs=plan.epochs,
+            epochs=planned,
             learning_rate=rate,
             done=known.count,
         )

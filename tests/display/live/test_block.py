@@ -19,7 +19,7 @@ from orchestrator.record.events import (
     PhaseStarted,
     TrainingProgress,
 )
-from orchestrator.record.records import Run
+from orchestrator.record.records import Run, Settings
 from tests import builders
 from tests.builders import LAW
 from tests.story import LAYERS, RUN, config, phase, story, told
@@ -186,3 +186,13 @@ def test_time_left() -> None:
     assert scene.seconds_left(ended + 60) == (0.0, 8.0)
     _, scene = after["PhaseEnded"]
     assert scene.seconds_left(9.0) is None
+
+
+def test_an_attempt_that_is_trained_longer_has_more_epochs() -> None:
+    (scene,) = (scene for _, scene in scenes([story()[0]]))
+    before = scene.planned
+    assert before == sum(plan.epochs for plan in scene.config.phases)
+    settings = Settings(seed=7, more_epochs=5)
+    attempt = replace(builders.failed(1), settings=settings)
+    scene = dataclasses.replace(scene, run=replace(scene.run, attempts=(attempt,)))
+    assert scene.planned == before + 5

@@ -1,0 +1,91 @@
+"""An attempt that goes on from where another one ended, for real."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator.cli.app import execute as orchestrate
+from orchestrator.record import archive
+from orchestrator.record.records import Run, Start
+from tests.conftest import LINE, LINE_CODE
+
+Capture = pytest.CaptureFixture[str]
+
+SHORT: dict[str, Any] = {
+    **LINE,
+    "model": {
+        "layers": [
+            {"Dense": {"units": 8, "activation": "relu"}},
+            {"Dropout": {"rate": 0.1}},
+            {"Dense": {"units": 1}},
+        ]
+    },
+    "checks": {"metric": {"name": "loss", "max": 1e-9}},
+    "phases": [{"name": "before", "epochs": 2}, {"name": "main", "epochs": 3}],
+    "restart": {"policy": [{"remedy": "train_longer", "when": None, "times": 2}]},
+}
+
+
+def _run(folder: Path, name: str, **changes: Any) -> Path:
+    (folder / "rows.py").write_text(LINE_CODE)
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump({**SHORT, **changes}))
+    command = [str(folder / f"{name}.yaml"), "--runs-dir", str(folder / "runs"), "--quiet"]
+    assert orchestrate(command) == 3
+    (directory,) = (folder / "runs").glob(f"{name}-*")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that trains longer twice."""
+    return _run(tmp_path_factory.mktemp("longer"), "short")
+
+
+def _epochs(directory: Path, attempt: int) -> list[dict[str, str]]:
+    with (directory / f"attempts/{attempt:03d}/epochs.csv").open() as file:
+        return [*csv.DictReader(file)]
+
+
+def _weights(run: Run, attempt: int) -> list[str | None]:
+    return [phase.weights for phase in run.attempts[attempt - 1].phases]
+
+
+def test_each_goes_on_from_where_the_one_before_ended(longer: Path) -> None:
+    first, second, third = archive.read(longer).attempts
+    assert (second.start, third.start) == (Start(attempt=1, epoch=5), Start(attempt=2, epoch=8))
+    assert [each.settings.more_epochs for each in (first, second, third)] == [None, 3, 9]
+    assert [each.trained for each in (first, second, third)] == [5, 3, 6]
+    assert [each.epochs for each in third.phases] == [0, 2, 12]
+    assert [int(row["epoch"]) for row in _epochs(longer, 3)] == [*range(1, 15)]
+    assert _epochs(longer, 3)[:8] == _epochs(longer, 2)
+
+
+def test_it_is_the_training_of_a_config_with_so_many_epochs(longer: Path, tmp_path: Path) -> None:
+    phases = [SHORT["phases"][0], {"name": "main", "epochs": 12}]
+    plain = archive.read(_run(tmp_path, "plain", phases=phases, restart={"policy": []}))
+    assert _weights(plain, 1)[-1] == _weights(archive.read(longer), 3)[-1]
+
+
+def test_what_is_gone_is_trained_again_to_the_same_bits(
+    longer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not [*longer.glob("attempts/*/.snapshot-*")]
+    assert orchestrate(["replay", f"{longer}@3", "--json", "--quiet"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["attempt"], found["same"], found["bits"]) == (3, True, True)
+    # Killed when attempt 3 had begun, and had built nothing.
+    directory = Path(shutil.copytree(longer, tmp_path / "runs" / longer.name))
+    lines = (directory / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    started = [index for index, line in enumerate(lines) if b'"attempt_started"' in line]
+    (directory / "journal.jsonl").write_bytes(b"".join(lines[: started[2] + 1]))
+    base = ["--base", str(longer.parent.parent)]
+    assert orchestrate(["resume", str(directory), *base, "--quiet"]) == 3
+    assert _weights(archive.read(directory), 3) == _weights(archive.read(longer), 3)
