@@ -225,6 +225,7 @@ def load(stored: Stored) -> Dataset:
 
 
 def _save_rows(part: Rows, folder: Path) -> StoredRows:
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed while it wrote
     folder.mkdir()
     files = (folder / f"{index}.npy" for index in itertools.count())
 

@@ -79,6 +79,13 @@ def test_rows_from_files_are_those_in_memory(load, tmp_path, monkeypatch, source
         assert_same(again.validation, expected.validation)
 
 
+def test_what_a_killed_process_has_left_is_written_anew(load, tmp_path):
+    found = load("texts", ", validation: {fraction: 0.25}")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "0.npy").write_bytes(b"half")
+    assert_same(cache.load(cache.save(found, tmp_path)).train, data.in_memory(found).train)
+
+
 def test_texts_stay_categories(load, tmp_path):
     stored = cache.save(load("texts", ", standardize: true"), tmp_path)
     assert isinstance(cache.load(stored).train.x, Columns)
