@@ -48,7 +48,7 @@ def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
     why = f": {cause.reason}" if reason else ""
     if event.because is not None and not (reason and event.because in cause.reason):
         why += f", because {event.because}"
-    how = "restarting" if event.start is None else f"going back to {place(event.start)}"
+    how = "restarting" if event.start is None else f"going on from {place(event.start)}"
     return clean(
         f"Attempt {event.attempt - 1} {_how(cause)}{why}; "
         f"{how} by {event.remedy} with {_changed(event.changed) or 'the same settings'}."

@@ -171,6 +171,8 @@ def obstacles(
         found["clip_gradients"] = next((reason for reason in reasons if reason is not None), None)
     if settings.output_activation is None and settings.output_loss is None:
         found["fix_output"] = fixed_output.obstacle(model)
+    if not layers.is_plain(model):
+        found["revive"] = "the model is neither sequential nor functional"
     scaled = settings.standardize or ""
     if "inputs" not in scaled:
         found["standardize inputs"] = scaled_inputs.obstacle(model, config, rows)

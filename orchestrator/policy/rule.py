@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.remedies import AnyRemedy
+from orchestrator.config.sections.remedies import AnyRemedy, Revive
 from orchestrator.config.sections.restart import Case
 from orchestrator.policy import evidence, rewind
 from orchestrator.record.records import Attempt, Settings, Start
@@ -85,6 +85,9 @@ def step(config: Config, attempts: Sequence[Attempt]) -> Step:
             applied = applied or rewind.cut_short(config, attempts[-1])
             found = rewind.end(config, attempts)
             start = None if isinstance(found, str) else found
+            if isinstance(rung, Revive):
+                start = None if start is None else replace(start, revive=True)
+                applied = applied or (found if isinstance(found, str) else None)
         # What was trained until then was trained with the settings of the attempt that failed.
         before = base if start is None else attempts[-1].settings
         if applied is None:

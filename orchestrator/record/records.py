@@ -183,13 +183,15 @@ class Settings(Record, kw_only=True):
         }
 
 
-class Start(Record, kw_only=True):
+class Start(Record, kw_only=True, omit_defaults=True):
     """The state of an earlier attempt that an attempt goes on from."""
 
     attempt: Annotated[int, Meta(ge=1)]
     """Number of that attempt, which has trained the epoch itself."""
     epoch: Annotated[int, Meta(ge=1)]
     """Its epochs, over all phases, after whose end the attempt goes on."""
+    revive: bool = False
+    """Whether its dead units get fresh weights first."""
 
 
 class Failure(Record, kw_only=True):

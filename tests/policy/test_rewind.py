@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.config.sections.remedies import LeakyRelu, LowerLearningRate, TrainLonger
+from orchestrator.config.sections.remedies import LeakyRelu, LowerLearningRate, Revive, TrainLonger
 from orchestrator.config.sections.restart import Restart
 from orchestrator.policy import rewind, rule
 from orchestrator.record.records import INIT, Attempt, Phase, Settings, Start
@@ -173,3 +173,34 @@ def test_what_did_not_come_to_its_end_is_not_trained_longer() -> None:
     assert "phase main ended early, after 7 of 10 epochs" in _longer(early).reason
     lost = replace(_failed("finite"), phases=_short().phases)
     assert "more epochs do not answer a failure of finite" in _longer(lost).reason
+
+
+def _with_dead(dead: int) -> Attempt:
+    """One that went through its last phase with so many of eight units dead."""
+    layer = {"layer": "dense", "units": 8, "dead": dead}
+    check = builders.made("dead_neurons", verdict="warn", measured={"layers": [layer]})
+    *before, last = _short().phases
+    return replace(_short(), phases=(*before, replace(last, checks=(check,))))
+
+
+def _revived(attempt: Attempt, *, rewind: bool = True) -> rule.Step:
+    restart = Restart(policy=[Revive(when=None)], rewind=rewind)
+    return rule.step(builders.config(phases=PLANS, restart=restart), [attempt])
+
+
+def test_reviving_goes_on_from_the_end_with_another_order_of_the_rows() -> None:
+    taken = _revived(_with_dead(2)).taken
+    assert taken is not None
+    assert taken.start == Start(attempt=1, epoch=15, revive=True)
+    assert taken.settings.more_epochs == 10
+    assert taken.settings.seed != 7
+
+
+def test_few_dead_units_and_states_that_cannot_be_gone_on_from_are_not_revived() -> None:
+    assert "1 of 8 units are dead, too few to be the cause" in _revived(_with_dead(1)).reason
+    assert "0 of 0 units are dead" in _revived(_short()).reason
+    assert "restart.rewind is false" in _revived(_with_dead(8), rewind=False).reason
+    streamed = replace(_with_dead(8), obstacles={"rewind": "the rows are read as they come"})
+    assert "the rows are read as they come" in _revived(streamed).reason
+    lost = replace(_failed("dead_neurons"), phases=_with_dead(8).phases)
+    assert "more epochs do not answer a failure of dead_neurons" in _revived(lost).reason

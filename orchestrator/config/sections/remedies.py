@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field
 from orchestrator.config.sections.base import Flag, Off, PositiveFloat, PositiveInt, Section, flag
 from orchestrator.config.sections.when import When
 from orchestrator.errors import short, suggestion
+from orchestrator.record.checks import DeadNeuronsCheck
 from orchestrator.record.records import Attempt, Cause, Settings, Standardized
 
 
@@ -163,28 +164,17 @@ class RaiseLearningRate(Rung):
         return replace(settings, learning_rate_factor=before * float(factor))
 
 
-class TrainLonger(Rung):
-    """Go on from where the failed attempt ended, with more epochs of the last phase.
-
-    With the same seed, which is kept by default, that is the training of a config with so many
-    epochs.
-    """
+class _GoesOn(Rung):
+    """A remedy that goes on from where the failed attempt ended, with more epochs."""
 
     goes_on: ClassVar[bool] = True
 
-    remedy: Literal["train_longer"] = "train_longer"
-    """The remedy."""
-    when: When | None = ["undertrained"]
-    """Failures that it answers; null means any that a longer training may mend."""
-    keep_seed: Flag = True
-    """Do not draw a new seed, which would be another order of the rows."""
     factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 2.0
     """How many times as many epochs the last phase is to have as it had in that attempt."""
     more_epochs: PositiveInt | None = None
     """How many more epochs it is to have, whatever the factor; null means that the factor says."""
 
-    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
-        """More epochs of the last phase."""
+    def _lengthen(self, settings: Settings, failed: Attempt) -> Settings | str:
         check = None if failed.failure is None else failed.failure.check
         if check not in _OF_WORTH or not failed.phases:
             return f"more epochs do not answer a failure of {check}"
@@ -195,6 +185,55 @@ class TrainLonger(Rung):
 
 _OF_WORTH = ("prediction_variance", "learned", "metric")
 """Checks that fail where the predictions are worth too little."""
+
+
+class TrainLonger(_GoesOn):
+    """Go on from where the failed attempt ended, with more epochs of the last phase.
+
+    With the same seed, which is kept by default, that is the training of a config with so many
+    epochs.
+    """
+
+    remedy: Literal["train_longer"] = "train_longer"
+    """The remedy."""
+    when: When | None = ["undertrained"]
+    """Failures that it answers; null means any that a longer training may mend."""
+    keep_seed: Flag = True
+    """Do not draw a new seed, which would be another order of the rows."""
+
+    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+        """More epochs of the last phase."""
+        return self._lengthen(settings, failed)
+
+
+class Revive(_GoesOn):
+    """Go on from where the failed attempt ended, with fresh weights for its dead units.
+
+    The prediction is the same at that moment; what the fresh units learn takes more epochs of the
+    last phase.
+    """
+
+    remedy: Literal["revive"] = "revive"
+    """The remedy."""
+    when: When | None = ["crippled"]
+    """Failures that it answers; null means any of a network with many dead units."""
+
+    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+        """More epochs of the last phase, where many units are dead."""
+        changed = self._lengthen(settings, failed)
+        if isinstance(changed, str):
+            return changed
+        check = failed.phases[-1].find(DeadNeuronsCheck)
+        layers = () if check is None else check.measured.layers
+        units, dead = sum(each.units for each in layers), sum(each.dead for each in layers)
+        if not dead or dead < _MANY * units:
+            return f"{dead} of {units} units are dead, too few to be the cause"
+        return changed
+
+
+_MANY = 0.25
+"""Share of all units that are dead where a network is crippled by that: after a shock half are, and
+of healthy networks a fifth may be."""
 
 
 class LeakyRelu(Rung):
@@ -317,6 +356,7 @@ AnyRemedy = (
     | Annotated[FixOutput, pydantic.Tag("<fix_output>")]
     | Annotated[RaiseLearningRate, pydantic.Tag("<raise_learning_rate>")]
     | Annotated[TrainLonger, pydantic.Tag("<train_longer>")]
+    | Annotated[Revive, pydantic.Tag("<revive>")]
 )
 """All of them; everything else that goes over the remedies follows from this."""
 

@@ -33,6 +33,7 @@ from orchestrator.training.attempt import (
     keras_warnings,
     moving_statistics,
     preparation,
+    revival,
     snapshots,
 )
 from orchestrator.training.attempt.build import Built, Loaded
@@ -132,6 +133,8 @@ def _begin(task: Task, rows: Loaded, emit: Emit) -> tuple[Built, Weights, Snapsh
     _tell_resumed(task, task.origin.place, emit)
     begun = _reach(task.origin, rows)
     built, weights = _restore(task, rows, task.settings.seed, emit)
+    if task.origin.revive:
+        begun = revival.revive(begun, rows, built, emit)
     return built, weights, begun
 
 

@@ -170,6 +170,12 @@ def restore_variables(snapshot: Snapshot, built: Built) -> None:
     states.unpack_generators(snapshot.state["generators"], snapshot.arrays)
 
 
+def with_present_values(snapshot: Snapshot, built: Built) -> Snapshot:
+    """A snapshot of the same place, with the values that the variables have now."""
+    values = [np.array(_value(each)) for each in variables(built)]
+    return dataclasses.replace(snapshot, variables=values)
+
+
 def write(snapshot: Snapshot, directory: Path) -> Path:
     """Write a snapshot into the directory of its attempt, whole or not at all.
 

@@ -45,6 +45,8 @@ class Origin:
     """Its phases that are finished there."""
     epoch: int
     """Its epoch, over all phases, after whose end the other goes on."""
+    revive: bool = False
+    """Whether its dead units get fresh weights first."""
 
     @property
     def place(self) -> Place:
@@ -137,7 +139,7 @@ def origin(start: Start, before: Sequence[Attempt], again: Callable[[int], Task]
     """
     other = before[start.attempt - 1]
     phases = other.phases[: other.finished(start.epoch)]
-    return Origin(task=again(start.attempt), phases=phases, epoch=start.epoch)
+    return Origin(task=again(start.attempt), phases=phases, epoch=start.epoch, revive=start.revive)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

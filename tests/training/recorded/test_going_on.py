@@ -13,28 +13,40 @@ import yaml
 
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.record import archive
+from orchestrator.record.checks import DeadNeuronsCheck
 from orchestrator.record.records import Run, Start
 from tests.conftest import LINE, LINE_CODE
 
 Capture = pytest.CaptureFixture[str]
 
+CODE = """
+import keras
+
+def build():
+    bias = [0.0, 0.0] + 6 * [-50.0]
+    return keras.Sequential([
+        keras.Input((2,)),
+        keras.layers.Dense(8, "relu", bias_initializer=lambda shape, dtype: bias, name="first"),
+        keras.layers.Dropout(0.1),
+        keras.layers.Dense(1),
+    ])
+"""
+"""A network of which six of eight units are born dead."""
+
 SHORT: dict[str, Any] = {
     **LINE,
-    "model": {
-        "layers": [
-            {"Dense": {"units": 8, "activation": "relu"}},
-            {"Dropout": {"rate": 0.1}},
-            {"Dense": {"units": 1}},
-        ]
-    },
+    "model": {"factory": {"callable": "rows:build"}},
     "checks": {"metric": {"name": "loss", "max": 1e-9}},
     "phases": [{"name": "before", "epochs": 2}, {"name": "main", "epochs": 3}],
-    "restart": {"policy": [{"remedy": "train_longer", "when": None, "times": 2}]},
+    "restart": {
+        "screen_seeds": 1,
+        "policy": [{"remedy": "train_longer", "when": None}, {"remedy": "revive", "when": None}],
+    },
 }
 
 
 def _run(folder: Path, name: str, **changes: Any) -> Path:
-    (folder / "rows.py").write_text(LINE_CODE)
+    (folder / "rows.py").write_text(LINE_CODE + CODE)
     (folder / f"{name}.yaml").write_text(yaml.safe_dump({**SHORT, **changes}))
     command = [str(folder / f"{name}.yaml"), "--runs-dir", str(folder / "runs"), "--quiet"]
     assert orchestrate(command) == 3
@@ -44,7 +56,7 @@ def _run(folder: Path, name: str, **changes: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that trains longer twice."""
+    """A run that trains longer, and then revives what is dead."""
     return _run(tmp_path_factory.mktemp("longer"), "short")
 
 
@@ -59,7 +71,8 @@ def _weights(run: Run, attempt: int) -> list[str | None]:
 
 def test_each_goes_on_from_where_the_one_before_ended(longer: Path) -> None:
     first, second, third = archive.read(longer).attempts
-    assert (second.start, third.start) == (Start(attempt=1, epoch=5), Start(attempt=2, epoch=8))
+    assert second.start == Start(attempt=1, epoch=5)
+    assert third.start == Start(attempt=2, epoch=8, revive=True)
     assert [each.settings.more_epochs for each in (first, second, third)] == [None, 3, 9]
     assert [each.trained for each in (first, second, third)] == [5, 3, 6]
     assert [each.epochs for each in third.phases] == [0, 2, 12]
@@ -68,9 +81,19 @@ def test_each_goes_on_from_where_the_one_before_ended(longer: Path) -> None:
 
 
 def test_it_is_the_training_of_a_config_with_so_many_epochs(longer: Path, tmp_path: Path) -> None:
-    phases = [SHORT["phases"][0], {"name": "main", "epochs": 12}]
+    phases = [SHORT["phases"][0], {"name": "main", "epochs": 6}]
     plain = archive.read(_run(tmp_path, "plain", phases=phases, restart={"policy": []}))
-    assert _weights(plain, 1)[-1] == _weights(archive.read(longer), 3)[-1]
+    assert _weights(plain, 1)[-1] == _weights(archive.read(longer), 2)[-1]
+
+
+def test_dead_units_get_fresh_weights(longer: Path) -> None:
+    run = archive.read(longer)
+    checks = [each.phases[-1].find(DeadNeuronsCheck) for each in run.attempts]
+    dead = [None if check is None else check.measured.layers[0].dead for check in checks]
+    assert dead == [6, 6, 0]
+    (told,) = (each for each in run.warnings if "fresh weights" in each)
+    seed = run.attempts[2].settings.seed
+    assert told == f"6 dead units got fresh weights, drawn with seed {seed}: 6 of first"
 
 
 def test_what_is_gone_is_trained_again_to_the_same_bits(
