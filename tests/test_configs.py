@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.config import load as configs
-from orchestrator.training import launch as launcher
+from orchestrator.training.executors import choice
 from orchestrator.training.executors.in_process import InProcess
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +57,8 @@ def passes(
     """Run a config to the record of a run that passed."""
     # TensorFlow warms up once, which is most of what such a run takes; the README's commands and
     # the tests of executors run in processes of their own.
-    monkeypatch.setattr(launcher, "choose_executor", lambda stop, local: InProcess(stop.check))
+    monkeypatch.setattr(choice, "choose_executor", lambda stop, local: InProcess(stop.check))
+    monkeypatch.setattr(choice, "start_early", lambda: None)
 
     def run(name: str) -> dict[str, Any]:
         path = ROOT / "configs" / f"{name}.yaml"

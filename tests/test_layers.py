@@ -54,14 +54,14 @@ def test_only_the_search_imports_kerastuner() -> None:
     assert not modules_after("import orchestrator.tuning.launch") & {"keras_tuner", "tensorflow"}
 
 
-def test_only_the_launch_knows_which_executors_there_are() -> None:
+def test_one_module_knows_which_executors_there_are() -> None:
     executors = {"fork_server", "in_process"}
     knowing = {
         module
         for module, path in modules().items()
         if executors & {part for name in imports(path) for part in name.split(".")}
     }
-    assert knowing == {"training.launch"}
+    assert knowing == {"training.executors.choice"}
 
 
 def modules_after(code: str) -> set[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli import options
+from orchestrator.training.executors import choice
 
 
 @click.command()
@@ -62,6 +63,7 @@ def check(
     Tells which units of which layers are dead and what the predictions are worth. Ends with exit
     code 3 when a check fails.
     """
+    choice.start_early()
     # Whoever reads the help does not wait until NumPy and rich are imported.
     from orchestrator.cli import training  # noqa: PLC0415
 

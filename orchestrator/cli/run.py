@@ -8,6 +8,7 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.config.load import load
+from orchestrator.training.executors import choice
 
 _config = click.argument("config", type=click.Path(path_type=Path))
 
@@ -31,6 +32,7 @@ def run(
 ) -> int:
     """Take CONFIG to a healthy model; the main job."""
     loaded = load(config, overrides)
+    choice.start_early()
     # Whoever has an error in the config does not wait until NumPy and rich are imported.
     from orchestrator.cli import training  # noqa: PLC0415
 
@@ -48,6 +50,7 @@ def validate(config: Path, overrides: tuple[str, ...], as_json: bool, quiet: boo
         from orchestrator.tuning import plan  # noqa: PLC0415 - as in `run`
 
         plan.plan_search(loaded)
+    choice.start_early()
     from orchestrator.cli import training  # noqa: PLC0415 - as in `run`
 
     return training.validate(loaded, as_json=as_json, quiet=quiet)

@@ -25,7 +25,7 @@ from orchestrator.config import user_code
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FileModel
 from orchestrator.data.rows import AnyRows, Scaling, leaves
-from orchestrator.errors import InvalidError, UserCodeError, describe_error
+from orchestrator.errors import InvalidError, UserCodeError, describe_error, unwritable
 from orchestrator.model import keras_internals, layers
 
 _UNPACKED = 100
@@ -104,27 +104,41 @@ def _named(outputs: Any, model: keras.Model) -> Any:
     ]
 
 
-def obstacle(model: keras.Model, rows: AnyRows) -> str | None:
+def obstacle(model: keras.Model, rows: AnyRows, path: Path | None = None) -> str | None:
     """Why plain Keras cannot load the model from its file, tried on a file.
 
     Args:
         model: a built model.
         rows: rows to compare predictions on.
+        path: the file, which stays where Keras can load it; None for one that does not stay.
 
     Returns:
         The user's classes with what each lacks, or else what Keras says; None when it can, and the
         loaded model predicts the same.
+
+    Raises:
+        OSError: no file can be written.
     """
-    with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
-        path = Path(folder, "model.keras")
-        try:
-            model.save(path)
-            loaded = keras.saving.load_model(path)
-            pairs = zip(_shown(model, rows), _shown(loaded, rows), strict=True)
-            same = all(np.array_equal(before, after, equal_nan=True) for before, after in pairs)
-        except Exception as error:  # noqa: BLE001 - the user's classes raise anything
-            said = f"{type(error).__name__}: {describe_error(error)}"
-            return missing_for_saving(model) or said
+    if path is None:
+        with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
+            return obstacle(model, rows, Path(folder, "model.keras"))
+    problem = _try_file(model, rows, path)
+    if problem is not None:
+        path.unlink(missing_ok=True)
+    return problem
+
+
+def _try_file(model: keras.Model, rows: AnyRows, path: Path) -> str | None:
+    try:
+        model.save(path)
+        loaded = keras.saving.load_model(path)
+        pairs = zip(_shown(model, rows), _shown(loaded, rows), strict=True)
+        same = all(np.array_equal(before, after, equal_nan=True) for before, after in pairs)
+    except Exception as error:
+        if isinstance(error, OSError) and unwritable(error) is not None:
+            raise
+        said = f"{type(error).__name__}: {describe_error(error)}"
+        return missing_for_saving(model) or said
     if not same:
         lacks = missing_for_saving(model) or "what it computes is not all in its config"
         return f"loaded again, it predicts otherwise: {lacks}"

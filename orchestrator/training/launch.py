@@ -31,6 +31,7 @@ from orchestrator.record.events import Doing, Event, Heartbeat, ReadingProgress,
 from orchestrator.record.records import Inputs, Run
 from orchestrator.training import loop
 from orchestrator.training.attempt.task import Prepared
+from orchestrator.training.executors import choice
 from orchestrator.training.executors.executor import (
     Died,
     Ending,
@@ -41,8 +42,6 @@ from orchestrator.training.executors.executor import (
     Work,
     result_of,
 )
-from orchestrator.training.executors.fork_server import ForkServer
-from orchestrator.training.executors.in_process import InProcess
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.loop import Watcher
 from orchestrator.training.recorded.user_files import digests
@@ -145,24 +144,6 @@ class Announcer(Watcher, Protocol):
         """Tell where the run is recorded, and what it or the replay of an attempt goes through."""
 
 
-def choose_executor(interrupts: Interrupts, local: str | None = None) -> Executor:
-    """What does the work; nothing else knows which executors there are.
-
-    Args:
-        interrupts: entered by the caller.
-        local: why it is to be done in this process; None for processes of their own, whose server
-            begins to import TensorFlow while this process goes on.
-
-    Raises:
-        InvalidError: another backend of Keras is asked for.
-    """
-    if local is not None:
-        return InProcess(interrupts.check)
-    server = ForkServer(interrupts.check)
-    server.start()
-    return server
-
-
 def validate(config: Config, *, announcer: Announcer, interrupts: Interrupts) -> Prepared:
     """Build and shape-check what a config asks for; write and train nothing.
 
@@ -200,7 +181,7 @@ def prepare(
     Raises:
         InvalidError: as `validate`, like the others that it raises.
     """
-    executor = choose_executor(interrupts)
+    executor = choice.choose_executor(interrupts)
     _say_reading(config, announcer)
     stored = read(config, folder)
     announcer.say("importing TensorFlow")
@@ -284,7 +265,7 @@ def check(examinee: Examinee, *, announcer: Announcer, interrupts: Interrupts) -
             announcer.say(words.doing(report))
 
     announcer.say("importing TensorFlow")
-    return result_of(choose_executor(interrupts).run(CheckWork(examinee=examinee), take))
+    return result_of(choice.choose_executor(interrupts).run(CheckWork(examinee=examinee), take))
 
 
 def launch(
@@ -317,7 +298,7 @@ def launch(
         runs_dir = runs_dir.absolute()  # the user's code may go to another folder
         with writing_to(runs_dir):
             folder = stack.enter_context(cache.folder(runs_dir))
-        executor = choose_executor(interrupts, local)
+        executor = choice.choose_executor(interrupts, local)
         _say_reading(config, announcer)
         stored = read(config, folder)
         if local is None:

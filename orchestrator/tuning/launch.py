@@ -20,6 +20,7 @@ from orchestrator.record.events import Event, Heartbeat
 from orchestrator.record.search import Parameter, Search
 from orchestrator.training import launch as launcher
 from orchestrator.training.attempt.task import Prepared
+from orchestrator.training.executors import choice
 from orchestrator.training.executors.executor import result_of
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.work import ExploreWork
@@ -83,7 +84,7 @@ def launch(
         runs_dir = runs_dir.absolute()
         with launcher.writing_to(runs_dir):
             folder = stack.enter_context(cache.folder(runs_dir))
-        executor = launcher.choose_executor(interrupts)
+        executor = choice.choose_executor(interrupts)
         shelf = Shelf(executor, folder)
         first = plan.run_config(config, planned.seeds[0])
         shelf.rows(first)

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.config import load as configs
 from orchestrator.record.directory import SearchPaths
-from orchestrator.training import launch as launcher
+from orchestrator.training.executors import choice
 from orchestrator.training.executors.in_process import InProcess
 
 RATE = "compile.optimizer.Adam.learning_rate"
@@ -23,7 +23,7 @@ Capture = pytest.CaptureFixture[str]
 def _in_this_process() -> object:
     """Train in this process, which has imported TensorFlow."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launcher, "choose_executor", lambda stop, local=None: InProcess(stop.check))
+        patch.setattr(choice, "choose_executor", lambda stop, local=None: InProcess(stop.check))
         yield
 
 

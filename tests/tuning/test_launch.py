@@ -15,7 +15,7 @@ from orchestrator.errors import InvalidError, StoppedError, UserCodeError
 from orchestrator.record import archive
 from orchestrator.record import search as records
 from orchestrator.record.search import Search
-from orchestrator.training import launch as launcher
+from orchestrator.training.executors import choice
 from orchestrator.training.executors.in_process import InProcess
 from orchestrator.tuning import plan
 from orchestrator.tuning.journal import SearchEvent, TrialEnded, TrialStarted
@@ -25,7 +25,7 @@ from tests.tuning.small import TUNE, Watcher, outcomes, search, write
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train in this process, which has imported TensorFlow."""
-    monkeypatch.setattr(launcher, "choose_executor", lambda stop: InProcess(stop.check))
+    monkeypatch.setattr(choice, "choose_executor", lambda stop: InProcess(stop.check))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Config, 
     """A search that is through: its config, its record and its directory."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launcher, "choose_executor", lambda stop: InProcess(stop.check))
+        patch.setattr(choice, "choose_executor", lambda stop: InProcess(stop.check))
         config = write(folder)
         found, directory = search(config, folder / "runs")
     yield config, found, directory

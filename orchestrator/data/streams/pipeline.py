@@ -12,6 +12,7 @@ import optree
 import tensorflow as tf
 
 from orchestrator.data.rows import (
+    AnyRows,
     Batch,
     Columns,
     Lookup,
@@ -156,6 +157,15 @@ def held_back(rows: Rows, batch_size: int) -> tf.data.Dataset:
         return batches.apply(counted(rows.num_batches(batch_size)))
     whole = present(rows.batch(slice(None)))
     return tf.data.Dataset.from_tensor_slices(whole).batch(batch_size)
+
+
+def first_batch(rows: AnyRows, count: int) -> tf.data.Dataset:
+    """The first rows as one batch.
+
+    It has the type that batches have in training, of any number of rows: Keras traces its steps
+    once for every type.
+    """
+    return tf.data.Dataset.from_tensor_slices(present(rows.first(count))).batch(count)
 
 
 def counted(batches: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from orchestrator.config import user_code
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FileModel
-from orchestrator.data.rows import AnyRows, Array, Tree, leaves, trained_on
+from orchestrator.data.rows import AnyRows, Array, Tree, leaves
+from orchestrator.data.streams.pipeline import first_batch
 from orchestrator.errors import InvalidError, Reporter
 from orchestrator.model.outputs import Output, find_outputs, own_way
 
@@ -42,9 +42,9 @@ def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
     if not _is_evaluated(model):
         return
     # Not test_on_batch, which gives a test_step of the user's own a tuple even of inputs alone.
-    batch = keras.utils.pack_x_y_sample_weight(*trained_on(rows.first(2)))
+    batch = first_batch(rows, 2)
     with user_code.refused(config, key, "loss and metrics do not take these targets"):
-        model.evaluate(tf.data.Dataset.from_tensors(batch), verbose=0)
+        model.evaluate(batch, verbose=0)
     model.reset_metrics()
 
 

@@ -57,14 +57,20 @@ def save_result(
         OSError: the file cannot be written.
     """
     whole = saving.deployable(model, scalings, rows)
-    problem = saving.obstacle(whole, rows)
+    problem = _save_loadable(whole, path, rows)
     if problem is None:
-        return save(whole, path)
+        return None
     with saving.uncompiled(whole):
-        if saving.obstacle(whole, rows) is None and save(whole, path) is None:
+        if _save_loadable(whole, path, rows) is None:
             return None  # as was told before the training
     _save_weights(model, path)
     return problem
+
+
+def _save_loadable(model: keras.Model, path: Path, rows: AnyRows) -> str | None:
+    """Save a model, or say why plain Keras could not load it."""
+    with replacing(path, ".keras") as temporary:
+        return saving.obstacle(model, rows, temporary)
 
 
 def _save_weights(model: keras.Model, path: Path) -> None:
@@ -76,6 +82,8 @@ def _save_weights(model: keras.Model, path: Path) -> None:
 def replacing(path: Path, suffix: str) -> Iterator[Path]:
     """A file to write, which takes the place of another one when it is whole and on disk.
 
+    Where none is written the other one stays.
+
     Args:
         path: the file that is replaced.
         suffix: how the name of what is written ends, for those who add it where it is missing.
@@ -86,8 +94,9 @@ def replacing(path: Path, suffix: str) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name.lstrip('.')}.new{suffix}")
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
+        if temporary.exists():
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

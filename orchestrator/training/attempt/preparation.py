@@ -21,7 +21,7 @@ from orchestrator.data import load as data
 from orchestrator.data.cache import Stored
 from orchestrator.data.load import Dataset
 from orchestrator.data.rows import AnyRows, leaves, transform
-from orchestrator.data.streams.pipeline import present
+from orchestrator.data.streams.pipeline import first_batch
 from orchestrator.data.streams.recording import Live, Report
 from orchestrator.diagnosis.causes.before.find import find_before
 from orchestrator.diagnosis.causes.before.subject import Subject
@@ -228,16 +228,12 @@ def try_step(config: Config, model: keras.Model, dataset: Dataset) -> Collection
     fit(
         config,
         model,
-        _one_batch(dataset.train, config.batch_size),
+        first_batch(dataset.train, config.batch_size),
         steps_per_epoch=1,
-        validation_data=None if held is None else _one_batch(held, config.batch_size),
+        validation_data=None if held is None else first_batch(held, config.batch_size),
         callbacks=[logged],
     )
     return scalars({name: values[-1] for name, values in logged.history.items()})
-
-
-def _one_batch(rows: AnyRows, batch_size: int) -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensors(present(rows.first(batch_size)))
 
 
 def fit(config: Config, model: keras.Model, batches: Any, **arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""Work in processes of its own, forked from a server that has imported TensorFlow once.
+"""Work in processes of its own, forked from a server that has imported all they need once.
 
 A fresh process starts in milliseconds instead of the seconds of an import, and this one outlives a
 worker that is killed, runs out of memory or hangs. TensorFlow is never imported here; what runs on
@@ -47,6 +47,16 @@ _DYING_SECONDS = 1.0
 """How long the kernel may take to bury the server."""
 _STARTING = threading.Lock()
 """Held while a worker is started, for what several threads would change at once."""
+_PRELOADED = (
+    "orchestrator.config.load",  # before TensorFlow: Pydantic looks through all modules there are
+    "tensorflow",
+    "keras",
+    "orchestrator.training.attempt.attempt",
+)
+"""What the server imports for all workers. None of it executes an operation of TensorFlow, after
+which a forked process would hang."""
+_PATHS = ("PYTHONPATH", "PYTHONSAFEPATH")
+"""Variables by which the server finds the modules that this process would find, and no others."""
 
 
 class ForkServer:
@@ -80,8 +90,9 @@ class ForkServer:
         leash, ours = multiprocessing.Pipe(duplex=False)
         # No daemon, which may have no processes of its own, as a PyDataset's workers are; the leash
         # ends it with this process all the same.
+        paths = {name: os.environ.get(name) for name in _PATHS}
         process = self._context.Process(  # type: ignore[attr-defined]
-            target=worker.serve, args=(theirs, leash, work.log, sent)
+            target=worker.serve, args=(theirs, leash, work.log, sent, paths)
         )
         with reports, theirs, leash, ours:
             with _without_main():
@@ -163,7 +174,7 @@ def _start_server() -> BaseContext:
         # TensorFlow does not survive a fork elsewhere.
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tensorflow", "keras"])
+    context.set_forkserver_preload([*_PRELOADED])
     _expect_server()
     return context
 
@@ -202,17 +213,20 @@ def _server_dies() -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Start the server with what it needs in its environment, and its chatter in nobody's way."""
-    before = os.environ.get("KERAS_BACKEND")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    """Start the server with what it needs in its environment, and its chatter in nobody's way.
+
+    multiprocessing does not tell it where modules are, and it would look for them in the current
+    folder first, where the user's are.
+    """
+    paths = os.pathsep.join(each or os.getcwd() for each in sys.path)
+    changed = {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
     try:
         with silence():
             yield
     finally:
-        if before is None:
-            del os.environ["KERAS_BACKEND"]
-        else:
-            os.environ["KERAS_BACKEND"] = before
+        worker.set_environment(before)
 
 
 @contextlib.contextmanager

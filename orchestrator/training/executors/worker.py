@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,13 @@ from orchestrator.errors import NotSentError, WorkerError, describe_error
 from orchestrator.training.executors.executor import Ending, Raised, Work, blame, perform
 
 
-def serve(reports: Connection, leash: Connection, log: Path, sent: bytes) -> None:
+def serve(
+    reports: Connection,
+    leash: Connection,
+    log: Path,
+    sent: bytes,
+    environment: Mapping[str, str | None],
+) -> None:
     """Do the work and report; everything printed goes to the log.
 
     Args:
@@ -33,12 +39,14 @@ def serve(reports: Connection, leash: Connection, log: Path, sent: bytes) -> Non
         leash: the end for reading of a pipe to which the supervisor writes nothing.
         log: gets what is printed.
         sent: the work, pickled.
+        environment: variables that are other ones in the server.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):
         # Ctrl-C in the terminal is for the supervisor alone, and what the work starts is a group.
         os.setsid()
     _tie(leash)
+    set_environment(environment)
     # What the user's code starts, such as a PyDataset's workers, starts as it does elsewhere.
     multiprocessing.set_start_method(None, force=True)
     _redirect(log)
@@ -59,6 +67,15 @@ def serve(reports: Connection, leash: Connection, log: Path, sent: bytes) -> Non
         reason = f"the result cannot be sent: {type(error).__name__}: {error}"
         send(Raised(WorkerError(reason)))
     threading.Event().wait()  # the supervisor kills this process and those that it has started
+
+
+def set_environment(variables: Mapping[str, str | None]) -> None:
+    """Set variables of the environment, and remove those that are None."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _tie(leash: Connection) -> None:

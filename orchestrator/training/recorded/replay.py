@@ -14,6 +14,7 @@ from orchestrator.record.events import AttemptStarted, Event, Heartbeat, advance
 from orchestrator.record.records import Attempt, Run
 from orchestrator.training import launch as launcher
 from orchestrator.training.attempt.task import Task, repeat
+from orchestrator.training.executors import choice
 from orchestrator.training.executors.executor import Executor, result_of
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.launch import Announcer
@@ -77,7 +78,7 @@ def replay_attempt(
             announcer.say("importing TensorFlow")
         announcer.begin(directory, config, replayed=attempt.attempt)
         begun = Run(run=f"{run.run}@{attempt.attempt}", attempts=before)
-        again = _train(task, attempt, begun, announcer, launcher.choose_executor(interrupts))
+        again = _train(task, attempt, begun, announcer, choice.choose_executor(interrupts))
     now = environment.describe(Path(config.base), fingerprint, digests(config))
     journaled = _journaled(directory, attempt.attempt)
     return fidelity.compare(run.run, attempt, again, then=then, now=now, journaled=journaled)

@@ -15,6 +15,7 @@ from orchestrator.record.records import Run
 from orchestrator.record.store import Store
 from orchestrator.training import launch as launcher
 from orchestrator.training import loop
+from orchestrator.training.executors import choice
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.launch import Announcer
 from orchestrator.training.recorded import origin
@@ -55,7 +56,7 @@ def resume(
         runs = directory.absolute().parent  # the user's code may go to another folder
         with launcher.writing_to(runs):
             folder = stack.enter_context(cache.folder(runs))
-        executor = launcher.choose_executor(interrupts)
+        executor = choice.choose_executor(interrupts)
         stored = None
         if opened.fingerprint is not None:  # else each attempt meets what stood against reading it
             stored = launcher.fetch(config, folder, executor, announcer)

@@ -68,3 +68,27 @@ def test_a_result_that_plain_keras_cannot_load_is_saved_as_weights(tmp_path: Pat
     problem = checkpoints.save_result(model, tmp_path / ".model.keras", {}, ROWS)
     assert problem is not None
     assert names(tmp_path) == [".model.weights.h5"]
+
+
+def test_a_result_is_saved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, path = network(), tmp_path / ".model.keras"
+    save, saved = model.save, []
+    monkeypatch.setattr(model, "save", lambda file: (saved.append(Path(file).parent), save(file)))
+    assert checkpoints.save_result(model, path, {}, ROWS) is None
+    assert (saved, names(tmp_path)) == ([tmp_path], [".model.keras"])
+    np.testing.assert_array_equal(keras.models.load_model(path)(ROWS.x), model(ROWS.x))
+
+
+def test_a_result_on_a_full_disk_is_no_fault_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network()
+
+    def half(file: Path) -> None:
+        file.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model, "save", half)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save_result(model, tmp_path / ".model.keras", {}, ROWS)
+    assert names(tmp_path) == []

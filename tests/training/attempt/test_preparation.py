@@ -1,5 +1,6 @@
 """What is warned of before a run, in as few lines as there are things to say."""
 
+import sys
 from typing import Any
 
 import keras
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 from orchestrator.data.rows import Rows, Tree
+from orchestrator.model.build import build_model
 from orchestrator.model.outputs import find_outputs
+from orchestrator.record.records import Settings
 from orchestrator.training.attempt import preparation
 from tests import builders
 from tests.conftest import MakeConfig
@@ -92,3 +95,35 @@ class Idle(keras.Model):
     found, *_ = preparation.prepare(config, findings=True).findings  # certain ones first
     assert (found.cause, found.certain) == ("no_effect", True)
     assert preparation.prepare(config).findings == ()
+
+
+def test_steps_are_traced_once_for_each_of_training_and_validation(
+    make_config: MakeConfig,
+) -> None:
+    """Python calls the loss whenever Keras traces a step, which takes most of a preparation."""
+    code = """
+import keras
+
+calls = []
+
+def squares(y, predicted):
+    calls.append(None)
+    return keras.ops.square(predicted - y)
+
+def build():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", squares)
+    return model
+"""
+    config = make_config(
+        code,
+        model={"factory": {"callable": "rows:build"}},
+        compile=None,
+        data={"train": {"callable": "rows:line"}, "validation": {"fraction": 0.25}},
+    )
+    dataset = preparation.load(config)
+    model = build_model(config, Settings(seed=0), dataset.train)
+    calls = sys.modules["rows"].calls
+    built = len(calls)
+    preparation.try_step(config, model, dataset)
+    assert len(calls) == built + 1  # in a training step: that of validation was built with

@@ -1,5 +1,7 @@
 """Attempts in processes of their own."""
 
+import dataclasses
+import math
 import os
 import subprocess
 import sys
@@ -14,10 +16,13 @@ from orchestrator.record.events import EpochEnded, PhaseEnded
 from orchestrator.record.records import Settings
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors import fork_server
-from orchestrator.training.executors.executor import Finished, result_of
+from orchestrator.training.executors.executor import Emit, Finished, result_of
 from orchestrator.training.executors.fork_server import ForkServer
 from orchestrator.training.work import AttemptWork, PrepareWork
+from tests.arrows import PACKAGE
 from tests.conftest import MakeConfig
+
+NAMES = ("KERAS_BACKEND", "PYTHONPATH", "PYTHONSAFEPATH")
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +64,43 @@ def test_problems_cross_to_this_process(
         result_of(server.run(PrepareWork(config=config, folder=tmp_path), print))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Look:
+    """Look at what a worker begins with."""
+
+    log: Path
+    patience: float = math.inf
+
+    def do(self, emit: Emit) -> dict[str, Any]:
+        from tensorflow.python.eager import context
+
+        attempt = sys.modules["orchestrator.training.attempt.attempt"]
+        return {
+            "attempt": attempt.__file__,
+            "operations": context.context()._initialized,
+            **{name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")},
+        }
+
+
+def test_workers_have_all_imported_and_nothing_executed(server: ForkServer, tmp_path: Path) -> None:
+    assert result_of(server.run(Look(log=tmp_path / "log.txt"), print)) == {
+        "attempt": str(PACKAGE / "training" / "attempt" / "attempt.py"),
+        "operations": False,
+        **{name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")},
+    }
+
+
 def test_a_server_that_was_killed_is_started_as_it_was_at_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    started: list[str | None] = []
-    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    started: list[Any] = []
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "path", ["", "modules"])
     monkeypatch.setattr(
-        forkserver, "ensure_running", lambda: started.append(os.environ.get("KERAS_BACKEND"))
+        forkserver,
+        "ensure_running",
+        lambda: started.append([os.environ.get(name) for name in NAMES]),
     )
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         monkeypatch.setattr(forkserver._forkserver, "_forkserver_pid", process.pid)
@@ -74,5 +109,6 @@ def test_a_server_that_was_killed_is_started_as_it_was_at_first(
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         fork_server._expect_server()
-    assert started == ["tensorflow"]
-    assert "KERAS_BACKEND" not in os.environ
+    # It finds the modules that this process finds, and none in a folder of the user's.
+    assert started == [["tensorflow", f"{os.getcwd()}{os.pathsep}modules", "1"]]
+    assert not {*NAMES} & {*os.environ}
