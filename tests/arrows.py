@@ -22,7 +22,7 @@ ORDER = (
     {"training", "history"},
     {"tuning"},
     {"cli"},
-    {"__init__", "__main__"},
+    {"__init__", "__main__", "keras"},
 )
 """The folders, from what needs nothing to what needs all; those of one floor do not meet."""
 

@@ -14,7 +14,9 @@ TENSORFLOW = (
     "diagnosis.causes.",
     "diagnosis.diagnose",
     "diagnosis.examine",
-    "diagnosis.gradients",
+    "diagnosis.watch.gradients",
+    "diagnosis.watch.layers",
+    "diagnosis.watch.signals",
     "data.streams.batches",
     "data.streams.feed",
     "data.streams.kinds.dataset",
@@ -22,6 +24,7 @@ TENSORFLOW = (
     "data.streams.pipeline",
     "training.attempt.",
     "training.retrain",
+    "keras",
 )
 """Where tensorflow and keras may be imported."""
 

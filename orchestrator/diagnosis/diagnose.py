@@ -136,9 +136,9 @@ def of_rows(
         UserCodeError: the model's own code raised.
     """
     if isinstance(rows, Rows):
-        rows = dataclasses.replace(rows, precision=_precision(model))
+        rows = dataclasses.replace(rows, precision=input_precision(model))
     elif isinstance(rows, Batches):
-        rows.precision = _precision(model)
+        rows.precision = input_precision(model)
     try_call(model, reporter, rows, "file")
     outputs = find_outputs(model, reporter, rows)
     _fit_weights(outputs, rows.first(2)[2], reporter)
@@ -190,7 +190,7 @@ def of_rows(
     )
 
 
-def _precision(model: keras.Model) -> Precision:
+def input_precision(model: keras.Model) -> Precision:
     """The type in which the model takes floating-point inputs."""
     known = {keras.config.floatx(), model.compute_dtype}
     known |= {each.dtype for each in keras.tree.flatten(getattr(model, "inputs", None) or [])}

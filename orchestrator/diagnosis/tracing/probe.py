@@ -147,7 +147,7 @@ class Probe:
             batches.count()
             stop = at_least is not None and seen >= at_least
             stop = stop or (enough is not None and enough(tally.layers()))
-            complete = not stop or seen >= len(rows)
+            complete = not stop or _are_all(rows, seen)
             if stop:
                 break
         if tally is None:
@@ -192,6 +192,14 @@ class Probe:
             graph = CountingGraph(self._model, x, shapes, size, batch_statistics, gradients)
             known[shapes] = graph
         return graph
+
+
+def _are_all(rows: Readable, seen: int) -> bool:
+    """Whether so many rows are all; what comes in batches may not know."""
+    try:
+        return seen >= len(rows)
+    except TypeError:
+        return False
 
 
 def _common(shapes: Sequence[Shapes]) -> Shapes:

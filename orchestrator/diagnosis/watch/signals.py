@@ -1,0 +1,107 @@
+"""What the watch has read, epoch by epoch, as a Keras callback; its state is plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.diagnosis.watch.epochs import EpochSignals, LayerSignal
+from orchestrator.diagnosis.watch.gradients import GradientWatch
+
+
+class SignalLog(keras.callbacks.Callback):  # type: ignore[misc]
+    """Reads a watch at every epoch's end and keeps what it says.
+
+    Its attributes are plain data, so that a snapshot can keep them.
+
+    Args:
+        watch: of the model; None makes one when the training begins, which ends with it.
+    """
+
+    def __init__(self, watch: GradientWatch | None = None) -> None:
+        super().__init__()
+        self._given = watch is not None
+        self._watch = watch
+        self._epochs: list[list[Any]] = []
+        self._heard = np.zeros(0 if watch is None else watch.units, np.int64)
+        self._count = 0
+
+    @property
+    def epochs(self) -> list[EpochSignals]:
+        """All epochs until now; those without a step that has applied gradients are left out."""
+        named = [] if self._watch is None else self._watch.layers
+        found = []
+        for epoch, steps, silent, norms, moved in self._epochs:
+            values = zip(named, silent, norms, moved, strict=True)
+            layers = (
+                LayerSignal(
+                    layer=each.name,
+                    units=each.units,
+                    silent=count,
+                    gradient_norm=norm,
+                    update_ratio=share,
+                )
+                for each, count, norm, share in values
+            )
+            found.append(EpochSignals(epoch=epoch, steps=steps, layers=tuple(layers)))
+        return found
+
+    @property
+    def last_heard(self) -> dict[str, npt.NDArray[np.int64]]:
+        """The last epoch in which each unit of a layer got a gradient, counted from 1.
+
+        The next is its first silent one. 0 is a unit to which nothing has ever come back, such as
+        one that is born dead.
+        """
+        if self._watch is None:
+            return {}
+        values = self._watch.split(self._heard)
+        return {each.name: heard for each, heard in zip(self._watch.layers, values, strict=True)}
+
+    @property
+    def silent(self) -> list[npt.NDArray[np.bool_]]:
+        """Whether each unit of a layer was silent in the last epoch that was read."""
+        if self._watch is None or not self._epochs:
+            return []
+        return self._watch.split(self._heard < self._epochs[-1][0])
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Begin to watch."""
+        if self._watch is None or not (self._given or self._watch.fits(self.model)):
+            self._begin()
+        else:
+            self._watch.attach()
+            self._watch.reset()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Read what the epoch has shown."""
+        watch = self._watch
+        self._count = max(self._count, epoch) + 1  # another `fit` may count from 0 again
+        if watch is None or not watch.layers:
+            self._begin()  # a model of the user's class may have got its weights only now
+            return
+        reading = watch.read()
+        if not reading.steps:
+            return
+        # What is not a number is not zero.
+        self._heard = np.where(reading.magnitude != 0, self._count, self._heard)
+        silent = [int(np.count_nonzero(each)) for each in watch.split(reading.magnitude == 0)]
+        norms = watch.gradient_norms(reading)
+        self._epochs.append([self._count, reading.steps, silent, norms, reading.moved.tolist()])
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Leave the model as it was."""
+        if self._watch is not None and not self._given:
+            self._watch.detach()
+
+    def _begin(self) -> None:
+        """Watch the model as it is now."""
+        if not self._given:
+            self._watch = GradientWatch(self.model)
+            self._heard = np.zeros(self._watch.units, np.int64)
+            self._epochs = []
+            self._watch.attach()
+            self._watch.reset()
