@@ -18,6 +18,10 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY
 """A pipe is opened without waiting for who writes into it."""
 
 
+AS_CONFIGURED = "as_configured"
+"""What stands where the remedy of another attempt does, for the first."""
+
+
 class Paths:
     """Every file name of a run directory.
 
@@ -77,6 +81,14 @@ class AttemptPaths:
         self.checkpoint_weights = root / "checkpoint.weights.h5"
         self.result = root / ".model.keras"
         self.result_weights = root / ".model.weights.h5"
+
+    def board(self, remedy: str | None) -> Path:
+        """The folder of TensorBoard's files, which names attempts by their folders.
+
+        Args:
+            remedy: the change from the attempt before it; None for the first.
+        """
+        return self.root / "tensorboard" / (remedy or AS_CONFIGURED)
 
     def snapshot(self, place: Place) -> Path:
         """The file of the snapshot at a place."""

@@ -311,6 +311,7 @@ class _Loop:
             settings=settings,
             seeds=rule.candidates(self.config, begun) if screens else (settings.seed,),
             attempt=number,
+            remedy=self._last.remedy,
             directory=self.store.attempt_directory(number),
             fingerprint=self.store.fingerprint,
             stored=self.stored,

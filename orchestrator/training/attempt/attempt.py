@@ -65,13 +65,15 @@ def train(task: Task, emit: Emit) -> None:
             task.config.checkpoint_seconds,
             lambda text: emit(Warned(message=text)),
         )
+        place = Place(0, 0) if begun is None else begun.place
+        boards = build.open_boards(task, rows, built, place, sum(each.count for each in trained))
         plans = (None, *task.config.phases)  # phase 0, `init`, has no epochs
         for plan in plans[len(trained) :]:
             start = time.perf_counter()
             if plan is None:
                 epochs = Epochs()
             else:
-                epochs = _train_phase(task, rows, built, plan, trained, keeper, begun, emit)
+                epochs = _train_phase(task, rows, built, plan, trained, keeper, begun, emit, boards)
             begun = None
             trained.append(epochs)
             examined = check.examine_phase(task, rows, built, plan, trained, phases)
@@ -87,6 +89,8 @@ def train(task: Task, emit: Emit) -> None:
             failed = phase.failure() is not None
             _leave_snapshots(task, phase, trained, keeper)
             emit(PhaseEnded(attempt=task.attempt, phase=phase))
+            for board in boards:
+                board.end_phase(len(phases) - 1, phase, passed=not failed and plan is plans[-1])
             check.explain(task, rows, built, weights, trained, phases, examined, emit)
             if failed or task.until == phase.phase:
                 return
@@ -199,6 +203,7 @@ def _train_phase(
     keeper: Keeper,
     begun: Snapshot | None,
     emit: Emit,
+    boards: Sequence[keras.callbacks.Callback] = (),
 ) -> Epochs:
     """Train the epochs of a phase, or fewer where the attempt is lost on the way.
 
@@ -211,6 +216,7 @@ def _train_phase(
         keeper: takes snapshots.
         begun: the snapshot in this phase from which it goes on; None for its beginning.
         emit: is told what happens.
+        boards: write for TensorBoard.
     """
     rate = built.rates.start_phase(plan.learning_rate)
     first = sum(each.count for each in before)
@@ -255,6 +261,7 @@ def _train_phase(
                 callbacks.CapRates(built.rates),
                 callbacks.Heartbeats(emit, steps=feed.steps, done=step),
                 log,
+                *boards,
                 callbacks.EndWhenLost(is_lost, last_epoch=last),
                 *([] if state is None else [Resume(state, built, kept)]),
                 keeper,

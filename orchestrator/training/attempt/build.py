@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -24,6 +24,7 @@ from orchestrator.model.initialization import Recorder
 from orchestrator.model.layers import count_parameters
 from orchestrator.model.outputs import Output, find_outputs, find_untrained
 from orchestrator.model.remedies import scaled_targets
+from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.events import Doing, ModelBuilt, ScreeningProgress, SeedsScreened
 from orchestrator.record.records import Finding, Settings, Standardization
 from orchestrator.training.attempt import preparation, states
@@ -31,6 +32,9 @@ from orchestrator.training.attempt.learning_rate import Rates
 from orchestrator.training.attempt.screening import Screening, screen
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Emit
+
+if TYPE_CHECKING:
+    from orchestrator.training.attempt.board.board import Board
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -241,6 +245,36 @@ def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
 def _given_callbacks(task: Task) -> tuple[keras.callbacks.Callback, ...]:
     found = preparation.user_callbacks(task.config)
     if task.config.tensorboard:
-        folder = str(task.directory / "tensorboard")
+        folder = str(AttemptPaths(task.directory).board(task.remedy))
         found.append(keras.callbacks.TensorBoard(folder, histogram_freq=1))
     return tuple(found)
+
+
+def open_boards(
+    task: Task, rows: Loaded, built: Built, place: Place, trained: int
+) -> tuple[Board, ...]:
+    """What writes for TensorBoard beside Keras's own callback; nothing where it is not asked for.
+
+    Args:
+        task: the attempt.
+        rows: its rows.
+        built: its model.
+        place: where its training begins.
+        trained: epochs of the phases that are finished there.
+    """
+    if not task.config.tensorboard:
+        return ()
+    # TensorBoard takes a while to import.
+    from orchestrator.training.attempt.board.board import Board  # noqa: PLC0415
+
+    board = Board(
+        AttemptPaths(task.directory).board(task.remedy),
+        number=task.attempt,
+        remedy=task.remedy,
+        settings=built.settings,
+        rows=rows.checked,
+        probe=built.probe,
+        model=built.model,
+    )
+    board.begin(place, trained)
+    return (board,)

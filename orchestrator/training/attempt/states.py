@@ -131,6 +131,9 @@ def unpack_callbacks(
 ) -> None:
     """Give callbacks the attributes that they had."""
     for callback, attributes in zip(callbacks, packed, strict=True):
+        # What an attempt goes on from may be another one, which has a folder of its own.
+        if isinstance(callback, keras.callbacks.TensorBoard):
+            continue
         vars(callback).update({name: unpack(value, arrays) for name, value in attributes.items()})
 
 

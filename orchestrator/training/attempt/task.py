@@ -66,6 +66,8 @@ class Task:
     """Candidates to screen; the settings' own is the first. With fewer than two nothing is."""
     attempt: int
     """Number of the attempt."""
+    remedy: str | None = None
+    """The change from the attempt before it, for people; None for the first."""
     directory: Path
     """Its directory, which exists."""
     fingerprint: str | None
@@ -122,6 +124,7 @@ def repeat(
         settings=settings,
         seeds=seeds,
         attempt=attempt.attempt,
+        remedy=attempt.remedy,
         directory=directory(attempt.attempt),
         fingerprint=fingerprint,
         stored=stored,

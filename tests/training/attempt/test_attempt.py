@@ -429,13 +429,6 @@ def test_changed_data_is_refused(make_config: MakeConfig, tmp_path: Path) -> Non
         training.train(task, [].append)
 
 
-def test_tensorboard_files_are_written(
-    make_config: MakeConfig, train: Train, tmp_path: Path
-) -> None:
-    train(make_config(tensorboard=True))
-    assert list((tmp_path / "1" / "tensorboard").rglob("events.out.tfevents.*"))
-
-
 SOFTMAX: dict[str, Any] = {
     "data": {"train": {"callable": "rows:signs"}},
     "model": {"layers": [{"Dense": {"units": 2, "activation": "softmax"}}]},

@@ -14,6 +14,7 @@ import yaml
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.record import archive
 from orchestrator.record.records import Run, Start
+from tests import events
 from tests.conftest import LINE, LINE_CODE
 
 Capture = pytest.CaptureFixture[str]
@@ -59,6 +60,20 @@ def _epochs(directory: Path, attempt: int) -> list[dict[str, str]]:
 
 def _weights(run: Run) -> list[str | None]:
     return [phase.weights for phase in run.attempts[1].phases]
+
+
+def test_tensorboard_shows_each_attempt_under_its_remedy(shocked: Path) -> None:
+    """The second goes on from a state of the first, and writes nothing into its files."""
+    run = archive.read(shocked)
+    assert run.attempts[1].start is not None
+    begins = (0, run.attempts[1].start.epoch)
+    folders = sorted((shocked / "attempts").glob("*/tensorboard/*"))
+    assert [folder.name for folder in folders] == ["as_configured", "lower_learning_rate"]
+    for folder, attempt, first in zip(folders, run.attempts, begins, strict=True):
+        planned = sum(phase.epochs for phase in attempt.phases)
+        for name, tag in (("train", "epoch_loss"), ("", "dead_share/dense")):
+            steps = [step for step, _ in events.scalars(folder / name)[tag]]
+            assert steps == [*range(first, planned)]
 
 
 def test_it_goes_back_to_before_the_shock(shocked: Path) -> None:
