@@ -406,14 +406,13 @@ class LearnedCheck(Check, tag="learned", kw_only=True):
         return min(shares, default=None)
 
     def falls_short(self) -> bool:
-        """Whether more than a share that fails was learnt, and less than one that passes."""
+        """Whether less was learnt than a share that passes, and it is a warning all the same."""
         share, limits = self.share(), self.limits
         return (
             self.verdict == "warn"
             and self.measured.lenient is None
             and share is not None
             and _is_below(share, limits.warn_below)
-            and not _is_below(share, limits.fail_below)
         )
 
     def was_falling(self) -> bool:

@@ -240,7 +240,7 @@ CASES = {
     "nothing was learnt until now": (
         attempt(phase(INIT), phase(learned="fail", learnt={**NOTHING, **FALLING})),
         "undertrained",
-        [],
+        ["raise_learning_rate"],
     ),
     "nothing was learnt, and no more would be": (
         attempt(phase(INIT), phase(learned="fail", learnt={**NOTHING, **STILL})),
@@ -250,7 +250,7 @@ CASES = {
     "worse than a constant, and on the way": (
         attempt(phase(INIT), phase(variance="fail", skill=-8.0, learnt=FALLING)),
         "undertrained",
-        [],
+        ["raise_learning_rate"],
     ),
     "worse than a constant by the moving statistics alone": (
         attempt(phase(INIT), lagging(phase(variance="fail", skill=-1.0, learnt=FALLING))),
@@ -272,7 +272,7 @@ CASES = {
         "worse_than_baseline",
         ["raise_learning_rate"],
     ),
-    "alive, and still learning": (pointing("undertrained"), "crippled", ["new_seed", "leaky_relu"]),
+    "alive, and still learning": (pointing("undertrained"), "crippled", ["raise_learning_rate"]),
     "alive, and up and down": (
         pointing("oscillating"),
         "crippled",

@@ -13,7 +13,7 @@ _NEW_SEED = {"remedy": "new_seed", "times": 3}
 _NEW_SEED_ONCE = {"remedy": "new_seed"}
 _ANOTHER_ORDER = {"remedy": "new_seed", "rewind": True}
 _RAISE = {"remedy": "raise_learning_rate", "times": 2}
-_RAISE_ONCE = {"remedy": "raise_learning_rate", "factor": 10, "when": None}
+_RAISE_ONCE = {"remedy": "raise_learning_rate", "when": None}
 _LEAKY = {"remedy": "leaky_relu"}
 _REINITIALIZE = {"remedy": "reinitialize"}
 _FRESH = {"remedy": "reinitialize", "keep": True}
@@ -48,12 +48,11 @@ DEFAULT_POLICY: Any = [
         "when": {"kind": [*_POOR, "undertrained"], "cause": ["rate_too_low"]},
         "rungs": [_RAISE, *_NO_LOWER],
     },
-    # What was on its way needs more epochs or a higher rate: with less it is no further.
-    {"when": {"kind": ["undertrained"]}, "rungs": []},
+    # What was on its way needs a higher rate or more epochs: no seed brings it much further.
+    {"when": {"kind": ["undertrained"]}, "rungs": [_RAISE_ONCE]},
+    {"when": {"kind": _POOR, "cause": ["undertrained"]}, "rungs": [_RAISE_ONCE]},
     # No seed makes a linear network bend, or BatchNorm's statistics arrive sooner.
     {"when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"]}, "rungs": []},
-    {"when": {"kind": _LIVING, "cause": ["undertrained"]}, "rungs": [_RAISE_ONCE]},
-    {"when": {"kind": ["crippled"], "cause": ["undertrained"]}, "rungs": _NO_LOWER},
     {"when": {"kind": _POOR, "cause": ["oscillating"]}, "rungs": [_LOWER, _NEW_SEED, _LEAKY]},
     # Steps too large for the rows; where inputs are not scaled, some seeds are spared.
     {

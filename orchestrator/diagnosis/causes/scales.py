@@ -39,6 +39,13 @@ FAR = 100.0
 """Targets this large, or this many of their standard deviations from zero, are beyond what a fresh
 network puts out, and have to be trained towards."""
 
+_AWAY = 10.0
+"""Targets so many of their standard deviations from zero: the way to them is a hundred times what
+there is to learn of them, by the squared error."""
+_ASTRAY = 2.0
+"""A prediction that is nearer to such targets than 0 is, and still so many standard deviations away
+from them, was trained towards them and not on them."""
+
 _Array = npt.NDArray[Any]
 
 
@@ -152,9 +159,12 @@ def size(values: Any) -> float:
 def is_on_its_way(predicted: _Array, targets: _Array) -> bool:
     """Whether a column of predictions has come nearer to distant targets, and not near enough."""
     far, spread, error = size(targets), targets.std(), size(targets - predicted)
-    if far < FAR * min(spread, 1.0) or not spread < error < far:
+    if not spread < error < far:
         return False
-    return bool(far >= FAR * spread or size(predicted) <= far / 2)
+    if far >= _AWAY * spread and error > _ASTRAY * spread:
+        return True
+    nearer = size(predicted) <= far / 2
+    return bool(far >= FAR * min(spread, 1.0) and (far >= FAR * spread or nearer))
 
 
 def is_out_of_reach(predicted: _Array, targets: _Array) -> bool:

@@ -183,3 +183,7 @@ def test_between_the_limits_it_falls_short_of_what_a_restart_is_for(
     skill: float, *, expected: bool
 ) -> None:
     assert learned([of(skill)], LIMITS).falls_short() == expected
+
+
+def test_so_does_what_is_on_its_way_and_has_learnt_little() -> None:
+    assert learned([of(0.2)], LIMITS, course=FALLING).falls_short()

@@ -13,10 +13,12 @@ import numpy.typing as npt
 from orchestrator.data.rows import leaves, num_rows
 from orchestrator.diagnosis.causes.after.subject import Subject
 from orchestrator.diagnosis.causes.before.subject import Subject as Untrained
+from orchestrator.diagnosis.causes.plan import ADAPTIVE
 from orchestrator.diagnosis.causes.scales import FAR, describe_scales, is_on_its_way, size
 from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.diagnosis.skill.reference import FEATURES, MOST_TARGETS, fit_reference
 from orchestrator.diagnosis.skill.sample import as_columns, draw
+from orchestrator.model.build import plain_optimizers
 from orchestrator.model.keras_internals import all_layers
 from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding
@@ -99,6 +101,8 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
     falling and the rate is the config's own: from another seed, or with smaller steps, the way is
     as far.
     """
+    if "finite" in subject.failed and not subject.untrained:
+        yield from _find_exploded(subject)
     if "prediction_variance" not in subject.failed or not subject.is_alive or subject.untrained:
         return
     for output, got, wanted in _predictions(subject):
@@ -125,6 +129,34 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
         far = size(targets) >= FAR * spread and error > _DISTANT * spread
         certain = bool(far and subject.is_falling and not subject.slowed and varied)
         yield subject.found("distant_targets", reason, advice, certain=certain)
+
+
+def _find_exploded(subject: Subject) -> Iterator[Finding]:
+    """Targets so large that their gradients have thrown the weights away.
+
+    The gradient of a squared error is as large as the error, which at first is that of the targets;
+    of optimizers whose steps do not hang on its size, and of clipped gradients, nothing is said.
+    """
+    optimizers = plain_optimizers(subject.model)
+    clips = ("clipnorm", "clipvalue", "global_clipnorm")
+    if any(
+        isinstance(each, ADAPTIVE) or any(getattr(each, name, None) for name in clips)
+        for each in optimizers
+    ):
+        return
+    _, y, _ = subject.rows.first(_FEW_ROWS)
+    for output in subject.outputs:
+        targets, loss = output.targets(y), output.loss
+        squared = loss is not None and loss.is_keras and loss.name == "mean_squared_error"
+        if targets is None or output.form != "regression" or not squared or size(targets) < FAR:
+            continue
+        of_output = f"of output {output.name} " if output.name else ""
+        reason = (
+            f"the targets {of_output}are large, {size(targets):.3g} in root mean square, and so "
+            "are the gradients of a squared error, by which weights have become non-finite"
+        )
+        advice = "subtract the mean and divide by the standard deviation"
+        yield subject.found("distant_targets", reason, advice)
 
 
 def _predictions(

@@ -25,7 +25,12 @@ from orchestrator.record.checks import LearnedCheck, OutputShare, PredictionVari
 from orchestrator.record.records import Cause, Finding, Phase
 
 FALLEN = 0.1
-"""Share of the loss that is lost in the last quarter of the epochs where it is still falling."""
+"""Share of the loss, or of its whole fall, that is lost in the last quarter of the epochs where it
+is still falling. At an even pace a quarter of the fall is; the loss need not come near zero."""
+_SEEN = 0.01
+"""Share of the loss that it falls by, at least, where it is falling: less is noise."""
+_FEW_EPOCHS = 4
+"""Epochs of which the last quarter is one that can be held against the others."""
 _SAMPLED = 4096
 """Numbers of a weight that are kept, at most: enough for its size and its change."""
 LOST = 0.2
@@ -196,11 +201,17 @@ class Subject:
 
     @functools.cached_property
     def is_falling(self) -> bool:
-        """Whether the loss fell by a tenth in the last quarter of the epochs, to its lowest."""
+        """Whether the loss fell in the last quarter of the epochs, to its lowest.
+
+        That is by a tenth of itself, or by a tenth of all that it has fallen since the beginning.
+        """
         if not self.span or not all(map(math.isfinite, self.course)):
             return False
         before, last = self.course[-1 - self.span], self.course[-1]
-        return last < before - FALLEN * abs(before) and last <= min(self.course)
+        least = FALLEN * abs(before)
+        if len(self.losses) >= _FEW_EPOCHS:
+            least = min(least, max(_SEEN * abs(before), FALLEN * (self.course[0] - last)))
+        return last < before - least and last <= min(self.course)
 
     @functools.cached_property
     def weights(self) -> Weights:

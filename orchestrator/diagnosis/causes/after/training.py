@@ -80,7 +80,14 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
         f"the loss was still falling when the training ended, from {before:.4g} to {last:.4g} in "
         f"{when}, {(last - before) / span:.3g} an epoch, after {_steps(subject)}"
     )
-    yield subject.found("undertrained", reason, "train for more epochs, or at a higher rate")
+    found = subject.found("undertrained", reason, "train for more epochs, or at a higher rate")
+    yield replace(found, fix=Fix(learning_rate_factor=_times(subject)))
+
+
+def _times(subject: Subject) -> float:
+    """How many times as high the rate has to be for some weight to move as usual, a power of 10."""
+    largest = max(subject.moved.values(), default=_USUAL_MOVE)
+    return math.pow(10, max(1, math.ceil(math.log10(_USUAL_MOVE / max(largest, 1e-9)))))
 
 
 def find_rate_too_low(subject: Subject) -> Iterator[Finding]:
@@ -96,10 +103,10 @@ def find_rate_too_low(subject: Subject) -> Iterator[Finding]:
     )
     if subject.slowed:
         reason += ", to which a remedy has lowered them"
-    times = 10 ** math.ceil(math.log10(_USUAL_MOVE / max(largest, 1e-9)))
-    advice = f"write a learning rate {times:,} times as high, or train for as many more steps"
+    times = _times(subject)
+    advice = f"write a learning rate {times:,.0f} times as high, or train for as many more steps"
     found = subject.found("rate_too_low", reason, advice)
-    yield replace(found, fix=Fix(learning_rate_factor=float(times)))
+    yield replace(found, fix=Fix(learning_rate_factor=times))
 
 
 def find_oscillating(subject: Subject) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -11,8 +12,10 @@ import pytest
 from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.causes.after.rows import find_distant_targets, find_row_faults
+from orchestrator.model.losses.output_loss import OutputLoss
 from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding
+from tests import builders
 from tests.conftest import MakeConfig
 from tests.diagnosis.causes.after.subjects import HEAD, LINEAR, ended, rows, stack
 
@@ -69,6 +72,34 @@ def test_smaller_steps_or_a_loss_that_stands_still_leave_hope() -> None:
     got, wanted = 9_000 + 50 * WAVE, 10_000 + WAVE
     assert [each.certain for each in distant(got, wanted, slowed=True)] == [False]
     assert [each.certain for each in distant(got, wanted, falling=False)] == [False]
+
+
+def test_failed_predictions_that_were_trained_towards_the_targets_had_not_come_to_them() -> None:
+    (found,) = distant(40 + WAVE, 50 + WAVE)
+    assert (found.cause, found.certain) == ("distant_targets", False)
+    assert distant(48 + 2 * WAVE[::-1], 50 + WAVE)
+    assert not distant(49.5 + WAVE[::-1], 50 + WAVE)  # another seed may do
+    assert not distant(0.0 * WAVE, 5 + WAVE)  # a fresh network gives as much
+
+
+def exploded(optimizer: Any, loss: str = "mse", scale: float = 1000.0) -> list[Finding]:
+    """What is found where weights have become NaN."""
+    model = stack()
+    model.compile(optimizer, loss)
+    model.set_weights([np.full((3, 1), np.nan, np.float32), np.zeros(1, np.float32)])
+    heads = [dataclasses.replace(HEAD, loss=OutputLoss(loss, WAVE[:2, None], WAVE[:2, None]))]
+    failed = builders.made("finite", verdict="fail")
+    return [*find_distant_targets(ended(model, rows(scale * WAVE), failed, heads=heads))]
+
+
+def test_targets_whose_gradients_have_thrown_the_weights_away_are_named() -> None:
+    (found,) = exploded(keras.optimizers.SGD(0.01))
+    assert (found.cause, found.certain) == ("distant_targets", False)
+    assert found.reason.startswith("the targets are large, 707 in root mean square, and so are ")
+    assert not exploded(keras.optimizers.SGD(0.01, clipnorm=1.0))
+    assert not exploded(keras.optimizers.Adam(0.01))
+    assert not exploded(keras.optimizers.SGD(0.01), loss="mae")
+    assert not exploded(keras.optimizers.SGD(0.01), scale=10.0)
 
 
 # --------------------------------------------------------------------------------- rows

@@ -29,9 +29,13 @@ layers = keras.layers
         ([1.0, math.nan], False),
         ([-2.0, -1.9], False),
         ([-2.0, -2.3], True),
+        ([0.7, 0.68, 0.66, 0.64], True),  # a third of its fall, though 3% of itself
+        ([0.7, 0.6, 0.59, 0.58], False),  # a twelfth of its fall
+        ([0.7, 0.699, 0.698, 0.697], False),  # nothing to speak of
+        ([0.7, 0.65], False),  # of two epochs there is no pace
     ],
 )
-def test_a_loss_falls_while_the_last_quarter_takes_a_tenth_off(
+def test_a_loss_falls_while_the_last_quarter_takes_a_tenth_off_it_or_of_its_fall(
     losses: list[float], falling: bool
 ) -> None:
     assert ended(LINEAR, losses=losses).is_falling is falling
