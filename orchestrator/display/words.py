@@ -24,7 +24,7 @@ from orchestrator.record.events import (
     ScreeningProgress,
     SeedsScreened,
 )
-from orchestrator.record.records import Attempt, Failure, Finding, Run, Settings, Start
+from orchestrator.record.records import Attempt, Failure, Finding, Racer, Run, Settings, Start
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not_applicable": "dim"}
 """The style, in rich's words, of each verdict."""
@@ -49,10 +49,30 @@ def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
     if event.because is not None and not (reason and event.because in cause.reason):
         why += f", because {event.because}"
     how = "restarting" if event.start is None else f"going on from {place(event.start)}"
+    best = f", the best of {len(event.raced)} that raced" if event.raced else ""
     return clean(
         f"Attempt {event.attempt - 1} {_how(cause)}{why}; "
-        f"{how} by {event.remedy} with {_changed(event.changed) or 'the same settings'}."
+        f"{how} by {event.remedy} with {_changed(event.changed) or 'the same settings'}{best}."
     )
+
+
+def racer(racer: Racer) -> str:
+    """What something that races is."""
+    return clean(_named(racer))
+
+
+def _named(racer: Racer) -> str:
+    return f"{racer.remedy} with seed {racer.settings.seed if racer.seed is None else racer.seed}"
+
+
+def race_sentence(racer: Racer) -> str:
+    """How far something that races has come, in one sentence."""
+    told = f"raced {_named(racer)} for {racer.epochs} epoch{'s' * (racer.epochs != 1)}"
+    if racer.failure is not None:
+        return clean(f"{told}: {racer.failure.reason}")
+    loss = "" if racer.loss is None else f"loss {number(racer.loss)}"
+    share = "" if racer.share is None else f"share {max(racer.share, 0.0):.2g} of the reference"
+    return clean(f"{told}: {', '.join(filter(None, (loss, share))) or 'alive'}")
 
 
 def place(start: Start) -> str:
@@ -76,6 +96,8 @@ def resumption(event: AttemptResumed) -> str:
         place = "begins again"
     elif event.step:
         place = f"goes on after step {event.step} of epoch {event.epoch + 1}"
+    elif event.restarts == 0:
+        place = f"goes on from its race, after epoch {event.epoch}"
     else:
         place = f"goes on after epoch {event.epoch}"
     why = "" if event.reason is None else f": {event.reason}"

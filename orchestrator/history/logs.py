@@ -22,6 +22,7 @@ from orchestrator.record.events import (
     ModelBuilt,
     PhaseEnded,
     PhaseStarted,
+    RacerEnded,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -84,6 +85,8 @@ def _sentences(event: Event) -> Iterator[str]:
             if event.cause is not None:
                 yield words.restart_sentence(event, reason=False)
             yield f"attempt {event.attempt} starts with seed {event.settings.seed}"
+        case RacerEnded():
+            yield words.race_sentence(event.racer)
         case SeedsScreened() if len(event.candidates) > 1:
             yield words.screening_sentence(event)
         case ModelBuilt():

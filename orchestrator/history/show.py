@@ -106,6 +106,9 @@ def _attempt(
     yield head.append(" · ").append_text(_result(attempt, run))
     if attempt.screened[1:] or (attempt.screened and attempt.screened[0].reason):
         yield from _indented(_screened(attempt))
+    for racer in attempt.raced:
+        behind = "goes on" if racer.reason is None else racer.reason
+        yield from _indented(Text(f"{words.race_sentence(racer)}; {behind}", style="dim"))
     if attempt.failure is not None and attempt.failure.check != "findings":
         yield from _indented(Text(f"why: {clean(attempt.failure.reason)}"))
     for finding in attempt.told_findings():

@@ -22,6 +22,8 @@ from orchestrator.config.sections.restart import Case
 from orchestrator.policy import evidence, rewind
 from orchestrator.record.records import Attempt, Settings, Start
 
+LANES = 4
+"""So many seeds race at most (design, section 5)."""
 _ROUNDED = 1 + 1e-6
 """Rates are recorded as Keras has them, in single precision."""
 
@@ -70,12 +72,35 @@ def step(config: Config, attempts: Sequence[Attempt]) -> Step:
     Raises:
         ValueError: an attempt has no failure.
     """
+    passed_over: list[str] = []
+    for taken in answers(config, attempts, passed_over):
+        return Step(taken=taken, passed_over=tuple(passed_over))
+    _, case = matching(config, attempts)
+    if case is not None and not case.rungs:
+        reason, failure = "no remedy can help", attempts[-1].failure
+        why = evidence.reasons(case.when, attempts[-1])[0]
+        # Of a failure the attempt has told; a cause that is known stands before this.
+        if evidence.main_cause(attempts[-1]) is None or failure is None or why != failure.reason:
+            reason += f": {why}"
+    else:
+        reason = "the policy has no rung left that answers this failure"
+    if passed_over:
+        reason += "; passed over: " + "; ".join(passed_over)
+    return Step(taken=None, passed_over=tuple(passed_over), reason=reason)
+
+
+def answers(config: Config, attempts: Sequence[Attempt], passed_over: list[str]) -> Iterator[Taken]:
+    """The rungs that may be taken after the last attempt failed, in order.
+
+    Args:
+        config: the config.
+        attempts: all attempts so far, each with a failure.
+        passed_over: gets those before each that could not be applied, with the reason.
+    """
     past = _past(config, attempts)
     base, obstacles = _base(config, attempts, past), _obstacles(attempts)
     healthy = rewind.start(attempts) if config.restart.rewind else None
-    rungs, case = matching(config, attempts)
-    passed_over = []
-    for key, rung in rungs:
+    for key, rung in matching(config, attempts)[0]:
         uses = _uses(key, rung, past)
         if len(uses) >= rung.times:
             continue
@@ -97,20 +122,7 @@ def step(config: Config, attempts: Sequence[Attempt]) -> Step:
             continue
         own = attempts[-1].settings.seed
         seed = own if rung.keep_seed else next(seeds(config, attempts))
-        settings = replace(applied, seed=seed)
-        taken = Taken(key=key, rung=rung, settings=settings, start=start)
-        return Step(taken=taken, passed_over=tuple(passed_over))
-    if case is not None and not case.rungs:
-        reason, failure = "no remedy can help", attempts[-1].failure
-        why = evidence.reasons(case.when, attempts[-1])[0]
-        # Of a failure the attempt has told; a cause that is known stands before this.
-        if evidence.main_cause(attempts[-1]) is None or failure is None or why != failure.reason:
-            reason += f": {why}"
-    else:
-        reason = "the policy has no rung left that answers this failure"
-    if passed_over:
-        reason += "; passed over: " + "; ".join(passed_over)
-    return Step(taken=None, passed_over=tuple(passed_over), reason=reason)
+        yield Taken(key=key, rung=rung, settings=replace(applied, seed=seed), start=start)
 
 
 def matching(
@@ -145,6 +157,9 @@ def seeds(config: Config, attempts: Sequence[Attempt]) -> Iterator[int]:
     """The derived seeds that no attempt has used or screened, in order."""
     used = {attempt.settings.seed for attempt in attempts} | {config.seed}
     used |= {candidate.seed for attempt in attempts for candidate in attempt.screened}
+    racers = [racer for attempt in attempts for racer in attempt.raced]
+    used |= {racer.settings.seed for racer in racers}
+    used |= {racer.seed for racer in racers if racer.seed is not None}
     for count in itertools.count(1):
         seed = derive_seed(config.seed, count)
         if seed not in used:
@@ -159,7 +174,23 @@ def candidates(config: Config, attempts: Sequence[Attempt]) -> tuple[int, ...]:
         attempts: all attempts so far.
     """
     more = max(config.restart.screen_seeds - 1, 0)
+    if attempts[-1].raced:
+        own = attempts[-1].settings.seed
+        found = lanes(config, attempts[:-1])
+        return next((lane for lane in found if lane[0] == own), (own,))
     return (attempts[-1].settings.seed, *itertools.islice(seeds(config, attempts), more))
+
+
+def lanes(config: Config, attempts: Sequence[Attempt]) -> list[tuple[int, ...]]:
+    """The seeds that those may choose from who race for the next attempt: none is in two lanes.
+
+    Args:
+        config: the config; where it allows none to be looked at, each lane has one seed.
+        attempts: all attempts so far.
+    """
+    length = max(config.restart.screen_seeds, 1)
+    found = [*itertools.islice(seeds(config, attempts), LANES * length)]
+    return [tuple(found[lane::LANES]) for lane in range(LANES)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -39,6 +39,7 @@ class Paths:
         self.environment = root / "environment.json"
         self.journal = root / "journal.jsonl"
         self.lock = root / ".lock"
+        self.race = root / ".race"
         self.model = root / "model.keras"
         self.model_weights = root / "model.weights.h5"
 

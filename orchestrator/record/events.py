@@ -20,6 +20,7 @@ from orchestrator.record.records import (
     Finding,
     Inputs,
     Phase,
+    Racer,
     Run,
     RunStatus,
     Settings,
@@ -63,6 +64,16 @@ class AttemptStarted(Recorded, kw_only=True, tag="attempt_started"):
     """What the failure of the attempt before points to; None where that is not known."""
     start: Start | None = None
     """What it goes on from; None where it trains from the beginning."""
+    raced: tuple[Racer, ...] = ()
+    """What was tried for a few epochs before it, itself among it."""
+
+
+class RacerEnded(Recorded, kw_only=True, tag="racer_ended"):
+    """One of several rungs and seeds was tried for a few epochs; which goes on is not known yet."""
+
+    attempt: int
+    """Number of the attempt that the best of them becomes."""
+    racer: Racer
 
 
 class RunResumed(Recorded, kw_only=True, tag="run_resumed"):
@@ -182,6 +193,7 @@ class RunEnded(Recorded, kw_only=True, tag="run_ended"):
 Event = (
     RunStarted
     | RunResumed
+    | RacerEnded
     | AttemptStarted
     | AttemptResumed
     | SeedsScreened
@@ -301,10 +313,14 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
                 changed=event.changed,
                 passed_over=event.passed_over,
                 settings=event.settings,
+                raced=event.raced,
             )
             if event.start is not None:
                 attempt = _inherit(attempt, event.start, run.attempts)
-            return replace(run, attempts=(*run.attempts, attempt))
+            return replace(run, attempts=(*run.attempts, attempt), race=())
+        case RacerEnded():
+            screened = run.screened_seeds + event.racer.screened
+            return replace(run, race=(*run.race, event.racer), screened_seeds=screened)
         case RunEnded():
             return replace(
                 run,

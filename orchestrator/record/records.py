@@ -214,6 +214,32 @@ class Candidate(Record, kw_only=True):
     """Why its network cannot be trained; None when it can."""
 
 
+class Racer(Record, kw_only=True):
+    """A rung with a seed that was tried for a few epochs, beside others, to see which goes on."""
+
+    remedy: str
+    """The remedy."""
+    rung: str
+    """Key of the rung in the resolved config."""
+    settings: Settings
+    """The settings that it was given."""
+    seed: int | None = None
+    """The seed that it trained with, which screening may have chosen."""
+    screened: int = 0
+    """Candidate seeds that were looked at for it."""
+    epochs: int = 0
+    """Epochs that it trained; those of the one that goes on are among the attempt's."""
+    share: float | None = None
+    """What it had learnt by then of what the reference learns, over the outputs the least; None
+    where that is not known."""
+    loss: float | None = None
+    """Training loss of its last epoch."""
+    failure: Failure | None = None
+    """Why it could not go on: it was lost on the way, or gave a constant."""
+    reason: str | None = None
+    """Why another one goes on; None for the one that does."""
+
+
 class Fix(Record, kw_only=True):
     """What a remedy writes instead, `fix_output` or `raise_learning_rate`."""
 
@@ -366,6 +392,9 @@ class Attempt(Record, kw_only=True):
     screened: tuple[Candidate, ...] = ()
     """The candidate seeds that were looked at before it trained, in order; with none, or where all
     were rejected, it has the first one."""
+    raced: tuple[Racer, ...] = ()
+    """What was tried for a few epochs before it, in order: it goes on from the one that has no
+    `reason`, and the others are no attempts."""
     findings: tuple[Finding, ...] = ()
     """What it points to: first what was found before its training, then what its failure shows."""
     learning_rates: dict[str, float] = {}
@@ -393,9 +422,10 @@ class Attempt(Record, kw_only=True):
 
     @property
     def trained(self) -> int:
-        """Epochs that it has trained itself in its finished phases."""
+        """Epochs that it has trained itself in its finished phases, and the losers of its race."""
         before = 0 if self.start is None else self.start.epoch
-        return max(sum(phase.epochs for phase in self.phases) - before, 0)
+        raced = sum(each.epochs for each in self.raced if each.reason is not None)
+        return max(sum(phase.epochs for phase in self.phases) - before, 0) + raced
 
     def finished(self, epoch: int) -> int:
         """How many of its phases, `init` among them, were finished at an epoch's end.
@@ -457,6 +487,8 @@ class Run(Record, kw_only=True):
     """Every attempt, in order."""
     warnings: tuple[str, ...] = ()
     """What the user should know although nothing failed."""
+    race: tuple[Racer, ...] = ()
+    """What was tried so far for the next attempt; empty once that has begun."""
     conclusion: str | None = None
     """How the run ended, in words."""
     started: str | None = None

@@ -111,6 +111,44 @@ class Store:
             derived.make_directories(paths)
         return paths.root
 
+    def race_directory(self, place: int) -> Path:
+        """A new directory for one of those that race for the next attempt.
+
+        Args:
+            place: counted from 0; what is there of an earlier one is gone.
+        """
+        directory = self.paths.race / f"{place:03d}"
+        with self._writing():
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+        return directory
+
+    def adopt_racer(self, place: int, number: int) -> None:
+        """Give an attempt what the one that it goes on from has left, and forget the others.
+
+        Args:
+            place: of the one that goes on.
+            number: the attempt, which has begun.
+        """
+        directory = self.attempt_directory(number)
+        with self._writing():
+            for entry in sorted((self.paths.race / f"{place:03d}").iterdir()):
+                entry.replace(directory / entry.name)
+        self.discard_race()
+
+    def discard_race(self, *, keep: int | None = None) -> None:
+        """Delete what those that race have left.
+
+        Args:
+            keep: the one that may still go on.
+        """
+        kept = None if keep is None else self.paths.race / f"{keep:03d}"
+        for entry in [*self.paths.race.glob("*")]:
+            if entry != kept:
+                shutil.rmtree(entry, ignore_errors=True)
+        if kept is None:
+            shutil.rmtree(self.paths.race, ignore_errors=True)
+
     def accept(self, number: int) -> Path:
         """Give the run the model of an attempt that passed.
 

@@ -20,7 +20,7 @@ from orchestrator.errors import (
     WorkerError,
     unwritable,
 )
-from orchestrator.policy import evidence, rule
+from orchestrator.policy import evidence, race, rule
 from orchestrator.record import archive
 from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.events import (
@@ -40,14 +40,16 @@ from orchestrator.record.records import (
     Attempt,
     AttemptStatus,
     Failure,
+    Racer,
     Run,
     RunStatus,
     Settings,
     Start,
 )
 from orchestrator.record.store import Store
-from orchestrator.training.attempt.task import Begun, Task, origin, repeat
+from orchestrator.training.attempt.task import Begun, Task, repeat
 from orchestrator.training.executors.executor import Died, Executor, Raised
+from orchestrator.training.race import hold
 from orchestrator.training.work import AttemptWork
 
 EXIT_CODES: dict[RunStatus, int] = {
@@ -144,15 +146,19 @@ class _Loop:
             step = rule.step(self.config, self.store.run.attempts)
             if step.taken is None:
                 return self._exhaust(step.reason)
-            task = self._start(step.taken.settings, step.taken, passed_over=step.passed_over)
+            following = self._follow(step.taken, step.passed_over)
+            if isinstance(following, OrchestratorError):
+                return self._fail(following)
+            task = following
 
     def _first(self) -> Task | None:
         """The first attempt, or the one that was cut short; None where the last one has ended."""
         attempts = self.store.run.attempts
         if not attempts:
-            return self._start(Settings(seed=self.config.seed), None, passed_over=())
+            return self._start(Settings(seed=self.config.seed))
         if self._last.status != "running":
             return None
+        self.store.discard_race()
         begun = max(
             entry.elapsed
             for entry in archive.events(self.store.paths.root)
@@ -161,13 +167,46 @@ class _Loop:
         self._started = time.monotonic() - (self.store.elapsed - begun)
         return self._again(self._repeat(len(attempts)), self._last.restarts + 1, None)
 
+    def _follow(self, taken: rule.Taken, passed_over: tuple[str, ...]) -> Task | OrchestratorError:
+        """The attempt after one that has failed: by the first rung, or the best of a race."""
+        entrants = race.entrants(self.config, self.store.run.attempts)
+        if not entrants:
+            return self._start(
+                taken.settings,
+                remedy=taken.rung.remedy,
+                rung=taken.key,
+                start=taken.start,
+                passed_over=passed_over,
+            )
+        held = hold(self.config, self.store, self.executor, entrants, self._given, self._take)
+        if isinstance(held, OrchestratorError):
+            return held
+        chosen = held.raced[held.place]
+        task = self._start(
+            chosen.settings,
+            remedy=chosen.remedy,
+            rung=chosen.rung,
+            raced=held.raced,
+            passed_over=passed_over,
+        )
+        if not held.told:
+            self.store.discard_race()
+            return task
+        self.store.adopt_racer(held.place, task.attempt)
+        for event in held.told:
+            self._take(event)
+        return self._again(task, 0, None)
+
     def _repeat(self, number: int) -> Task:
         """What an attempt was given."""
-        attempts = self.store.run.attempts
+        return self._given(self.store.run.attempts[number - 1])
+
+    def _given(self, attempt: Attempt) -> Task:
+        """What an attempt is given, recorded or not."""
         return repeat(
             self.config,
-            attempts[number - 1],
-            attempts[: number - 1],
+            attempt,
+            self.store.run.attempts[: attempt.attempt - 1],
             self.store.attempt_directory,
             fingerprint=self.store.fingerprint,
             stored=self.stored,
@@ -281,7 +320,14 @@ class _Loop:
         self.watcher.show(event, self.store.record(event))
 
     def _start(
-        self, settings: Settings, taken: rule.Taken | None, *, passed_over: tuple[str, ...]
+        self,
+        settings: Settings,
+        *,
+        remedy: str | None = None,
+        rung: str | None = None,
+        start: Start | None = None,
+        raced: tuple[Racer, ...] = (),
+        passed_over: tuple[str, ...] = (),
     ) -> Task:
         """Record that an attempt begins, and say what it is to do."""
         attempts = self.store.run.attempts
@@ -290,33 +336,22 @@ class _Loop:
             AttemptStarted(
                 attempt=number,
                 settings=settings,
-                remedy=None if taken is None else taken.rung.remedy,
-                rung=None if taken is None else taken.key,
+                remedy=remedy,
+                rung=rung,
                 cause=attempts[-1].failure if attempts else None,
                 because=evidence.main_cause(attempts[-1]) if attempts else None,
                 changed=settings.changes(attempts[-1].settings) if attempts else {},
                 passed_over=passed_over,
-                start=None if taken is None else taken.start,
+                start=start,
+                raced=raced,
             )
         )
         self._started = time.monotonic()
         self._phase = None
         self._awaited = None
-        begun, start = self.store.run.attempts, None if taken is None else taken.start
-        screens = taken is None or taken.screens
         if attempts:  # what none will go on from any more
             self._discard_snapshots(attempts[-1], start)
-        return Task(
-            config=self.config,
-            settings=settings,
-            seeds=rule.candidates(self.config, begun) if screens else (settings.seed,),
-            attempt=number,
-            remedy=self._last.remedy,
-            directory=self.store.attempt_directory(number),
-            fingerprint=self.store.fingerprint,
-            stored=self.stored,
-            origin=None if start is None else origin(start, begun, self._repeat),
-        )
+        return self._repeat(number)
 
     def _discard_snapshots(self, attempt: Attempt, start: Start | None) -> None:
         """Keep of an attempt that has ended only what leads to where another one begins."""

@@ -16,7 +16,7 @@ from orchestrator.config.schema import Config
 from orchestrator.data.cache import Stored
 from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.record.events import Doing
-from orchestrator.training.attempt.task import Prepared, Task
+from orchestrator.training.attempt.task import Prepared, Standing, Task
 from orchestrator.training.executors.executor import Emit
 
 
@@ -37,11 +37,11 @@ class AttemptWork:
         """Seconds without a report after which the attempt counts as hung."""
         return self.task.config.stall_timeout
 
-    def do(self, emit: Emit) -> None:
+    def do(self, emit: Emit) -> Standing | None:
         """Train the attempt; see `attempt.train`."""
         from orchestrator.training.attempt import attempt  # noqa: PLC0415
 
-        attempt.train(self.task, emit)
+        return attempt.train(self.task, emit)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

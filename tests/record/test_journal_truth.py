@@ -36,6 +36,7 @@ from orchestrator.record.events import (
     ModelBuilt,
     PhaseEnded,
     PhaseStarted,
+    RacerEnded,
     RunEnded,
     RunResumed,
     SeedsScreened,
@@ -48,6 +49,7 @@ from orchestrator.record.records import (
     Finding,
     Inputs,
     Phase,
+    Racer,
     Run,
     Settings,
 )
@@ -168,6 +170,13 @@ class Recording(RuleBasedStateMachine):
                 passed_over=(),
             )
         )
+
+    @precondition(may_start)
+    @rule(seed=st.integers(0, 9), reason=TEXT)
+    def race(self, seed: int, reason: str) -> None:
+        settings, failure = Settings(seed=seed), Failure(check="finite", phase=None, reason=reason)
+        racer = Racer(remedy="new_seed", rung="r", settings=settings, screened=2, failure=failure)
+        self.record(RacerEnded(attempt=len(self.store.run.attempts) + 1, racer=racer))
 
     @precondition(under_way)
     @rule(seeds=st.lists(st.integers(0, 9), min_size=1, max_size=3), obstacle=TEXT)

@@ -71,6 +71,9 @@ class Restart(Section):
     rewind: Flag = True
     """Whether rungs that say so go on from a state of the failed attempt; else all train from the
     beginning."""
+    race: Flag = True
+    """Whether, after a failure that has cost more than a quarter of a training, several rungs and
+    seeds are tried for a twentieth of the epochs each, and the best goes on."""
     policy: Annotated[
         list[Entry], BeforeValidator(_default, json_schema_input_type=list[Entry] | None)
     ] = Field(default=None, validate_default=True)

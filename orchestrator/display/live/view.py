@@ -35,6 +35,7 @@ from orchestrator.record.events import (
     ModelBuilt,
     PhaseEnded,
     PhaseStarted,
+    RacerEnded,
     ReadingProgress,
     RunEnded,
     ScreeningProgress,
@@ -188,6 +189,8 @@ class View:
             case AttemptResumed():
                 sentence = words.resumption(event)
                 self._print(Text(f"  {sentence}"))
+            case RacerEnded():
+                self._print(Text(f"  {words.race_sentence(event.racer)}"))
             case SeedsScreened() if len(event.candidates) > 1:
                 self._print(Text(f"  {words.screening_sentence(event)}"))
             case PhaseStarted():

@@ -39,16 +39,19 @@ from orchestrator.training.attempt import (
 from orchestrator.training.attempt.build import Built, Loaded
 from orchestrator.training.attempt.callbacks import Epochs
 from orchestrator.training.attempt.snapshots import Keeper, Resume, Snapshot
-from orchestrator.training.attempt.task import Begun, Origin, Task
+from orchestrator.training.attempt.task import Begun, Origin, Standing, Task
 from orchestrator.training.executors.executor import Emit
 
 
-def train(task: Task, emit: Emit) -> None:
+def train(task: Task, emit: Emit) -> Standing | None:
     """Train one attempt to its end, or to its first failing check.
 
     Args:
         task: what to train.
         emit: gets the events as they happen.
+
+    Returns:
+        How far it has come, where it races.
 
     Raises:
         InvalidError: the data is not what the run began with.
@@ -64,6 +67,7 @@ def train(task: Task, emit: Emit) -> None:
             task.directory,
             task.config.checkpoint_seconds,
             lambda text: emit(Warned(message=text)),
+            until=task.race,
         )
         place = Place(0, 0) if begun is None else begun.place
         boards = build.open_boards(task, rows, built, place, sum(each.count for each in trained))
@@ -76,6 +80,9 @@ def train(task: Task, emit: Emit) -> None:
                 epochs = _train_phase(task, rows, built, plan, trained, keeper, begun, emit, boards)
             begun = None
             trained.append(epochs)
+            if task.race is not None and keeper.rest is not None:
+                snapshots.write(keeper.rest, task.directory)
+                return check.stand(task, rows, built, trained)
             examined = check.examine_phase(task, rows, built, plan, trained, phases)
             examined, settled = moving_statistics.settle(
                 task, rows, built, plan, trained, phases, examined, emit
@@ -92,9 +99,12 @@ def train(task: Task, emit: Emit) -> None:
             for board in boards:
                 board.end_phase(len(phases) - 1, phase, passed=not failed and plan is plans[-1])
             check.explain(task, rows, built, weights, trained, phases, examined, emit)
+            if failed and task.race is not None:
+                return check.stand(task, rows, built, trained, phase.failure())
             if failed or task.until == phase.phase:
-                return
+                return None
         _save_result(task, rows, built, emit)
+        return None if task.race is None else check.stand(task, rows, built, trained)
 
 
 def _leave_snapshots(task: Task, phase: Phase, trained: Sequence[Epochs], keeper: Keeper) -> None:

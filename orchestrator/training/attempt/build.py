@@ -82,6 +82,8 @@ class Built:
     """The task's, with the seed that screening chose."""
     findings: tuple[Finding, ...]
     """What screening found out."""
+    screened: int
+    """Candidate seeds that it looked at."""
     probe: Probe
     """Measures activations; it traces the model once."""
     outputs: tuple[Output, ...]
@@ -118,6 +120,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         model=model,
         settings=settings,
         findings=() if screening.finding is None else (screening.finding,),
+        screened=len(screening.candidates),
         probe=probe,
         outputs=tuple(output.read_as(kind, dataset.train.y) for output in found),
         class_weight=class_weight,

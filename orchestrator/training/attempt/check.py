@@ -29,12 +29,17 @@ from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement
 from orchestrator.diagnosis.verdicts.learned import Course, Earlier
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.losses.returned import Returned
-from orchestrator.record.checks import FindingsCheck, PredictionVarianceCheck
+from orchestrator.record.checks import (
+    AnyCheck,
+    FindingsCheck,
+    LearnedCheck,
+    PredictionVarianceCheck,
+)
 from orchestrator.record.events import CausesFound, LayerShare, Preview
-from orchestrator.record.records import Phase
+from orchestrator.record.records import Failure, Phase
 from orchestrator.training.attempt.build import Built, Loaded
 from orchestrator.training.attempt.callbacks import Epochs
-from orchestrator.training.attempt.task import Task
+from orchestrator.training.attempt.task import Standing, Task
 from orchestrator.training.executors.executor import Emit
 
 
@@ -87,6 +92,61 @@ def examine_phase(
     if last and examined.columns and held is not None:
         return _with_validation(examined, task, built, held)
     return examined
+
+
+def stand(
+    task: Task,
+    rows: Loaded,
+    built: Built,
+    epochs: Sequence[Epochs],
+    failure: Failure | None = None,
+) -> Standing:
+    """How far an attempt has come that races.
+
+    Args:
+        task: the attempt.
+        rows: its rows.
+        built: its model.
+        epochs: what the epochs of every phase logged.
+        failure: the check that has failed, where one has; else what would fail at any time is
+            looked at here, and what was learnt.
+    """
+    losses, share = losses_of(epochs), None
+    if failure is None:
+        known = Evidence(
+            non_finite=_non_finite(built.model, losses),
+            exact=len(rows.checked) == rows.dataset.num_rows,
+            course=_course(epochs, ()),
+        )
+        examined = examine(
+            built.probe,
+            rows.checked,
+            built.outputs,
+            task.config.checks,
+            known,
+            training_batch_size=task.config.batch_size,
+            class_weight=built.class_weight,
+        )
+        failure = _lost(examined.checks)
+        learned = next((each for each in examined.checks if isinstance(each, LearnedCheck)), None)
+        share = None if learned is None else learned.share()
+    return Standing(
+        seed=built.settings.seed,
+        screened=built.screened,
+        epochs=len(losses),
+        share=share,
+        loss=next(reversed(losses.values()), None),
+        failure=failure,
+    )
+
+
+def _lost(checks: Sequence[AnyCheck]) -> Failure | None:
+    """The first check that fails whenever it is taken; skill is what is still being learnt."""
+    for each in checks:
+        constant = isinstance(each, PredictionVarianceCheck) and each.is_constant()
+        if constant or (each.check in ("finite", "dead_neurons") and each.verdict == "fail"):
+            return Failure(check=each.check, phase=None, reason=each.reason)
+    return None
 
 
 def look_before(

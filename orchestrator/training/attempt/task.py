@@ -14,7 +14,7 @@ from orchestrator.data.cache import Stored
 from orchestrator.policy import rule
 from orchestrator.record.directory import Place
 from orchestrator.record.events import unscreened
-from orchestrator.record.records import Attempt, Finding, Inputs, Phase, Settings, Start
+from orchestrator.record.records import Attempt, Failure, Finding, Inputs, Phase, Settings, Start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +55,25 @@ class Origin:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How far something that races has come."""
+
+    seed: int
+    """The seed that screening chose."""
+    screened: int
+    """Candidate seeds that were looked at."""
+    epochs: int
+    """Epochs trained."""
+    share: float | None
+    """Share of the reference's skill that was learnt, over the outputs the least; None where that
+    is not known."""
+    loss: float | None
+    """Training loss of the last epoch."""
+    failure: Failure | None
+    """Why it cannot go on."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
     """All that an attempt depends on."""
 
@@ -78,6 +97,8 @@ class Task:
     """What it goes on from; None where it trains from the beginning."""
     begun: Begun | None = None
     """What was trained already; None where it begins."""
+    race: int | None = None
+    """Number of epochs after which it ends, with a snapshot left; None where it does not race."""
     until: str | None = None
     """Name of the phase after whose checks it ends, with no model saved; None for all phases."""
 

@@ -1,7 +1,8 @@
 """What restarts cost and reach on networks that fail, against reseeding and against an oracle.
 
     python -m tests.benchmarks.restarts [--seeds 20] [--from 0] [--set tuned|held_out|all]
-        [--baselines 20] [--reseeding] [--jobs 1] [--stories] [--save FILE] [CASE …]
+        [--baselines 20] [--reseeding] [--without NAME …] [--jobs 1] [--stories] [--save FILE]
+        [CASE …]
 
 For each case and base seed: a run with the default policy; an oracle, which trains once with the
 best settings known; and with `--reseeding` training to the end and then from another seed, up to as
@@ -40,6 +41,7 @@ from tests.benchmarks.restarts.trials import Outcome, Way
 )  # fmt: skip
 @click.option("--baselines", type=int, help="So many seeds for the others; default all.")
 @click.option("--reseeding", is_flag=True, help="Measure reseeding, too.")
+@click.option("--without", multiple=True, help="Switch off race, rewind, or a remedy; repeatable.")
 @click.option("--jobs", default=1, show_default=True, help="Runs made at a time.")
 @click.option("--stories", is_flag=True, help="Print what each run tried.")
 @click.option("--save", type=click.Path(path_type=Path), help="Write every outcome as JSON.")
@@ -51,6 +53,7 @@ def main(
     half: str,
     baselines: int | None,
     reseeding: bool,
+    without: Sequence[str],
     jobs: int,
     stories: bool,
     save: Path | None,
@@ -63,7 +66,7 @@ def main(
         ways["reseeding"] = base[:baselines]
     ways["oracle"] = base[:baselines]
     found: dict[str, dict[Way, list[Outcome]]] = {}
-    with trials.laboratory() as laboratory, ThreadPoolExecutor(jobs) as pool:
+    with trials.laboratory(without) as laboratory, ThreadPoolExecutor(jobs) as pool:
         for name in chosen:
             case = CASES[name]
             asked = {

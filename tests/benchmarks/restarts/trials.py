@@ -12,13 +12,14 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.config import document
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
+from orchestrator.config.sections.default_policy import DEFAULT_POLICY
 from orchestrator.data.cache import Stored
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import Event, Heartbeat, ReadingProgress
@@ -68,9 +69,11 @@ class Laboratory:
     Args:
         folder: gets configs, rows and runs; they are removed as they are read.
         interrupts: entered by the caller.
+        without: `race`, `rewind` or remedies that are switched off in runs of the orchestrator.
     """
 
-    def __init__(self, folder: Path, interrupts: Interrupts) -> None:
+    def __init__(self, folder: Path, interrupts: Interrupts, without: Sequence[str] = ()) -> None:
+        self._without = _without(without)
         self._folder = folder
         self._interrupts = interrupts
         self._server = ForkServer(interrupts.check)
@@ -83,9 +86,11 @@ class Laboratory:
 
     def try_out(self, case: Case, seed: int, way: Way) -> Outcome:
         """Train a case one way."""
-        changes = {"orchestrator": {}, "reseeding": RESEEDING, "oracle": {**case.known, **ONCE}}[
-            way
-        ]
+        changes = {
+            "orchestrator": self._without,
+            "reseeding": RESEEDING,
+            "oracle": {**case.known, **ONCE},
+        }[way]
         config = self._config(case.document(seed, **changes))
         prepared, stored = self._prepare(config)
         work = PrepareWork(config=config, folder=self._folder, stored=stored)
@@ -121,12 +126,25 @@ class Laboratory:
             return self._known[key]
 
 
+def _without(names: Sequence[str]) -> dict[str, Any]:
+    """The default way to restart with a part of it switched off."""
+    if not names:
+        return {}
+    flags = {name: False for name in names if name in ("race", "rewind")}
+    policy = []
+    for entry in DEFAULT_POLICY:
+        if entry.get("remedy") not in names:
+            rungs = [each for each in entry.get("rungs", ()) if each["remedy"] not in names]
+            policy.append({**entry, "rungs": rungs} if "rungs" in entry else entry)
+    return {"restart": {"max_attempts": MAX_ATTEMPTS, **flags, "policy": policy}}
+
+
 @contextlib.contextmanager
-def laboratory() -> Iterator[Laboratory]:
+def laboratory(without: Sequence[str] = ()) -> Iterator[Laboratory]:
     """A laboratory in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder, Interrupts() as interrupts:
         interrupts.patient = True
-        yield Laboratory(Path(folder), interrupts)
+        yield Laboratory(Path(folder), interrupts, without)
 
 
 class _Silent:
@@ -178,7 +196,8 @@ def trained_epochs(attempt: Mapping[str, Any]) -> int:
     An attempt that goes on from another's snapshot lists that one's phases and epochs as its own.
     """
     inherited: int = (attempt.get("start") or {}).get("epoch", 0)
-    raced: int = sum(each.get("epochs", 0) for each in attempt.get("raced") or ())
+    losers = [each for each in attempt.get("raced") or () if each["reason"] is not None]
+    raced: int = sum(each["epochs"] for each in losers)
     listed: int = sum(phase["epochs"] for phase in attempt["phases"])
     return listed - inherited + raced
 

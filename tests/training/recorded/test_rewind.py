@@ -116,8 +116,10 @@ def test_it_resumes_from_where_it_began(shocked: Path, tmp_path: Path) -> None:
     second = next(i for i, line in enumerate(lines) if b"attempt_started" in line and i > 5)
     # Killed when attempt 2 had begun, and had built nothing.
     (directory / "journal.jsonl").write_bytes(b"".join(lines[: second + 1]))
+    (directory / "run.json").unlink()
     base = ["--base", str(shocked.parent.parent)]
     assert orchestrate(["resume", str(directory), *base, "--quiet"]) == 0
+    assert b"run_resumed" in (directory / "journal.jsonl").read_bytes()
     run, whole = archive.read(directory), archive.read(shocked)
     assert _weights(run) == _weights(whole)
     assert run.attempts[1].start == whole.attempts[1].start != Start(attempt=2, epoch=1)
