@@ -30,8 +30,17 @@ def test_a_curve_is_learnt_by_the_curved_one_alone() -> None:
     assert min(found.skill, found.curved) > 0.99
 
 
-@pytest.mark.parametrize("columns", [1, 5, 50, 400])
-@pytest.mark.parametrize("count", [300, 2500])
+@pytest.mark.parametrize(
+    ("count", "columns"),
+    [
+        *((count, columns) for count in (300, 2500) for columns in (1, 5)),
+        *(
+            pytest.param(count, columns, marks=pytest.mark.sweep)
+            for count in (300, 2500)
+            for columns in (50, 400)
+        ),
+    ],
+)
 def test_in_noise_there_is_nothing(count: int, columns: int) -> None:
     for seed in range(5):
         draw, x = rows(count, columns, seed)

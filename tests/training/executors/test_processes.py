@@ -54,7 +54,9 @@ def broken():
         ("none", {}, 0),
         ("none", {"data": {"train": {"csv": "missing.csv", "target": "y"}}}, 2),
         ("none", {"fit": {"callbacks": ["rows:broken"]}}, 4),
-        ("SIGINT", {"fit": {"callbacks": ["rows:sleepy"]}}, 75),
+        pytest.param(
+            "SIGINT", {"fit": {"callbacks": ["rows:sleepy"]}}, 75, marks=pytest.mark.sweep
+        ),
         ("SIGTERM", {"fit": {"callbacks": ["rows:sleepy"]}}, 75),
     ],
 )
