@@ -137,7 +137,7 @@ _METRICS = (
 """What attempts are compared by: the tag, and the folder below the attempt's."""
 
 
-def _columns(settings: Settings, remedy: str | None) -> dict[str, int | float | str]:
+def _columns(settings: Settings, remedy: str | None) -> dict[str, float | str]:
     """What differs between attempts; a number that is not set leaves its place empty."""
     changes = [
         words.format(value)
@@ -149,7 +149,7 @@ def _columns(settings: Settings, remedy: str | None) -> dict[str, int | float | 
         "change": ", ".join(changes) or "as configured",
         **({} if cap is None else {"learning_rate_cap": cap}),
         "remedy": remedy or AS_CONFIGURED,
-        "seed": settings.seed,
+        "seed": str(settings.seed),  # of which TensorBoard would show five digits
     }
 
 

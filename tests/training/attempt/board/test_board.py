@@ -82,7 +82,7 @@ def test_the_files_say_what_the_record_says(make_config: MakeConfig, tmp_path: P
     assert start.hparams["remedy"].string_value == "lower_learning_rate"
     assert start.hparams["change"].string_value == "learning rate at most 0.05"
     assert start.hparams["learning_rate_cap"].number_value == 0.05
-    assert start.hparams["seed"].number_value == 3
+    assert start.hparams["seed"].string_value == "3"
     ended = told["_hparams_/session_end_info"].session_end_info
     assert ended.status == api_pb2.STATUS_SUCCESS
     for metric in told["_hparams_/experiment"].experiment.metric_infos:
