@@ -48,7 +48,8 @@ def test_the_cases_of_restarts_are_of_the_same_kinds_in_both_halves() -> None:
 def test_what_an_attempt_inherits_is_no_cost_and_what_a_race_loses_is() -> None:
     phases = [{"epochs": 0}, {"epochs": 40}, {"epochs": 60}]
     assert trained_epochs({"phases": phases}) == 100
-    rewound = {"phases": phases, "start": {"attempt": 1, "epoch": 40}, "raced": [{"epochs": 5}]}
+    raced = [{"epochs": 5, "reason": "it has learnt less"}, {"epochs": 5, "reason": None}]
+    rewound = {"phases": phases, "start": {"attempt": 1, "epoch": 40}, "raced": raced}
     assert trained_epochs(rewound) == 65
 
 
