@@ -17,8 +17,8 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import summary as plugin
 
 from orchestrator.data.rows import Readable
+from orchestrator.diagnosis.tracing.activity import Look
 from orchestrator.diagnosis.tracing.probe import Probe
-from orchestrator.diagnosis.tracing.ranges import Ranges
 from orchestrator.record.checks import DeadNeuronsCheck, PredictionVarianceCheck
 from orchestrator.record.directory import AS_CONFIGURED, Place
 from orchestrator.record.records import Phase, Settings
@@ -40,7 +40,8 @@ class Board(keras.callbacks.Callback):  # type: ignore[misc]
         remedy: the change from the attempt before it; None for the first.
         settings: what differs between attempts.
         rows: the training rows.
-        probe: looks into the network.
+        probe: knows whether rows can be run through the model.
+        model: the network.
         signals: gives what was seen of the gradients.
     """
 
@@ -61,8 +62,7 @@ class Board(keras.callbacks.Callback):  # type: ignore[misc]
         self._name = f"{number:03d}-{remedy or AS_CONFIGURED}"
         self._columns = _columns(settings, remedy)
         self._rows = rows
-        self._probe = probe
-        self._ranges = Ranges(model) if probe.can_measure else None
+        self._look = Look(model) if probe.can_measure else None
         self._signals = signals
         self._last = 0
         self._writer: Any = None
@@ -94,13 +94,12 @@ class Board(keras.callbacks.Callback):  # type: ignore[misc]
         self._writer.flush()
 
     def _values(self) -> Iterator[tuple[str, float]]:
-        if self._ranges is not None:
-            for layer in self._probe.measure(self._rows, at_least=_ROWS).layers:
-                if not layer.partial:
-                    yield f"dead_share/{layer.name}", layer.dead_fraction
-            for name, (low, high) in self._ranges.measure(self._rows, _ROWS).items():
-                yield f"pre_activation_lowest/{name}", low
-                yield f"pre_activation_highest/{name}", high
+        seen = {} if self._look is None else self._look.measure(self._rows, _ROWS)
+        for name, activity in seen.items():
+            yield f"dead_share/{name}", activity.dead_fraction
+            if activity.lowest is not None and activity.highest is not None:
+                yield f"pre_activation_lowest/{name}", activity.lowest
+                yield f"pre_activation_highest/{name}", activity.highest
         for name, signals in self._signals().items():
             for what, value in signals.items():
                 yield f"{what}/{name}", value
