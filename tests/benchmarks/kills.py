@@ -2,9 +2,10 @@
 
     python tests/benchmarks/kills.py [--kills 200] [--seed 0] [--jobs 1] [--folder FOLDER]
 
-Two configs, each of three attempts of which the last passes, with an LSTM, BatchNorm, Dropout, a
-schedule and callbacks that have a state. One keeps a snapshot of every epoch; the steps of the
-other are slow and its snapshots fall within epochs. Each runs once in peace. Then runs of it are
+Three configs, each of three attempts or four of which the last passes, with an LSTM, BatchNorm,
+Dropout, a schedule and callbacks that have a state. One keeps a snapshot of every epoch; the steps
+of another are slow and its snapshots fall within epochs; in the third attempts are the best of a
+race, and the last goes on from an epoch of another. Each runs once in peace. Then runs of it are
 killed, one to six times each: the supervisor, the worker or the server between them, by SIGKILL
 and now and then by SIGTERM or SIGINT; at a random moment, within milliseconds of a line of the
 journal, or of a rename in an attempt's directory. Whatever is left is resumed, killed again, and
@@ -49,6 +50,7 @@ from orchestrator.record.events import (
     Event,
     PhaseEnded,
     PhaseStarted,
+    RacerEnded,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -130,6 +132,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "callbacks": [
                 {"ReduceLROnPlateau": {"monitor": "loss", "patience": 1, "cooldown": 1}},
                 {"killed:slow": {"seconds": 0.02}},
+            ]
+        },
+    },
+    # Two races, and then back to before the shock.
+    "race": {
+        **CONFIG,
+        "compile": {"optimizer": {"Adam": {"learning_rate": _SCHEDULE}}, "loss": "mse"},
+        "checkpoint_seconds": 0,
+        "checks": {"prediction_variance": {"min_skill": -2.0}, "findings": "off"},
+        "restart": {
+            "policy": [
+                "new_seed",
+                "leaky_relu",
+                {"remedy": "lower_learning_rate", "factor": 1e-4, "rewind": True},
             ]
         },
     },
@@ -356,6 +372,8 @@ def place(runs: Path) -> str:
     told = [each for each in events if not isinstance(each, Warned)]
     phase = next((each for each in reversed(told) if isinstance(each, PhaseStarted)), None)
     match told[-1]:
+        case RacerEnded():
+            return "race"
         case RunStarted() | RunResumed() | AttemptEnded():
             return "between attempts"
         case PhaseStarted():
