@@ -19,9 +19,6 @@ from orchestrator.record.records import (
     Phase,
 )
 
-DIVERGED = 3.0
-"""An epoch's loss this many times that of the untrained network means that steps were too large: a
-network that dies for want of luck goes to the loss of a constant, which is less."""
 _OFTEN = 5
 """A network for which so many seeds had to be looked at until one was alive is too deep and narrow:
 of nine layers of two units that are alive at first, half die, and of those with leaky relu 5%."""
@@ -207,7 +204,7 @@ def _kind(attempt: Attempt) -> FailureKind:
         return "non_finite"
     if failure.check == "metric":
         return "metric"
-    if _diverged(attempt) or (failure.check == "learned" and _declined(attempt)):
+    if attempt.diverged() or (failure.check == "learned" and _declined(attempt)):
         return "diverged"
     last = attempt.phases[-1] if attempt.phases else None
     units = None if last is None else last.find(DeadNeuronsCheck)
@@ -257,16 +254,3 @@ def _stepped_too_far(attempt: Attempt) -> bool:
     ]
     rate = attempt.learning_rates.get(blamed or "", 0.0)
     return any(0 < each * _FAR_ABOVE <= rate for each in healthy)
-
-
-def _diverged(attempt: Attempt) -> bool:
-    """Whether the phase that failed had an epoch with a loss far above the untrained network's."""
-    trained = [phase for phase in attempt.phases if phase.highest_loss is not None]
-    if not trained:
-        return False
-    first, highest = trained[0].first_loss, trained[-1].highest_loss
-    if first is None or highest is None:
-        return False
-    if first <= 0:  # a loss that goes below zero has no measure
-        return not math.isfinite(highest)
-    return not highest <= DIVERGED * first

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
-from orchestrator.policy import rule
+from orchestrator.policy import evidence, rule
 from orchestrator.record.records import INIT, Attempt, Racer
 
 _EPOCHS = 20
@@ -46,7 +46,7 @@ def entrants(config: Config, attempts: Sequence[Attempt]) -> tuple[Racer, ...]:
         return ()
     if failure.check in ("metric", "crashed", "findings") or "rewind" in failed.obstacles:
         return ()
-    if failed.trained * _BUDGET <= planned:
+    if failed.trained * _BUDGET <= planned or evidence.kinds(failed) & {"diverged", "non_finite"}:
         return ()
     taken = [*rule.answers(config, attempts, [])]
     if not taken or taken[0].start is not None or taken[0].rung.remedy not in _REMEDIES:

@@ -34,6 +34,10 @@ FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 DECLINE = 0.2
 """Skill that is lost between two phases without notice (design, section 4)."""
 
+DIVERGED = 3.0
+"""An epoch's loss this many times that of the untrained network means that steps were too large: a
+network that dies for want of luck goes to the loss of a constant, which is less."""
+
 C = TypeVar("C", bound=Check)
 
 RunStatus = Literal["running", "passed", "exhausted", "invalid", "error", "interrupted"]
@@ -442,8 +446,22 @@ class Attempt(Record, kw_only=True):
             return False
         last = self.phases[-1]
         final = last.metrics.get("loss")
+        if self.diverged():  # what falls back to where it began is not on its way
+            return False
         # The last epoch of a phase that has failed is not among those of the lowest loss.
         return final is not None and last.lowest_loss is not None and final < last.lowest_loss
+
+    def diverged(self) -> bool:
+        """Whether its last trained phase had an epoch with a loss far above the untrained one."""
+        trained = [phase for phase in self.phases if phase.highest_loss is not None]
+        if not trained:
+            return False
+        first, highest = trained[0].first_loss, trained[-1].highest_loss
+        if first is None or highest is None:
+            return False
+        if first <= 0:  # a loss that goes below zero has no measure
+            return not math.isfinite(highest)
+        return not highest <= DIVERGED * first
 
     def told_findings(self) -> tuple[Finding, ...]:
         """What it points to, each thing once: a failure may confirm what was suspected before."""

@@ -84,6 +84,9 @@ def test_a_lower_rate_is_no_answer_to_a_loss_that_was_still_falling() -> None:
     found = LowerLearningRate().apply(settings, failed, None)
     assert isinstance(found, str)
     assert found.startswith("the loss was lower at the end")
+    shot = replace(last, first_loss=0.7, highest_loss=7.0)  # it has only come back to where it was
+    again = replace(failed, phases=(failed.phases[0], shot))
+    assert not isinstance(LowerLearningRate().apply(settings, again, None), str)
     risen = replace(last, lowest_loss=0.3)
     failed = replace(failed, phases=(failed.phases[0], risen))
     assert not isinstance(LowerLearningRate().apply(settings, failed, None), str)

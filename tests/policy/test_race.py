@@ -164,3 +164,11 @@ def test_the_others_are_told_why_they_do_not_go_on() -> None:
 def test_what_lost_a_race_counts_as_trained() -> None:
     raced = (_racer(epochs=2), _racer(epochs=3, reason="was no better"))
     assert replace(_failed(epochs=40), raced=raced).trained == 43
+
+
+def test_steps_that_are_too_large_are_no_matter_of_the_network() -> None:
+    failed = _failed()
+    (phase,) = failed.phases
+    shot = replace(failed, phases=(replace(phase, first_loss=1.0, highest_loss=1000.0),))
+    assert race.entrants(_config(), [failed])
+    assert race.entrants(_config(), [shot]) == ()
