@@ -46,6 +46,8 @@ def restart_sentence(event: AttemptStarted, *, reason: bool = True) -> str:
     if cause is None:
         return ""
     why = f": {cause.reason}" if reason else ""
+    if cause.lost is not None:
+        why += f" ({cause.lost.told})"
     if event.because is not None and not (reason and event.because in cause.reason):
         why += f", because {event.because}"
     how = "restarting" if event.start is None else f"going on from {place(event.start)}"

@@ -111,6 +111,8 @@ def _attempt(
         yield from _indented(Text(f"{words.race_sentence(racer)}; {behind}", style="dim"))
     if attempt.failure is not None and attempt.failure.check != "findings":
         yield from _indented(Text(f"why: {clean(attempt.failure.reason)}"))
+        if attempt.failure.lost is not None:
+            yield from _indented(Text(f"when: {clean(attempt.failure.lost.told)}"))
     for finding in attempt.told_findings():
         failed = attempt.failure is not None
         yield from _indented(Text(words.finding_line(finding, failed=failed)))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.config.schema import Config
-from orchestrator.record.records import INIT, Attempt, Start
+from orchestrator.record.records import INIT, Attempt, Phase, Start
 
 _RISE = 0.1
 """A network was healthy at an epoch after which its loss has risen by this share: the loss of one
@@ -17,7 +17,8 @@ def start(attempts: Sequence[Attempt]) -> Start | None:
     """The newest epoch of the last attempt, which has failed, from which another may go on.
 
     At that epoch the loss was not above that of any before it, and training went on after it, so
-    that the look at every epoch's end has found the network alive and finite.
+    that the look at every epoch's end has found the network alive and finite. Where most units of
+    a layer have died in a later epoch, and the loss had not risen until then, it is the one before.
 
     Args:
         attempts: all so far; the last one has a failure.
@@ -79,7 +80,27 @@ def _healthy(failed: Attempt) -> int | None:
     finite = failed.failure is None or failed.failure.check != "finite"
     if finite and final - lowest < _RISE * abs(final):
         return None
-    return last.lowest_epoch
+    return healthy_epoch(last)
+
+
+def healthy_epoch(phase: Phase) -> int | None:
+    """The newest epoch until a phase's end at which the network was healthy.
+
+    Where a layer has lost most of its units in an epoch, that is the one before it, if its loss has
+    not risen; else the one with the lowest loss.
+
+    Args:
+        phase: a phase with a failure.
+
+    Returns:
+        None where there is none.
+    """
+    failure, lowest, epoch = phase.failure(), phase.lowest_loss, phase.lowest_epoch
+    lost = None if failure is None else failure.lost
+    if lowest is None or epoch is None or lost is None or lost.epoch <= epoch:
+        return epoch
+    before = math.nan if lost.loss_before is None else lost.loss_before
+    return lost.epoch - 1 if before - lowest < _RISE * abs(before) else epoch
 
 
 def _origin(attempts: Sequence[Attempt], attempt: Attempt, epoch: int) -> Start:

@@ -118,6 +118,10 @@ class LayerUnits(Record, kw_only=True, omit_defaults=True):
     """Their indices."""
     dead_units: tuple[int, ...] | None = None
     """Indices of the dead or saturated units; in `checks/*.json` only."""
+    silent_after: tuple[int, ...] | None = None
+    """The epoch in which each of `dead_units` got its last gradient, counted from 1 over all
+    phases; 0 for one that is born dead, or to which nothing has ever come back. In `checks/*.json`
+    only."""
     active_rows: tuple[int, ...] | None = None
     """Rows × positions on which each unit was active; in `checks/*.json` only."""
 
@@ -128,7 +132,7 @@ class LayerUnits(Record, kw_only=True, omit_defaults=True):
 
     def without_units(self) -> LayerUnits:
         """As `run.json` has it."""
-        return replace(self, dead_units=None, active_rows=None)
+        return replace(self, dead_units=None, silent_after=None, active_rows=None)
 
 
 class DeadNeuronsMeasured(Record, kw_only=True, omit_defaults=True):

@@ -38,6 +38,13 @@ DIVERGED = 3.0
 """An epoch's loss this many times that of the untrained network means that steps were too large: a
 network that dies for want of luck goes to the loss of a constant, which is less."""
 
+_OF_UNITS = ("dead_neurons", "prediction_variance", "learned")
+"""Checks that dead units may make fail."""
+_RAISED = 1.2
+"""A learning rate that is so many times the one before has risen."""
+_FAR = 0.5
+"""Share of their norm by which weights have moved far in an epoch."""
+
 C = TypeVar("C", bound=Check)
 
 RunStatus = Literal["running", "passed", "exhausted", "invalid", "error", "interrupted"]
@@ -198,6 +205,55 @@ class Start(Record, kw_only=True, omit_defaults=True):
     """Whether its dead units get fresh weights first."""
 
 
+class UnitsLost(Record, kw_only=True):
+    """The epoch in which most units of a layer fell silent that ended dead."""
+
+    layer: str
+    """Readable path of the layer in the model."""
+    units: int
+    """Number of its units."""
+    lost: int
+    """How many of them got their last gradient in this epoch."""
+    alive: int
+    """How many got one in it at all."""
+    epoch: Annotated[int, Meta(ge=1)]
+    """Number of the epoch, counted from 1 over all phases."""
+    learning_rate: float
+    """Highest rate of the epoch."""
+    rate_before: float | None = None
+    """Highest rate of the epoch before; None for the first."""
+    loss_before: float | None = None
+    """Loss of the epoch before; None for the first."""
+    first: bool = False
+    """Whether the epoch was the first of its phase."""
+    gradient_norm: float | None = None
+    """Norm over the units of all layers of their mean absolute gradient a step, before clipping."""
+    moved_layer: str | None = None
+    """The layer whose kernel moved most in the epoch, as a share of its norm before."""
+    moved: float | None = None
+    """That share."""
+
+    @property
+    def is_most(self) -> bool:
+        """Whether that was half or more of those that were alive."""
+        return 2 * self.lost >= self.alive
+
+    @property
+    def told(self) -> str:
+        """Where and when, with what is known of the epoch, in one clause."""
+        last = "the last " if self.lost == self.alive < self.units else ""
+        units = f"{last}{self.lost} of {self.units} units"
+        lost = f"layer {self.layer} lost {units} in epoch {self.epoch}"
+        rate = f"{self.learning_rate:.3g}"
+        if self.rate_before is not None and self.learning_rate > _RAISED * self.rate_before:
+            after = ", right after the phase's" if self.first else ", as the"
+            return f"{lost}{after} learning rate rose to {rate}"
+        if self.moved is not None and self.moved_layer is not None and self.moved >= _FAR:
+            far = f"the weights of {self.moved_layer} moved by {self.moved:.0%} of their norm"
+            return f"{lost}, in which {far} at learning rate {rate}"
+        return f"{lost}, at learning rate {rate}"
+
+
 class Failure(Record, kw_only=True):
     """Why an attempt did not pass."""
 
@@ -207,6 +263,8 @@ class Failure(Record, kw_only=True):
     """Phase in which it failed; None when a worker died before its first phase."""
     reason: str
     """The check's reason, or what ended the worker."""
+    lost: UnitsLost | None = None
+    """When a layer lost most of its units, where the check has to do with that."""
 
 
 class Candidate(Record, kw_only=True):
@@ -324,6 +382,10 @@ class Phase(Record, kw_only=True):
     weights: str | None = None
     """Digest of all weights at its end, `sha256:` and 64 hexadecimal digits; None in a record that
     is older than it."""
+    lost: UnitsLost | None = None
+    """The largest loss of units in an epoch, over all phases until then; where the phase has
+    failed, after the epoch with the lowest loss if there is one. None where none was lost, or in a
+    record that is older than it."""
     settled: bool = False
     """Whether BatchNorm's moving statistics were settled by forward passes before its checks."""
     checks: tuple[AnyCheck, ...]
@@ -333,7 +395,13 @@ class Phase(Record, kw_only=True):
         """The first failing check, or None."""
         for check in self.checks:
             if check.verdict == "fail":
-                return Failure(check=check.check, phase=self.phase, reason=check.reason)
+                lost = self.lost if check.check in _OF_UNITS else None
+                return Failure(
+                    check=check.check,
+                    phase=self.phase,
+                    reason=check.reason,
+                    lost=lost if lost is not None and lost.is_most else None,
+                )
         return None
 
     def find(self, kind: type[C]) -> C | None:

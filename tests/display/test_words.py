@@ -21,7 +21,7 @@ from orchestrator.record.checks import (
     ValidationWorth,
     Verdict,
 )
-from orchestrator.record.records import Finding, Run
+from orchestrator.record.records import Finding, Run, UnitsLost
 from tests.builders import failed
 from tests.story import started, story, told
 
@@ -45,6 +45,13 @@ def test_restart_sentence() -> None:
     assert words.restart_sentence(started(2)) == f"{cause}: what dead_neurons says; {change}"
     assert words.restart_sentence(started(2), reason=False) == f"{cause}; {change}"
     assert words.restart_sentence(started(1)) == ""
+    lost = UnitsLost(
+        layer="dense_3", units=64, lost=41, alive=64, epoch=7, learning_rate=0.05, rate_before=0.01,
+        first=True,
+    )  # fmt: skip
+    when = "layer dense_3 lost 41 of 64 units in epoch 7, right after the phase's learning rate"
+    told = replace(started(2), cause=replace(started(2).cause, lost=lost))
+    assert f"{cause} ({when} rose to 0.05); {change}" == words.restart_sentence(told, reason=False)
     known = replace(started(2), because="the inputs reach 1e6")
     because = "because the inputs reach 1e6"
     assert words.restart_sentence(known) == f"{cause}: what dead_neurons says, {because}; {change}"

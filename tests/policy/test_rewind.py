@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from orchestrator.config.sections.remedies import LeakyRelu, LowerLearningRate, Revive, TrainLonger
 from orchestrator.config.sections.restart import Restart
 from orchestrator.policy import rewind, rule
-from orchestrator.record.records import INIT, Attempt, Phase, Settings, Start
+from orchestrator.record.records import INIT, Attempt, Phase, Settings, Start, UnitsLost
 from tests import builders
 
 
@@ -42,6 +42,25 @@ def _failed(
 
 def test_it_goes_to_the_newest_epoch_with_the_lowest_loss() -> None:
     assert rewind.start([_failed()]) == Start(attempt=1, epoch=9)
+
+
+def _died(epoch: int, *, loss_before: float, lost: int = 30) -> Attempt:
+    """The same, with the epoch in which most units of a layer got their last gradient."""
+    failed = _failed()
+    when = UnitsLost(
+        layer="dense", units=32, lost=lost, alive=32, epoch=epoch, learning_rate=5.0,
+        loss_before=loss_before,
+    )  # fmt: skip
+    last = replace(failed.phases[-1], lost=when, checks=(builders.check("fail"),))
+    return replace(failed, phases=(*failed.phases[:-1], last))
+
+
+def test_it_goes_to_the_epoch_before_the_units_died_where_the_loss_had_not_risen() -> None:
+    assert rewind.start([_died(12, loss_before=0.105)]) == Start(attempt=1, epoch=11)
+    assert rewind.start([_died(12, loss_before=0.3)]) == Start(attempt=1, epoch=9)
+    assert rewind.start([_died(12, loss_before=float("nan"))]) == Start(attempt=1, epoch=9)
+    assert rewind.start([_died(5, loss_before=0.105)]) == Start(attempt=1, epoch=9)
+    assert rewind.start([_died(12, loss_before=0.105, lost=10)]) == Start(attempt=1, epoch=9)
 
 
 @pytest.mark.parametrize("name", ["metric", "crashed", "findings"])

@@ -54,12 +54,21 @@ class SignalLog(keras.callbacks.Callback):  # type: ignore[misc]
         """The last epoch in which each unit of a layer got a gradient, counted from 1.
 
         The next is its first silent one. 0 is a unit to which nothing has ever come back, such as
-        one that is born dead.
+        one that is born dead. A layer that only applies an activation to a layer's units has them.
         """
         if self._watch is None:
             return {}
         values = self._watch.split(self._heard)
-        return {each.name: heard for each, heard in zip(self._watch.layers, values, strict=True)}
+        return {
+            name: heard
+            for each, heard in zip(self._watch.layers, values, strict=True)
+            for name in (each.name, *each.applied)
+        }
+
+    @property
+    def variables(self) -> list[Any]:
+        """What the watch keeps within an epoch."""
+        return [] if self._watch is None else self._watch.variables
 
     @property
     def silent(self) -> list[npt.NDArray[np.bool_]]:

@@ -21,6 +21,7 @@ from orchestrator.data.streams.feed import LiveFeed
 from orchestrator.data.streams.pipeline import Feed
 from orchestrator.diagnosis.causes.after.subject import Weights, sample_weights
 from orchestrator.model import saving
+from orchestrator.policy import rewind
 from orchestrator.record.checks import AnyCheck, LearnedCheck
 from orchestrator.record.directory import Place, writing
 from orchestrator.record.events import AttemptResumed, PhaseEnded, PhaseStarted, Warned
@@ -92,6 +93,7 @@ def train(task: Task, emit: Emit) -> Standing | None:
             if plan is not None:
                 _save_checkpoint(task, built)
             phase = _phase(plan, trained, examined.checks, built.model, start, settled)
+            phase = check.look_back(built, trained, phase)
             phases.append(phase)
             failed = phase.failure() is not None
             _leave_snapshots(task, phase, trained, keeper)
@@ -110,8 +112,9 @@ def train(task: Task, emit: Emit) -> Standing | None:
 def _leave_snapshots(task: Task, phase: Phase, trained: Sequence[Epochs], keeper: Keeper) -> None:
     """Keep what another attempt may go on from after a phase, where the policy may ask for that."""
     restart, failed = task.config.restart, phase.failure() is not None
-    if failed and phase.lowest_epoch is not None and restart.may_rewind():
-        keeper.leave(phase.lowest_epoch)
+    healthy = rewind.healthy_epoch(phase)
+    if failed and healthy and restart.may_rewind():
+        keeper.leave(healthy)
     learned = phase.find(LearnedCheck)
     short = learned is not None and learned.falls_short()
     if (failed or short) and len(trained) > len(task.config.phases) and restart.may_go_on():
@@ -245,7 +248,7 @@ def _train_phase(
     log = callbacks.EpochLog(
         emit, attempt=task.attempt, phase=plan.name, rates=built.rates, begun=known
     )
-    kept = [*built.callbacks, keras.callbacks.History()]
+    kept = [*built.callbacks, keras.callbacks.History(), built.signals]
     keeper.start_phase(before, log, kept)
 
     def is_lost(losses: Mapping[int, float]) -> bool:

@@ -18,6 +18,8 @@ from orchestrator.data.streams.pipeline import Feed, held_back
 from orchestrator.diagnosis.causes.after.network import find_dead_initialization
 from orchestrator.diagnosis.examine import non_finite_variables, why_lost
 from orchestrator.diagnosis.tracing.probe import Probe
+from orchestrator.diagnosis.watch.gradients import GradientWatch
+from orchestrator.diagnosis.watch.signals import SignalLog
 from orchestrator.errors import InvalidError
 from orchestrator.model.build import build_model, keeps_weights, obstacles, plain_optimizers
 from orchestrator.model.initialization import Recorder
@@ -98,6 +100,8 @@ class Built:
     """Batches of the validation rows, a `tf.data.Dataset`; None without such rows."""
     callbacks: tuple[keras.callbacks.Callback, ...]
     """The user's, and TensorBoard's."""
+    signals: SignalLog
+    """Keeps what the gradients tell of the units."""
 
 
 def build(task: Task, rows: Loaded, emit: Emit) -> Built:
@@ -128,6 +132,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
             plain_optimizers(model), settings.learning_rate_cap, settings.learning_rate_factor
         ),
         callbacks=_given_callbacks(task),
+        signals=SignalLog(GradientWatch(model)),
         pipeline=_feed(task, dataset, settings, class_weight, model.steps_per_execution, emit),
         held=(
             None if dataset.validation is None else held_back(dataset.validation, config.batch_size)

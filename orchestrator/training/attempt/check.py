@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+from msgspec.structs import replace
 
 from orchestrator.config.schema import PhasePlan
 from orchestrator.data.rows import AnyRows, Tree
@@ -27,10 +28,12 @@ from orchestrator.diagnosis.skill.columns import numbered
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement
 from orchestrator.diagnosis.verdicts.learned import Course, Earlier
+from orchestrator.diagnosis.watch.deaths import Heard, Past, largest_loss, with_silence
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.losses.returned import Returned
 from orchestrator.record.checks import (
     AnyCheck,
+    DeadNeuronsCheck,
     FindingsCheck,
     LearnedCheck,
     PredictionVarianceCheck,
@@ -221,6 +224,37 @@ def _with_validation(examined: Examination, task: Task, built: Built, held: AnyR
         for check in examined.checks
     )
     return dataclasses.replace(examined, checks=tuple(checks))
+
+
+def look_back(built: Built, epochs: Sequence[Epochs], phase: Phase) -> Phase:
+    """Note when the units fell silent that are dead at a phase's end.
+
+    Args:
+        built: the model.
+        epochs: what the epochs of every phase logged.
+        phase: the record of the last one.
+
+    Returns:
+        The record with the epoch of each unit, and with the largest loss of them.
+    """
+    watched = built.signals.epochs
+    # A step of the user's own may apply its gradients without an optimizer.
+    unseen = not watched and any(each.count for each in epochs)
+    heard = Heard(epochs=watched, last={} if unseen else built.signals.last_heard)
+    found = phase.find(DeadNeuronsCheck)
+    if found is None:
+        return phase
+    check = with_silence(found, heard)
+    past = Past(
+        rates=[each.rates for each in epochs],
+        losses=losses_of(epochs),
+        healthy=(phase.lowest_epoch or 0) if phase.failure() is not None else 0,
+    )
+    return replace(
+        phase,
+        lost=largest_loss(check, heard, past),
+        checks=tuple(check if each is found else each for each in phase.checks),
+    )
 
 
 def is_lost(

@@ -108,6 +108,7 @@ def variables(built: Built) -> list[Any]:
         *(each for one in (*optimizers, *plain_optimizers(model)) for each in one.variables),
         *(each for metric in model.metrics for each in metric.variables),
         *built.rates.variables,
+        *built.signals.variables,
         *([] if generator is None else [generator.state]),
     ]
     return list({id(each): each for each in found}.values())

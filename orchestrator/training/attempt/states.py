@@ -16,6 +16,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from orchestrator.diagnosis.watch.gradients import GradientWatch
+
 Arrays = MutableMapping[str, np.ndarray[Any, Any]]
 """Arrays by the names that the JSON has in their place."""
 
@@ -37,6 +39,7 @@ _CONSTANTS = (
     keras.Model,
     keras.Layer,
     keras.optimizers.Optimizer,
+    GradientWatch,
 )
 """What a callback holds and a snapshot need not: it never changes, or is kept with the model."""
 
