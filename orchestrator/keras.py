@@ -172,7 +172,8 @@ class DeadNeuronWatch(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _silent(self) -> list[str]:
         """The layers that were entirely silent in the last epoch."""
-        return [each.layer for each in entirely_silent(self._log.epochs[-1].layers)]
+        last = self._log.last
+        return [] if last is None else [each.layer for each in entirely_silent(last.layers)]
 
     def _open(self) -> Batches:
         """The rows for the exact look."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -32,22 +33,27 @@ class SignalLog(keras.callbacks.Callback):  # type: ignore[misc]
     @property
     def epochs(self) -> list[EpochSignals]:
         """All epochs until now; those without a step that has applied gradients are left out."""
+        return [self._told(each) for each in self._epochs]
+
+    @property
+    def last(self) -> EpochSignals | None:
+        """The last of them."""
+        return self._told(self._epochs[-1]) if self._epochs else None
+
+    def _told(self, read: Sequence[Any]) -> EpochSignals:
+        epoch, steps, *figures = read
         named = [] if self._watch is None else self._watch.layers
-        found = []
-        for epoch, steps, silent, norms, moved in self._epochs:
-            values = zip(named, silent, norms, moved, strict=True)
-            layers = (
-                LayerSignal(
-                    layer=each.name,
-                    units=each.units,
-                    silent=count,
-                    gradient_norm=norm,
-                    update_ratio=share,
-                )
-                for each, count, norm, share in values
+        layers = (
+            LayerSignal(
+                layer=each.name,
+                units=each.units,
+                silent=count,
+                gradient_norm=norm,
+                update_ratio=share,
             )
-            found.append(EpochSignals(epoch=epoch, steps=steps, layers=tuple(layers)))
-        return found
+            for each, count, norm, share in zip(named, *figures, strict=True)
+        )
+        return EpochSignals(epoch=epoch, steps=steps, layers=tuple(layers))
 
     @property
     def last_heard(self) -> dict[str, npt.NDArray[np.int64]]:
@@ -69,6 +75,17 @@ class SignalLog(keras.callbacks.Callback):  # type: ignore[misc]
     def variables(self) -> list[Any]:
         """What the watch keeps within an epoch."""
         return [] if self._watch is None else self._watch.variables
+
+    def latest(self) -> dict[str, dict[str, float]]:
+        """What came back to each layer in the last epoch that was read, by what it is called."""
+        return {
+            each.layer: {
+                "silent_units": float(each.silent),
+                "gradient_norm": each.gradient_norm,
+                "update_ratio": each.update_ratio,
+            }
+            for each in (() if self.last is None else self.last.layers)
+        }
 
     @property
     def silent(self) -> list[npt.NDArray[np.bool_]]:

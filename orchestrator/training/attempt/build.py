@@ -283,6 +283,7 @@ def open_boards(
         rows=rows.checked,
         probe=built.probe,
         model=built.model,
+        signals=built.signals.latest,
     )
     board.begin(place, trained)
     return (board,)

@@ -65,6 +65,9 @@ def test_the_files_say_what_the_record_says(make_config: MakeConfig, tmp_path: P
     share = pytest.approx(layer.dead / layer.units)
     assert [step for step, _ in found["dead_share/dense"]] == [0, 1, 2, 3]
     assert found["dead_share/dense"][-1] == (3, share)
+    for name in ("silent_units", "gradient_norm", "update_ratio"):
+        assert [step for step, _ in found[f"{name}/dense_1"]] == [0, 1, 2, 3]
+    assert found["silent_units/dense_1"][-1] == (3, 0.0)
     assert [step for step, _ in found["checks/skill"]] == [1, 3]
     assert found["checks/skill"][-1] == (3, pytest.approx(worth.measured.outputs[0].skill))
     assert found["checks/dead_share"][-1] == (3, share)
