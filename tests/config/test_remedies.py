@@ -112,3 +112,19 @@ def test_rates_that_a_remedy_has_lowered_or_of_which_nothing_is_known_are_not_ra
     assert found == "nothing says how far below the right one the rate is"
     # Nor is an output fixed by what says something of the rate.
     assert isinstance(FixOutput().apply(SEED, attempt("rate_too_low", fix=fix), None), str)
+
+
+@pytest.mark.parametrize(
+    ("rate", "usual", "cap"), [(1.0, 0.001, 0.01), (5.0, 0.01, 0.0794), (1e-6, 1e-3, 1e-7)]
+)
+def test_the_first_cap_is_on_the_way_to_the_usual_rate(
+    rate: float, usual: float, cap: float
+) -> None:
+    fix = Fix(learning_rate_factor=usual / rate)
+    failed = attempt("unusual_rate", fix=fix, learning_rates={"main": rate})
+    found = LowerLearningRate(factor="auto").apply(SEED, failed, None)
+    assert isinstance(found, Settings)
+    assert found.learning_rate_cap == pytest.approx(cap, rel=0.01)
+    if usual < rate:
+        raised = RaiseLearningRate(factor="auto").apply(SEED, failed, None)
+        assert raised == "the rate is far above the usual one"

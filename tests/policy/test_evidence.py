@@ -293,6 +293,15 @@ CASES = {
         "diverged",
         ["lower_learning_rate", "leaky_relu", "new_seed"],
     ),
+    "dead, at a rate that nobody chooses": (
+        attempt(
+            phase(INIT),
+            phase(dead="fail"),
+            findings=(Finding(cause="unusual_rate", reason="it is 1"),),
+        ),
+        "died",
+        ["lower_learning_rate", "leaky_relu", "new_seed"],
+    ),
     "dead, and most units were born so": (
         attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:5], findings=(FAULT,)),
         "died often_dead_at_init",

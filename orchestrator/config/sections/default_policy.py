@@ -66,6 +66,7 @@ DEFAULT_POLICY: Any = [
     # Steps too large.
     {"when": ["non_finite"], "rungs": [_LOWER, _CLIP, _NEW_SEED]},
     {"when": ["diverged"], "rungs": [_LOWER, _LEAKY, _NEW_SEED]},
+    {"when": {"kind": ["died"], "cause": ["unusual_rate"]}, "rungs": [_LOWER, _LEAKY, _NEW_SEED]},
     # Where seeds were screened, another seed is no different from those.
     {
         "when": {"kind": ["always_dead_at_init"], "cause": ["initialization"]},

@@ -83,7 +83,8 @@ class LowerLearningRate(Rung):
         BeforeValidator(_auto_or_share, json_schema_input_type=Literal["auto"] | _Share),
     ] = 0.1
     """The fraction; `auto` means two thirds of the way, on a logarithmic scale, to the highest
-    lower rate that an earlier phase of the same attempt survived, 0.1 where there is none."""
+    lower rate that an earlier phase of the same attempt survived, or else to the usual rate that
+    `unusual_rate` names, and 0.1 where there is neither."""
 
     def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
         """A cap on every rate."""
@@ -119,11 +120,23 @@ def _factor(attempt: Attempt) -> float:
     survived = [attempt.learning_rates.get(phase.phase, math.inf) for phase in before]
     if failed is None or not 0 < failed < math.inf:
         return _FACTOR
-    healthy = max((rate for rate in survived if 0 < rate < failed), default=0.0)
-    if not healthy:
+    lower = max((rate for rate in survived if 0 < rate < failed), default=0.0)
+    lower = lower or _usual_rate(attempt)
+    if not 0 < lower < failed:
         return _FACTOR
-    towards = math.pow(healthy / failed, 2 / 3)
+    towards = math.pow(lower / failed, 2 / 3)
     return min(max(towards, _LEAST_FACTOR), _FACTOR)
+
+
+def _usual_rate(attempt: Attempt) -> float:
+    """The optimizer's usual rate, where a finding says that the highest one is far above it."""
+    factors = (
+        each.fix.learning_rate_factor
+        for each in attempt.findings
+        if each.cause == "unusual_rate" and each.fix is not None
+    )
+    told = [each for each in factors if each is not None and each < 1]
+    return min(told) * max(attempt.learning_rates.values(), default=0.0) if told else 0.0
 
 
 def _auto_or_multiple(value: Any) -> Any:
@@ -158,6 +171,8 @@ class RaiseLearningRate(Rung):
         if factor == "auto":
             fixes = (finding.fix for finding in failed.findings if finding.fix is not None)
             told = [each.learning_rate_factor for each in fixes if each.learning_rate_factor]
+            if min(told, default=1.0) < 1:
+                return "the rate is far above the usual one"
             if not told:
                 return "nothing says how far below the right one the rate is"
             factor = max(told)

@@ -24,6 +24,13 @@ ADAPTIVE = (
     keras.optimizers.RMSprop,
 )
 """Optimizers whose step in a weight is about as large as the rate, whatever the gradient."""
+
+
+def usual_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """The rate that Keras gives an optimizer of this kind."""
+    return 0.01 if isinstance(optimizer, keras.optimizers.SGD) else 0.001
+
+
 _LOOKS = 64
 """Steps at which a schedule is asked, at most: each answer takes a part of a millisecond."""
 _LEAVE_RATES = frozenset(

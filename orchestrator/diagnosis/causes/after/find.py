@@ -23,6 +23,7 @@ from orchestrator.diagnosis.causes.after.training import (
     find_oscillating,
     find_rate_too_low,
     find_undertrained,
+    find_unusual_rate,
 )
 from orchestrator.diagnosis.causes.finders import ask
 from orchestrator.record.records import CONFIRMED, Finding
@@ -37,6 +38,7 @@ FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     find_undertrained,
     find_rate_too_low,
     find_oscillating,
+    find_unusual_rate,
     find_too_small,
     find_overfitting,
     find_constant_reconstruction,

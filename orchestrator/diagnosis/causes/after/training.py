@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import keras
 import numpy as np
 from msgspec.structs import replace
 
 from orchestrator.diagnosis.causes.after.regularisation import drops_too_much
 from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.diagnosis.causes.plan import ADAPTIVE, usual_rate
+from orchestrator.model.build import plain_optimizers
 from orchestrator.record.records import Finding, Fix
 
 _USUAL_MOVE = 0.3
@@ -20,6 +23,9 @@ not the solution: of 56 healthy networks of the tests, the weight that moved the
 of its size or more."""
 _NO_LOSS = 1e-6
 """A loss that is 0 but for Keras's clipping of probabilities at 1e-7."""
+_UNUSUAL = 100.0
+"""So many times the usual rate of an optimizer is what a failure at it comes from: what people
+choose, and what schedules make of it, lies within a factor of thirty."""
 _LEAST_EPOCHS = 6
 """Epochs of which it can be told that the loss goes up and down."""
 _SWING = 0.1
@@ -131,6 +137,24 @@ def find_oscillating(subject: Subject) -> Iterator[Finding]:
         f"rates up to {max(subject.rates[-last:], default=0.0):g}, which are too high"
     )
     yield subject.found("oscillating", reason, "lower the learning rate, or take larger batches")
+
+
+def find_unusual_rate(subject: Subject) -> Iterator[Finding]:
+    """A rate orders of magnitude above the usual one, where a training has failed at it."""
+    if subject.untrained or not subject.failed or not subject.rates:
+        return
+    rate = max(subject.rates)
+    for optimizer in plain_optimizers(subject.model)[:1]:
+        usual = usual_rate(optimizer)
+        known = isinstance(optimizer, (*ADAPTIVE, keras.optimizers.SGD))
+        if not known or not _UNUSUAL * usual <= rate < math.inf:
+            continue
+        reason = (
+            f"the learning rate went up to {rate:.3g}, {rate / usual:,.0f} times what "
+            f"{type(optimizer).__name__} usually takes"
+        )
+        found = subject.found("unusual_rate", reason, f"write a rate near {usual:.3g}")
+        yield replace(found, fix=Fix(learning_rate_factor=usual / rate))
 
 
 def _steps(subject: Subject) -> str:

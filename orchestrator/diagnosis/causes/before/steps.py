@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 import tensorflow as tf
+from msgspec.structs import replace
 
 from orchestrator.config.document import Key
 from orchestrator.data.rows import select, trained_on
 from orchestrator.diagnosis.causes.before.subject import Subject
-from orchestrator.diagnosis.causes.plan import ADAPTIVE, Plan, begins_trained, read_plan
+from orchestrator.diagnosis.causes.plan import ADAPTIVE, Plan, begins_trained, read_plan, usual_rate
 from orchestrator.model.keras_internals import all_layers, compute_loss, own_variables
-from orchestrator.record.records import Finding
+from orchestrator.record.records import Finding, Fix
 
 _WAY = 0.1
 """Sum of the rates below which such an optimizer moves no weight by its own size: fresh weights are
@@ -80,9 +81,9 @@ def _find_end(subject: Subject, plan: Plan) -> Iterator[Finding]:
 def _find_leap(subject: Subject, plan: Plan) -> Iterator[Finding]:
     """A rate at which one step throws every weight far beyond its own size."""
     highest, name = plan.highest, type(plan.optimizer).__name__
-    rate = float(highest.rates.max())
+    rate, usual = float(highest.rates.max()), usual_rate(plan.optimizer)
     if isinstance(plan.optimizer, ADAPTIVE):
-        size = _size_of_weights(subject.model) if rate > _SLIP * _usual(plan) else None
+        size = _size_of_weights(subject.model) if rate > _SLIP * usual else None
         if size is None or rate < _LEAP * size:
             return
         what = f"moves a weight by {rate / size:.0f} times its own size, which is about {size:.2g}"
@@ -94,14 +95,16 @@ def _find_leap(subject: Subject, plan: Plan) -> Iterator[Finding]:
         f"the learning rate of phase {highest.phase} is {_rate(rate)}, at which one step of {name} "
         f"{what}"
     )
-    yield subject.found(
-        "unusual_rate", reason, f"write a rate near {_rate(_usual(plan))}", key=highest.key
+    found = subject.found(
+        "unusual_rate", reason, f"write a rate near {_rate(usual)}", key=highest.key
     )
+    yield replace(found, fix=Fix(learning_rate_factor=usual / rate))
 
 
 def _find_short(subject: Subject, plan: Plan) -> Iterator[Finding]:
     """Steps that are too few, or too small, to get anywhere as the config has them."""
-    usual, rate = _usual(plan), max(float(each.written.max()) for each in plan.stretches)
+    usual = usual_rate(plan.optimizer)
+    rate = max(float(each.written.max()) for each in plan.stretches)
     name, count = type(plan.optimizer).__name__, f"{plan.steps:,} step{'s' * (plan.steps != 1)}"
     reach = _reach(subject, plan)
     if reach is not None and rate <= _FAINT * usual:
@@ -179,11 +182,6 @@ def _size_of_weights(model: keras.Model) -> float | None:
     ]
     known = [size for size in sizes if size > 0]
     return float(np.median(known)) if known else None
-
-
-def _usual(plan: Plan) -> float:
-    """The rate that Keras gives an optimizer of this kind."""
-    return 0.01 if isinstance(plan.optimizer, keras.optimizers.SGD) else 0.001
 
 
 def _longest(subject: Subject) -> Key:

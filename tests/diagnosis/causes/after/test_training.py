@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import keras
@@ -16,7 +17,9 @@ from orchestrator.diagnosis.causes.after.training import (
     find_oscillating,
     find_rate_too_low,
     find_undertrained,
+    find_unusual_rate,
 )
+from tests import builders
 from tests.diagnosis.causes.after.subjects import (
     LINEAR,
     causes,
@@ -142,6 +145,37 @@ def test_a_poor_network_whose_weights_have_moved_has_another_cause() -> None:
         vars(subject)["weights"] = {"kernel": factor * moved["start"]["kernel"]}
         vars(subject).pop("moved", None)
         assert len([*find_rate_too_low(subject)]) == count
+
+
+# ------------------------------------------------------------------------- unusual rate
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "expected"),
+    [
+        ("adam", 1.0, "1, 1,000 times what Adam"),
+        ("adam", 0.1, "0.1, 100 times what Adam"),
+        ("adam", 0.09, None),
+        ("sgd", 5.0, "5, 500 times what SGD"),
+        ("sgd", 0.9, None),
+        ("adagrad", 5.0, None),
+        ("adam", math.inf, None),
+    ],
+)
+def test_a_failure_far_above_the_usual_rate_is_laid_to_it(
+    optimizer: str, rate: float, expected: str | None
+) -> None:
+    model = stack()
+    model.compile(optimizer, "mse")
+    subject = ended(model, rates=[0.001, rate])
+    found = [*find_unusual_rate(subject)]
+    assert [each.cause for each in found] == ([] if expected is None else ["unusual_rate"])
+    for each in found:
+        assert each.reason == f"the learning rate went up to {expected} usually takes"
+        assert each.fix is not None and each.fix.learning_rate_factor is not None
+        assert each.fix.learning_rate_factor < 0.011
+    passed = builders.made("learned")
+    assert not [*find_unusual_rate(ended(model, None, passed, rates=[rate]))]
 
 
 # --------------------------------------------------------------------------- oscillating
