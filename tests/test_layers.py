@@ -1,5 +1,6 @@
 """The order of the folders: imports go one way, and only some bring TensorFlow in."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,24 @@ def modules_after(code: str) -> set[str]:
 
 def test_supervisor_never_loads_tensorflow() -> None:
     assert not modules_after("import orchestrator.training.launch") & {"tensorflow", "keras"}
+
+
+def test_tables_are_read_without_pandas(tmp_path: Path) -> None:
+    """It takes longer to import than what is needed to read."""
+    (tmp_path / "t.csv").write_text("a,b,y\n1,u,2\n3,v,4\n")
+    config = {
+        "data": {"train": {"csv": "t.csv", "target": "y"}},
+        "model": {"layers": [{"Dense": {"units": 1}}]},
+        "compile": {"loss": "mse"},
+        "phases": [{"name": "main", "epochs": 1}],
+    }
+    path = tmp_path / "t.yaml"
+    path.write_text(json.dumps(config))
+    code = (
+        "from orchestrator.config.load import load; from orchestrator.data.load import read; "
+        f"assert len(read(load({str(path)!r}), 'train')) == 2"
+    )
+    assert "pandas" not in modules_after(code)
 
 
 def test_help_schema_and_config_errors_load_neither_tensorflow_nor_numpy(tmp_path: Path) -> None:

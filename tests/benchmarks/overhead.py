@@ -2,12 +2,12 @@
 
     python tests/benchmarks/overhead.py [--epochs 40] [--pairs 5] [--rows 20000] [--tensorboard]
 
-Both read the same csv, split and standardise it, train 64-64-1 in three phases with validation, and
-save at the end of each; start-up and exit are included. The commands take turns: the script, the
-script again, which shows what chance does, and `orchestrate`. The figures are seconds on the clock
-and of processor time, all processes together, and what the others cost as a multiple of the script:
-the median over the turns, the least and the greatest. Before the turns each runs once for a single
-epoch a phase, so that all bytecode is compiled.
+Both read the same csv, the script with pandas; they split and standardise it, train 64-64-1 in three
+phases with validation, and save at the end of each. Start-up and exit are included. The commands
+take turns: the script, the script again, which shows what chance does, and `orchestrate`. The
+figures are seconds on the clock and of processor time, all processes together, and what the others
+cost as a multiple of the script: the median over the turns, the least and the greatest. Before the
+turns each runs once for a single epoch a phase, so that all bytecode is compiled.
 
 With --tensorboard the script has `keras.callbacks.TensorBoard(histogram_freq=1)` in one column, and
 `orchestrate` has `tensorboard: true`; each is also a multiple of the same command without.
@@ -33,13 +33,12 @@ SCRIPT = """
 import sys
 import keras
 import numpy as np
-from pyarrow import csv
+import pandas as pd
 
 epochs, board = int(sys.argv[1]), sys.argv[2:]
-table = csv.read_csv("table.csv")
-columns = [table[name].to_numpy() for name in table.column_names]
-x = np.stack(columns[:-1], axis=1).astype("float32")
-y = columns[-1].astype("float32")
+table = pd.read_csv("table.csv")
+x = table.drop(columns="y").to_numpy("float32")
+y = table["y"].to_numpy("float32")
 order = np.random.default_rng(0).permutation(len(x))
 held, train = order[: len(x) // 5], order[len(x) // 5 :]
 x = (x - x[train].mean(axis=0)) / x[train].std(axis=0)

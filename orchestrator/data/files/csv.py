@@ -259,7 +259,7 @@ class _Reader:
         self, gathering: Gathering, label: str, values: pyarrow.Array, kind: str
     ) -> None:
         if kind == "number":
-            gathering.add_numbers(label, values.to_numpy())
+            gathering.add_numbers(label, arrow.as_numpy(values))
         else:
             self._add_texts(gathering, label, *arrow.codes(values))
 
