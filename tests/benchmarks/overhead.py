@@ -2,8 +2,8 @@
 
     python tests/benchmarks/overhead.py [--epochs 40] [--pairs 5] [--rows 20000] [--tensorboard]
 
-Both read the same csv, the script with pandas; they split and standardise it, train 64-64-1 in three
-phases with validation, and save at the end of each. Start-up and exit are included. The commands
+Both read the same csv, the script with pandas; they split and standardise it, train 64-64-1 in
+three phases with validation, and save at the end of each. Start-up and exit count. The commands
 take turns: the script, the script again, which shows what chance does, and `orchestrate`. The
 figures are seconds on the clock and of processor time, all processes together, and what the others
 cost as a multiple of the script: the median over the turns, the least and the greatest. Before the
