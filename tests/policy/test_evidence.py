@@ -272,6 +272,11 @@ CASES = {
         "worse_than_baseline",
         ["raise_learning_rate"],
     ),
+    "alive, after a training that was too short": (
+        pointing("few_steps"),
+        "crippled",
+        ["raise_learning_rate"],
+    ),
     "alive, and still learning": (pointing("undertrained"), "crippled", ["raise_learning_rate"]),
     "alive, and up and down": (
         pointing("oscillating"),

@@ -50,7 +50,7 @@ DEFAULT_POLICY: Any = [
     },
     # What was on its way needs a higher rate or more epochs: no seed brings it much further.
     {"when": {"kind": ["undertrained"]}, "rungs": [_RAISE_ONCE]},
-    {"when": {"kind": _POOR, "cause": ["undertrained"]}, "rungs": [_RAISE_ONCE]},
+    {"when": {"kind": _POOR, "cause": ["undertrained", "few_steps"]}, "rungs": [_RAISE_ONCE]},
     # No seed makes a linear network bend, or BatchNorm's statistics arrive sooner.
     {"when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"]}, "rungs": []},
     {"when": {"kind": _POOR, "cause": ["oscillating"]}, "rungs": [_LOWER, _NEW_SEED, _LEAKY]},

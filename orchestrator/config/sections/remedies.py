@@ -160,8 +160,8 @@ class RaiseLearningRate(Rung):
         Literal["auto"] | float,
         BeforeValidator(_auto_or_multiple, json_schema_input_type=Literal["auto"] | _Multiple),
     ] = "auto"
-    """How many times as high; `auto` means what `rate_too_low` or `undertrained` says, by how far
-    the weights moved."""
+    """How many times as high; `auto` means what `rate_too_low`, `undertrained` or `few_steps`
+    says, by how far the weights moved."""
 
     def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
         """Higher rates than those of the attempt that failed."""

@@ -31,6 +31,8 @@ _GRADIENT_RATE = 100.0
 (Merity, Keskar and Socher, Regularizing and optimizing LSTM language models, 2018)."""
 _FAINT = 0.01
 """Share of the usual rate at which a training that is too short is so for want of rate."""
+_FASTER = 10.0
+"""How many times as high the rate may be where a training at a usual one is short."""
 _FEW_STEPS = 24
 _FEW_WHOLE = 100
 """Steps that are few where each takes all rows: then nobody has chosen how many there are."""
@@ -117,7 +119,8 @@ def _find_short(subject: Subject, plan: Plan) -> Iterator[Finding]:
     elif reach is not None:
         reason = f"the training is short: in {count} {name}, at a rate up to {_rate(rate)}, {reach}"
         advice = "train for more epochs, in smaller batches, or at a higher rate"
-        yield subject.found("few_steps", reason, advice, key=_longest(subject))
+        found = subject.found("few_steps", reason, advice, key=_longest(subject))
+        yield replace(found, fix=Fix(learning_rate_factor=_FASTER))
     else:
         yield from _find_few(subject, plan)
 

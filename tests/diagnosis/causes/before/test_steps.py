@@ -50,6 +50,7 @@ def test_a_training_that_moves_no_weight_by_its_own_size_is_short() -> None:
         "at most, where fresh weights are about 0."
     )
     assert found.advice == "train for more epochs, in smaller batches, or at a higher rate"
+    assert found.fix is not None and found.fix.learning_rate_factor == 10
 
 
 @pytest.mark.parametrize(
