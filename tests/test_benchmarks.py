@@ -6,7 +6,7 @@ from collections import Counter
 import click
 import pytest
 
-from tests.benchmarks import epochs, fuzz, history, learned, overhead, reading, stopping, zoo
+from tests.benchmarks import epochs, fuzz, history, learned, overhead, reading, stopping, watch, zoo
 from tests.benchmarks.restarts import __main__ as restarts
 from tests.benchmarks.restarts import table
 from tests.benchmarks.restarts.cases import CASES
@@ -27,6 +27,7 @@ HALVES = ("tuned", "held_out")
         reading.main,
         restarts.main,
         stopping.main,
+        watch.main,
         zoo.main,
     ],
 )
