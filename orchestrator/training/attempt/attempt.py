@@ -275,6 +275,7 @@ def _train_phase(
                 callbacks.Heartbeats(emit, steps=feed.steps, done=step),
                 log,
                 *boards,
+                *_guards(task, emit, step),
                 callbacks.EndWhenLost(is_lost, last_epoch=last),
                 *([] if state is None else [Resume(state, built, kept)]),
                 keeper,
@@ -289,6 +290,13 @@ def _train_phase(
         start = first if begun is None else begun.place.epoch
         fit(start, start if begun is not None and begun.stopped else last, 0, begun)
     return log.epochs
+
+
+def _guards(task: Task, emit: Emit, step: int) -> list[keras.callbacks.Callback]:
+    """What ends an epoch on the way, from a step of it on."""
+    if task.config.checks.finite is None:
+        return []
+    return [callbacks.EndWhenNotFinite(lambda text: emit(Warned(message=text)), done=step)]
 
 
 @contextlib.contextmanager

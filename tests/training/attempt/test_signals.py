@@ -1,13 +1,15 @@
-"""An attempt notes when its units fell silent, and comes to the same after an interruption."""
+"""An attempt notes when its units fell silent or its weights were lost, also after a restart."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestrator.record.checks import DeadNeuronsCheck
 from orchestrator.record.directory import AttemptPaths
-from orchestrator.record.events import PhaseEnded
+from orchestrator.record.events import PhaseEnded, Warned
 from orchestrator.record.records import Phase, Settings
 from orchestrator.training.attempt import attempt as training
 from orchestrator.training.attempt.task import Begun, Task
@@ -76,3 +78,40 @@ def test_the_record_says_when_the_units_fell_silent(
     )
     assert (again.lost, again.weights) == (shock.lost, shock.weights)
     assert again.find(DeadNeuronsCheck) == found
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_an_attempt_ends_soon_after_its_weights_are_lost(
+    make_config: MakeConfig, tmp_path: Path, live: bool
+) -> None:
+    code = """
+def batches():
+    x, y = line(200)
+    for row in range(200):
+        yield x[row:row + 1], y[row:row + 1]
+"""
+    rows = {"callable": "rows:batches"}
+    whole = {"callable": "rows:line", "kwargs": {"count": 200}}
+    config = make_config(
+        code,
+        data={"train": rows if live else whole},
+        batch_size=1,
+        compile={"optimizer": {"SGD": {"learning_rate": 1e20}}, "loss": "mse"},
+        phases=[{"name": "main", "epochs": 4}],
+    )
+    task = Task(
+        config=config,
+        settings=Settings(seed=0),
+        attempt=1,
+        directory=tmp_path,
+        fingerprint=None,
+    )
+    events: list[Any] = []
+    training.train(task, events.append)
+    last = [event.phase for event in events if isinstance(event, PhaseEnded)][-1]
+    assert (last.phase, last.epochs) == ("main", 1)
+    failure = last.failure()
+    assert failure is not None
+    assert failure.check == "finite"
+    told = [event.message for event in events if isinstance(event, Warned)]
+    assert "a weight has turned NaN or infinite between steps 1 and 64 of epoch 1" in told[-1]
