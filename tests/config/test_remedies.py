@@ -100,6 +100,10 @@ def test_a_rate_is_raised_by_what_the_finding_says() -> None:
     # The next finding is one of the rates that were raised already.
     again = replace(failed, settings=raised)
     assert RaiseLearningRate().apply(SEED, again, None) == replace(SEED, learning_rate_factor=1e4)
+    # A change that was taken back, since it did not suffice, was part of what was on its way.
+    leaky = replace(failed, settings=replace(SEED, negative_slope=0.2))
+    raised = RaiseLearningRate().apply(SEED, leaky, None)
+    assert raised == replace(SEED, negative_slope=0.2, learning_rate_factor=100.0)
     own = RaiseLearningRate(factor=3.0).apply(SEED, failed, None)
     assert own == replace(SEED, learning_rate_factor=3.0)
 

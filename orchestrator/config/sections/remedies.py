@@ -177,7 +177,8 @@ class RaiseLearningRate(Rung):
                 return "nothing says how far below the right one the rate is"
             factor = max(told)
         before = failed.settings.learning_rate_factor or 1.0
-        return replace(settings, learning_rate_factor=before * float(factor))
+        # What was on its way was so with all that the attempt had, also what did not suffice yet.
+        return replace(failed.settings, learning_rate_factor=before * float(factor))
 
 
 class _GoesOn(Rung):
