@@ -249,7 +249,8 @@ class UnitsLost(Record, kw_only=True):
             after = ", right after the phase's" if self.first else ", as the"
             return f"{lost}{after} learning rate rose to {rate}"
         if self.moved is not None and self.moved_layer is not None and self.moved >= _FAR:
-            far = f"the weights of {self.moved_layer} moved by {self.moved:.0%} of their norm"
+            share = f"{self.moved:.0f} times" if self.moved >= 2 else f"{self.moved:.0%} of"
+            far = f"the weights of {self.moved_layer} moved by {share} their norm"
             return f"{lost}, in which {far} at learning rate {rate}"
         return f"{lost}, at learning rate {rate}"
 

@@ -85,6 +85,7 @@ def test_the_largest_loss_is_told_with_its_epoch() -> None:
     steady = replace(found, rate_before=0.05)
     far = "the weights of out moved by 75% of their norm"
     assert steady.told == f"{told}, in which {far} at learning rate 0.05"
+    assert "moved by 211 times their norm" in replace(steady, moved=211.35).told
     assert replace(steady, moved=0.2).told == f"{told}, at learning rate 0.05"
     assert not replace(found, alive=5).is_most
 
