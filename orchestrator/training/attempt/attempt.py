@@ -231,6 +231,8 @@ def _train_phase(
         emit: is told what happens.
         boards: write for TensorBoard.
     """
+    if begun is not None:  # the rate of a schedule hangs on the steps that were trained
+        snapshots.restore_variables(begun, built)
     rate = built.rates.start_phase(plan.learning_rate)
     first = sum(each.count for each in before)
     planned = task.config.epochs_of(plan, task.settings)

@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.config.schema import Config
 from orchestrator.record.directory import AttemptPaths, Place
-from orchestrator.record.events import AttemptResumed, EpochEnded, PhaseEnded, Warned
+from orchestrator.record.events import AttemptResumed, EpochEnded, PhaseEnded, PhaseStarted, Warned
 from orchestrator.record.records import Settings
 from orchestrator.training.attempt import attempt as training
 from orchestrator.training.attempt import snapshots, states
@@ -147,6 +147,21 @@ def test_from_every_snapshot_the_training_arrives_at_the_same_bits(
         assert (resumed.phases, resumed.epoch, resumed.step) == place
         assert _epochs(again) == epochs[place.epoch :]
         assert _phases(again) == phases[place.phases :]
+
+
+def test_the_rate_that_is_told_first_is_that_of_the_step_it_goes_on_with(
+    noisy: Callable[..., Config], tmp_path: Path
+) -> None:
+    phases = [{"name": "a", "epochs": 2}, {"name": "b", "epochs": 2}]
+    config = noisy(phases=phases, fit={}, model={"layers": LAYERS[::3]})
+    whole = _train(_task(config, tmp_path))
+    records = [event.phase for event in whole if isinstance(event, PhaseEnded)]
+    begun = Begun(restarts=1, place=Place(2, 4), phases=tuple(records[:2]))
+    again = _train(_task(config, tmp_path, begun))
+    (started,) = (event for event in again if isinstance(event, PhaseStarted))
+    rates = [event.learning_rate for event in whole if isinstance(event, EpochEnded)]
+    assert (started.phase, started.done > 0) == ("b", True)
+    assert started.learning_rate < rates[1] < rates[0]  # the schedule falls with every step
 
 
 def test_a_damaged_or_foreign_snapshot_is_passed_over(
