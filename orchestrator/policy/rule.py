@@ -41,11 +41,6 @@ class Taken:
     start: Start | None = None
     """What it goes on from; None where it trains from the beginning."""
 
-    @property
-    def screens(self) -> bool:
-        """Whether the next attempt chooses among seeds."""
-        return self.start is None and not self.rung.keep_seed
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Step:

@@ -317,7 +317,11 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
             )
             if event.start is not None:
                 attempt = _inherit(attempt, event.start, run.attempts)
-            return replace(run, attempts=(*run.attempts, attempt), race=())
+            # What the one that goes on has looked at, it tells again.
+            again = sum(each.screened for each in event.raced if each.reason is None)
+            screened = run.screened_seeds - again
+            attempts = (*run.attempts, attempt)
+            return replace(run, attempts=attempts, race=(), screened_seeds=screened)
         case RacerEnded():
             screened = run.screened_seeds + event.racer.screened
             return replace(run, race=(*run.race, event.racer), screened_seeds=screened)

@@ -49,7 +49,7 @@ from orchestrator.record.records import (
 from orchestrator.record.store import Store
 from orchestrator.training.attempt.task import Begun, Task, repeat
 from orchestrator.training.executors.executor import Died, Executor, Raised
-from orchestrator.training.race import hold
+from orchestrator.training.race import Broken, hold
 from orchestrator.training.work import AttemptWork
 
 EXIT_CODES: dict[RunStatus, int] = {
@@ -179,8 +179,13 @@ class _Loop:
                 passed_over=passed_over,
             )
         held = hold(self.config, self.store, self.executor, entrants, self._given, self._take)
-        if isinstance(held, OrchestratorError):
-            return held
+        if isinstance(held, Broken):  # an attempt like any whose model raises, with its log
+            racer = entrants[held.place]
+            task = self._start(
+                racer.settings, remedy=racer.remedy, rung=racer.rung, passed_over=passed_over
+            )
+            self.store.adopt_racer(held.place, task.attempt)
+            return held.error
         chosen = held.raced[held.place]
         task = self._start(
             chosen.settings,
@@ -482,6 +487,7 @@ class _Loop:
         ended = self._ended(status, conclusion, exit_code=exit_code, accepted=accepted)
         if ended.accepted_attempt is not None:
             self.store.accept(ended.accepted_attempt)
+        self.store.discard_race()
         for attempt in self.store.run.attempts:
             self.store.discard_snapshots(attempt.attempt)
         if self.config.keep == "accepted" and status in ("passed", "exhausted"):

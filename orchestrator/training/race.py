@@ -40,6 +40,16 @@ class Held:
     """What that has told until then; empty where it is to be trained again."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Broken:
+    """A race that ended by an error which no rung answers."""
+
+    place: int
+    """The one that raised it."""
+    error: OrchestratorError
+    """What it raised."""
+
+
 def hold(
     config: Config,
     store: Store,
@@ -47,7 +57,7 @@ def hold(
     entrants: Sequence[Racer],
     repeat: Callable[[Attempt], Task],
     tell: Emit,
-) -> Held | OrchestratorError:
+) -> Held | Broken:
     """Try each in turn, but for those that the record tells of.
 
     Args:
@@ -59,7 +69,7 @@ def hold(
         tell: records what is known of each, and shows what goes on.
 
     Returns:
-        What goes on, or the error of a model or of rows that no rung answers.
+        What goes on, or what a model or rows have raised.
     """
     number, best = len(store.run.attempts) + 1, None
     kept: Events = ()
@@ -79,7 +89,7 @@ def hold(
         task = dataclasses.replace(repeat(attempt), race=race.epochs(config))
         found, heard = _try(task, racer, store, place, executor, tell)
         if isinstance(found, OrchestratorError):
-            return found
+            return Broken(place=place, error=found)
         tell(RacerEnded(attempt=number, racer=found))
         if race.best(store.run.race) == place:
             best, kept = place, heard

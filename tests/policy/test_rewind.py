@@ -119,7 +119,7 @@ def test_a_rung_goes_back_where_it_says_so_and_the_config_allows_it() -> None:
         config = builders.config(restart=Restart(policy=[rung], rewind=allowed))
         taken = rule.step(config, [_failed()]).taken
         assert taken is not None
-        assert (taken.start, taken.screens) == (start, start is None)
+        assert taken.start == start
 
 
 def test_it_keeps_the_settings_that_led_there() -> None:
@@ -170,7 +170,6 @@ def test_training_longer_goes_on_from_the_end_with_the_same_seed() -> None:
     assert taken is not None
     assert taken.start == Start(attempt=1, epoch=15)
     assert taken.settings == Settings(seed=7, more_epochs=10)
-    assert not taken.screens
     again = _short(2, more=10, start=taken.start, rung="restart.policy.0", cause=_short().failure)
     taken = _longer(_short(), again, more_epochs=4).taken
     assert taken is not None

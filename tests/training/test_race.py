@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,9 @@ def test_the_best_goes_on_and_the_others_are_in_the_record(raced: Path) -> None:
     assert [phase.phase for phase in second.phases] == ["init", "first", "main"]
     assert (second.restarts, len(_epochs(raced)), second.trained) == (0, 12, 14)
     assert run.race == ()
+    looked_at = [len(attempt.screened) for attempt in run.attempts]
+    losers = [each.screened for each in second.raced if each.reason is not None]
+    assert run.screened_seeds == sum(looked_at) + sum(losers)  # each once
     assert not (raced / ".race").exists()
 
 
@@ -125,6 +128,39 @@ def test_the_record_knows_what_has_raced_before_the_attempt_begins(raced: Path) 
     kinds = [type(each) for each in events]
     last = len(kinds) - 1 - kinds[::-1].index(AttemptStarted)
     assert kinds[last - 3 : last] == [RacerEnded] * 3
+
+
+FACTORY = """
+import pathlib
+
+import keras
+
+
+def build():
+    with pathlib.Path(__file__).with_name("built").open("a+") as file:
+        file.write(".")
+        built = file.tell()
+    if built > 4:  # tried, attempt 1, and two that race
+        raise RuntimeError("no more models today")
+    hidden = keras.layers.Dense(8, activation="relu")
+    return keras.Sequential([keras.Input((2,)), hidden, keras.layers.Dense(1)])
+"""
+
+
+def test_a_model_that_raises_in_a_race_is_a_crashed_attempt_with_its_log(
+    config_file: Callable[..., Path], tmp_path: Path, capsys: Capture
+) -> None:
+    changes = {**RACED, "model": {"factory": {"callable": "rows:build"}}}
+    path = config_file(FACTORY, **changes)
+    runs = tmp_path / "runs"
+    assert orchestrate([str(path), "--runs-dir", str(runs), "--quiet"]) == 4
+    assert capsys.readouterr().err.count("no more models today") == 1
+    (directory,) = runs.iterdir()
+    run = archive.read(directory)
+    assert [attempt.status for attempt in run.attempts] == ["failed", "crashed"]
+    assert run.attempts[1].remedy == "new_seed"
+    assert "RuntimeError: no more models today" in (directory / "attempts/002/log.txt").read_text()
+    assert not (directory / ".race").exists()
 
 
 @pytest.fixture(autouse=True)
