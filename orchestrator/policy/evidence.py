@@ -243,8 +243,16 @@ def _stepped_too_far(attempt: Attempt) -> bool:
     """Whether the phase to blame ran far above the rate at which one before it had learnt.
 
     A loss that never rose does not speak against it: units die in a few steps, and what is left
-    goes to the loss of a constant within the epoch.
+    goes to the loss of a constant within the epoch. Where most of a layer fell silent in an epoch
+    at whose beginning a schedule has raised the rate so far, the phases need not be asked.
     """
+    lost = None if attempt.failure is None else attempt.failure.lost
+    if (
+        lost is not None
+        and lost.is_most
+        and _FAR_ABOVE * (lost.rate_before or math.inf) <= (lost.learning_rate)
+    ):
+        return True
     blamed = attempt.blamed_phase()
     trained = itertools.takewhile(lambda phase: phase.phase != blamed, attempt.phases[1:])
     healthy = [

@@ -20,6 +20,7 @@ from orchestrator.record.records import (
     Fix,
     Phase,
     Settings,
+    UnitsLost,
 )
 from tests import builders
 from tests.builders import made
@@ -79,6 +80,11 @@ def attempt(*phases: Phase, rates: dict[str, float] | None = None, **fields: Any
         learning_rates=rates or {},
         **fields,
     )
+
+
+LOST = UnitsLost(
+    layer="dense", units=8, lost=8, alive=8, epoch=4, learning_rate=0.2, rate_before=0.001
+)
 
 
 def lagging(found: Phase) -> Phase:
@@ -295,6 +301,11 @@ CASES = {
             phase(dead="fail"),
             rates={"warmup": 0.001, "main": 0.2},
         ),
+        "diverged",
+        ["lower_learning_rate", "leaky_relu", "new_seed"],
+    ),
+    "dead in the epoch in which a schedule rose far above the rate before": (
+        attempt(phase(INIT), replace(phase(dead="fail"), lost=LOST)),
         "diverged",
         ["lower_learning_rate", "leaky_relu", "new_seed"],
     ),

@@ -140,17 +140,26 @@ def find_oscillating(subject: Subject) -> Iterator[Finding]:
 
 
 def find_unusual_rate(subject: Subject) -> Iterator[Finding]:
-    """A rate orders of magnitude above the usual one, where a training has failed at it."""
+    """A rate orders of magnitude above the usual one, where a training has failed at it.
+
+    Where a layer has lost most of its units in an epoch, that is the rate of this epoch: what a
+    schedule does before or after has not killed them.
+    """
     if subject.untrained or not subject.failed or not subject.rates:
         return
-    rate = max(subject.rates)
+    lost = subject.phases[-1].lost
+    if lost is None or not lost.is_most:
+        rate, when = max(subject.rates), "went up to {}"
+    else:
+        rate = lost.learning_rate
+        when = f"was {{}} in epoch {lost.epoch}, in which {lost.layer} lost {lost.lost} units"
     for optimizer in plain_optimizers(subject.model)[:1]:
         usual = usual_rate(optimizer)
         known = isinstance(optimizer, (*ADAPTIVE, keras.optimizers.SGD))
         if not known or not _UNUSUAL * usual <= rate < math.inf:
             continue
         reason = (
-            f"the learning rate went up to {rate:.3g}, {rate / usual:,.0f} times what "
+            f"the learning rate {when.format(f'{rate:.3g}')}, {rate / usual:,.0f} times what "
             f"{type(optimizer).__name__} usually takes"
         )
         found = subject.found("unusual_rate", reason, f"write a rate near {usual:.3g}")

@@ -19,6 +19,7 @@ from orchestrator.diagnosis.causes.after.training import (
     find_undertrained,
     find_unusual_rate,
 )
+from orchestrator.record.records import UnitsLost
 from tests import builders
 from tests.diagnosis.causes.after.subjects import (
     LINEAR,
@@ -174,6 +175,17 @@ def test_a_failure_far_above_the_usual_rate_is_laid_to_it(
         assert each.reason == f"the learning rate went up to {expected} usually takes"
         assert each.fix is not None and each.fix.learning_rate_factor is not None
         assert each.fix.learning_rate_factor < 0.011
+    # What a schedule does after the units have died has not killed them.
+    lost = UnitsLost(layer="dense", units=4, lost=3, alive=4, epoch=1, learning_rate=rate)
+    phases = [*subject.phases[:-1], replace(subject.phases[-1], lost=lost)]
+    for later in (0.001, 9000.0):
+        late = dataclasses.replace(subject, phases=phases, rates=[rate, later])
+        reasons = [each.reason for each in find_unusual_rate(late)]
+        when = " in epoch 1, in which dense lost 3 units,"
+        told = [] if expected is None else expected.split(",", 1)
+        assert reasons == (
+            [] if not told else [f"the learning rate was {told[0]}{when}{told[1]} usually takes"]
+        )
     passed = builders.made("learned")
     assert not [*find_unusual_rate(ended(model, None, passed, rates=[rate]))]
 
