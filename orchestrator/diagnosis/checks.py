@@ -28,6 +28,7 @@ from orchestrator.diagnosis.verdicts.dead_neurons import dead_neurons
 from orchestrator.diagnosis.verdicts.learned import Course, learned
 from orchestrator.record.checks import (
     AnyCheck,
+    Break,
     DeadNeuronsCheck,
     FindingsCheck,
     FindingsMeasured,
@@ -185,6 +186,12 @@ def finite(found: Sequence[str]) -> FiniteCheck:
         return FiniteCheck(verdict="fail", reason=found[0] + more, measured=measured)
     reason = "all weights, losses and predictions are finite"
     return FiniteCheck(verdict="pass", reason=reason, measured=measured)
+
+
+def with_break(check: FiniteCheck, broken: Break) -> FiniteCheck:
+    """A verdict on non-finite values with the steps that they come from."""
+    measured = replace(check.measured, broken=broken)
+    return replace(check, reason=f"{check.reason}, {broken.told}", measured=measured)
 
 
 def findings(found: Sequence[Finding]) -> FindingsCheck:

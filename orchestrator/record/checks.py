@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
+from msgspec import Meta
 from msgspec.structs import replace
 
 from orchestrator.record.encoding import Record
 
 Verdict = Literal["pass", "warn", "fail", "not_applicable"]
 Kind = Literal["regression", "classification"]
+_SHOWN_ROWS = 5
+"""So many rows of a batch are told."""
 
 
 class Check(Record, tag_field="check"):
@@ -48,11 +51,41 @@ class NoLimits(Record):
     """A check without limits."""
 
 
+class Break(Record, kw_only=True):
+    """The steps in which a network broke."""
+
+    epoch: Annotated[int, Meta(ge=1)]
+    """Number of their epoch, counted from 1 over all phases."""
+    first: Annotated[int, Meta(ge=1)]
+    """The first of them in that epoch, counted from 1."""
+    last: Annotated[int, Meta(ge=1)]
+    """The last; the first where it is known which one it was."""
+    rows: tuple[int, ...] = ()
+    """The training rows of their batches, counted from 0, in order; empty where that is not known,
+    as when the user's own code gives the batches."""
+
+    @property
+    def told(self) -> str:
+        """When it was, and with which rows, in one clause."""
+        steps = f"step {self.first}"
+        if self.first < self.last:
+            steps = f"one of the steps {self.first} to {self.last}"
+        since = f"since {steps} of epoch {self.epoch}"
+        if not self.rows:
+            return since
+        shown = ", ".join(map(str, self.rows[:_SHOWN_ROWS]))
+        more = len(self.rows) - _SHOWN_ROWS
+        rows = f"row{'s' * (len(self.rows) > 1)} {shown}{f' and {more} more' * (more > 0)}"
+        return f"{since}, on training {rows}"
+
+
 class FiniteMeasured(Record, kw_only=True):
     """What `finite` looked for."""
 
     non_finite: tuple[str, ...] = ()
     """A clause for each place with values that are not finite."""
+    broken: Break | None = None
+    """When it came to that, as far as it is known."""
 
 
 class FiniteCheck(Check, tag="finite", kw_only=True):

@@ -121,6 +121,10 @@ class LiveFeed:
             case _:
                 return "never" if self._source.kind == "iterator" else "steps"
 
+    def rows_of(self, epoch: int, step: int) -> tuple[int, ...]:
+        """The rows of a step: not known where the user's code gives batches."""
+        return ()
+
     def mark(self, epoch: int, step: int) -> dict[str, Any]:
         """What `catch_up` needs to come to the same place in another process.
 

@@ -100,6 +100,19 @@ class Feed:
             found = found.map(plain(weigher(self._class_weight)))
         return found.prefetch(tf.data.AUTOTUNE)
 
+    def rows_of(self, epoch: int, step: int) -> tuple[int, ...]:
+        """The rows of a step.
+
+        Args:
+            epoch: number of its epoch, from 0.
+            step: its number in the epoch, from 0.
+
+        Returns:
+            Their numbers among the training rows, from 0, in the order of the batch.
+        """
+        order = self._order(tf.constant(epoch, tf.int64)).numpy()
+        return tuple(order[step * self._batch_size :][: self._batch_size].tolist())
+
     def _one_by_one(self, first: int, start: int) -> tf.data.Dataset:
         """The batches of one epoch from a step on, and with every iterator those of the next."""
         numbers = itertools.count(first)
@@ -113,14 +126,18 @@ class Feed:
     def _epoch(self, number: tf.Tensor, start: int = 0) -> tf.data.Dataset:
         """The batches of one epoch from a step on."""
         count, batch_size = len(self._rows), self._batch_size
-        key = tf.stack([tf.constant(self._seed, tf.int64), number])
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=key)
+        order = self._order(number)
 
         def batch(step: tf.Tensor) -> Tree:
             row = tf.cast(step, tf.int32) * batch_size
             return self._gather(order[row : tf.minimum(row + batch_size, count)])
 
         return tf.data.Dataset.range(start, self.steps).map(plain(batch))
+
+    def _order(self, epoch: tf.Tensor) -> tf.Tensor:
+        """The numbers of all rows in the order of an epoch."""
+        key = tf.stack([tf.constant(self._seed, tf.int64), epoch])
+        return tf.random.experimental.stateless_shuffle(tf.range(len(self._rows)), seed=key)
 
     def _gather(self, chosen: tf.Tensor) -> Tree:
         if self._gatherers is not None:

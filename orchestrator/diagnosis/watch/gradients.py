@@ -122,16 +122,23 @@ class GradientWatch:
     def read(self) -> Reading:
         """What was added up since it was read last, or reset; it begins anew."""
         sums, moved, norms = (np.asarray(each, np.float64) for each in self._turn())
-        magnitude = np.zeros(self.units)
-        np.add.at(magnitude, self._owners, sums[:-1])
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = np.sqrt(moved / norms)
         # Weights that were all zero have moved by nothing that a share could tell.
         return Reading(
             steps=round(sums[-1]),
-            magnitude=magnitude,
+            magnitude=self._of_units(sums),
             moved=np.where(moved == 0, 0.0, shares),
         )
+
+    def sums(self) -> npt.NDArray[np.float64]:
+        """The absolute gradients of each unit that were added up until now, shape (units,)."""
+        return self._of_units(self._sums.numpy().astype(np.float64))
+
+    def _of_units(self, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        found = np.zeros(self.units)
+        np.add.at(found, self._owners, sums[:-1])
+        return found
 
     def gradient_norms(self, reading: Reading) -> list[float]:
         """Norm over each layer's units of their mean absolute gradient a step."""

@@ -29,6 +29,9 @@ class SignalLog(keras.callbacks.Callback):  # type: ignore[misc]
         self._epochs: list[list[Any]] = []
         self._heard = np.zeros(0 if watch is None else watch.units, np.int64)
         self._count = 0
+        self._sums: list[float] = []
+        self._runs = 0
+        self._next_look = 1
 
     @property
     def epochs(self) -> list[EpochSignals]:
@@ -71,6 +74,33 @@ class SignalLog(keras.callbacks.Callback):  # type: ignore[misc]
             for name in (each.name, *each.applied)
         }
 
+    def end_run(self) -> list[str]:
+        """End a run of steps within an epoch.
+
+        Returns:
+            The layers to none of whose units anything has come back in it.
+        """
+        if self._watch is None or not self._watch.layers:
+            return []
+        sums = self._watch.sums()
+        silent = sums == (self._sums or 0.0)
+        self._sums = sums.tolist()
+        self._runs += 1
+        parts = zip(self._watch.layers, self._watch.split(silent), strict=True)
+        return [each.name for each, part in parts if part.all()]
+
+    @property
+    def may_look(self) -> bool:
+        """Whether silence calls for an exact look: after one in vain, once as many runs are over.
+
+        There are networks with layers that rest.
+        """
+        return self._runs >= self._next_look
+
+    def looked_in_vain(self) -> None:
+        """Note that an exact look has found nothing."""
+        self._next_look = 2 * self._runs
+
     @property
     def variables(self) -> list[Any]:
         """What the watch keeps within an epoch."""
@@ -110,6 +140,7 @@ class SignalLog(keras.callbacks.Callback):  # type: ignore[misc]
             self._begin()  # a model of the user's class may have got its weights only now
             return
         reading = watch.read()
+        self._sums = []
         if not reading.steps:
             return
         # What is not a number is not zero.

@@ -22,7 +22,7 @@ from orchestrator.data.streams.pipeline import Feed
 from orchestrator.diagnosis.causes.after.subject import Weights, sample_weights
 from orchestrator.model import saving
 from orchestrator.policy import rewind
-from orchestrator.record.checks import AnyCheck, LearnedCheck
+from orchestrator.record.checks import AnyCheck, Break, LearnedCheck
 from orchestrator.record.directory import Place, writing
 from orchestrator.record.events import AttemptResumed, PhaseEnded, PhaseStarted, Warned
 from orchestrator.record.records import INIT, Phase
@@ -36,9 +36,10 @@ from orchestrator.training.attempt import (
     preparation,
     revival,
     snapshots,
+    within,
 )
 from orchestrator.training.attempt.build import Built, Loaded
-from orchestrator.training.attempt.callbacks import Epochs
+from orchestrator.training.attempt.callbacks import EpochLog, Epochs
 from orchestrator.training.attempt.snapshots import Keeper, Resume, Snapshot
 from orchestrator.training.attempt.task import Begun, Origin, Standing, Task
 from orchestrator.training.executors.executor import Emit
@@ -254,7 +255,7 @@ def _train_phase(
     keeper.start_phase(before, log, kept)
 
     def is_lost(losses: Mapping[int, float]) -> bool:
-        return check.is_lost(task, rows, built, losses, emit)
+        return check.why_lost(task, rows, built, losses, emit) is not None
 
     def fit(start: int, end: int, step: int, state: Snapshot | None) -> None:
         """Train from a step of an epoch to another epoch's end."""
@@ -277,9 +278,9 @@ def _train_phase(
                 callbacks.Heartbeats(emit, steps=feed.steps, done=step),
                 log,
                 *boards,
-                *_guards(task, emit, step),
                 callbacks.EndWhenLost(is_lost, last_epoch=last),
                 *([] if state is None else [Resume(state, built, kept)]),
+                _within(task, rows, built, log, emit, step),
                 keeper,
             ],
         )
@@ -294,11 +295,25 @@ def _train_phase(
     return log.epochs
 
 
-def _guards(task: Task, emit: Emit, step: int) -> list[keras.callbacks.Callback]:
+def _within(
+    task: Task, rows: Loaded, built: Built, log: EpochLog, emit: Emit, step: int
+) -> within.LookWithin:
     """What ends an epoch on the way, from a step of it on."""
-    if task.config.checks.finite is None:
-        return []
-    return [callbacks.EndWhenNotFinite(lambda text: emit(Warned(message=text)), done=step)]
+    checks = task.config.checks
+    weights = None if checks.finite is None else within.Weights(built)
+    is_dead = None
+    if checks.dead_neurons is not None:
+        is_dead = within.layer_died(
+            built.signals,
+            lambda: check.why_lost(task, rows, built, {}, emit),
+            lambda text: emit(Warned(message=text)),
+            built.pipeline.steps,
+        )
+
+    def tell(broken: Break) -> None:
+        log.broken = broken
+
+    return within.LookWithin(weights, is_dead, tell, done=step)
 
 
 @contextlib.contextmanager

@@ -14,19 +14,16 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from orchestrator.data.streams.kinds.position import seed_global_generators
 from orchestrator.model import keras_internals
+from orchestrator.record.checks import Break
 from orchestrator.record.events import EpochEnded, TrainingProgress
 from orchestrator.training.attempt import preparation
 from orchestrator.training.attempt.learning_rate import Rates
 from orchestrator.training.executors.executor import Emit
 
 _HEARTBEAT_SECONDS = 1.0
-_LOOK = 64
-"""Steps between two looks at whether the weights are finite: a pass over the weights, where a step
-makes several, and each for many rows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +40,8 @@ class Epochs:
     """Highest learning rate of each epoch."""
     first_loss: float | None = None
     """Loss of the first step."""
+    broken: Break | None = None
+    """Where in the last epoch weights have turned NaN or infinite, if they have."""
 
     @property
     def highest_loss(self) -> float | None:
@@ -81,6 +80,8 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
         self._metrics: Mapping[str, float] = begun.metrics
         self._losses: dict[int, float] = {**begun.losses}
         self._first_loss: float | None = begun.first_loss
+        self.broken: Break | None = begun.broken
+        """See `Epochs`; set by whoever finds it."""
 
     @property
     def epochs(self) -> Epochs:
@@ -91,6 +92,7 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
             losses={**self._losses},
             rates=tuple(self._highest),
             first_loss=self._first_loss,
+            broken=self.broken,
         )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -184,56 +186,6 @@ class CapRates(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Cap the rate, and forget the highest one of the epoch before."""
         self._rates.start_epoch()
-
-
-class EndWhenNotFinite(keras.callbacks.Callback):  # type: ignore[misc]
-    """Ends an epoch, and the phase with it, soon after a weight has turned NaN or infinite.
-
-    What is looked at are the weights: on a CPU relu makes zeros of NaN, and the loss stays finite.
-
-    Args:
-        tell: told, once, between which steps of which epoch it was.
-        done: steps of the first epoch that were trained before.
-    """
-
-    def __init__(self, tell: Callable[[str], None], *, done: int = 0) -> None:
-        super().__init__()
-        self._tell = tell
-        self._done = done
-        self._looked = done
-        self._epoch = 0
-        self._are_finite: Callable[[], Any] | None = None
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Make the look, which is traced where it is needed first."""
-        weights = [each for each in self.model.weights if "float" in str(each.dtype)]
-
-        def are_finite() -> Any:
-            values = (keras.ops.convert_to_tensor(each) for each in weights)
-            return keras.ops.all([keras.ops.all(keras.ops.isfinite(each)) for each in values])
-
-        self._are_finite = tf.function(are_finite, autograph=False) if weights else None
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Note where the training is."""
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look now and then, at steps that do not hang on where the training has begun."""
-        step = self._done + batch + 1
-        if self._are_finite is None or step // _LOOK == self._looked // _LOOK:
-            return
-        first, self._looked = self._looked + 1, step
-        if not bool(self._are_finite()):
-            self._tell(
-                f"a weight has turned NaN or infinite between steps {first} and {step} of epoch "
-                f"{self._epoch + 1}, which ends there"
-            )
-            self.model.stop_training = True
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Count the steps from the beginning again."""
-        self._done = self._looked = 0
 
 
 class EndWhenLost(keras.callbacks.Callback):  # type: ignore[misc]

@@ -12,18 +12,13 @@ from msgspec.structs import replace
 
 from orchestrator.config.schema import PhasePlan
 from orchestrator.data.rows import AnyRows, Tree
+from orchestrator.diagnosis import examine
 from orchestrator.diagnosis.causes.after.find import find_after
 from orchestrator.diagnosis.causes.after.subject import Subject, Weights
 from orchestrator.diagnosis.causes.before.find import find_before
 from orchestrator.diagnosis.causes.before.subject import Subject as Planned
-from orchestrator.diagnosis.checks import Evidence, with_findings, with_validation
-from orchestrator.diagnosis.examine import (
-    Examination,
-    examine,
-    non_finite_variables,
-    whole_batches,
-    why_lost,
-)
+from orchestrator.diagnosis.checks import Evidence, with_break, with_findings, with_validation
+from orchestrator.diagnosis.examine import Examination, non_finite_variables, whole_batches
 from orchestrator.diagnosis.skill.columns import numbered
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement
@@ -35,6 +30,7 @@ from orchestrator.record.checks import (
     AnyCheck,
     DeadNeuronsCheck,
     FindingsCheck,
+    FiniteCheck,
     LearnedCheck,
     PredictionVarianceCheck,
 )
@@ -80,7 +76,7 @@ def examine_phase(
         logged=epochs[-1].metrics,
         course=_course(epochs, before),
     )
-    examined = examine(
+    examined = examine.examine(
         built.probe,
         rows.checked,
         built.outputs,
@@ -121,7 +117,7 @@ def stand(
             exact=len(rows.checked) == rows.dataset.num_rows,
             course=_course(epochs, ()),
         )
-        examined = examine(
+        examined = examine.examine(
             built.probe,
             rows.checked,
             built.outputs,
@@ -227,7 +223,7 @@ def _with_validation(examined: Examination, task: Task, built: Built, held: AnyR
 
 
 def look_back(built: Built, epochs: Sequence[Epochs], phase: Phase) -> Phase:
-    """Note when the units fell silent that are dead at a phase's end.
+    """Note when the units fell silent that are dead at a phase's end, or where weights broke.
 
     Args:
         built: the model.
@@ -235,8 +231,15 @@ def look_back(built: Built, epochs: Sequence[Epochs], phase: Phase) -> Phase:
         phase: the record of the last one.
 
     Returns:
-        The record with the epoch of each unit, and with the largest loss of them.
+        The record with the epoch of each unit, and with the largest loss of them; with the steps
+        and rows at which weights have turned NaN or infinite.
     """
+    finite = phase.find(FiniteCheck)
+    if finite is not None and epochs[-1].broken is not None:
+        told = with_break(finite, epochs[-1].broken)
+        phase = replace(
+            phase, checks=tuple(told if each is finite else each for each in phase.checks)
+        )
     watched = built.signals.epochs
     # A step of the user's own may apply its gradients without an optimizer.
     unseen = not watched and any(each.count for each in epochs)
@@ -257,11 +260,19 @@ def look_back(built: Built, epochs: Sequence[Epochs], phase: Phase) -> Phase:
     )
 
 
-def is_lost(
+def why_lost(
     task: Task, rows: Loaded, built: Built, losses: Mapping[int, float], emit: Emit
-) -> bool:
-    """Whether training on is in vain."""
-    reason = why_lost(
+) -> str | None:
+    """Why training on is in vain, in one clause; None where it is not.
+
+    Args:
+        task: the attempt.
+        rows: its rows.
+        built: its model.
+        losses: the losses that are new, by the number of the epoch.
+        emit: gets what the first rows have shown.
+    """
+    return examine.why_lost(
         built.probe,
         rows.checked,
         task.config.checks,
@@ -269,7 +280,6 @@ def is_lost(
         training_batch_size=task.config.batch_size,
         see=lambda found: emit(_preview(found)),
     )
-    return reason is not None
 
 
 def _preview(found: Measurement) -> Preview:

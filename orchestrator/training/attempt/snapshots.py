@@ -23,6 +23,7 @@ import numpy as np
 
 from orchestrator.model import keras_internals
 from orchestrator.model.build import plain_optimizers
+from orchestrator.record.checks import Break
 from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import Finding
@@ -88,6 +89,7 @@ class Snapshot:
                 losses={number: loss for number, loss in each["losses"]},
                 rates=tuple(each["rates"]),
                 first_loss=each["first_loss"],
+                broken=msgspec.convert(each.get("broken"), Break | None),
             )
             for each in self.state["trained"]
         ]
@@ -133,7 +135,12 @@ def capture(
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     epochs = [
-        {**dataclasses.asdict(each), "losses": [*each.losses.items()], "rates": [*each.rates]}
+        {
+            **dataclasses.asdict(each),
+            "losses": [*each.losses.items()],
+            "rates": [*each.rates],
+            "broken": jsonable(each.broken),
+        }
         for each in trained
     ]
     state = {
@@ -145,9 +152,18 @@ def capture(
         "callbacks": states.pack_callbacks(callbacks, arrays),
         "generators": states.pack_generators(arrays),
     }
-    values = [np.asarray(_value(each)) for each in variables(built)]
     content = json.dumps(state).encode()
-    return Snapshot(place=place, variables=values, arrays=arrays, content=content)
+    return Snapshot(place=place, variables=values(variables(built)), arrays=arrays, content=content)
+
+
+def values(found: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+    """What variables have now; TensorFlow copies it when they change."""
+    return [np.asarray(_value(each)) for each in found]
+
+
+def room() -> float:
+    """Bytes that states in memory may take."""
+    return _MEMORY * _machine_memory()
 
 
 def _value(variable: Any) -> Any:
@@ -370,8 +386,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _remember(self, taken: Snapshot) -> None:
         self.kept.append(taken)
-        room = _MEMORY * _machine_memory()
-        while self.kept and sum(each.size for each in self.kept) > room:
+        while self.kept and sum(each.size for each in self.kept) > room():
             self.kept.popleft()
         self._fits = bool(self.kept)
 

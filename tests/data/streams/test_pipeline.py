@@ -62,6 +62,14 @@ def test_the_order_follows_from_seed_and_epoch_alone(mapped: Rows) -> None:
     assert orders(mapped, 3, count=2) == [first, second]
 
 
+def test_the_rows_of_a_step_are_those_of_its_batch() -> None:
+    rows = Rows(x=X, y=Y)
+    feed = Feed(rows, batch_size=4, seed=3)
+    for step, (x, *_) in enumerate(epochs(feed, 1, 2)[0]):
+        assert np.array_equal(x, X[[*feed.rows_of(2, step)]])
+    assert len(feed.rows_of(0, feed.steps - 1)) == (COUNT - 1) % 4 + 1
+
+
 @pytest.mark.parametrize("kind", ["array", "mapped"])
 @pytest.mark.parametrize("weights", [None, dict.fromkeys(range(COUNT), 2.0)])
 def test_another_process_goes_on_at_any_step(

@@ -16,7 +16,6 @@ from orchestrator.training.attempt import callbacks
 from orchestrator.training.attempt.callbacks import (
     CapRates,
     EndWhenLost,
-    EndWhenNotFinite,
     EpochLog,
     Epochs,
     Heartbeats,
@@ -142,29 +141,3 @@ def test_a_phase_is_ended_where_all_is_lost_but_not_in_its_last_epoch() -> None:
     assert model.stop_training
     callback.on_epoch_end(7, {"loss": 2.0})
     assert asked == [{5: 2.0}, {}]
-
-
-@pytest.mark.parametrize("done", [0, 100])
-def test_an_epoch_ends_soon_after_a_weight_has_turned_nan(done: int) -> None:
-    """Relu makes zeros of the NaN, so that neither the loss nor a prediction tells."""
-    told: list[str] = []
-    x = np.ones((200 - done, 1))
-    x[150 - done] = math.nan
-    hidden = keras.layers.Dense(2, activation="relu", name="hidden")
-    model = keras.Sequential([keras.Input((1,)), hidden, keras.layers.Dense(1)])
-    model.compile(keras.optimizers.SGD(0.01), "mse")
-    guard = EndWhenNotFinite(told.append, done=done)
-    fitted = {"batch_size": 1, "epochs": 9, "shuffle": False, "verbose": 0, "callbacks": [guard]}
-    model.fit(x, np.ones(200 - done), **fitted)
-    assert int(model.optimizer.iterations.numpy()) == 192 - done
-    between = "between steps 129 and 192 of epoch 1"
-    assert told == [f"a weight has turned NaN or infinite {between}, which ends there"]
-
-
-def test_finite_weights_are_left_alone() -> None:
-    model, _ = compiled()
-    told: list[str] = []
-    model.fit(np.ones((70, 2)), np.ones(70), batch_size=1, verbose=0,
-              callbacks=[EndWhenNotFinite(told.append)])  # fmt: skip
-    assert told == []
-    assert int(model.optimizer.iterations.numpy()) == 70

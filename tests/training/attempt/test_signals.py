@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.record.checks import DeadNeuronsCheck
+from orchestrator.record.checks import DeadNeuronsCheck, FiniteCheck
 from orchestrator.record.directory import AttemptPaths
 from orchestrator.record.events import PhaseEnded, Warned
 from orchestrator.record.records import Phase, Settings
@@ -80,24 +81,85 @@ def test_the_record_says_when_the_units_fell_silent(
     assert again.find(DeadNeuronsCheck) == found
 
 
-@pytest.mark.parametrize("live", [False, True])
-def test_an_attempt_ends_soon_after_its_weights_are_lost(
-    make_config: MakeConfig, tmp_path: Path, live: bool
-) -> None:
-    code = """
+_OUTLIER = """
+def outlier():
+    x, y = line(1200)
+    x[637] = 1e30
+    return x, y
+
 def batches():
-    x, y = line(200)
-    for row in range(200):
-        yield x[row:row + 1], y[row:row + 1]
+    x, y = outlier()
+    for row in range(0, 1200, 2):
+        yield x[row:row + 2], y[row:row + 2]
 """
-    rows = {"callable": "rows:batches"}
-    whole = {"callable": "rows:line", "kwargs": {"count": 200}}
+
+
+@pytest.mark.parametrize(
+    ("live", "execution", "batch"), [(False, 1, 2), (False, 8, 2), (False, 1, 48), (True, 1, 2)]
+)
+def test_an_attempt_ends_soon_after_its_weights_are_lost_and_names_the_rows(
+    make_config: MakeConfig, tmp_path: Path, live: bool, execution: int, batch: int
+) -> None:
+    """One row of 1,200 breaks them, and the epoch has many steps, or few."""
     config = make_config(
-        code,
-        data={"train": rows if live else whole},
-        batch_size=1,
-        compile={"optimizer": {"SGD": {"learning_rate": 1e20}}, "loss": "mse"},
+        _OUTLIER,
+        data={"train": {"callable": "rows:batches" if live else "rows:outlier"}},
+        model={"layers": [*_LAYERS[:2], {"Dropout": {"rate": 0.5}}, _LAYERS[2]]},
+        batch_size=batch,
+        compile={
+            "optimizer": {"Adam": {"learning_rate": 0.01}},
+            "loss": "mse",
+            "steps_per_execution": execution,
+        },
         phases=[{"name": "main", "epochs": 4}],
+        checks={"findings": "off"},
+    )
+    task = Task(
+        config=config,
+        settings=Settings(seed=1),
+        attempt=1,
+        directory=tmp_path,
+        fingerprint=None,
+    )
+    last = _train(task)[-1]
+    assert (last.phase, last.epochs) == ("main", 1)
+    failure, check = last.failure(), last.find(FiniteCheck)
+    assert failure is not None and failure.check == "finite"
+    assert check is not None and check.measured.broken is not None
+    broken = check.measured.broken
+    assert failure.reason.endswith(f", {broken.told}")
+    if live:  # its batches do not come again
+        assert (broken.first, broken.last, broken.rows) == (257, 320, ())
+        assert broken.told == "since one of the steps 257 to 320 of epoch 1"
+        return
+    assert broken.last == broken.first + execution - 1
+    assert len(broken.rows) == execution * batch
+    assert 637 in broken.rows
+    place = broken.rows.index(637)
+    rows = ", ".join(map(str, broken.rows[:5]))
+    assert f"of epoch 1, on training rows {rows}" in broken.told
+    assert place // batch < execution
+
+
+_KILLER = """
+import keras
+
+class Killer(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch + 1 == 150:
+            self.model.layers[0].bias.assign([-1e6] * 8)
+"""
+
+
+def test_an_epoch_ends_where_its_layers_have_died(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(
+        _KILLER,
+        data={"train": {"callable": "rows:line", "kwargs": {"count": 1000}}},
+        model={"layers": _LAYERS},
+        batch_size=1,
+        compile={"optimizer": {"SGD": {"learning_rate": 0.01}}, "loss": "mse"},
+        phases=[{"name": "main", "epochs": 1}],
+        fit={"callbacks": ["rows:Killer"]},
     )
     task = Task(
         config=config,
@@ -109,9 +171,12 @@ def batches():
     events: list[Any] = []
     training.train(task, events.append)
     last = [event.phase for event in events if isinstance(event, PhaseEnded)][-1]
-    assert (last.phase, last.epochs) == ("main", 1)
     failure = last.failure()
-    assert failure is not None
-    assert failure.check == "finite"
-    told = [event.message for event in events if isinstance(event, Warned)]
-    assert "a weight has turned NaN or infinite between steps 1 and 64 of epoch 1" in told[-1]
+    assert failure is not None and failure.check == "dead_neurons"
+    # The run of steps in which they died has had gradients before; the next has none.
+    (told,) = [event.message for event in events if isinstance(event, Warned)]
+    assert re.fullmatch(
+        r"nothing has come back to dense(_\d+)? in steps 193 to 256 of epoch 1, which ends there: "
+        r"layer .* is entirely dead .*",
+        told,
+    )
