@@ -157,6 +157,8 @@ _POLL_SECONDS = 0.0005
 _PATIENCE_SECONDS = 300.0
 _MOST_STARTS = 12
 _MOST_STRIKES = 6
+_MOST_OF_WORKERS = 3
+"""After so many deaths without progress an attempt has crashed at the next, and is another one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -465,10 +467,14 @@ def in_peace(config: Path, runs: Path) -> tuple[Outcome, float, int]:
 
 
 def draw(random_: random.Random, seconds: float, lines: int) -> Iterator[Strike]:
-    """One to six kills at random moments of a run."""
+    """One to six kills at random moments of a run, of workers no more than an attempt may lose."""
+    workers = 0
     moments = sorted(random_.random() for _ in range(random_.randint(1, _MOST_STRIKES)))
     for since, moment in itertools.pairwise([0.0, *moments]):
         victim: Victim = random_.choices(("supervisor", "worker", "server"), (6, 4, 1))[0]
+        workers += victim != "supervisor"
+        if workers > _MOST_OF_WORKERS:
+            victim = "supervisor"
         number = signal.SIGKILL
         if victim == "supervisor" and random_.random() < 0.25:
             number = random_.choice((signal.SIGTERM, signal.SIGINT))
