@@ -19,13 +19,10 @@ SMALLEST: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     # 42 Relu and Relu6 operations, 28 of them inside gates.
     "MobileNetV3Small": (32, {}, {"relu": 14, "hard_silu": 19, "hard_sigmoid": 9}),
     "MobileNet": (32, {"alpha": 0.25}, {"relu6": 27}),
-    "MobileNetV2": (32, {"alpha": 0.35}, {"relu6": 35}),
     "VGG16": (32, {"include_top": False}, {"relu": 13}),
-    "ResNet50V2": (32, {}, {"relu": 49}),
-    "EfficientNetB0": (32, {}, {"silu": 49, "sigmoid": 16}),
     "ConvNeXtTiny": (32, {}, {"gelu": 18}),
 }
-"""Side of the smallest image, further arguments, and the sites by activation: of seven families."""
+"""Side of the smallest image, further arguments, and the sites by activation: of four families."""
 
 LARGER: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     "InceptionResNetV2": (75, {}, {"relu": 243}),
@@ -34,6 +31,9 @@ LARGER: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     "InceptionV3": (75, {}, {"relu": 94}),
     "EfficientNetV2B0": (32, {}, {"silu": 55, "sigmoid": 16}),
     "ResNet50": (32, {}, {"relu": 49}),
+    "ResNet50V2": (32, {}, {"relu": 49}),
+    "MobileNetV2": (32, {"alpha": 0.35}, {"relu6": 35}),
+    "EfficientNetB0": (32, {}, {"silu": 49, "sigmoid": 16}),
     "MobileNetV3Large": (32, {}, {"relu": 19, "hard_silu": 21, "hard_sigmoid": 8}),
     "Xception": (71, {}, {"relu": 35}),
     "VGG19": (32, {"include_top": False}, {"relu": 16}),
