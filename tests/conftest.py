@@ -11,6 +11,8 @@ import pytest
 from orchestrator.config import document
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
+from orchestrator.training.executors import choice
+from orchestrator.training.executors.in_process import InProcess
 from tests import builders
 
 LINE_CODE = """
@@ -81,6 +83,28 @@ def memory_path() -> Iterator[Path]:
 def runs(memory_path: Path) -> Path:
     """A folder of runs, in memory."""
     return memory_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def _module_in_this_process() -> Iterator[None]:
+    """Train in this process what the tests of a module train, see `_in_this_process`."""
+    with pytest.MonkeyPatch.context() as patch:
+        _stay(patch)
+        yield
+
+
+@pytest.fixture
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train in this process: TensorFlow warms up once, which is most of what a small run takes.
+
+    The kills, the main job and the tests of executors have processes of their own.
+    """
+    _stay(monkeypatch)
+
+
+def _stay(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(choice, "choose_executor", lambda stop, local=None: InProcess(stop.check))
+    patch.setattr(choice, "start_early", lambda: None)
 
 
 @pytest.fixture

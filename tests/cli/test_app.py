@@ -111,6 +111,7 @@ assert "orchestrator" not in sys.modules
     np.testing.assert_allclose(float(done.stdout.split()[-1]), reported, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_run_that_is_repaired(config_file: Write, tmp_path: Path, capsys: Capture) -> None:
     """Rates so high that the only hidden layer dies at once; one rung caps them."""
     path = config_file(
@@ -136,6 +137,7 @@ def test_a_run_that_is_repaired(config_file: Write, tmp_path: Path, capsys: Capt
     assert "restarting by lower_learning_rate with learning rate at most 0.3" in sentence
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_run_in_which_no_attempt_passes(
     config_file: Write, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -178,6 +180,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.usefixtures("_in_this_process")
 @pytest.mark.parametrize(("changes", "message"), INVALID)
 def test_what_only_keras_can_judge_is_invalid_and_writes_nothing(
     config_file: Write, tmp_path: Path, capsys: Capture, changes: dict[str, Any], message: str
@@ -202,12 +205,14 @@ def test_a_folder_that_cannot_be_written_is_said(config_file: Write, capsys: Cap
     assert "rows.py/runs: no run can be written there: Not a directory" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_validate_says_the_same_as_the_run(config_file: Write, capsys: Capture) -> None:
     path = config_file(model={"layers": [{"Dens": {"units": 1}}]})
     assert orchestrate(["validate", str(path)]) == 2
     assert "Keras has no layer 'Dens'; did you mean 'Dense'?" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_validate_tells_what_it_found_and_writes_nothing(
     config_file: Write, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -5,15 +5,17 @@
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.cli.app import execute as orchestrate
+
+Printed = Callable[..., str]
 FIXTURES = Path(__file__).parents[1] / "record" / "fixtures"
 
 
@@ -23,16 +25,25 @@ def earlier(tmp_path: Path) -> Path:
     return Path(shutil.copytree(FIXTURES, tmp_path / "earlier"))
 
 
-def printed(folder: Path, *arguments: str, code: int = 0) -> str:
-    """What a command of its own process prints on stdout."""
-    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TZ": "UTC"}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
-    command = [sys.executable, "-m", "orchestrator", *arguments, "--runs-dir", "."]
-    done = subprocess.run(
-        command, cwd=folder / "runs", env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout
+@pytest.fixture
+def printed(
+    earlier: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Printed]:
+    """What a command in the folder of the runs prints on stdout."""
+    for name, value in {"COLUMNS": "100", "NO_COLOR": "1", "TZ": "UTC"}.items():
+        monkeypatch.setenv(name, value)
+    time.tzset()
+    monkeypatch.chdir(earlier / "runs")
+
+    def run(*arguments: str) -> str:
+        code = orchestrate([*arguments, "--runs-dir", "."])
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return out
+
+    yield run
+    monkeypatch.undo()
+    time.tzset()
 
 
 def holds(found: Any, known: Any) -> bool:
@@ -59,10 +70,10 @@ def holds(found: Any, known: Any) -> bool:
     ],
 )
 def test_what_is_printed_is_what_that_version_printed(
-    earlier: Path, name: str, arguments: tuple[str, ...]
+    earlier: Path, printed: Printed, name: str, arguments: tuple[str, ...]
 ) -> None:
     known = (earlier / "golden" / name).read_text()
-    lines = [line.rstrip() for line in printed(earlier, *arguments).splitlines()]
+    lines = [line.rstrip() for line in printed(*arguments).splitlines()]
     added = [line for line in lines if line.startswith("to go on with it: orchestrate resume")]
     assert len(added) == (name == "show-interrupted.txt")
     assert [line for line in lines if line not in added] == [
@@ -71,19 +82,17 @@ def test_what_is_printed_is_what_that_version_printed(
 
 
 @pytest.mark.parametrize("run", ["passed", "exhausted", "interrupted"])
-def test_the_record_is_what_that_version_wrote(earlier: Path, run: str) -> None:
+def test_the_record_is_what_that_version_wrote(earlier: Path, printed: Printed, run: str) -> None:
     (directory,) = (earlier / "runs").glob(f"{run}-*")
     known = json.loads((directory / "run.json").read_text())
-    assert holds(json.loads(printed(earlier, "show", run, "--json")), known)
+    assert holds(json.loads(printed("show", run, "--json")), known)
     (directory / "run.json").unlink()  # the journal, which is the truth, says the same
-    assert holds(json.loads(printed(earlier, "show", run, "--json")), known)
+    assert holds(json.loads(printed("show", run, "--json")), known)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "attempt", ["passed@3", "exhausted@2", pytest.param("exhausted@3", marks=pytest.mark.sweep)]
-)
-def test_an_attempt_is_replayed_to_what_it_was(earlier: Path, attempt: str) -> None:
-    arguments = ("replay", attempt, "--base", "../project", "--json")
-    found = json.loads(printed(earlier, *arguments))
+@pytest.mark.usefixtures("_in_this_process")
+@pytest.mark.parametrize("attempt", ["passed@3", "exhausted@2", "exhausted@3"])
+def test_an_attempt_is_replayed_to_what_it_was(printed: Printed, attempt: str) -> None:
+    found = json.loads(printed("replay", attempt, "--base", "../project", "--json"))
     assert found["same"] and found["phases"] and all(each["same"] for each in found["phases"])

@@ -12,22 +12,13 @@ import pytest
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.config import load as configs
 from orchestrator.record.directory import SearchPaths
-from orchestrator.training.executors import choice
-from orchestrator.training.executors.in_process import InProcess
 
 RATE = "compile.optimizer.Adam.learning_rate"
 Capture = pytest.CaptureFixture[str]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _in_this_process() -> object:
-    """Train in this process, which has imported TensorFlow."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choice, "choose_executor", lambda stop, local=None: InProcess(stop.check))
-        yield
-
-
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_this_process")
 def test_from_the_command_to_a_config_that_runs(
     config_file: Callable[..., Path], runs: Path, capsys: Capture
 ) -> None:

@@ -31,6 +31,7 @@ HOPELESS = [{"Dense": {"units": 4, "activation": "relu", "bias_initializer": {"C
 TWICE = {"max_attempts": 2, "screen_seeds": 1, "policy": [{"remedy": "new_seed", "times": 1}]}
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_data_callable_is_called_once_for_all_attempts(
     config_file: Write, runs: Path, tmp_path: Path
 ) -> None:
@@ -46,6 +47,7 @@ def test_a_data_callable_is_called_once_for_all_attempts(
     assert [each.name for each in runs.iterdir()] == [record["run"]]
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_files_of_data_may_go_once_they_were_read(config_file: Write, runs: Path) -> None:
     """What is trained on is what was checked, whatever becomes of the file in the meantime."""
     path = config_file(

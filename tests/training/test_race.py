@@ -19,6 +19,7 @@ from orchestrator.record.events import AttemptStarted, Event, Heartbeat, RacerEn
 from orchestrator.record.records import Run
 from tests.conftest import LINE, LINE_CODE
 
+pytestmark = pytest.mark.usefixtures("_module_in_this_process")
 Capture = pytest.CaptureFixture[str]
 
 RACED: dict[str, Any] = {
@@ -30,6 +31,7 @@ RACED: dict[str, Any] = {
             {"Dense": {"units": 1}},
         ]
     },
+    "compile": {**LINE["compile"], "run_eagerly": True},
     "phases": [{"name": "first", "epochs": 1}, {"name": "main", "epochs": 11}],
     # Noise of Dropout keeps every network from that: each attempt fails at its end.
     "checks": {"prediction_variance": {"min_skill": 0.99999}},

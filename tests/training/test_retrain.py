@@ -194,6 +194,7 @@ def test_wrong_arguments_are_told_like_a_configs(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("_in_this_process")
 @pytest.mark.parametrize(
     "validation",
     [
@@ -209,7 +210,8 @@ def test_arguments_come_from_numpy_and_rows_in_the_forms_of_keras(
 ) -> None:
     phases = [{"name": "main", "epochs": np.int64(1)}]
     _, record = orchestrator.retrain(
-        network, X, Y, phases=phases, compile=COMPILE, validation=validation, seed=np.int64(3),
+        network, X, Y, phases=phases, compile={**COMPILE, "run_eagerly": True},
+        validation=validation, seed=np.int64(3),
         restart={"policy": [], "max_attempts": 1}, runs_dir=tmp_path, quiet=True,
     )  # fmt: skip
     (attempt,) = record["attempts"]
@@ -299,6 +301,7 @@ def test_a_function_that_cannot_be_made_again_is_not_sent(tmp_path: Path) -> Non
         broken.build  # noqa: B018 - reading it raises
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_model_that_needs_no_targets_trains_without(tmp_path: Path) -> None:
     class Alike(keras.Model):  # type: ignore[misc]
         """Its two outputs are to be alike."""

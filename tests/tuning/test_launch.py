@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,20 @@ from orchestrator.errors import InvalidError, StoppedError, UserCodeError
 from orchestrator.record import archive
 from orchestrator.record import search as records
 from orchestrator.record.search import Search
-from orchestrator.training.executors import choice
-from orchestrator.training.executors.in_process import InProcess
 from orchestrator.tuning import plan
 from orchestrator.tuning.journal import SearchEvent, TrialEnded, TrialStarted
 from tests.tuning.small import TUNE, Watcher, outcomes, search, write
 
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train in this process, which has imported TensorFlow."""
-    monkeypatch.setattr(choice, "choose_executor", lambda stop: InProcess(stop.check))
+pytestmark = pytest.mark.usefixtures("_module_in_this_process")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Config, Search, Path]]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Search, Path]:
     """A search that is through: its config, its record and its directory."""
     folder = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choice, "choose_executor", lambda stop: InProcess(stop.check))
-        config = write(folder)
-        found, directory = search(config, folder / "runs")
-    yield config, found, directory
+    config = write(folder)
+    found, directory = search(config, folder / "runs")
+    return config, found, directory
 
 
 def test_a_trial_is_whole_runs_on_the_same_seeds(project: Any) -> None:
@@ -246,11 +237,11 @@ def test_runs_without_a_model_are_penalised_and_end_nothing(tmp_path: Path) -> N
         tmp_path,
         checks={"metric": {"name": "loss", "max": 1e-9}},
         restart={"max_attempts": 1},
-        tune={**TUNE, "max_trials": 4, "seeds": 1, "space": {"batch_size": {"int": [60, 64]}}},
+        tune={**TUNE, "max_trials": 2, "seeds": 1, "space": {"batch_size": {"int": [60, 64]}}},
     )
     found, _ = search(config, tmp_path / "runs")
-    assert [trial.score for trial in found.trials] == [2.0] * 4
-    assert [trial.runs[0].status for trial in found.trials] == ["exhausted"] * 4
+    assert [trial.score for trial in found.trials] == [2.0] * 2
+    assert [trial.runs[0].status for trial in found.trials] == ["exhausted"] * 2
     assert found.exit_code == 3
     assert found.best_trial == 1
 

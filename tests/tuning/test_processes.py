@@ -52,6 +52,7 @@ def test_the_run_of_a_killed_worker_is_started_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_search_that_was_killed_goes_on(tmp_path: Path) -> None:
     config = write(tmp_path, tune={**TUNE, "max_trials": 2})
     command = ["-m", "orchestrator", "tune", "line.yaml", "--quiet", "--jobs", "2"]
@@ -70,7 +71,7 @@ def test_a_search_that_was_killed_goes_on(tmp_path: Path) -> None:
     assert made
     _, resumed = plan.find(tmp_path / "line.yaml", (), resume=True, runs_dir=runs)
     assert resumed == directory
-    found, _ = search(config, runs, resumed=resumed, jobs=2)
+    found, _ = search(config, runs, resumed=resumed)
     assert found.status == "finished"
     assert [trial.trial for trial in found.trials] == [1, 2]
     ended = [each for each in before if each[1] != "running"]

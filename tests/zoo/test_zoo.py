@@ -15,7 +15,7 @@ from tests.zoo import FAILS, RUN_FAILS, break_
 
 SPECIMENS = {specimen.name: specimen for specimen in zoo.ALL}
 QUICK = (
-    "focal_rare", "class_weight", "dice", "ordinal", "hinge", "label_smoothing",
+    "focal_rare", "dice", "ordinal", "hinge", "label_smoothing",
     "softmax_as_logits", "wrapped_logits", "sample_weights", "multi_label",
     "glitches", "zero_inflated_mae", "tweedie", "far_from_zero", "weak_signal", "missing_targets",
     "correlation_loss", "two_outputs",
@@ -27,6 +27,7 @@ QUICK = (
 """Those that are quick to train, of each kind some."""
 RUNS = ("class_weight", "vae")
 """Those that go through a whole run: what is weighed there, and what is told of no loss."""
+pytestmark = pytest.mark.usefixtures("_in_this_process")
 
 
 def test_there_are_enough_of_them() -> None:

@@ -17,6 +17,7 @@ from orchestrator.record.checks import DeadNeuronsCheck
 from orchestrator.record.records import Run, Start
 from tests.conftest import LINE, LINE_CODE
 
+pytestmark = pytest.mark.usefixtures("_module_in_this_process")
 Capture = pytest.CaptureFixture[str]
 
 CODE = """
@@ -36,6 +37,7 @@ def build():
 SHORT: dict[str, Any] = {
     **LINE,
     "model": {"factory": {"callable": "rows:build"}},
+    "compile": {**LINE["compile"], "run_eagerly": True},
     "checks": {"metric": {"name": "loss", "max": 1e-9}},
     "phases": [{"name": "before", "epochs": 2}, {"name": "main", "epochs": 3}],
     "restart": {

@@ -22,6 +22,7 @@ from orchestrator.training.attempt.task import repeat
 from tests import builders
 from tests.conftest import LINE, LINE_CODE, merged
 
+pytestmark = pytest.mark.usefixtures("_module_in_this_process")
 Capture = pytest.CaptureFixture[str]
 Edit = Callable[[dict[str, Any]], None]
 

@@ -20,6 +20,7 @@ from orchestrator.training.recorded import unfinished
 from tests.conftest import LINE, LINE_CODE, merged
 from tests.story import record, story
 
+pytestmark = pytest.mark.usefixtures("_module_in_this_process")
 Capture = pytest.CaptureFixture[str]
 
 TWICE: dict[str, Any] = {
@@ -30,6 +31,7 @@ TWICE: dict[str, Any] = {
             {"Dense": {"units": 1}},
         ]
     },
+    "compile": {**LINE["compile"], "run_eagerly": True},
     "phases": [{"name": "warmup", "epochs": 2}, {"name": "main", "epochs": 3}],
     # No loss is so low: both attempts fail, and the policy has an end.
     "checks": {"metric": {"name": "loss", "max": 1e-12}},

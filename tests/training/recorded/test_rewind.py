@@ -17,6 +17,7 @@ from orchestrator.record.records import Run, Start
 from tests import events
 from tests.conftest import LINE, LINE_CODE
 
+pytestmark = pytest.mark.usefixtures("_module_in_this_process")
 Capture = pytest.CaptureFixture[str]
 
 SHOCKED: dict[str, Any] = {
