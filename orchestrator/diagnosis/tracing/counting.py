@@ -44,6 +44,7 @@ class CountingGraph:
         self.flow = Flow(layers=(), outputs=())
         self.notes: list[str] = []
         self.origins: list[Origin] = []
+        self.reads: dict[str, tuple[Any, ...]] = {}
 
         def step(inputs: Tree, look: tf.Tensor) -> tuple[Any, ...]:
             found = trace(
@@ -53,7 +54,7 @@ class CountingGraph:
                 batch_statistics=batch_statistics,
                 gradients=gradients,
             )
-            self.sites, self.notes = found.sites, found.notes
+            self.sites, self.notes, self.reads = found.sites, found.notes, found.reads
             active = [
                 tf.add_n([count_active(call, batch_size) for call in site.calls])
                 for site in found.sites

@@ -86,6 +86,19 @@ class Probe:
         return is_callable(self._model)
 
     @property
+    def reads(self) -> dict[str, tuple[Any, ...]]:
+        """Handles of the variables between each site and those before it, the nearest first.
+
+        They are known once rows were measured in inference mode, and for no site inside a loop.
+        """
+        found: dict[str, tuple[Any, ...]] = {}
+        for (batch_statistics, _), graphs in self._graphs.items():
+            if not batch_statistics:
+                for graph in graphs.values():
+                    found.update(graph.reads)
+        return found
+
+    @property
     def has_batch_normalization(self) -> bool:
         """Whether inference and training mode can differ by BatchNorm's statistics."""
         return any(

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -62,6 +63,9 @@ class Trace:
     """The operations that compute Keras's masks: they leave rows out, and hand on no value."""
     dependence: Dependence
     """What depends on what in the graph."""
+    reads: dict[str, tuple[Any, ...]]
+    """Handles of the variables from which each site's values are computed, back to the sites
+    before, the nearest first."""
 
 
 def trace(
@@ -142,6 +146,7 @@ def _traced(
         notes=_notes(listener, needed, dependence, model),
         masks=masks,
         dependence=dependence,
+        reads=_reads(graph, sites, masks, dependence),
     )
 
 
@@ -211,6 +216,28 @@ def _bare_inside(graph: tf.Graph, name: str) -> int:
             if attribute in node.attr and node.attr[attribute].func.name:
                 count += _bare_inside(graph, node.attr[attribute].func.name)
     return count
+
+
+def _reads(
+    graph: tf.Graph,
+    sites: Sequence[Site],
+    masks: frozenset[tf.Operation],
+    dependence: Dependence,
+) -> dict[str, tuple[Any, ...]]:
+    """Which variables are read for each site, see `Trace`."""
+    handles = {inner.op: outer for outer, inner in getattr(graph, "captures", ())}
+    ends = {call.after.op for site in sites for call in site.calls}
+    found = {}
+    for site in sites:
+        between = dependence.ancestors([call.before for call in site.calls], ends, masks)
+        readers = sorted(between - ends, key=dependence.position, reverse=True)
+        found[site.name] = tuple(
+            handles[tensor.op]
+            for operation in readers
+            for tensor in operation.inputs
+            if tensor.op in handles and tensor.dtype == tf.resource
+        )
+    return found
 
 
 def _flow(

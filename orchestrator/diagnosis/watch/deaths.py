@@ -24,11 +24,11 @@ class Heard:
     """What came back in each epoch."""
     last: Mapping[str, npt.NDArray[np.int64]]
     """The last epoch in which each unit of a layer got a gradient, 0 for none, by the path of the
-    layer; a layer that only applies an activation has the units of the one before it."""
+    layer, or by the name of the site at which an activation is applied to its units."""
 
     def of(self, layer: LayerUnits) -> npt.NDArray[np.int64] | None:
         """That of the units of an activation site; None where nothing watches them."""
-        found = self.last.get(layer.layer.partition(":")[0])
+        found = self.last.get(layer.layer, self.last.get(layer.layer.partition(":")[0]))
         return None if found is None or len(found) != layer.units else found
 
 

@@ -34,8 +34,6 @@ class Watched:
     """How many of its last axes tell units apart: all of a bias; over the others it is summed."""
     kernel: keras.Variable
     """The layer's largest weight, whose movement is measured."""
-    applied: tuple[str, ...] = ()
-    """Paths of the layers that apply an activation to its units and have no weights themselves."""
 
     @property
     def size(self) -> int:
@@ -60,35 +58,13 @@ def find_watched(model: keras.Model) -> tuple[Watched, ...]:
     """
     trained = {id(each) for each in model.trainable_variables}
     found: dict[int, Watched] = {}
-    applied: dict[int, list[str]] = {}
     for layers in _paths(model, (model,)):
         layer = layers[-1]
         own = [each for each in keras_internals.own_variables(layer) if id(each) in trained]
         watched = None if id(layer) in found else _watched(layer, own, path(layers, model))
         if watched is not None:
             found[id(layer)] = watched
-        elif not layer.weights:
-            applied.setdefault(id(_before(layer)), []).append(path(layers, model))
-    return tuple(
-        dataclasses.replace(each, applied=tuple(applied.get(layer, ())))
-        for layer, each in found.items()
-    )
-
-
-def _before(layer: keras.Operation) -> keras.Operation | None:
-    """The layer with weights whose units a layer gets, in the graph of a functional model."""
-    seen = {layer}
-    while True:
-        try:
-            origin = keras_internals.origin(layer.input)
-        except (AttributeError, ValueError):  # it was called nowhere, or has no single input
-            return None
-        if origin is None or origin[0] in seen:
-            return None
-        layer = origin[0]
-        if getattr(layer, "weights", ()):
-            return layer
-        seen.add(layer)
+    return tuple(found.values())
 
 
 def _paths(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from orchestrator.diagnosis.watch.epochs import EpochSignals, LayerSignal
 from orchestrator.diagnosis.watch.gradients import GradientWatch
+
+Units = npt.NDArray[np.int64]
+"""An integer for each unit of a layer, shape (units,)."""
 
 
 class SignalLog(keras.callbacks.Callback):  # type: ignore[misc]
@@ -59,20 +62,35 @@ class SignalLog(keras.callbacks.Callback):  # type: ignore[misc]
         return EpochSignals(epoch=epoch, steps=steps, layers=tuple(layers))
 
     @property
-    def last_heard(self) -> dict[str, npt.NDArray[np.int64]]:
+    def last_heard(self) -> dict[str, Units]:
         """The last epoch in which each unit of a layer got a gradient, counted from 1.
 
         The next is its first silent one. 0 is a unit to which nothing has ever come back, such as
-        one that is born dead. A layer that only applies an activation to a layer's units has them.
+        one that is born dead.
         """
         if self._watch is None:
             return {}
         values = self._watch.split(self._heard)
-        return {
-            name: heard
-            for each, heard in zip(self._watch.layers, values, strict=True)
-            for name in (each.name, *each.applied)
+        return {each.name: heard for each, heard in zip(self._watch.layers, values, strict=True)}
+
+    def last_heard_at(self, reads: Mapping[str, Sequence[Any]]) -> dict[str, Units]:
+        """The same at activations that are applied to a layer's units elsewhere.
+
+        Args:
+            reads: the handles of the variables between each activation site and those before it,
+                the nearest first, see `Probe.reads`.
+
+        Returns:
+            By the name of the site; those are left out behind which no layer is watched.
+        """
+        layers = () if self._watch is None else self._watch.layers
+        owners = {id(each.shift.value.handle): each.name for each in layers}
+        last = self.last_heard
+        nearest = {
+            site: next((owners[id(each)] for each in handles if id(each) in owners), None)
+            for site, handles in reads.items()
         }
+        return {site: last[owner] for site, owner in nearest.items() if owner is not None}
 
     def end_run(self) -> list[str]:
         """End a run of steps within an epoch.

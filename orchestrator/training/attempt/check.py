@@ -243,7 +243,9 @@ def look_back(built: Built, epochs: Sequence[Epochs], phase: Phase) -> Phase:
     watched = built.signals.epochs
     # A step of the user's own may apply its gradients without an optimizer.
     unseen = not watched and any(each.count for each in epochs)
-    heard = Heard(epochs=watched, last={} if unseen else built.signals.last_heard)
+    signals = built.signals
+    last = {**signals.last_heard_at(built.probe.reads), **signals.last_heard}
+    heard = Heard(epochs=watched, last={} if unseen else last)
     found = phase.find(DeadNeuronsCheck)
     if found is None:
         return phase

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from orchestrator.data.rows import Rows
+from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.diagnosis.watch.gradients import GradientWatch
 from orchestrator.diagnosis.watch.layers import find_watched
 from orchestrator.diagnosis.watch.signals import SignalLog
@@ -210,6 +212,44 @@ def test_layers_of_many_kinds_are_watched() -> None:
     assert heard["norm"] == [1, 1, 1, 1]
     assert heard["table"] == [1] * 5
     assert heard["lstm"] == [1] * 3
+
+
+@keras.saving.register_keras_serializable("tests")
+class Own(keras.Model):
+    """A model whose graph Keras does not know: activations are applied to units of layers."""
+
+    def __init__(self) -> None:
+        super().__init__(name="own")
+        dead = keras.initializers.Constant([-99.0, 1.0, 1.0])
+        self.first = layers.Dense(3, bias_initializer=dead, name="first")
+        self.norm = layers.BatchNormalization(name="norm")
+        self.second = layers.Dense(2, use_bias=False, kernel_initializer="ones", name="second")
+        self.third = layers.Dense(8, name="third")
+        self.relu = layers.ReLU(name="relu")
+        self.last = layers.Dense(1, name="last")
+
+    def call(self, x: Any) -> Any:
+        x = self.relu(self.first(x))
+        x = tf.nn.relu(self.second(x))
+        return self.last(self.relu(self.norm(self.third(x))))
+
+
+def test_an_activation_has_the_units_of_the_layer_whose_values_it_gets() -> None:
+    keras.utils.set_random_seed(0)
+    model = Own()
+    model.compile("sgd", "mse")
+    log = SignalLog()
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[log])
+    probe = Probe(model)
+    assert probe.reads == {}  # nothing was traced yet
+    found = probe.measure(Rows(x=X, y=Y))
+    heard = log.last_heard_at(probe.reads)
+    last = log.last_heard
+    assert [each.name for each in found.layers] == ["relu", "own", "relu:2"]
+    assert heard["relu"].tolist() == last["first"].tolist()
+    assert last["first"][0] == 0 and last["first"].max() == 2
+    assert heard["own"].tolist() == last["second"].tolist()
+    assert heard["relu:2"].tolist() == last["norm"].tolist()
 
 
 def test_a_watch_without_layers_reads_nothing() -> None:
