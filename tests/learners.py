@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from orchestrator.config.sections.checks import Checks, Learned
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis.checks import Evidence
 from orchestrator.diagnosis.diagnose import Arguments
 from orchestrator.diagnosis.examine import examine
 from orchestrator.diagnosis.skill.learned import Lesson
 from orchestrator.diagnosis.tracing.probe import Probe
+from orchestrator.diagnosis.verdicts.checks import Evidence
 from orchestrator.diagnosis.verdicts.learned import Course
 from orchestrator.diagnosis.verdicts.learned import learned as judge_learnt
 from orchestrator.model.losses.returned import Returned

@@ -23,7 +23,6 @@ from orchestrator.data.rows import Precision, Readable, Rows
 from orchestrator.data.streams.batches import Batches
 from orchestrator.diagnosis.causes.before.find import find_before
 from orchestrator.diagnosis.causes.before.subject import Subject
-from orchestrator.diagnosis.checks import Evidence, judge, with_findings
 from orchestrator.diagnosis.examine import (
     Examination,
     Gradients,
@@ -33,6 +32,7 @@ from orchestrator.diagnosis.examine import (
 from orchestrator.diagnosis.health import Examinee, Health, LayerHealth, Verdicts
 from orchestrator.diagnosis.skill.columns import numbered
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Probe
+from orchestrator.diagnosis.verdicts.checks import Evidence, judge, with_findings
 from orchestrator.errors import InvalidError, Problem, Reporter
 from orchestrator.model.build import try_call
 from orchestrator.model.losses.targets import check_fit

@@ -11,12 +11,12 @@ import numpy as np
 
 from orchestrator.config.sections.checks import Checks
 from orchestrator.data.rows import Readable, Tree
-from orchestrator.diagnosis.checks import Evidence, judge
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.skill.learned import Lesson
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement, Probe, See
 from orchestrator.diagnosis.units import NO_FLOW, Flow, Layer, cut, cut_reason, livelier
+from orchestrator.diagnosis.verdicts.checks import Evidence, judge
 from orchestrator.diagnosis.verdicts.dead_neurons import is_certainly_alive, needs_batch_statistics
 from orchestrator.model.losses.returned import Returned
 from orchestrator.model.outputs import Output

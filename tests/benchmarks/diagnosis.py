@@ -25,10 +25,10 @@ import numpy as np
 
 from orchestrator.config.sections.checks import Checks
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis.checks import Evidence
 from orchestrator.diagnosis.diagnose import Arguments, diagnose
 from orchestrator.diagnosis.examine import examine
 from orchestrator.diagnosis.tracing.probe import Probe
+from orchestrator.diagnosis.verdicts.checks import Evidence
 from orchestrator.model.outputs import find_outputs
 
 BATCH_SIZE = 1024

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from orchestrator import diagnose
 from orchestrator.config.sections.checks import Checks
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis.checks import Evidence
 from orchestrator.diagnosis.diagnose import Arguments
 from orchestrator.diagnosis.examine import examine
 from orchestrator.diagnosis.health import Health, LayerHealth
 from orchestrator.diagnosis.tracing.probe import Measurement, Probe
+from orchestrator.diagnosis.verdicts.checks import Evidence
 from orchestrator.errors import InvalidError
 from orchestrator.model.outputs import find_outputs
 from tests import builders

@@ -17,11 +17,16 @@ from orchestrator.diagnosis.causes.after.find import find_after
 from orchestrator.diagnosis.causes.after.subject import Subject, Weights
 from orchestrator.diagnosis.causes.before.find import find_before
 from orchestrator.diagnosis.causes.before.subject import Subject as Planned
-from orchestrator.diagnosis.checks import Evidence, with_break, with_findings, with_validation
 from orchestrator.diagnosis.examine import Examination, non_finite_variables, whole_batches
 from orchestrator.diagnosis.skill.columns import numbered
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Measurement
+from orchestrator.diagnosis.verdicts.checks import (
+    Evidence,
+    with_break,
+    with_findings,
+    with_validation,
+)
 from orchestrator.diagnosis.verdicts.learned import Course, Earlier
 from orchestrator.diagnosis.watch.deaths import Heard, Past, largest_loss, with_silence
 from orchestrator.model.build import plain_optimizers

@@ -12,10 +12,10 @@ import pytest
 from orchestrator import diagnose
 from orchestrator.config.sections.checks import Checks
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis.checks import Evidence
 from orchestrator.diagnosis.diagnose import Arguments
 from orchestrator.diagnosis.examine import examine
 from orchestrator.diagnosis.tracing.probe import Probe
+from orchestrator.diagnosis.verdicts.checks import Evidence
 from orchestrator.model.outputs import find_outputs
 
 layers = keras.layers

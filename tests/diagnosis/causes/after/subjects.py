@@ -13,11 +13,11 @@ from orchestrator.config.sections.checks import Checks
 from orchestrator.data.rows import AnyRows, Rows
 from orchestrator.diagnosis.causes.after.find import find_after
 from orchestrator.diagnosis.causes.after.subject import Subject, sample_weights
-from orchestrator.diagnosis.checks import Evidence
 from orchestrator.diagnosis.diagnose import Arguments
 from orchestrator.diagnosis.examine import Examination, examine
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.tracing.probe import Probe
+from orchestrator.diagnosis.verdicts.checks import Evidence
 from orchestrator.model import saving
 from orchestrator.model.outputs import Output, find_outputs
 from orchestrator.record.checks import AnyCheck

@@ -18,10 +18,10 @@ from orchestrator.diagnosis.causes.after.network import (
     find_initialization,
 )
 from orchestrator.diagnosis.causes.after.subject import Subject, sample_weights
-from orchestrator.diagnosis.checks import Evidence
 from orchestrator.diagnosis.diagnose import Arguments
 from orchestrator.diagnosis.examine import examine
 from orchestrator.diagnosis.tracing.probe import Probe
+from orchestrator.diagnosis.verdicts.checks import Evidence
 from orchestrator.model.outputs import find_outputs
 from tests import builders
 from tests.diagnosis.causes.after.subjects import causes, curve, ended, stack, trained

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from orchestrator.config.sections.checks import Checks, Gate, PredictionVariance
-from orchestrator.diagnosis import checks
-from orchestrator.diagnosis.checks import Evidence
 from orchestrator.diagnosis.skill.columns import OutputSkill, numbered
 from orchestrator.diagnosis.skill.learned import Learnt
 from orchestrator.diagnosis.units import INPUT, Flow, Layer
+from orchestrator.diagnosis.verdicts import checks
+from orchestrator.diagnosis.verdicts.checks import Evidence
 from orchestrator.record.checks import NAMES, MetricCheck, PredictionVarianceCheck
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import Form
