@@ -106,13 +106,16 @@ class LowerLearningRate(Rung):
 
 _LEAST_FACTOR = 1e-3
 _FACTOR = 0.1
+_NEAR = 10.0
+"""Rates that do lie within so many times one another."""
 
 
 def _factor(attempt: Attempt) -> float:
     """From the rate that failed towards the highest rate that the same attempt survived.
 
     Two thirds of the way on a logarithmic scale: of a shock at rate 5.0 amid 0.001, a cap halfway
-    did not always spare the network. A tenth where no phase before had a lower rate.
+    did not always spare the network. A tenth where no phase before had a lower rate. Where a
+    finding says that the rate is far above the usual one, at most ten times what is known to do.
     """
     blamed = attempt.blamed_phase()
     failed = attempt.learning_rates.get(blamed or "")
@@ -120,11 +123,14 @@ def _factor(attempt: Attempt) -> float:
     survived = [attempt.learning_rates.get(phase.phase, math.inf) for phase in before]
     if failed is None or not 0 < failed < math.inf:
         return _FACTOR
-    lower = max((rate for rate in survived if 0 < rate < failed), default=0.0)
-    lower = lower or _usual_rate(attempt)
+    before_it = max((rate for rate in survived if 0 < rate < failed), default=0.0)
+    usual = _usual_rate(attempt)
+    lower = before_it or usual
     if not 0 < lower < failed:
         return _FACTOR
     towards = math.pow(lower / failed, 2 / 3)
+    if before_it and usual:
+        return min(towards, _NEAR * max(before_it, usual) / failed, _FACTOR)
     return min(max(towards, _LEAST_FACTOR), _FACTOR)
 
 

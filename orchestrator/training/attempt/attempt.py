@@ -10,7 +10,7 @@ import dataclasses
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -33,6 +33,7 @@ from orchestrator.training.attempt import (
     checkpoints,
     keras_warnings,
     moving_statistics,
+    outlook,
     preparation,
     revival,
     snapshots,
@@ -79,7 +80,20 @@ def train(task: Task, emit: Emit) -> Standing | None:
             if plan is None:
                 epochs = Epochs()
             else:
-                epochs = _train_phase(task, rows, built, plan, trained, keeper, begun, emit, boards)
+
+                def fails(
+                    now: Epochs,
+                    plan: PhasePlan = plan,
+                    before: Sequence[Epochs] = (*trained,),
+                    known: Sequence[Phase] = (*phases,),
+                ) -> bool:
+                    return outlook.is_certain_to_fail(
+                        task, rows, built, plan, weights, [*before, now], known, emit
+                    )
+
+                epochs = _train_phase(
+                    task, rows, built, plan, trained, keeper, begun, emit, boards, fails
+                )
             begun = None
             trained.append(epochs)
             if task.race is not None and keeper.rest is not None:
@@ -218,6 +232,7 @@ def _train_phase(
     begun: Snapshot | None,
     emit: Emit,
     boards: Sequence[keras.callbacks.Callback] = (),
+    fails: Callable[[Epochs], bool] = lambda epochs: False,
 ) -> Epochs:
     """Train the epochs of a phase, or fewer where the attempt is lost on the way.
 
@@ -231,6 +246,7 @@ def _train_phase(
         begun: the snapshot in this phase from which it goes on; None for its beginning.
         emit: is told what happens.
         boards: write for TensorBoard.
+        fails: tells from what its epochs logged whether the checks after it are certain to fail.
     """
     if begun is not None:  # the rate of a schedule hangs on the steps that were trained
         snapshots.restore_variables(begun, built)
@@ -255,7 +271,8 @@ def _train_phase(
     keeper.start_phase(before, log, kept)
 
     def is_lost(losses: Mapping[int, float]) -> bool:
-        return check.why_lost(task, rows, built, losses, emit) is not None
+        reason = check.why_lost(task, rows, built, losses, emit)
+        return reason is not None or fails(log.epochs)
 
     def fit(start: int, end: int, step: int, state: Snapshot | None) -> None:
         """Train from a step of an epoch to another epoch's end."""

@@ -80,6 +80,11 @@ class Rates:
         return max((rate.highest() for rate in self._rates), default=0.0)
 
     @property
+    def is_constant(self) -> bool:
+        """Whether no schedule changes a rate within the phase."""
+        return all(rate.is_constant for rate in self._rates)
+
+    @property
     def variables(self) -> list[tf.Variable]:
         """What it keeps beside the optimizers' own variables."""
         return [each for rate in self._rates for each in rate.variables]
@@ -134,6 +139,10 @@ class _Rate:
         if self._capped is not None:
             return float(self._capped.highest)
         return float(self._optimizer.learning_rate)
+
+    @property
+    def is_constant(self) -> bool:
+        return self._capped is None or not math.isnan(float(self._capped.constant))
 
     @property
     def variables(self) -> list[tf.Variable]:

@@ -68,12 +68,15 @@ def find_initialization(subject: Subject) -> Iterator[Finding]:
 def find_dead_initialization(model: keras.Model, x: Tree) -> Iterator[Finding]:
     """Initial weights with which relu units are born dead, whatever the seed.
 
+    Asked about networks that are dead before any training, so that kernels which are negative on
+    average are enough: with every layer they leave fewer units on.
+
     Args:
         model: the untrained model.
         x: a few rows, to find the layers that make the output.
     """
     for layer, kernels, biases in _kernels_and_biases(model, x, lambda variable: variable.numpy()):
-        what = _born_dead(kernels, biases)
+        what = _born_dead(kernels, biases) or _negative(kernels)
         if what is not None:
             yield _at_fault(layer, what)
 
@@ -134,8 +137,8 @@ def _born_dead(kernels: Sequence[_Kernel], biases: Sequence[npt.NDArray[Any]]) -
     return None
 
 
-def _born_mostly_dead(kernels: Sequence[_Kernel], biases: Sequence[npt.NDArray[Any]]) -> str | None:
-    """Why most units of a layer may be dead before training; None where nothing in it says so."""
+def _negative(kernels: Sequence[_Kernel]) -> str | None:
+    """That a kernel is negative on average, and not by chance; None where none is."""
     for kernel in kernels:
         mean, deviation = float(kernel.values.mean()), float(kernel.values.std())
         by_chance = deviation / math.sqrt(kernel.values.size)
@@ -146,6 +149,14 @@ def _born_mostly_dead(kernels: Sequence[_Kernel], biases: Sequence[npt.NDArray[A
             return (
                 f"its kernel is negative on average, {mean:.2g} with a deviation of {deviation:.2g}"
             )
+    return None
+
+
+def _born_mostly_dead(kernels: Sequence[_Kernel], biases: Sequence[npt.NDArray[Any]]) -> str | None:
+    """Why most units of a layer may be dead before training; None where nothing in it says so."""
+    negative = _negative(kernels)
+    if negative is not None:
+        return negative
     widest = max((size(bias) for bias in biases), default=0.0)
     if widest > _WIDE * max(kernel.spread for kernel in kernels):
         low, high = min(bias.min() for bias in biases), max(bias.max() for bias in biases)

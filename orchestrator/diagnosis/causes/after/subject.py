@@ -227,6 +227,17 @@ class Subject:
             if path in self.weights and size(before) > 0
         }
 
+    @property
+    def most_moved(self) -> float | None:
+        """The largest of these, as it would be where the last phase has ended early.
+
+        By the root of the epochs: the way of a weight gets slower as the loss falls.
+        """
+        last = self.phases[-1]
+        planned = next((each.epochs for each in self.config.phases if each.name == last.phase), 0)
+        times = max(planned / last.epochs, 1.0) if last.epochs else 1.0
+        return max(self.moved.values()) * math.sqrt(times) if self.moved else None
+
     def found(self, cause: Cause, reason: str, advice: str, *, certain: bool = False) -> Finding:
         """A finding of this folder's.
 

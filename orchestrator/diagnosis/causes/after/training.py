@@ -92,19 +92,20 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
 
 def _times(subject: Subject) -> float:
     """How many times as high the rate has to be for some weight to move as usual, a power of 10."""
-    largest = max(subject.moved.values(), default=_USUAL_MOVE)
+    largest = _USUAL_MOVE if subject.most_moved is None else subject.most_moved
     return math.pow(10, max(1, math.ceil(math.log10(_USUAL_MOVE / max(largest, 1e-9)))))
 
 
 def find_rate_too_low(subject: Subject) -> Iterator[Finding]:
     """Weights that have hardly moved from where they were drawn, with too little learnt by then."""
-    if subject.untrained or not subject.is_poor or not subject.steps or not subject.moved:
+    largest = subject.most_moved
+    if subject.untrained or not subject.is_poor or not subject.steps or largest is None:
         return
-    largest = max(subject.moved.values())
     if not largest < _LEAST_MOVED or _stands_still(subject):
         return
+    most = max(subject.moved.values())
     reason = (
-        f"the weights have hardly moved, none by more than {largest:.2g} of its size in "
+        f"the weights have hardly moved, none by more than {most:.2g} of its size in "
         f"{_steps(subject)} at rates up to {max(subject.rates, default=0.0):g}"
     )
     if subject.slowed:

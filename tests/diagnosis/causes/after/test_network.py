@@ -98,6 +98,14 @@ def test_units_born_dead_are_known_after_the_training(options: dict[str, Any], w
     assert not [*find_initialization(begun(sick(**options), dead=3))]  # most units were alive
 
 
+def test_kernels_that_are_negative_on_average_kill_before_the_training() -> None:
+    (found,) = find_initialization(ended(sick(**NEGATIVE), untrained=True))
+    assert found.reason.startswith(
+        "layer sick is dead by its initialisation: its kernel is negative on average, -0.5"
+    )
+    assert not [*find_initialization(ended(sick(**WIDE), untrained=True))]  # a seed may do
+
+
 def test_a_usual_initializer_is_never_at_fault() -> None:
     assert not [*find_initialization(begun(sick(), dead=8))]
     narrow = stack(layers.Dense(2, "relu", kernel_initializer=keras.initializers.Constant(-1)))

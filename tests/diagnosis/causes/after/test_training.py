@@ -105,10 +105,14 @@ def test_a_loss_that_was_still_falling_is_undertrained() -> None:
 def test_how_much_higher_the_rate_has_to_be_follows_from_how_far_the_weights_moved() -> None:
     for factor, times in ((1.5, 10), (1.1, 10), (1.029, 100)):
         known = {"start": {"kernel": np.ones(3)}, "losses": [1.0, 0.8, 0.6, 0.4]}
-        subject = ended(LINEAR, **known)
-        vars(subject)["weights"] = {"kernel": factor * np.ones(3)}
-        (found,) = find_undertrained(subject)
-        assert found.fix is not None and found.fix.learning_rate_factor == times
+        planned = builders.config().phases[-1].epochs
+        # What ended after a quarter of its epochs would have moved twice as far by its end.
+        for epochs, moved in ((planned, factor - 1), (planned / 4, (factor - 1) / 2)):
+            main = replace(builders.phase("main"), epochs=epochs)
+            subject = ended(LINEAR, **known, phases=(builders.phase("init"), main))
+            vars(subject)["weights"] = {"kernel": (1 + moved) * np.ones(3)}
+            (found,) = find_undertrained(subject)
+            assert found.fix is not None and found.fix.learning_rate_factor == times
 
 
 def test_what_has_learnt_may_fall_on(healthy: Subject) -> None:

@@ -1,0 +1,129 @@
+"""The check that follows a training, brought forward to an epoch at which its verdict is certain.
+
+What is asked is a function of the record and of the weights, so that an attempt that is resumed or
+replayed ends at the same epoch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from orchestrator.config.schema import PhasePlan
+from orchestrator.diagnosis.causes.after.subject import Weights, sample_weights
+from orchestrator.diagnosis.causes.scales import size
+from orchestrator.diagnosis.verdicts.outlook import NEAR_START, Outlook
+from orchestrator.model.build import plain_optimizers
+from orchestrator.model.outputs import own_way
+from orchestrator.record.checks import PredictionVarianceCheck
+from orchestrator.record.events import Warned
+from orchestrator.record.records import Phase
+from orchestrator.training.attempt import check
+from orchestrator.training.attempt.build import Built, Loaded
+from orchestrator.training.attempt.callbacks import Epochs
+from orchestrator.training.attempt.task import Task
+from orchestrator.training.executors.executor import Emit
+
+
+def is_certain_to_fail(
+    task: Task,
+    rows: Loaded,
+    built: Built,
+    plan: PhasePlan,
+    start: Weights,
+    epochs: Sequence[Epochs],
+    before: Sequence[Phase],
+    emit: Emit,
+) -> bool:
+    """Whether a prediction that is worse than the best constant will be so at the end, too.
+
+    Asked after an epoch of the last phase, of one output under a loss of Keras's, at a rate that
+    stays the same. Of a loss that is below that of the best constant nothing is certain.
+
+    Args:
+        task: the attempt.
+        rows: its rows.
+        built: its model.
+        plan: the phase.
+        start: what the weights were before the training.
+        epochs: what the epochs of every phase logged, those of this one until now included.
+        before: the phases before this one.
+        emit: is told why.
+    """
+    now, losses = epochs[-1], [*epochs[-1].losses.values()]
+    limit = _limit(task, before[0].find(PredictionVarianceCheck))
+    if limit is None or not losses or not limit < losses[-1] < math.inf:
+        return False
+    left = task.config.epochs_of(plan, built.settings) - now.count
+    seen = Outlook(losses=losses, level=losses[-1], limit=limit, left=left)
+    if not seen.is_too_slow() or not _stays_the_same(task, built, plan, now):
+        return False
+    moved = _moved(built, start, (now.count + left) / now.count)
+    if not 0 < moved <= NEAR_START:
+        return False
+    examined = check.examine_phase(task, rows, built, plan, epochs, before)
+    found = next((c for c in examined.checks if isinstance(c, PredictionVarianceCheck)), None)
+    if found is None or found.verdict != "fail":
+        return False
+    level, limit = _mean(found, "loss"), _limit(task, found)
+    if level is None or limit is None:
+        return False
+    # Where there is dropout or a penalty, inference is better than training.
+    seen = dataclasses.replace(seen, level=min(level, losses[-1]), limit=limit)
+    if seen.is_too_slow():
+        message = (
+            f"attempt {task.attempt} ended {left} epochs early: its weights hardly move, and at "
+            f"one and a half times its pace the loss, {seen.level:.4g}, would be "
+            f"{seen.lowest:.4g} at the end, still clearly worse than a constant prediction's"
+        )
+        emit(Warned(message=message))
+    return seen.is_too_slow()
+
+
+def _limit(task: Task, found: PredictionVarianceCheck | None) -> float | None:
+    """The loss above which the prediction is clearly worse than the best constant."""
+    limits = task.config.checks.prediction_variance
+    constant = None if found is None else _mean(found, "constant_loss")
+    if limits is None or found is None or constant is None:
+        return None
+    lowest = sum(each.lowest_loss or 0.0 for each in found.measured.outputs)
+    lowest /= len(found.measured.outputs)
+    return constant - limits.min_skill * (constant - lowest)
+
+
+def _mean(found: PredictionVarianceCheck, name: str) -> float | None:
+    """The mean over the columns of the output, as Keras takes it; None where one is not known."""
+    values = [getattr(each, name) for each in found.measured.outputs]
+    return None if not values or None in values else sum(values) / len(values)
+
+
+def _stays_the_same(task: Task, built: Built, plan: PhasePlan, now: Epochs) -> bool:
+    """Whether nothing changes the steps until the end, and the loss is that of one output."""
+    optimizers = plain_optimizers(built.model)
+    return (
+        plan is task.config.phases[-1]
+        and len(built.outputs) == len(optimizers) == 1
+        and built.outputs[0].unjudged is None
+        and not optimizers[0].use_ema
+        and own_way(built.model) is None
+        and not task.config.fit.callbacks
+        and built.class_weight is None
+        and built.rates.is_constant
+        and len({*now.rates}) == 1
+    )
+
+
+def _moved(built: Built, start: Weights, times: float) -> float:
+    """The sum of the weights' changes, each as a share of its size, as it will be at the end.
+
+    Infinite where a kernel was zero at first: the network is not linear in what is behind it.
+    """
+    now, found = sample_weights(built.model), 0.0
+    for variable in built.model.trainable_variables:
+        before = start.get(variable.path)
+        if before is None or (len(variable.shape) > 1 and not before.any()):
+            return math.inf
+        if before.any():
+            found += times * size(now[variable.path] - before) / size(before)
+    return found

@@ -1,0 +1,109 @@
+"""Attempts that end before their time, for the check that follows is certain to fail."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config.schema import Config
+from orchestrator.record.directory import Place
+from orchestrator.record.events import CausesFound, EpochEnded, Event, PhaseEnded, Warned
+from orchestrator.record.records import Settings
+from orchestrator.training.attempt import attempt as training
+from orchestrator.training.attempt.task import Begun, Task
+from tests.conftest import MakeConfig
+
+LARGE = {"kernel_initializer": {"RandomNormal": {"stddev": 3.0, "seed": 1}}}
+LAYERS = [
+    {"Dense": {"units": 8, "activation": "relu", **LARGE}},
+    {"Dense": {"units": 1, **LARGE}},
+]
+SLOW: dict[str, Any] = {
+    # Far worse than a constant, on the way down, and too slow by orders of magnitude.
+    "model": {"layers": LAYERS},
+    "compile": {"optimizer": {"Adam": {"learning_rate": 1e-5}}, "loss": "mse"},
+    "phases": [{"name": "main", "epochs": 20}],
+    "batch_size": 16,
+    "checkpoint_seconds": 0.001,
+}  # fmt: skip
+
+
+def train(config: Config, directory: Path, begun: Begun | None = None) -> list[Event]:
+    directory.mkdir(exist_ok=True)
+    task = Task(
+        config=config,
+        settings=Settings(seed=0),
+        seeds=(),
+        attempt=1,
+        directory=directory,
+        fingerprint=None,
+    )
+    events: list[Any] = []
+    training.train(dataclasses.replace(task, begun=begun), events.append)
+    return [event for event in events if isinstance(event, Event)]
+
+
+def ended(events: list[Event]) -> tuple[int, str | None]:
+    """How many epochs the last phase had, and the check that it failed."""
+    last = [event.phase for event in events if isinstance(event, PhaseEnded)][-1]
+    failure = last.failure()
+    return last.epochs, None if failure is None else failure.check
+
+
+def test_a_rate_that_cannot_suffice_ends_early_and_says_so(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    events = train(make_config(**SLOW), tmp_path / "1")
+    assert ended(events) == (4, "prediction_variance")
+    (said,) = [event.message for event in events if isinstance(event, Warned)]
+    assert said.startswith("attempt 1 ended 16 epochs early: its weights hardly move, and at one")
+    (found,) = [
+        event.findings for event in events if isinstance(event, CausesFound) if event.failed
+    ]
+    (cause,) = [each for each in found if each.cause == "rate_too_low"]
+    assert cause.fix is not None and cause.fix.learning_rate_factor is not None
+    assert cause.fix.learning_rate_factor >= 1000
+
+
+def test_it_ends_at_the_same_epoch_when_it_is_resumed(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config, directory = make_config(**SLOW), tmp_path / "1"
+    whole = train(config, directory)
+    first = next(event.phase for event in whole if isinstance(event, PhaseEnded))
+    begun = Begun(restarts=1, place=Place(1, 3), phases=(first,), reason=None)
+    again = train(config, directory, begun)
+    assert ended(again) == ended(whole)
+    told, known = (
+        [event.metrics for event in events if isinstance(event, EpochEnded)]
+        for events in (again, whole)
+    )
+    assert told == known[-len(told) :]
+
+
+DECAY = {"CosineDecay": {"initial_learning_rate": 1e-5, "decay_steps": 1000}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"compile": {"optimizer": {"Adam": {"learning_rate": DECAY}}, "loss": "mse"}},
+        {"fit": {"callbacks": [{"ReduceLROnPlateau": {"monitor": "loss"}}]}},
+        {"checks": {"prediction_variance": "off"}},
+        {"compile": {"optimizer": {"Adam": {"learning_rate": 0.5}}, "loss": "mse"}},
+    ],
+)
+def test_where_it_is_not_certain_the_training_has_all_its_epochs(
+    changes: dict[str, Any], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    shorter = {"phases": [{"name": "main", "epochs": 6}]}
+    assert ended(train(make_config(**{**SLOW, **shorter, **changes}), tmp_path / "1"))[0] == 6
+
+
+def test_only_the_last_phase_ends_early(make_config: MakeConfig, tmp_path: Path) -> None:
+    phases = [{"name": "warmup", "epochs": 6}, {"name": "main", "epochs": 6, "learning_rate": 0.1}]
+    events = train(make_config(**{**SLOW, "phases": phases}), tmp_path / "1")
+    assert [e.phase.epochs for e in events if isinstance(e, PhaseEnded)] == [0, 6, 6]
