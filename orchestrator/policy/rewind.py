@@ -6,18 +6,23 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.config.schema import Config
+from orchestrator.record.checks import PredictionVarianceCheck
 from orchestrator.record.records import INIT, Attempt, Phase, Start
 
 _RISE = 0.1
 """A network was healthy at an epoch after which its loss has risen by this share: the loss of one
 that collapses becomes that of a constant, and so it had learnt a tenth of what there is."""
 
+_NO_SKILL = 0.01
+"""Skill below which nothing was learnt (design, section 4): there is nothing to go back to."""
+
 
 def start(attempts: Sequence[Attempt]) -> Start | None:
     """The newest epoch of the last attempt, which has failed, from which another may go on.
 
     At that epoch the loss was not above that of any before it, and training went on after it, so
-    that the look at every epoch's end has found the network alive and finite. Where most units of
+    that the look at every epoch's end has found the network alive and finite; the loss was below
+    that of the best constant, where that is known. Where most units of
     a layer have died in a later epoch, and the loss had not risen until then, it is the one before.
 
     Args:
@@ -75,12 +80,24 @@ def _healthy(failed: Attempt) -> int | None:
     first = next((each.first_loss for each in failed.phases if each.first_loss is not None), None)
     if lowest is None or first is None or not lowest < first:
         return None
+    constant = _constant_loss(last)
+    if constant is not None and not lowest < (1 - _NO_SKILL) * constant:
+        return None
     final = last.metrics.get("loss", math.nan)
     # Weights that are not finite may leave the loss as it was, for relu makes zeros of them.
     finite = failed.failure is None or failed.failure.check != "finite"
     if finite and final - lowest < _RISE * abs(final):
         return None
     return healthy_epoch(last)
+
+
+def _constant_loss(phase: Phase) -> float | None:
+    """What the best constant loses, of the only output; None where that is not known."""
+    check = phase.find(PredictionVarianceCheck)
+    outputs = () if check is None else check.measured.outputs
+    losses = [each.constant_loss for each in outputs if each.constant_loss is not None]
+    alone = len({each.name for each in outputs}) == 1 and len(losses) == len(outputs)
+    return sum(losses) / len(losses) if alone else None
 
 
 def healthy_epoch(phase: Phase) -> int | None:

@@ -264,6 +264,7 @@ CASES = {
         ["new_seed", "leaky_relu", "lower_learning_rate"],
     ),
     "linear, where a line is not enough": (pointing("too_small"), "crippled", []),
+    "rows that cannot be told apart": (pointing("lost_signal"), "crippled", []),
     "alive, and hardly moved": (
         pointing("rate_too_low"),
         "crippled",

@@ -63,6 +63,22 @@ def test_it_goes_to_the_epoch_before_the_units_died_where_the_loss_had_not_risen
     assert rewind.start([_died(12, loss_before=0.105, lost=10)]) == Start(attempt=1, epoch=9)
 
 
+@pytest.mark.parametrize(("constants", "healthy"), [([0.05, 0.25], True), ([0.05, 0.15], False)])
+def test_what_had_learnt_nothing_is_nothing_to_go_back_to(
+    constants: list[float], healthy: bool
+) -> None:
+    failed = _failed()
+    outputs = [{"output": at, "constant_loss": each} for at, each in enumerate(constants)]
+    check = builders.made("prediction_variance", verdict="fail", measured={"outputs": outputs})
+    last = replace(failed.phases[-1], checks=(check,))
+    found = rewind.start([replace(failed, phases=(*failed.phases[:-1], last))])
+    assert found == (Start(attempt=1, epoch=9) if healthy else None)
+    apart = [{**each, "name": f"head_{each['output']}"} for each in outputs]  # the sum is the loss
+    check = builders.made("prediction_variance", verdict="fail", measured={"outputs": apart})
+    last = replace(failed.phases[-1], checks=(check,))
+    assert rewind.start([replace(failed, phases=(*failed.phases[:-1], last))]) is not None
+
+
 @pytest.mark.parametrize("name", ["metric", "crashed", "findings"])
 def test_a_failure_that_is_no_collapse_begins_anew(name: str) -> None:
     assert rewind.start([_failed(name)]) is None

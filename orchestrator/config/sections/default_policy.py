@@ -38,6 +38,8 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": _LIVING, "cause": ["constant_reconstruction"], "count": 2}, "rungs": []},
     {"when": {"kind": _LIVING, "cause": ["distant_targets"], "count": 3}, "rungs": []},
     {"when": {"kind": _LIVING, "cause": ["unscaled_inputs"], "count": 4}, "rungs": []},
+    # No seed brings back what rows differ by, and lose on their way to the output.
+    {"when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal"]}, "rungs": []},
     # Units that are born dead learn nothing at any rate, and no seed wakes them.
     {
         "when": {"kind": [*_POOR, "died", "diverged", "undertrained"], "cause": ["initialization"]},
