@@ -28,7 +28,11 @@ def test_from_the_command_to_a_config_that_runs(
     }  # fmt: skip
     path = config_file(
         tune=tune,
-        compile={"optimizer": {"Adam": {"learning_rate": 1e-5}}, "loss": "mse"},
+        compile={
+            "optimizer": {"Adam": {"learning_rate": 1e-5}},
+            "loss": "mse",
+            "run_eagerly": True,
+        },
         restart={"screen_seeds": 1, "max_attempts": 1},
         phases=[{"name": "main", "epochs": 10}],
         batch_size=16,

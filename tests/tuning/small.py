@@ -63,6 +63,7 @@ def write(folder: Path, code: str = "", /, **changes: Any) -> Config:
     base = {
         **LINE,
         "data": data,
+        "compile": {**LINE["compile"], "run_eagerly": True},  # a graph would be traced for seconds
         "phases": [{"name": "main", "epochs": 20}],  # fewer would end undertrained
         "restart": {"max_attempts": 2},
         "deterministic": False,

@@ -15,7 +15,7 @@ from tests.zoo import FAILS, RUN_FAILS, break_
 
 SPECIMENS = {specimen.name: specimen for specimen in zoo.ALL}
 QUICK = (
-    "focal_rare", "dice", "ordinal", "hinge", "label_smoothing",
+    "focal_rare", "dice", "ordinal", "hinge",
     "softmax_as_logits", "wrapped_logits", "sample_weights", "multi_label",
     "glitches", "zero_inflated_mae", "tweedie", "far_from_zero", "weak_signal", "missing_targets",
     "correlation_loss", "two_outputs",

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.training.executors import fork_server
 from orchestrator.training.executors.fork_server import ForkServer, stop
 from tests.training.executors.test_executor import Work, count
 
@@ -72,7 +73,10 @@ def test_no_process_is_left(
     assert json.loads(done.stdout.splitlines()[-1]) == [code, False], done.stderr
 
 
-def test_a_server_that_was_stopped_starts_again(tmp_path: Path) -> None:
+def test_a_server_that_was_stopped_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fork_server, "_PRELOADED", ())  # TensorFlow, which would take seconds
     server = ForkServer(lambda: None)
     work = Work(log=tmp_path / "log.txt", function=count, arguments=(2,))
     for _ in range(2):

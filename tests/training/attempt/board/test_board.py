@@ -1,6 +1,7 @@
 """What TensorBoard is given of an attempt agrees with its record."""
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -101,24 +102,32 @@ def test_the_files_say_what_the_record_says(make_config: MakeConfig, tmp_path: P
     assert np.mean((before <= 0).all(axis=0)) == share
 
 
-@pytest.mark.parametrize(("finished", "epoch"), [(1, 1), (2, 2), (0, 0)])
 def test_an_attempt_that_goes_on_writes_every_point_once(
-    make_config: MakeConfig, tmp_path: Path, finished: int, epoch: int
+    make_config: MakeConfig, tmp_path: Path
 ) -> None:
     config, told = make_config(**CONFIG), list[Any]()
-    training.train(task(config, tmp_path), told.append)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    training.train(task(config, whole), told.append)
     phases = [each.phase for each in told if isinstance(each, PhaseEnded)]
-    folders = [
-        tmp_path / "tensorboard" / "lower_learning_rate" / name
+    before = _points(whole)
+    for finished, epoch in ((1, 1), (2, 2), (0, 0)):
+        directory = Path(shutil.copytree(whole, tmp_path / f"{finished}"))
+        begun = Begun(restarts=1, place=Place(finished, epoch), phases=tuple(phases[:finished]))
+        if epoch == 0:
+            for path in directory.glob(".snapshot-*"):
+                path.unlink()
+        training.train(task(config, directory, begun), told.append)
+        assert _points(directory) == before, (finished, epoch)
+
+
+def _points(directory: Path) -> list[Any]:
+    """All scalars and texts of its files."""
+    board = directory / "tensorboard" / "lower_learning_rate"
+    return [
+        (events.scalars(board / name), events.texts(board / name))
         for name in ("", "train", "validation")
     ]
-    before = [(events.scalars(folder), events.texts(folder)) for folder in folders]
-    begun = Begun(restarts=1, place=Place(finished, epoch), phases=tuple(phases[:finished]))
-    if epoch == 0:
-        for path in tmp_path.glob(".snapshot-*"):
-            path.unlink()
-    training.train(task(config, tmp_path, begun), told.append)
-    assert [(events.scalars(folder), events.texts(folder)) for folder in folders] == before
 
 
 def test_nothing_is_written_where_it_is_not_asked_for(
