@@ -139,6 +139,6 @@ def test_the_first_cap_is_on_the_way_to_the_usual_rate(
         found = LowerLearningRate(factor="auto").apply(SEED, shock, None)
         assert isinstance(found, Settings)
         towards = rate * (usual * 5 / rate) ** (2 / 3)
-        assert found.learning_rate_cap == pytest.approx(min(towards, 50 * usual))
+        assert found.learning_rate_cap == pytest.approx(min(towards, 15 * usual))
         raised = RaiseLearningRate(factor="auto").apply(SEED, failed, None)
         assert raised == "the rate is far above the usual one"
