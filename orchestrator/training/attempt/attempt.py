@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import tempfile
 import time
@@ -80,17 +81,17 @@ def train(task: Task, emit: Emit) -> Standing | None:
             if plan is None:
                 epochs = Epochs()
             else:
-
-                def fails(
-                    now: Epochs,
-                    plan: PhasePlan = plan,
-                    before: Sequence[Epochs] = (*trained,),
-                    known: Sequence[Phase] = (*phases,),
-                ) -> bool:
-                    return outlook.is_certain_to_fail(
-                        task, rows, built, plan, weights, [*before, now], known, emit
-                    )
-
+                fails = functools.partial(
+                    outlook.is_certain_to_fail,
+                    task,
+                    rows,
+                    built,
+                    plan,
+                    weights,
+                    trained,
+                    phases,
+                    emit,
+                )
                 epochs = _train_phase(
                     task, rows, built, plan, trained, keeper, begun, emit, boards, fails
                 )

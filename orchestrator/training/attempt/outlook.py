@@ -32,9 +32,10 @@ def is_certain_to_fail(
     built: Built,
     plan: PhasePlan,
     start: Weights,
-    epochs: Sequence[Epochs],
+    trained: Sequence[Epochs],
     before: Sequence[Phase],
     emit: Emit,
+    now: Epochs,
 ) -> bool:
     """Whether a prediction that is worse than the best constant will be so at the end, too.
 
@@ -47,11 +48,12 @@ def is_certain_to_fail(
         built: its model.
         plan: the phase.
         start: what the weights were before the training.
-        epochs: what the epochs of every phase logged, those of this one until now included.
-        before: the phases before this one.
+        trained: what the epochs of the phases before logged.
+        before: these phases.
         emit: is told why.
+        now: what the epochs of this phase logged until now.
     """
-    now, losses = epochs[-1], [*epochs[-1].losses.values()]
+    losses = [*now.losses.values()]
     limit = _limit(task, before[0].find(PredictionVarianceCheck))
     if limit is None or not losses or not limit < losses[-1] < math.inf:
         return False
@@ -62,7 +64,7 @@ def is_certain_to_fail(
     moved = _moved(built, start, (now.count + left) / now.count)
     if not 0 < moved <= NEAR_START:
         return False
-    examined = check.examine_phase(task, rows, built, plan, epochs, before)
+    examined = check.examine_phase(task, rows, built, plan, [*trained, now], before)
     found = next((c for c in examined.checks if isinstance(c, PredictionVarianceCheck)), None)
     if found is None or found.verdict != "fail":
         return False
