@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -158,15 +158,22 @@ class Weights:
         # A `fit` or a step of the user's own may do without the one, and make more of the other.
         if step is None or [*map(id, present)] != [*map(id, variables)]:
             return None
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        broken = snapshots.values(variables)
+        _assign(variables, values)
         batches = iter(self._built.pipeline.batches(epoch - 1, 1, step=begun))
         size = model.steps_per_execution
         for done in range(begun, last, size):
             step(batches)
             if not bool(self._are_finite()):
                 return done + 1, min(done + size, last)
+        # What a callback of the user's has done to the weights no step repeats.
+        _assign(variables, broken)
         return None
+
+
+def _assign(variables: Sequence[Any], values: Sequence[Any]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def layer_died(

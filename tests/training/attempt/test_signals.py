@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.config.schema import Config
 from orchestrator.record.checks import DeadNeuronsCheck, FiniteCheck
 from orchestrator.record.directory import AttemptPaths
 from orchestrator.record.events import PhaseEnded, Warned
@@ -27,6 +29,16 @@ _PHASES = [
 ]
 
 
+def _task(config: Config, directory: Path, *, seed: int = 0) -> Task:
+    return Task(
+        config=config,
+        settings=Settings(seed=seed),
+        attempt=1,
+        directory=directory,
+        fingerprint=None,
+    )
+
+
 def _train(task: Task) -> list[Phase]:
     events: list[Any] = []
     training.train(task, events.append)
@@ -42,13 +54,7 @@ def test_the_record_says_when_the_units_fell_silent(
         phases=_PHASES,
         checkpoint_seconds=0,
     )
-    task = Task(
-        config=config,
-        settings=Settings(seed=0),
-        attempt=1,
-        directory=tmp_path / "one",
-        fingerprint=None,
-    )
+    task = _task(config, tmp_path / "one")
     task.directory.mkdir()
     init, calm, shock = _train(task)
     assert init.lost is None
@@ -114,13 +120,7 @@ def test_an_attempt_ends_soon_after_its_weights_are_lost_and_names_the_rows(
         phases=[{"name": "main", "epochs": 4}],
         checks={"findings": "off"},
     )
-    task = Task(
-        config=config,
-        settings=Settings(seed=1),
-        attempt=1,
-        directory=tmp_path,
-        fingerprint=None,
-    )
+    task = _task(config, tmp_path, seed=1)
     last = _train(task)[-1]
     assert (last.phase, last.epochs) == ("main", 1)
     failure, check = last.failure(), last.find(FiniteCheck)
@@ -145,9 +145,13 @@ _KILLER = """
 import keras
 
 class Killer(keras.callbacks.Callback):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
     def on_train_batch_end(self, batch, logs=None):
         if batch + 1 == 150:
-            self.model.layers[0].bias.assign([-1e6] * 8)
+            self.model.layers[0].bias.assign([self.value] * 8)
 """
 
 
@@ -159,15 +163,9 @@ def test_an_epoch_ends_where_its_layers_have_died(make_config: MakeConfig, tmp_p
         batch_size=1,
         compile={"optimizer": {"SGD": {"learning_rate": 0.01}}, "loss": "mse"},
         phases=[{"name": "main", "epochs": 1}],
-        fit={"callbacks": ["rows:Killer"]},
+        fit={"callbacks": [{"rows:Killer": {"value": -1e6}}]},
     )
-    task = Task(
-        config=config,
-        settings=Settings(seed=0),
-        attempt=1,
-        directory=tmp_path,
-        fingerprint=None,
-    )
+    task = _task(config, tmp_path)
     events: list[Any] = []
     training.train(task, events.append)
     last = [event.phase for event in events if isinstance(event, PhaseEnded)][-1]
@@ -180,3 +178,24 @@ def test_an_epoch_ends_where_its_layers_have_died(make_config: MakeConfig, tmp_p
         r"layer .* is entirely dead .*",
         told,
     )
+
+
+def test_weights_that_a_callback_has_broken_stay_broken(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """The steps that are trained again do not repeat it, so that only the run of steps is known."""
+    config = make_config(
+        _KILLER,
+        data={"train": {"callable": "rows:line", "kwargs": {"count": 300}}},
+        model={"layers": _LAYERS},
+        batch_size=1,
+        phases=[{"name": "main", "epochs": 1}],
+        fit={"callbacks": [{"rows:Killer": {"value": math.nan}}]},
+    )
+    task = _task(config, tmp_path)
+    last = _train(task)[-1]
+    failure, check = last.failure(), last.find(FiniteCheck)
+    assert failure is not None and failure.check == "finite"
+    assert check is not None and check.measured.broken is not None
+    assert (check.measured.broken.first, check.measured.broken.last) == (129, 192)
+    assert check.measured.broken.rows == ()
