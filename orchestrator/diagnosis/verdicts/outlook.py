@@ -6,20 +6,24 @@ It tells when the verdict that follows the last phase is certain before its end.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
-NEAR_START = 0.2
-"""By so much of their size all weights, added up, may move in a training in which the network stays
-about linear in them. Its loss is convex in them then, and the pace at which it falls never grows:
-along steps against the gradient g, with a Hessian H that is not negative, |g|^2 changes by -2 g'Hg,
-and along steps of one size in every weight, as Adam's, the sum of |g| by -s'Hs, s being its signs.
-Of 1,303 networks of all kinds 375 ended above the limit; 125 of these were foreseen so, at a third
-of their epochs on average, and none that did not end there.
+_AHEAD = 3.0
+"""So many times the highest pace of late, as a share of the loss an epoch, is reckoned with.
+
+A loss that is above that of the best constant falls fast where it can, for the biases of the output
+alone bring it down there; there is no plateau to wait on.
+Of 687 networks at rates, scales and outputs of all kinds, 266 ended clearly worse than a constant;
+234 of these were foreseen so, at 0.42 of their epochs on average, and of the others one, which
+ended at a skill of -0.03.
 """
-_NOISE = 1.5
-"""So many times the pace is reckoned with, for it is one of batches."""
+_SPAN = 6
+"""Epochs of which the highest pace counts."""
+_LATE = 0.25
+"""Share of the epochs from which on a pace is one."""
 _LEAST = 4
-"""Epochs that tell a pace."""
+"""Epochs that tell a pace at least."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +31,7 @@ class Outlook:
     """A phase after some of its epochs, at a rate that stays the same until its end."""
 
     losses: Sequence[float]
-    """Keras's loss of every epoch until now."""
+    """Keras's loss of every epoch until now, each above 0."""
     level: float
     """What the loss is: the last of them, or less where it is less in inference."""
     limit: float
@@ -37,12 +41,15 @@ class Outlook:
 
     @property
     def lowest(self) -> float:
-        """What the loss comes down to at most, at the pace of late."""
-        drops = [
-            one - other for one, other in zip(self.losses[-3:], self.losses[-2:], strict=False)
-        ]
-        return self.level - _NOISE * max(*drops, 0.0) * self.left
+        """What the loss comes down to at most."""
+        late = self.losses[-_SPAN - 1 :]
+        pairs = zip(late, late[1:], strict=False)
+        pace = max((math.log(one / other) for one, other in pairs if other < one), default=0.0)
+        return self.level * math.exp(-_AHEAD * pace * self.left)
 
-    def is_too_slow(self) -> bool:
-        """Whether the pace of late does not suffice, for weights that hardly move."""
-        return len(self.losses) >= _LEAST and self.left > 0 and self.lowest > self.limit
+    def is_out_of_reach(self) -> bool:
+        """Whether even so the loss does not come down far enough."""
+        known, planned = len(self.losses), len(self.losses) + self.left
+        if not self.left or known < max(_LEAST, _LATE * planned):
+            return False
+        return self.lowest > self.limit

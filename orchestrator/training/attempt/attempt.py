@@ -87,7 +87,6 @@ def train(task: Task, emit: Emit) -> Standing | None:
                     rows,
                     built,
                     plan,
-                    weights,
                     trained,
                     phases,
                     emit,

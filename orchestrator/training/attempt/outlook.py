@@ -11,9 +11,7 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.config.schema import PhasePlan
-from orchestrator.diagnosis.causes.after.subject import Weights, sample_weights
-from orchestrator.diagnosis.causes.scales import size
-from orchestrator.diagnosis.verdicts.outlook import NEAR_START, Outlook
+from orchestrator.diagnosis.verdicts.outlook import Outlook
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.outputs import own_way
 from orchestrator.record.checks import PredictionVarianceCheck
@@ -31,7 +29,6 @@ def is_certain_to_fail(
     rows: Loaded,
     built: Built,
     plan: PhasePlan,
-    start: Weights,
     trained: Sequence[Epochs],
     before: Sequence[Phase],
     emit: Emit,
@@ -47,7 +44,6 @@ def is_certain_to_fail(
         rows: its rows.
         built: its model.
         plan: the phase.
-        start: what the weights were before the training.
         trained: what the epochs of the phases before logged.
         before: these phases.
         emit: is told why.
@@ -55,14 +51,11 @@ def is_certain_to_fail(
     """
     losses = [*now.losses.values()]
     limit = _limit(task, before[0].find(PredictionVarianceCheck))
-    if limit is None or not losses or not limit < losses[-1] < math.inf:
+    if limit is None or not losses or not limit < losses[-1] < math.inf or min(losses) <= 0:
         return False
     left = task.config.epochs_of(plan, built.settings) - now.count
     seen = Outlook(losses=losses, level=losses[-1], limit=limit, left=left)
-    if not seen.is_too_slow() or not _stays_the_same(task, built, plan, now):
-        return False
-    moved = _moved(built, start, (now.count + left) / now.count)
-    if not 0 < moved <= NEAR_START:
+    if not seen.is_out_of_reach() or not _stays_the_same(task, built, plan, now):
         return False
     examined = check.examine_phase(task, rows, built, plan, [*trained, now], before)
     found = next((c for c in examined.checks if isinstance(c, PredictionVarianceCheck)), None)
@@ -73,14 +66,15 @@ def is_certain_to_fail(
         return False
     # Where there is dropout or a penalty, inference is better than training.
     seen = dataclasses.replace(seen, level=min(level, losses[-1]), limit=limit)
-    if seen.is_too_slow():
-        message = (
-            f"attempt {task.attempt} ended {left} epochs early: its weights hardly move, and at "
-            f"one and a half times its pace the loss, {seen.level:.4g}, would be "
-            f"{seen.lowest:.4g} at the end, still clearly worse than a constant prediction's"
-        )
-        emit(Warned(message=message))
-    return seen.is_too_slow()
+    if not seen.is_out_of_reach():
+        return False
+    message = (
+        f"attempt {task.attempt} ended {left} epochs early: the loss is {seen.level:.4g}, and at "
+        f"three times its pace it would be {seen.lowest:.4g} at the end, still clearly worse than "
+        f"a constant prediction's"
+    )
+    emit(Warned(message=message))
+    return True
 
 
 def _limit(task: Task, found: PredictionVarianceCheck | None) -> float | None:
@@ -114,18 +108,3 @@ def _stays_the_same(task: Task, built: Built, plan: PhasePlan, now: Epochs) -> b
         and built.rates.is_constant
         and len({*now.rates}) == 1
     )
-
-
-def _moved(built: Built, start: Weights, times: float) -> float:
-    """The sum of the weights' changes, each as a share of its size, as it will be at the end.
-
-    Infinite where a kernel was zero at first: the network is not linear in what is behind it.
-    """
-    now, found = sample_weights(built.model), 0.0
-    for variable in built.model.trainable_variables:
-        before = start.get(variable.path)
-        if before is None or (len(variable.shape) > 1 and not before.any()):
-            return math.inf
-        if before.any():
-            found += times * size(now[variable.path] - before) / size(before)
-    return found

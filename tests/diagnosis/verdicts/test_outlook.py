@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from orchestrator.diagnosis.verdicts.outlook import Outlook
@@ -9,27 +11,38 @@ from orchestrator.diagnosis.verdicts.outlook import Outlook
 
 def outlook(*losses: float, left: int, level: float | None = None) -> Outlook:
     return Outlook(
-        losses=losses, left=left, limit=0.5, level=losses[-1] if level is None else level
+        losses=losses, left=left, limit=1.0, level=losses[-1] if level is None else level
     )
 
 
-@pytest.mark.parametrize(("left", "slow"), [(0, False), (1, True), (7, True), (8, False)])
-def test_a_steady_pace_is_reckoned_with_half_as_much_again(left: int, slow: bool) -> None:
-    seen = outlook(1.9, 1.8, 1.7, 1.6, left=left)
-    assert seen.lowest == pytest.approx(1.6 - 0.15 * left)
-    assert seen.is_too_slow() is slow
+HALVED = (128.0, 64.0, 32.0, 16.0)
 
 
-def test_a_pace_is_told_by_four_epochs_and_is_the_faster_of_the_last_two() -> None:
-    assert not outlook(1.8, 1.7, 1.6, left=1).is_too_slow()
-    assert not outlook(1.9, 1.8, 1.2, 1.2, left=1).is_too_slow()
-    assert outlook(1.9, 1.3, 1.2, 1.2, left=1).is_too_slow()
+@pytest.mark.parametrize(("left", "out"), [(0, False), (1, True), (2, False)])
+def test_a_steady_pace_is_reckoned_with_three_times(left: int, out: bool) -> None:
+    seen = outlook(*HALVED, left=left)
+    assert seen.lowest == pytest.approx(16 / 8**left)
+    assert seen.is_out_of_reach() is out
+
+
+def test_a_pace_is_told_by_four_epochs_and_a_quarter_of_them() -> None:
+    assert not outlook(9.0, 9.0, 9.0, left=1).is_out_of_reach()
+    assert outlook(9.0, 9.0, 9.0, 9.0, left=12).is_out_of_reach()
+    assert not outlook(9.0, 9.0, 9.0, 9.0, left=13).is_out_of_reach()
+
+
+def test_the_highest_pace_of_the_last_six_epochs_counts() -> None:
+    fell = (9.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0)
+    assert not outlook(*fell, left=1).is_out_of_reach()
+    assert outlook(*fell, 3.0, left=1).is_out_of_reach()
 
 
 def test_a_loss_that_rises_falls_no_further() -> None:
-    assert outlook(1.0, 1.1, 1.2, 1.3, left=99).is_too_slow()
+    seen = outlook(1.1, 1.2, 1.3, 1.4, left=9)
+    assert seen.lowest == pytest.approx(1.4) and seen.is_out_of_reach()
 
 
 def test_what_is_better_in_inference_counts() -> None:
-    assert not outlook(1.9, 1.8, 1.7, 1.6, left=7, level=1.5).is_too_slow()
-    assert not outlook(1.9, 1.8, 1.7, 1.6, left=1, level=0.5).is_too_slow()
+    assert outlook(9.0, 9.0, 9.0, 9.0, left=7, level=1.5).is_out_of_reach()
+    assert not outlook(9.0, 9.0, 9.0, 9.0, left=7, level=0.9).is_out_of_reach()
+    assert math.isfinite(outlook(*HALVED, left=10_000).lowest)
