@@ -214,7 +214,7 @@ def _may_lag(evidence: Evidence, checks: Sequence[AnyCheck], limits: Checks) -> 
     if dead is not None and needs_batch_statistics(evidence.layers, dead):
         return True
     return any(
-        check.verdict == "fail"
+        check.verdict == "fail" or (isinstance(check, LearnedCheck) and check.falls_short())
         for check in checks
         if isinstance(check, PredictionVarianceCheck | LearnedCheck)
     )

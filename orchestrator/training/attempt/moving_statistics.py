@@ -14,7 +14,7 @@ from orchestrator.diagnosis.causes.after.subject import LOST
 from orchestrator.diagnosis.examine import Examination
 from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.model.keras_internals import all_layers
-from orchestrator.record.checks import PredictionVarianceCheck
+from orchestrator.record.checks import AnyCheck, LearnedCheck, PredictionVarianceCheck
 from orchestrator.record.events import Warned
 from orchestrator.record.records import Phase
 from orchestrator.training.attempt import check
@@ -34,7 +34,7 @@ def settle(
     examined: Examination,
     emit: Emit,
 ) -> tuple[Examination, bool]:
-    """Settle the moving statistics where they alone make the last phase fail.
+    """Settle the moving statistics where they alone make the last phase fail, or fall short.
 
     Args:
         task: the attempt.
@@ -81,8 +81,8 @@ def settle(
 
 
 def lag(examined: Examination) -> tuple[float, float] | None:
-    """Skill with moving statistics, and with the batches' where a failure hangs on that alone."""
-    if not any(each.verdict == "fail" for each in examined.checks):
+    """Skill with moving statistics, and with the batches' where what is learnt hangs on that."""
+    if not any(_is_in_question(each) for each in examined.checks):
         return None
     found = [
         (each.skill, each.skill_with_batch_statistics)
@@ -97,6 +97,10 @@ def lag(examined: Examination) -> tuple[float, float] | None:
     ]
     moving, batch = max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
     return (moving, batch) if batch > NO_SKILL and not batch - moving <= LOST else None
+
+
+def _is_in_question(check: AnyCheck) -> bool:
+    return check.verdict == "fail" or (isinstance(check, LearnedCheck) and check.falls_short())
 
 
 def pass_rows(

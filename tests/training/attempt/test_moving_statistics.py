@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from orchestrator.data.rows import Rows
+from orchestrator.diagnosis.examine import Examination
 from orchestrator.record.events import PhaseEnded, Warned
 from orchestrator.record.records import Phase, Settings
 from orchestrator.training.attempt import attempt as training
 from orchestrator.training.attempt import moving_statistics
 from orchestrator.training.attempt.task import Task
+from tests import builders
 from tests.conftest import MakeConfig
 
 layers = keras.layers
@@ -111,3 +113,24 @@ def test_statistics_that_are_not_alone_to_blame_are_left_as_they_are(
     assert skill is not None
     assert (phase.settled, skill < 0.9) == (False, True)
     assert not [event for event in events if isinstance(event, Warned)]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "share", "expected"),
+    [("warn", 0.67, (0.67, 0.94)), ("pass", 0.9, None), ("warn", 0.9, None)],
+)
+def test_what_falls_short_by_lagging_statistics_is_settled_too(
+    verdict: str, share: float, expected: tuple[float, float] | None
+) -> None:
+    worth = {"output": 0, "skill": share, "skill_with_batch_statistics": 0.94}
+    learnt = {"output": 0, "share": share, "skill": share, "reference": 1.0}
+    checks = (
+        builders.made("prediction_variance", measured={"outputs": [worth]}),
+        builders.made(
+            "learned",
+            verdict=verdict,
+            measured={"outputs": [learnt]},
+            limits={"fail_below": 0.5, "warn_below": 0.8},
+        ),
+    )
+    assert moving_statistics.lag(Examination(checks=checks)) == expected
