@@ -20,8 +20,6 @@ _EPOCHS = 20
 relu the loss after one or two of 30 epochs ranks seeds at 0.64 (design, section 5)."""
 _BUDGET = 4
 """All of a race costs at most this share of a training, and so must the failure have (the same)."""
-_REMEDIES = ("new_seed", "leaky_relu", "reinitialize")
-"""Those that give another network."""
 
 
 def epochs(config: Config) -> int:
@@ -46,12 +44,18 @@ def entrants(config: Config, attempts: Sequence[Attempt]) -> tuple[Racer, ...]:
         return ()
     if failure.check in ("metric", "crashed", "findings") or "rewind" in failed.obstacles:
         return ()
-    if failed.trained * _BUDGET <= planned or evidence.kinds(failed) & {"diverged", "non_finite"}:
+    spent, kinds = sum(each.trained for each in attempts), evidence.kinds(failed)
+    if spent * _BUDGET <= planned or kinds & {"diverged", "non_finite"}:
         return ()
     taken = [*rule.answers(config, attempts, [])]
-    if not taken or taken[0].start is not None or taken[0].rung.remedy not in _REMEDIES:
+    if not taken or taken[0].start is not None or taken[0].rung.remedy not in rule.OTHER_NETWORK:
         return ()
-    racing = [each for each in taken if each.start is None and each.rung.remedy in _REMEDIES]
+    racing = [
+        each for each in taken if each.start is None and each.rung.remedy in rule.OTHER_NETWORK
+    ]
+    if "often_dead_at_init" in kinds:  # with relu most seeds are dead, and most others soon will be
+        leaky = [each for each in racing if each.rung.remedy == "leaky_relu"]
+        racing = leaky or racing
     found: list[Racer] = []
     for lane in rule.lanes(config, attempts):
         for each in racing:

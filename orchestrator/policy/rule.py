@@ -24,6 +24,8 @@ from orchestrator.record.records import Attempt, Settings, Start
 
 LANES = 4
 """So many seeds race at most (design, section 5)."""
+OTHER_NETWORK = ("new_seed", "leaky_relu", "reinitialize")
+"""Remedies that give another network."""
 _ROUNDED = 1 + 1e-6
 """Rates are recorded as Keras has them, in single precision."""
 
@@ -115,9 +117,26 @@ def answers(config: Config, attempts: Sequence[Attempt], passed_over: list[str])
         if isinstance(applied, str):
             passed_over.append(f"{rung.remedy}: {applied}")
             continue
+        if start is None and rung.remedy in OTHER_NETWORK:
+            applied = _faster(applied, attempts[-1])
         own = attempts[-1].settings.seed
         seed = own if rung.keep_seed else next(seeds(config, attempts))
         yield Taken(key=key, rung=rung, settings=replace(applied, seed=seed), start=start)
+
+
+def _faster(settings: Settings, failed: Attempt) -> Settings:
+    """At the rate that a network asks for that is too deep and narrow, and hardly leaves its start.
+
+    Of nine layers of two units with leaky relu, 480 steps of Adam at 0.001 bring 0.41 to a skill of
+    0.8, and at 0.01 0.89.
+    """
+    if "often_dead_at_init" not in evidence.kinds(failed):
+        return settings
+    fixes = (each.fix for each in failed.findings if each.cause == "rate_too_low")
+    factor = max((each.learning_rate_factor or 1.0 for each in fixes if each), default=1.0)
+    if factor <= 1 or settings.learning_rate_cap is not None:
+        return settings
+    return replace(settings, learning_rate_factor=(settings.learning_rate_factor or 1.0) * factor)
 
 
 def matching(

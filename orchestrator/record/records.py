@@ -112,7 +112,7 @@ FailureKind = Literal[
 - `died`: dead without that, or no row's output responds to the inputs any more;
 - `constant`: constant, although units are alive and the output responds;
 - `often_dead_at_init`, beside these two or `crippled`: five seeds or more had to be screened until
-  one was alive;
+  one was alive, or would have to be on average, by the widths of its layers;
 - `worse_than_baseline`: the prediction varies, and is worse than the best constant;
 - `undertrained`: so it is, or it has learnt too little, and the loss was still falling at the end;
 - `crippled`: alive, and it has learnt too little of what there is to learn;
@@ -519,6 +519,12 @@ class Attempt(Record, kw_only=True):
             return False
         # The last epoch of a phase that has failed is not among those of the lowest loss.
         return final is not None and last.lowest_loss is not None and final < last.lowest_loss
+
+    def usual_rate_factor(self) -> float | None:
+        """The usual rate as a share of the highest one, where findings say that it is far below."""
+        fixes = (each.fix for each in self.findings if each.cause == "unusual_rate")
+        factors = (each.learning_rate_factor for each in fixes if each is not None)
+        return min((each for each in factors if each is not None and each < 1), default=None)
 
     def diverged(self) -> bool:
         """Whether its last trained phase had an epoch with a loss far above the untrained one."""

@@ -453,11 +453,15 @@ class _Loop:
         return round(time.monotonic() - self._started, 3)
 
     def _may_ask_for_more(self) -> bool:
-        """Whether another attempt may follow a repaired one that could have learnt more."""
+        """Whether another attempt may follow one that could have learnt more.
+
+        That is one that was repaired, or one whose rate is far above the usual one.
+        """
         attempts = self.store.run.attempts
         trained = sum(attempt.trained for attempt in attempts)
         planned = sum(plan.epochs for plan in self.config.phases)
-        return len(attempts) > 1 and trained < _DEAR * planned and self._refusal() is None
+        in_question = len(attempts) > 1 or self._last.usual_rate_factor() is not None
+        return in_question and trained < _DEAR * planned and self._refusal() is None
 
     def _refusal(self) -> str | None:
         """Why no further attempt may be made, whatever the policy says."""

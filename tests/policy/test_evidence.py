@@ -319,6 +319,25 @@ CASES = {
         "died",
         ["lower_learning_rate", "leaky_relu", "new_seed"],
     ),
+    "too little was learnt, at a rate that nobody chooses": (
+        attempt(
+            phase(INIT),
+            phase(learned="fail", skill=0.3, learnt={**LITTLE, **FALLING}),
+            findings=(Finding(cause="unusual_rate", reason="it is 1"),),
+        ),
+        "crippled",
+        ["lower_learning_rate", "leaky_relu", "new_seed"],
+    ),
+    "too little was learnt, most seeds are dead at init, and none gets far from there": (
+        attempt(
+            phase(INIT),
+            phase(learned="fail", skill=0.3, learnt=LITTLE),
+            screened=SCREENED[:5],
+            findings=(Finding(cause="rate_too_low", reason="by 0.5 of a weight of 1"),),
+        ),
+        "crippled often_dead_at_init",
+        ["leaky_relu", "new_seed", "lower_learning_rate"],
+    ),
     "dead, and most units were born so": (
         attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:5], findings=(FAULT,)),
         "died often_dead_at_init",
@@ -385,6 +404,25 @@ def test_every_case_of_the_default_policy_has_its_failure_above() -> None:
     matching = [rule.matching(CONFIG, [failed]) for failed, _, _ in CASES.values()]
     found = [case for _, case in matching] + [rung for rungs, _ in matching for _, rung in rungs]
     assert [entry for entry in CONFIG.restart.policy if entry not in found] == []
+
+
+@pytest.mark.parametrize(
+    ("units", "activation", "often"),
+    [
+        ([2] * 9, "relu", True),  # 0.075 of the seeds are alive
+        ([5] * 9, "relu", False),  # 0.75
+        ([2] * 5, "relu", False),  # 0.24
+        ([2] * 6, "relu", True),  # 0.18
+        ([2] * 9, "leaky_relu", False),
+    ],
+)
+def test_most_seeds_are_dead_by_the_widths_of_the_layers(
+    units: list[int], activation: str, often: bool
+) -> None:
+    layers = [{"layer": "a", "activation": activation, "units": each, "dead": 0} for each in units]
+    init = replace(phase(INIT), checks=(made("dead_neurons", measured={"layers": layers}),))
+    failed = attempt(init, phase(learned="fail", skill=0.3, learnt=LITTLE))
+    assert evidence.kinds(failed) == ({"crippled"} | ({"often_dead_at_init"} if often else set()))
 
 
 def test_the_loss_of_the_untrained_network_is_the_measure() -> None:

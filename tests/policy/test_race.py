@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
 from orchestrator.policy import race, rule
-from orchestrator.record.records import INIT, Attempt, Failure, Racer, Settings
+from orchestrator.record.records import INIT, Attempt, Failure, Finding, Fix, Racer, Settings
 from tests import builders
 
 POLICY: list[Any] = [
@@ -86,6 +86,40 @@ def test_a_collapse_after_healthy_epochs_is_left_to_rungs_that_rewind() -> None:
     assert race.entrants(_config(policy=policy), [collapsed]) == ()
     # Where the user has another answer first, that is taken.
     assert race.entrants(_config(), [collapsed])
+
+
+DEEP = {"layers": [{"layer": "a", "activation": "relu", "units": 2, "dead": 0}] * 9}
+
+
+def _deep(*findings: Finding, epochs: int = 40) -> Attempt:
+    """A network of nine layers of two that has learnt little."""
+    init = builders.phase(INIT, builders.made("dead_neurons", measured=DEEP))
+    failed = _failed(epochs=epochs)
+    return replace(failed, phases=(init, *failed.phases), findings=findings)
+
+
+def test_of_a_network_too_deep_and_narrow_only_leaky_relu_races() -> None:
+    found = race.entrants(_config(), [_deep()])
+    assert [each.remedy for each in found] == ["leaky_relu"] * rule.LANES
+    assert {each.settings.learning_rate_factor for each in found} == {None}
+    slow = Finding(cause="rate_too_low", reason="by 0.5 of 1", fix=Fix(learning_rate_factor=10.0))
+    found = race.entrants(_config(), [_deep(slow)])
+    assert {each.settings.learning_rate_factor for each in found} == {10.0}
+    capped = replace(_deep(slow), settings=Settings(seed=7, learning_rate_cap=0.1))
+    (step,) = [rule.step(_config(policy=[{"remedy": "leaky_relu", "keep": True}]), [capped])]
+    assert step.taken is not None
+    # Other networks take one change at a time.
+    wide = replace(_deep(slow), phases=_failed().phases)
+    assert {each.settings.learning_rate_factor for each in race.entrants(_config(), [wide])} == {
+        None
+    }
+
+
+def test_what_all_failures_have_cost_counts() -> None:
+    cheap = _failed(epochs=6)
+    assert race.entrants(_config(), [cheap]) == ()
+    again = replace(_failed(number=2, epochs=6), remedy="new_seed", rung="restart.policy.0")
+    assert race.entrants(_config(), [cheap, again])
 
 
 def test_no_seed_is_in_two_lanes_or_was_used_before() -> None:

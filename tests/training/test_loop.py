@@ -49,6 +49,7 @@ from orchestrator.record.records import (
     Candidate,
     Failure,
     Finding,
+    Fix,
     Inputs,
     Phase,
     Run,
@@ -727,6 +728,28 @@ def test_a_first_attempt_passes_with_less_than_might_be_learnt(play: Play) -> No
     done = play(_learnt(0.6))
     assert (done.run.status, done.statuses) == ("passed", ["passed"])
     _assert_recorded(done)
+
+
+def _at_a_rate(factor: float, script: Script) -> Script:
+    """The same at a rate of which the usual one is so many times."""
+
+    def train(task: Task) -> Iterator[Event | Heartbeat]:
+        fix = Fix(learning_rate_factor=factor)
+        found = Finding(cause="unusual_rate", reason="the rate is 1", advice="less", fix=fix)
+        yield CausesFound(attempt=task.attempt, findings=(found,), failed=False)
+        yield from script(task)
+
+    return train
+
+
+def test_a_first_attempt_far_above_the_usual_rate_is_held_to_more(play: Play) -> None:
+    done = play(_at_a_rate(0.001, _learnt(0.6)), _learnt(0.9), restart=SEEDS)
+    assert done.statuses == ["failed", "passed"]
+    first, second = done.run.attempts
+    assert first.failure == Failure(check="learned", phase="main", reason="a share of 0.6")
+    assert second.cause == first.failure
+    _assert_recorded(done)
+    assert play(_at_a_rate(1000.0, _learnt(0.6)), restart=SEEDS).statuses == ["passed"]
 
 
 def test_a_restarted_attempt_is_held_to_more_as_long_as_that_is_not_dear(play: Play) -> None:

@@ -15,11 +15,13 @@ _ANOTHER_ORDER = {"remedy": "new_seed", "rewind": True}
 _RAISE = {"remedy": "raise_learning_rate", "times": 2}
 _RAISE_ONCE = {"remedy": "raise_learning_rate", "when": None}
 _LEAKY = {"remedy": "leaky_relu"}
+_LEAKY_FROM_NOW_ON = {"remedy": "leaky_relu", "keep": True}
 _REINITIALIZE = {"remedy": "reinitialize"}
 _FRESH = {"remedy": "reinitialize", "keep": True}
 _CLIP = {"remedy": "clip_gradients", "rewind": True}
 
 _NO_LOWER = [_NEW_SEED, _LEAKY]
+_DEEP = [_LEAKY_FROM_NOW_ON, _NEW_SEED, _LOWER]
 
 _LIVING = ["constant", "worse_than_baseline"]
 """Failures of networks whose units are alive: one that cannot learn noise is not at fault, one that
@@ -45,6 +47,13 @@ DEFAULT_POLICY: Any = [
         "when": {"kind": [*_POOR, "died", "diverged", "undertrained"], "cause": ["initialization"]},
         "rungs": [_FRESH, _LEAKY, _NEW_SEED, _LOWER],
     },
+    # A rate that is far from the usual one is what such a failure comes from.
+    {
+        "when": {"kind": [*_POOR, "died", "undertrained"], "cause": ["unusual_rate"]},
+        "rungs": [_LOWER, _RAISE, _LEAKY, _NEW_SEED],
+    },
+    # The network is too deep and narrow for relu, and such a rate takes it nowhere else.
+    {"when": {"kind": ["often_dead_at_init"], "cause": ["rate_too_low"]}, "rungs": _DEEP},
     # Weights that have hardly moved say how much higher the rate has to be.
     {
         "when": {"kind": [*_POOR, "undertrained"], "cause": ["rate_too_low"]},
@@ -68,7 +77,6 @@ DEFAULT_POLICY: Any = [
     # Steps too large.
     {"when": ["non_finite"], "rungs": [_LOWER, _CLIP, _NEW_SEED]},
     {"when": ["diverged"], "rungs": [_LOWER, _LEAKY, _NEW_SEED]},
-    {"when": {"kind": ["died"], "cause": ["unusual_rate"]}, "rungs": [_LOWER, _LEAKY, _NEW_SEED]},
     # Where seeds were screened, another seed is no different from those.
     {
         "when": {"kind": ["always_dead_at_init"], "cause": ["initialization"]},
@@ -81,7 +89,7 @@ DEFAULT_POLICY: Any = [
     },
     {"when": ["dead_at_init"], "rungs": [_NEW_SEED, _LEAKY, _REINITIALIZE]},
     # The network is too deep and narrow for relu.
-    {"when": ["often_dead_at_init"], "rungs": [_LEAKY, _NEW_SEED, _LOWER]},
+    {"when": ["often_dead_at_init"], "rungs": _DEEP},
     # Bad luck: a lower rate makes it rarer, and leaves many networks untrained.
     {"when": ["died"], "rungs": [_ANOTHER_ORDER, _LEAKY, _LOWER, _NEW_SEED]},
     {"when": ["constant"], "rungs": [_NEW_SEED_ONCE, _LOWER, _LEAKY, _NEW_SEED]},

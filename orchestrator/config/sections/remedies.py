@@ -90,8 +90,10 @@ class LowerLearningRate(Rung):
         """A cap on every rate."""
         phase = failed.blamed_phase()
         rate = None if phase is None else failed.learning_rates.get(phase)
-        if failed.was_improving():
+        if failed.was_improving() and failed.usual_rate_factor() is None:
             return "the loss was lower at the end than ever before, and is higher at a lower rate"
+        if failed.usual_rate_factor() is None and _names(failed, "unusual_rate"):
+            return "the rate is far below the usual one"
         if rate is None:
             return "the attempt failed before it trained, the rate cannot be the cause"
         if not 0 < rate < math.inf:
@@ -134,15 +136,14 @@ def _factor(attempt: Attempt) -> float:
     return min(max(towards, _LEAST_FACTOR), _FACTOR)
 
 
+def _names(attempt: Attempt, cause: Cause) -> bool:
+    return any(each.cause == cause for each in attempt.findings)
+
+
 def _usual_rate(attempt: Attempt) -> float:
     """The optimizer's usual rate, where a finding says that the highest one is far above it."""
-    factors = (
-        each.fix.learning_rate_factor
-        for each in attempt.findings
-        if each.cause == "unusual_rate" and each.fix is not None
-    )
-    told = [each for each in factors if each is not None and each < 1]
-    return min(told) * max(attempt.learning_rates.values(), default=0.0) if told else 0.0
+    factor = attempt.usual_rate_factor()
+    return 0.0 if factor is None else factor * max(attempt.learning_rates.values(), default=0.0)
 
 
 def _auto_or_multiple(value: Any) -> Any:

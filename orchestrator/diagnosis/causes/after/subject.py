@@ -105,6 +105,12 @@ class Subject:
         return any(each.verdict in ("fail", "warn") for each in self.examined.checks)
 
     @property
+    def is_short(self) -> bool:
+        """Whether it is warned that too little was learnt."""
+        return any(each.check == "learned" and each.verdict == "warn"
+                   for each in self.examined.checks)  # fmt: skip
+
+    @property
     def is_alive(self) -> bool:
         """Whether all is finite, and no dead layer is to blame."""
         return not self.failed & {"finite", "dead_neurons"}
@@ -112,10 +118,7 @@ class Subject:
     @functools.cached_property
     def is_poor(self) -> bool:
         """Whether it is alive and responds, and is worth too little, not by lagging statistics."""
-        short = any(
-            each.check == "learned" and each.verdict == "warn" for each in self.examined.checks
-        )
-        poor = self.failed & _OF_WORTH or short or self.without_skill
+        poor = self.failed & _OF_WORTH or self.is_short or self.without_skill
         moves = self.is_alive and self.examined.responding != 0
         return moves and bool(poor) and self.lag is None
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from orchestrator.diagnosis.causes.after.regularisation import drops_too_much
 from orchestrator.diagnosis.causes.after.subject import Subject
 from orchestrator.diagnosis.causes.plan import ADAPTIVE, usual_rate
+from orchestrator.diagnosis.causes.scales import size
 from orchestrator.model.build import plain_optimizers
 from orchestrator.record.records import Finding, Fix
 
@@ -23,9 +24,12 @@ not the solution: of 56 healthy networks of the tests, the weight that moved the
 of its size or more."""
 _NO_LOSS = 1e-6
 """A loss that is 0 but for Keras's clipping of probabilities at 1e-7."""
-_UNUSUAL = 100.0
+_UNUSUAL = 30.0
 """So many times the usual rate of an optimizer is what a failure at it comes from: what people
 choose, and what schedules make of it, lies within a factor of thirty."""
+_FASTER = 10.0
+"""How many times as high a rate may be at which weights get less far than they are large: within a
+factor of ten a rate is a usual one still."""
 _LEAST_EPOCHS = 6
 """Epochs of which it can be told that the loss goes up and down."""
 _SWING = 0.1
@@ -87,7 +91,11 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
         f"{when}, {(last - before) / span:.3g} an epoch, after {_steps(subject)}"
     )
     found = subject.found("undertrained", reason, "train for more epochs, or at a higher rate")
-    yield replace(found, fix=Fix(learning_rate_factor=_times(subject)))
+    times = _times(subject)
+    usual = [usual_rate(each) for each in plain_optimizers(subject.model)[:1]]
+    if usual and max(subject.rates, default=0.0) * times < _UNUSUAL * usual[0]:
+        found = replace(found, fix=Fix(learning_rate_factor=times))
+    yield found
 
 
 def _times(subject: Subject) -> float:
@@ -97,6 +105,42 @@ def _times(subject: Subject) -> float:
 
 
 def find_rate_too_low(subject: Subject) -> Iterator[Finding]:
+    """Weights that have hardly moved from where they were drawn, or that cannot get far from it."""
+    found = [*_find_unmoved(subject)]
+    yield from found or _find_out_of_reach(subject)
+
+
+def _find_out_of_reach(subject: Subject) -> Iterator[Finding]:
+    """Steps that are too small together for a weight to change by its own size.
+
+    What is drawn badly, as most narrow networks are, stays so.
+    """
+    if subject.untrained or subject.slowed or not (subject.failed or subject.is_poor):
+        return
+    if subject.is_poor and subject.is_falling:  # that has been told, with the same advice
+        return
+    optimizers = plain_optimizers(subject.model)
+    if len(optimizers) != 1 or not isinstance(optimizers[0], ADAPTIVE) or not subject.rates:
+        return
+    epochs = sum(each.epochs for each in subject.config.phases)
+    way = float(np.mean(subject.rates)) * subject.steps * max(epochs / len(subject.rates), 1.0)
+    paths = {each.path for each in subject.model.trainable_variables if len(each.shape) > 1}
+    sizes = [size(values) for path, values in subject.start.items()
+             if path in paths and values.any()]  # fmt: skip
+    if not sizes or not 0 < way < np.median(sizes):
+        return
+    name = type(optimizers[0]).__name__
+    reason = (
+        f"at rates up to {max(subject.rates):g}, {name} moves a weight by {way:.2g} at most in "
+        f"{epochs} epochs, where fresh weights are about {np.median(sizes):.2g} in size: what is "
+        f"drawn badly stays so"
+    )
+    advice = f"write a learning rate {_FASTER:g} times as high, or train for more epochs"
+    found = subject.found("rate_too_low", reason, advice)
+    yield replace(found, fix=Fix(learning_rate_factor=_FASTER))
+
+
+def _find_unmoved(subject: Subject) -> Iterator[Finding]:
     """Weights that have hardly moved from where they were drawn, with too little learnt by then."""
     largest = subject.most_moved
     if subject.untrained or not subject.is_poor or not subject.steps or largest is None:
@@ -146,7 +190,9 @@ def find_unusual_rate(subject: Subject) -> Iterator[Finding]:
     Where a layer has lost most of its units in an epoch, that is the rate of this epoch: what a
     schedule does before or after has not killed them.
     """
-    if subject.untrained or not subject.failed or not subject.rates:
+    if subject.untrained or not (subject.failed or subject.is_short) or not subject.rates:
+        return
+    if subject.lag is not None:
         return
     lost = subject.phases[-1].lost
     if lost is None or not lost.is_most:
