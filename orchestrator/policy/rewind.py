@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ def start(attempts: Sequence[Attempt]) -> Start | None:
     that the look at every epoch's end has found the network alive and finite; the loss was below
     that of the best constant, where that is known. Where most units of
     a layer have died in a later epoch, and the loss had not risen until then, it is the one before.
+    Where the rate was far above the usual one, it is none of the phase that is to blame.
 
     Args:
         attempts: all so far; the last one has a failure.
@@ -41,7 +43,16 @@ def start(attempts: Sequence[Attempt]) -> Start | None:
     if failed.start is not None and failed.cause and failed.cause.check == failure.check:
         return None
     epoch = _healthy(failed)
+    if epoch is not None and failed.usual_rate_factor() is not None:
+        # What such steps have made of a network is not worth going on from, however low its loss.
+        epoch = min(epoch, _before(failed, failed.blamed_phase())) or None
     return None if epoch is None else _origin(attempts, failed, epoch)
+
+
+def _before(attempt: Attempt, phase: str | None) -> int:
+    """How many epochs an attempt had before a phase."""
+    earlier = itertools.takewhile(lambda each: each.phase != phase, attempt.phases)
+    return sum(each.epochs for each in earlier)
 
 
 def end(config: Config, attempts: Sequence[Attempt]) -> Start | str:

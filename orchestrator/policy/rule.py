@@ -132,7 +132,7 @@ def _faster(settings: Settings, failed: Attempt) -> Settings:
     """
     if "often_dead_at_init" not in evidence.kinds(failed):
         return settings
-    fixes = (each.fix for each in failed.findings if each.cause == "rate_too_low")
+    fixes = (each.fix for each in failed.findings)
     factor = max((each.learning_rate_factor or 1.0 for each in fixes if each), default=1.0)
     if factor <= 1 or settings.learning_rate_cap is not None:
         return settings

@@ -11,7 +11,16 @@ from msgspec.structs import replace
 from orchestrator.config.sections.remedies import LeakyRelu, LowerLearningRate, Revive, TrainLonger
 from orchestrator.config.sections.restart import Restart
 from orchestrator.policy import rewind, rule
-from orchestrator.record.records import INIT, Attempt, Phase, Settings, Start, UnitsLost
+from orchestrator.record.records import (
+    INIT,
+    Attempt,
+    Finding,
+    Fix,
+    Phase,
+    Settings,
+    Start,
+    UnitsLost,
+)
 from tests import builders
 
 
@@ -238,3 +247,14 @@ def test_few_dead_units_and_states_that_cannot_be_gone_on_from_are_not_revived()
     assert "the rows are read as they come" in _revived(streamed).reason
     lost = replace(_failed("dead_neurons"), phases=_with_dead(8).phases)
     assert "more epochs do not answer a failure of dead_neurons" in _revived(lost).reason
+
+
+def test_no_epoch_at_a_rate_far_above_the_usual_one_is_gone_on_from() -> None:
+    fix = Fix(learning_rate_factor=0.001)
+    found = Finding(cause="unusual_rate", reason="the rate is 5", fix=fix)
+    failed = replace(_failed(lowest=(0.1, 12)), findings=(found,))
+    assert rewind.start([failed]) == Start(attempt=1, epoch=10)
+    init, _, main = failed.phases
+    assert rewind.start([replace(failed, phases=(init, replace(main, first_loss=1.0)))]) is None
+    low = replace(failed, findings=(replace(found, fix=None),))
+    assert rewind.start([low]) == Start(attempt=1, epoch=12)

@@ -53,7 +53,13 @@ DEFAULT_POLICY: Any = [
         "rungs": [_LOWER, _RAISE, _LEAKY, _NEW_SEED],
     },
     # The network is too deep and narrow for relu, and such a rate takes it nowhere else.
-    {"when": {"kind": ["often_dead_at_init"], "cause": ["rate_too_low"]}, "rungs": _DEEP},
+    {
+        "when": {
+            "kind": ["often_dead_at_init"],
+            "cause": ["rate_too_low", "undertrained", "few_steps"],
+        },
+        "rungs": _DEEP,
+    },
     # Weights that have hardly moved say how much higher the rate has to be.
     {
         "when": {"kind": [*_POOR, "undertrained"], "cause": ["rate_too_low"]},
