@@ -45,7 +45,7 @@ DEFAULT_POLICY: Any = [
     # Units that are born dead learn nothing at any rate, and no seed wakes them.
     {
         "when": {"kind": [*_POOR, "died", "diverged", "undertrained"], "cause": ["initialization"]},
-        "rungs": [_FRESH, _LEAKY, _NEW_SEED, _LOWER],
+        "rungs": [_FRESH, _LEAKY_FROM_NOW_ON, _NEW_SEED, _LOWER],
     },
     # A rate that is far from the usual one is what such a failure comes from.
     {
