@@ -78,14 +78,17 @@ def is_certain_to_fail(
 
 
 def _limit(task: Task, found: PredictionVarianceCheck | None) -> float | None:
-    """The loss above which the prediction is clearly worse than the best constant."""
+    """The loss above which the prediction is worse than the best constant, clearly or as asked.
+
+    Not that of a skill which a training has to reach: on its way there its loss may rest.
+    """
     limits = task.config.checks.prediction_variance
     constant = None if found is None else _mean(found, "constant_loss")
     if limits is None or found is None or constant is None:
         return None
     lowest = sum(each.lowest_loss or 0.0 for each in found.measured.outputs)
     lowest /= len(found.measured.outputs)
-    return constant - limits.min_skill * (constant - lowest)
+    return constant - min(limits.min_skill, 0.0) * (constant - lowest)
 
 
 def _mean(found: PredictionVarianceCheck, name: str) -> float | None:
