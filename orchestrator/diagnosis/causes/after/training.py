@@ -92,9 +92,11 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
     )
     found = subject.found("undertrained", reason, "train for more epochs, or at a higher rate")
     times = _times(subject)
-    usual = [usual_rate(each) for each in plain_optimizers(subject.model)[:1]]
-    if usual and max(subject.rates, default=0.0) * times < _UNUSUAL * usual[0]:
-        found = replace(found, fix=Fix(learning_rate_factor=times))
+    for optimizer in plain_optimizers(subject.model)[:1]:
+        if subject.without_skill and isinstance(optimizer, keras.optimizers.SGD):
+            times *= 10  # gradients get smaller as the loss falls, and so do the steps
+        if max(subject.rates, default=0.0) * times < _UNUSUAL * usual_rate(optimizer):
+            found = replace(found, fix=Fix(learning_rate_factor=times))
     yield found
 
 

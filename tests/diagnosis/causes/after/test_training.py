@@ -197,6 +197,15 @@ def test_no_rate_is_raised_far_beyond_the_usual_one() -> None:
         assert (found.fix and found.fix.learning_rate_factor) == factor
 
 
+def test_gradient_descent_that_has_learnt_nothing_needs_more_than_its_way_says() -> None:
+    model = stack()
+    for optimizer, skill, factor in (("sgd", 0.0, 100.0), ("sgd", 0.3, 10.0), ("adam", 0.0, 10.0)):
+        model.compile(optimizer, "mse")
+        course = {"losses": [9.0, 7.0, 5.0, 3.0], "rates": [1e-4] * 4, "steps": 9}
+        (found,) = find_undertrained(ended(model, skill=skill, **course))
+        assert found.fix is not None and found.fix.learning_rate_factor == factor
+
+
 # ------------------------------------------------------------------------- unusual rate
 
 
