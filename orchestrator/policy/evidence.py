@@ -229,8 +229,8 @@ def _alive_at_init(attempt: Attempt) -> float:
     """The probability that a row gets through a network's layers of relu as they are drawn.
 
     All units of a layer of n are negative for a row with probability 2**-n (Lu, Shin, Su and
-    Karniadakis, Dying ReLU and initialization, 2020, theorem 3.3); of nine layers of two 0.92 are
-    dead by this, and 0.91 are.
+    Karniadakis, Dying ReLU and initialization, 2020); of nine layers of two 0.92 are dead by this,
+    and 0.91 are.
     """
     check = attempt.phases[0].find(DeadNeuronsCheck) if attempt.phases else None
     layers = () if check is None else check.measured.layers

@@ -117,7 +117,7 @@ def answers(config: Config, attempts: Sequence[Attempt], passed_over: list[str])
         if isinstance(applied, str):
             passed_over.append(f"{rung.remedy}: {applied}")
             continue
-        if start is None and rung.remedy in OTHER_NETWORK:
+        if start is None and rung.raise_rate:
             applied = _faster(applied, attempts[-1])
         own = attempts[-1].settings.seed
         seed = own if rung.keep_seed else next(seeds(config, attempts))

@@ -348,7 +348,7 @@ def test_a_wrong_value_is_refused_in_plain_words(complain, assignment, problem):
         ("phases.0.epoch=3", "did you mean 'epochs'?"),
         ("phases.0.foo=3", "expected one of epochs, learning_rate, name"),
         ("data.train.target=y", "expected one of callable, kwargs, steps_per_epoch"),
-        ("restart.policy=[{remedy: new_seed, factor: 1}]", "expected one of keep, keep_seed, remedy, rewind, times, when"),
+        ("restart.policy=[{remedy: new_seed, factor: 1}]", "expected one of keep, keep_seed, raise_rate, remedy, rewind, times, when"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_is_told_where_it_belongs(complain, assignment, hint):

@@ -103,16 +103,19 @@ def test_of_a_network_too_deep_and_narrow_only_leaky_relu_races() -> None:
     assert [each.remedy for each in found] == ["leaky_relu"] * rule.LANES
     assert {each.settings.learning_rate_factor for each in found} == {None}
     slow = Finding(cause="rate_too_low", reason="by 0.5 of 1", fix=Fix(learning_rate_factor=10.0))
-    found = race.entrants(_config(), [_deep(slow)])
+    # A policy is followed to the letter: only what says so takes another rate, too.
+    assert {
+        each.settings.learning_rate_factor for each in race.entrants(_config(), [_deep(slow)])
+    } == {None}
+    faster = _config(policy=[{"remedy": "leaky_relu", "raise_rate": True}])
+    found = race.entrants(faster, [_deep(slow)])
     assert {each.settings.learning_rate_factor for each in found} == {10.0}
-    capped = replace(_deep(slow), settings=Settings(seed=7, learning_rate_cap=0.1))
-    (step,) = [rule.step(_config(policy=[{"remedy": "leaky_relu", "keep": True}]), [capped])]
-    assert step.taken is not None
-    # Other networks take one change at a time.
-    wide = replace(_deep(slow), phases=_failed().phases)
-    assert {each.settings.learning_rate_factor for each in race.entrants(_config(), [wide])} == {
-        None
-    }
+    for failed in (
+        replace(_deep(slow), phases=_failed().phases),  # a network that is not so narrow
+        replace(_deep(slow), settings=Settings(seed=7, learning_rate_cap=0.1)),
+    ):
+        step = rule.step(faster, [failed])
+        assert step.taken is not None and step.taken.settings.learning_rate_factor is None
 
 
 def test_what_all_failures_have_cost_counts() -> None:

@@ -15,13 +15,14 @@ _ANOTHER_ORDER = {"remedy": "new_seed", "rewind": True}
 _RAISE = {"remedy": "raise_learning_rate", "times": 2}
 _RAISE_ONCE = {"remedy": "raise_learning_rate", "when": None}
 _LEAKY = {"remedy": "leaky_relu"}
-_LEAKY_FROM_NOW_ON = {"remedy": "leaky_relu", "keep": True}
+_LEAKY_FROM_NOW_ON = {"remedy": "leaky_relu", "keep": True, "raise_rate": True}
+_FASTER = {"remedy": "new_seed", "times": 3, "raise_rate": True}
 _REINITIALIZE = {"remedy": "reinitialize"}
-_FRESH = {"remedy": "reinitialize", "keep": True}
+_FRESH = {"remedy": "reinitialize", "keep": True, "raise_rate": True}
 _CLIP = {"remedy": "clip_gradients", "rewind": True}
 
 _NO_LOWER = [_NEW_SEED, _LEAKY]
-_DEEP = [_LEAKY_FROM_NOW_ON, _NEW_SEED, _LOWER]
+_DEEP = [_LEAKY_FROM_NOW_ON, _FASTER, _LOWER]
 
 _LIVING = ["constant", "worse_than_baseline"]
 """Failures of networks whose units are alive: one that cannot learn noise is not at fault, one that
@@ -45,7 +46,7 @@ DEFAULT_POLICY: Any = [
     # Units that are born dead learn nothing at any rate, and no seed wakes them.
     {
         "when": {"kind": [*_POOR, "died", "diverged", "undertrained"], "cause": ["initialization"]},
-        "rungs": [_FRESH, _LEAKY_FROM_NOW_ON, _NEW_SEED, _LOWER],
+        "rungs": [_FRESH, _LEAKY_FROM_NOW_ON, _FASTER, _LOWER],
     },
     # A rate that is far from the usual one is what such a failure comes from.
     {

@@ -46,6 +46,8 @@ class Rung(Section):
     """Keep its change when the next attempt fails by the same check."""
     keep_seed: Flag = False
     """Do not draw a new seed for the next attempt."""
+    raise_rate: Flag = False
+    """Also take the higher rate that findings name, where the network is too deep and narrow."""
     rewind: Flag = False
     """Go on from the newest epoch at which the failed attempt was healthy, where there is one."""
 

@@ -78,7 +78,7 @@ def is_certain_to_fail(
 
 
 def _limit(task: Task, found: PredictionVarianceCheck | None) -> float | None:
-    """The loss above which the prediction is worse than the best constant, clearly or as asked.
+    """The loss above which the prediction is clearly worse than the best constant.
 
     Not that of a skill which a training has to reach: on its way there its loss may rest.
     """
