@@ -27,6 +27,8 @@ _FAR_ABOVE = 10.0
 optimizer, and what warm-up and decay make of them, lie within a factor of ten of one another."""
 _NO_SKILL = 0.01
 """Skill below which nothing was learnt (design, section 4)."""
+_LITTLE_LEARNT = ("died", "constant", "worse_than_baseline", "undertrained", "crippled")
+"""What becomes of networks that are too deep and narrow."""
 
 
 def kinds(attempt: Attempt) -> frozenset[FailureKind]:
@@ -45,8 +47,8 @@ def kinds(attempt: Attempt) -> frozenset[FailureKind]:
     fixed = any(finding.cause == "fixed_seed" for finding in attempt.findings)
     if kind == "dead_at_init" and (screened > 1 or fixed):
         return frozenset({kind, "always_dead_at_init"})
-    often = screened >= _OFTEN or _alive_at_init(attempt) * _OFTEN <= 1
-    if kind in ("died", "constant", "crippled") and often:
+    often = is_often_dead(attempt.phases, screened)
+    if kind in _LITTLE_LEARNT and often:
         return frozenset({kind, "often_dead_at_init"})
     return frozenset({kind})
 
@@ -174,7 +176,7 @@ def _last_failure(failures: Sequence[Failure]) -> str:
 def short_fall(attempt: Attempt) -> Failure | None:
     """Why an attempt that passed its checks has learnt less than it is to.
 
-    That is asked of one that was restarted, and of one at a rate that is no usual one.
+    That is asked of one that was restarted, and of one that is in question.
 
     Args:
         attempt: an attempt with all of its phases.
@@ -187,6 +189,17 @@ def short_fall(attempt: Attempt) -> Failure | None:
     if last.failure() is not None or check is None or not check.falls_short():
         return None
     return Failure(check=check.check, phase=last.phase, reason=check.reason)
+
+
+def is_in_question(attempt: Attempt) -> bool:
+    """Whether a first attempt that passed is held to what one that was repaired is held to.
+
+    So it is at a rate that is no usual one, and where most networks as deep and narrow are dead:
+    of those that live most have lost rows on the way, and more epochs do not bring them back.
+    """
+    return attempt.usual_rate_factor() is not None or is_often_dead(
+        attempt.phases, len(attempt.screened)
+    )
 
 
 def best_short(attempts: Sequence[Attempt]) -> Attempt | None:
@@ -225,16 +238,21 @@ def _kind(attempt: Attempt) -> FailureKind:
     return "crippled" if failure.check == "learned" else "worse_than_baseline"
 
 
-def _alive_at_init(attempt: Attempt) -> float:
-    """The probability that a row gets through a network's layers of relu as they are drawn.
+def is_often_dead(phases: Sequence[Phase], screened: int) -> bool:
+    """Whether most networks as deep and narrow are dead as they are drawn.
 
-    All units of a layer of n are negative for a row with probability 2**-n (Lu, Shin, Su and
-    Karniadakis, Dying ReLU and initialization, 2020); of nine layers of two 0.92 are dead by this,
-    and 0.91 are.
+    So many seeds had to be looked at, or a row gets through the layers of relu seldom: all units
+    of a layer of n are negative for it with probability 2**-n (Lu, Shin, Su and Karniadakis, Dying
+    ReLU and initialization, 2020); of nine layers of two 0.92 are dead by this, and 0.91 are.
+
+    Args:
+        phases: the finished ones of an attempt.
+        screened: how many seeds were looked at for it.
     """
-    check = attempt.phases[0].find(DeadNeuronsCheck) if attempt.phases else None
+    check = phases[0].find(DeadNeuronsCheck) if phases else None
     layers = () if check is None else check.measured.layers
-    return math.prod(1 - 0.5**each.units for each in layers if each.activation == "relu")
+    alive = math.prod(1 - 0.5**each.units for each in layers if each.activation == "relu")
+    return screened >= _OFTEN or alive * _OFTEN <= 1
 
 
 def _is_undertrained(phase: Phase) -> bool:

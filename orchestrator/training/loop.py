@@ -455,12 +455,12 @@ class _Loop:
     def _may_ask_for_more(self) -> bool:
         """Whether another attempt may follow one that could have learnt more.
 
-        That is one that was repaired, or one whose rate is far above the usual one.
+        That is one that was repaired, or one that is in question from the start.
         """
         attempts = self.store.run.attempts
         trained = sum(attempt.trained for attempt in attempts)
         planned = sum(plan.epochs for plan in self.config.phases)
-        in_question = len(attempts) > 1 or self._last.usual_rate_factor() is not None
+        in_question = len(attempts) > 1 or evidence.is_in_question(self._last)
         return in_question and trained < _DEAR * planned and self._refusal() is None
 
     def _refusal(self) -> str | None:

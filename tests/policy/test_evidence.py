@@ -423,6 +423,14 @@ def test_most_seeds_are_dead_by_the_widths_of_the_layers(
     init = replace(phase(INIT), checks=(made("dead_neurons", measured={"layers": layers}),))
     failed = attempt(init, phase(learned="fail", skill=0.3, learnt=LITTLE))
     assert evidence.kinds(failed) == ({"crippled"} | ({"often_dead_at_init"} if often else set()))
+    assert evidence.is_in_question(failed) is often
+
+
+def test_a_deep_and_narrow_network_that_is_alive_and_learns_nothing_is_one_as_well() -> None:
+    far = attempt(phase(INIT), phase(variance="fail", skill=-4.6), screened=SCREENED[:5])
+    assert evidence.kinds(far) == {"worse_than_baseline", "often_dead_at_init"}
+    assert evidence.is_in_question(far)
+    assert not evidence.is_in_question(replace(far, screened=SCREENED[:4]))
 
 
 def test_the_loss_of_the_untrained_network_is_the_measure() -> None:

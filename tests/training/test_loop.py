@@ -752,6 +752,29 @@ def test_a_first_attempt_far_above_the_usual_rate_is_held_to_more(play: Play) ->
     assert play(_at_a_rate(1000.0, _learnt(0.6)), restart=SEEDS).statuses == ["passed"]
 
 
+def _deep(script: Script) -> Script:
+    """The same of nine layers of two units."""
+    layers = [
+        {"layer": "dense", "activation": "relu", "units": 2, "dead": 0, "dead_units": []}
+        for _ in range(9)
+    ]
+
+    def train(task: Task) -> Iterator[Event | Heartbeat]:
+        for event in script(task):
+            if isinstance(event, PhaseEnded) and event.phase.phase == INIT:
+                check = builders.made("dead_neurons", measured={"layers": layers})
+                event = replace(event, phase=replace(event.phase, checks=(check,)))
+            yield event
+
+    return train
+
+
+def test_so_is_one_of_a_kind_that_is_mostly_dead(play: Play) -> None:
+    done = play(_deep(_learnt(0.6)), _learnt(0.9), restart=SEEDS)
+    assert done.statuses == ["failed", "passed"]
+    _assert_recorded(done)
+
+
 def test_a_restarted_attempt_is_held_to_more_as_long_as_that_is_not_dear(play: Play) -> None:
     done = play(_learnt(0.2), _learnt(0.6), _learnt(0.7), restart=SEEDS)
     assert done.statuses == ["failed", "failed", "passed"]  # 2.0 trainings, then 3.0
