@@ -19,7 +19,7 @@ from orchestrator.config.sections.remedies import (
     rung_by_name,
     rung_tag,
 )
-from orchestrator.config.sections.when import When
+from orchestrator.config.sections.when import CAUSES, All, When
 
 
 class Case(Section):
@@ -86,6 +86,12 @@ class Restart(Section):
     def may_go_on(self) -> bool:
         """Whether an attempt may go on from where another has ended."""
         return self.rewind and any(rung.goes_on for _, rung in self.rungs())
+
+    def causes(self) -> frozenset[str]:
+        """Causes that a line of the policy answers."""
+        asked = [entry.when for entry in self.policy] + [rung.when for _, rung in self.rungs()]
+        named = (each.cause if isinstance(each, All) else each for each in asked)
+        return frozenset(name for names in named for name in names or ()) & {*CAUSES}
 
     def rungs(self) -> Iterator[tuple[Key, AnyRemedy]]:
         """Every rung with its key in the config, such as `restart`, `policy`, 3, `rungs`, 0."""

@@ -14,11 +14,12 @@ from orchestrator.record import checks
 from orchestrator.record.records import Cause, FailureKind
 
 _KINDS: tuple[str, ...] = typing.get_args(FailureKind)
-_CAUSES: tuple[str, ...] = typing.get_args(Cause)
+CAUSES: tuple[str, ...] = typing.get_args(Cause)
+"""All that a finding may name."""
 
 _Check = Annotated[str, known(*checks.NAMES), Field(json_schema_extra={"enum": [*checks.NAMES]})]
 _Kind = Annotated[FailureKind, known(*_KINDS)]
-_Name = Annotated[_Check | FailureKind | Cause, known(*checks.NAMES, *_KINDS, *_CAUSES)]
+_Name = Annotated[_Check | FailureKind | Cause, known(*checks.NAMES, *_KINDS, *CAUSES)]
 
 
 class All(Section):

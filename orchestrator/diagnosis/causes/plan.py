@@ -26,9 +26,21 @@ ADAPTIVE = (
 """Optimizers whose step in a weight is about as large as the rate, whatever the gradient."""
 
 
+UNUSUAL = 30.0
+"""So many times the usual rate of an optimizer is what a failure at it comes from: what people
+choose, and what schedules make of it, lies within a factor of thirty."""
+
+
 def usual_rate(optimizer: keras.optimizers.Optimizer) -> float:
     """The rate that Keras gives an optimizer of this kind."""
     return 0.01 if isinstance(optimizer, keras.optimizers.SGD) else 0.001
+
+
+def times_usual(optimizer: keras.optimizers.Optimizer, rate: float) -> float | None:
+    """How many times the usual rate a rate is; None of an optimizer that has none."""
+    if not isinstance(optimizer, (*ADAPTIVE, keras.optimizers.SGD)):
+        return None
+    return rate / usual_rate(optimizer)
 
 
 _LOOKS = 64

@@ -82,7 +82,7 @@ def train(task: Task, emit: Emit) -> Standing | None:
                 epochs = Epochs()
             else:
                 fails = functools.partial(
-                    outlook.is_certain_to_fail,
+                    outlook.ends_now,
                     task,
                     rows,
                     built,
@@ -246,7 +246,7 @@ def _train_phase(
         begun: the snapshot in this phase from which it goes on; None for its beginning.
         emit: is told what happens.
         boards: write for TensorBoard.
-        fails: tells from what its epochs logged whether the checks after it are certain to fail.
+        fails: tells from what its epochs logged whether it is ended, for the checks after it fail.
     """
     if begun is not None:  # the rate of a schedule hangs on the steps that were trained
         snapshots.restore_variables(begun, built)

@@ -1,4 +1,4 @@
-"""The check that follows a training, brought forward to an epoch at which its verdict is certain.
+"""The checks that follow a training, brought forward to an epoch at which their verdict is known.
 
 What is asked is a function of the record and of the weights, so that an attempt that is resumed or
 replayed ends at the same epoch.
@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator.config.schema import PhasePlan
-from orchestrator.diagnosis.verdicts.outlook import Outlook
+from orchestrator.diagnosis.causes.plan import UNUSUAL, times_usual
+from orchestrator.diagnosis.examine import Examination
+from orchestrator.diagnosis.verdicts.outlook import Outlook, midterms
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.outputs import own_way
-from orchestrator.record.checks import PredictionVarianceCheck
+from orchestrator.policy import evidence
+from orchestrator.record.checks import FindingsCheck, LearnedCheck, PredictionVarianceCheck
 from orchestrator.record.events import Warned
 from orchestrator.record.records import Phase
-from orchestrator.training.attempt import check
+from orchestrator.training.attempt import check, moving_statistics
 from orchestrator.training.attempt.build import Built, Loaded
 from orchestrator.training.attempt.callbacks import Epochs
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Emit
 
 
-def is_certain_to_fail(
+def ends_now(
     task: Task,
     rows: Loaded,
     built: Built,
@@ -34,10 +37,9 @@ def is_certain_to_fail(
     emit: Emit,
     now: Epochs,
 ) -> bool:
-    """Whether a prediction that is worse than the best constant will be so at the end, too.
+    """Whether the checks after the training are taken now, for at its end they fail, too.
 
-    Asked after an epoch of the last phase, of one output under a loss of Keras's, at a rate that
-    stays the same. Of a loss that is below that of the best constant nothing is certain.
+    Asked after an epoch of the last phase, under losses of Keras's, at a rate that stays the same.
 
     Args:
         task: the attempt.
@@ -49,32 +51,99 @@ def is_certain_to_fail(
         emit: is told why.
         now: what the epochs of this phase logged until now.
     """
+    if not _stays_the_same(task, built, plan, now):
+        return False
+    left = task.config.epochs_of(plan, built.settings) - now.count
+
+    def examine() -> Examination:
+        return check.examine_phase(task, rows, built, plan, [*trained, now], before)
+
+    why = _stays_above(task, built, before, now, left, examine) or _stays_behind(
+        task, built, before, now, left, examine
+    )
+    if why is not None:
+        emit(Warned(message=f"attempt {task.attempt} ended {left} epochs early: {why}"))
+    return why is not None
+
+
+def _stays_above(
+    task: Task,
+    built: Built,
+    before: Sequence[Phase],
+    now: Epochs,
+    left: int,
+    examine: Callable[[], Examination],
+) -> str | None:
+    """Why a prediction that is worse than the best constant is certain to be so at the end.
+
+    Of a loss that is below that of the best constant nothing is certain, nor of the sum of several
+    losses.
+    """
+    if len(built.outputs) != 1 or built.outputs[0].unjudged is not None:
+        return None
     losses = [*now.losses.values()]
     limit = _limit(task, before[0].find(PredictionVarianceCheck))
     if limit is None or not losses or not limit < losses[-1] < math.inf or min(losses) <= 0:
-        return False
-    left = task.config.epochs_of(plan, built.settings) - now.count
+        return None
     seen = Outlook(losses=losses, level=losses[-1], limit=limit, left=left)
-    if not seen.is_out_of_reach() or not _stays_the_same(task, built, plan, now):
-        return False
-    examined = check.examine_phase(task, rows, built, plan, [*trained, now], before)
-    found = next((c for c in examined.checks if isinstance(c, PredictionVarianceCheck)), None)
+    if not seen.is_out_of_reach():
+        return None
+    found = next((c for c in examine().checks if isinstance(c, PredictionVarianceCheck)), None)
     if found is None or found.verdict != "fail":
-        return False
+        return None
     level, limit = _mean(found, "loss"), _limit(task, found)
     if level is None or limit is None:
-        return False
+        return None
     # Where there is dropout or a penalty, inference is better than training.
     seen = dataclasses.replace(seen, level=min(level, losses[-1]), limit=limit)
     if not seen.is_out_of_reach():
-        return False
-    message = (
-        f"attempt {task.attempt} ended {left} epochs early: the loss is {seen.level:.4g}, and at "
-        f"three times its pace it would be {seen.lowest:.4g} at the end, still clearly worse than "
-        f"a constant prediction's"
+        return None
+    return (
+        f"the loss is {seen.level:.4g}, and at three times its pace it would be {seen.lowest:.4g} "
+        f"at the end, still clearly worse than a constant prediction's"
     )
-    emit(Warned(message=message))
-    return True
+
+
+def _stays_behind(
+    task: Task,
+    built: Built,
+    before: Sequence[Phase],
+    now: Epochs,
+    left: int,
+    examine: Callable[[], Examination],
+) -> str | None:
+    """Why a training is given up that has something against it, and has learnt too little by now.
+
+    Not where another attempt may not follow, nor where BatchNorm's moving statistics may be late:
+    with time they arrive.
+    """
+    times = times_usual(plain_optimizers(built.model)[0], now.rates[-1])
+    known = _against(task, built, before, times)
+    if known is None or not left or now.count not in midterms(now.count + left, times):
+        return None
+    if task.attempt >= task.config.restart.max_attempts:
+        return None
+    examined = examine()
+    found = next((each for each in examined.checks if isinstance(each, LearnedCheck)), None)
+    if found is None or found.verdict != "fail" or moving_statistics.lag(examined) is not None:
+        return None
+    return f"{known}, and after {now.count} epochs {found.reason}"
+
+
+def _against(
+    task: Task, built: Built, before: Sequence[Phase], times_usual: float | None
+) -> str | None:
+    """What stands against a training from its beginning, of all that the policy has answers to."""
+    answered, found = task.config.restart.causes(), before[0].find(FindingsCheck)
+    unusual = times_usual is not None and not 1 / UNUSUAL < times_usual < UNUSUAL
+    if unusual and "unusual_rate" in answered:
+        times = f"{times_usual:,.0f}" if (times_usual or 0.0) > 1 else f"{times_usual:.2g}"
+        return f"its rate is {times} times the usual one"
+    if evidence.is_often_dead(before, built.screened):
+        return "most networks as deep and narrow are dead from the start"
+    causes = () if found is None else found.measured.causes
+    named = next((each for each in causes if each in answered), None)
+    return None if named is None else f"{named} was found before it"
 
 
 def _limit(task: Task, found: PredictionVarianceCheck | None) -> float | None:
@@ -98,12 +167,11 @@ def _mean(found: PredictionVarianceCheck, name: str) -> float | None:
 
 
 def _stays_the_same(task: Task, built: Built, plan: PhasePlan, now: Epochs) -> bool:
-    """Whether nothing changes the steps until the end, and the loss is that of one output."""
+    """Whether nothing changes the steps until the end."""
     optimizers = plain_optimizers(built.model)
     return (
         plan is task.config.phases[-1]
-        and len(built.outputs) == len(optimizers) == 1
-        and built.outputs[0].unjudged is None
+        and len(optimizers) == 1
         and not optimizers[0].use_ema
         and own_way(built.model) is None
         and not task.config.fit.callbacks

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from orchestrator.diagnosis.verdicts.outlook import Outlook
+from orchestrator.diagnosis.verdicts.outlook import Outlook, midterms
 
 
 def outlook(*losses: float, left: int, level: float | None = None) -> Outlook:
@@ -46,3 +46,19 @@ def test_what_is_better_in_inference_counts() -> None:
     assert outlook(9.0, 9.0, 9.0, 9.0, left=7, level=1.5).is_out_of_reach()
     assert not outlook(9.0, 9.0, 9.0, 9.0, left=7, level=0.9).is_out_of_reach()
     assert math.isfinite(outlook(*HALVED, left=10_000).lowest)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "times_usual", "asked"),
+    [
+        (20, None, {10}),
+        (20, 30.0, {10}),
+        (20, 100.0, {5, 10}),
+        (15, 1000.0, {4, 8}),
+        (5, 1000.0, {4}),  # fewer tell nothing
+    ],
+)
+def test_it_is_asked_half_way_and_sooner_at_a_rate_that_nobody_chooses(
+    epochs: int, times_usual: float | None, asked: set[int]
+) -> None:
+    assert midterms(epochs, times_usual) == asked

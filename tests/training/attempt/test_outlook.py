@@ -1,4 +1,4 @@
-"""Attempts that end before their time, for the check that follows is certain to fail."""
+"""Attempts that end before their time, for the checks that follow fail."""
 
 from __future__ import annotations
 
@@ -115,3 +115,72 @@ def test_only_the_last_phase_ends_early(make_config: MakeConfig, tmp_path: Path)
     phases = [{"name": "warmup", "epochs": 6}, {"name": "main", "epochs": 3, "learning_rate": 0.1}]
     events = train(make_config(**{**SLOW, "phases": phases}), tmp_path / "1")
     assert [e.phase.epochs for e in events if isinstance(e, PhaseEnded)] == [0, 6, 3]
+
+
+ROWS = """
+import numpy as np
+
+def read(offset=0.0):
+    x = np.random.default_rng(0).normal(size=(400, 2)).astype("float32")
+    y = np.abs(x).sum(axis=1, keepdims=True)
+    return x + np.float32(offset), (y - y.mean()) / y.std()
+"""
+HE = {"activation": "relu", "kernel_initializer": {"HeNormal": {"seed": 1}}}
+ENDS = {"Dense": {"units": 1, "kernel_initializer": "zeros"}}
+TWELVE = [{"name": "main", "epochs": 12}]
+FAST: dict[str, Any] = {
+    "compile": {"optimizer": {"Adam": {"learning_rate": 2.0}}, "loss": "mse"},
+    "model": {"layers": [{"Dense": {"units": 16, "activation": "tanh"}}, ENDS]},  # none dies
+}
+SGD: dict[str, Any] = {"compile": {"optimizer": {"SGD": {"learning_rate": 2e-4}}, "loss": "mse"}}
+DEEP: dict[str, Any] = {
+    "model": {"layers": [{"Dense": {"units": 2, **HE, "bias_initializer": "ones"}}] * 9 + [ENDS]}
+}
+
+
+def absolute(offset: float = 0.0, **changes: Any) -> dict[str, Any]:
+    """A network on the sum of two |x|, a constant at first, which takes more than 12 epochs."""
+    return {
+        "data": {"train": {"callable": "rows:read", "kwargs": {"offset": offset}}},
+        "model": {"layers": [{"Dense": {"units": 16, **HE}}, ENDS]},
+        "compile": {"optimizer": {"Adam": {"learning_rate": 0.0003}}, "loss": "mse"},
+        "phases": TWELVE,
+        "batch_size": 10,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "epochs", "why"),
+    [
+        (absolute(**FAST), 4, "its rate is 2,000 times the usual one, and after 4 epochs skill"),
+        (absolute(**SGD), 6, "its rate is 0.02 times the usual one, and after 6 epochs skill"),
+        (absolute(100.0), 6, "unscaled_inputs was found before it, and after 6 epochs skill"),
+        (absolute(**DEEP), 6, "most networks as deep and narrow are dead from the start"),
+    ],
+)
+def test_what_has_something_against_it_is_given_up_when_it_has_learnt_too_little(
+    changes: dict[str, Any], epochs: int, why: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    events = train(make_config(ROWS, **changes), tmp_path / "1")
+    told = [event.message for event in events if isinstance(event, Warned)]
+    assert ended(events)[0] == epochs
+    (said,) = [each for each in told if "early" in each]
+    assert said.startswith(f"attempt 1 ended {12 - epochs} epochs early: {why}")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        absolute(),  # nothing stands against it
+        absolute(**FAST, restart={"max_attempts": 1}),
+        absolute(**FAST, restart={"policy": ["new_seed"]}),
+        absolute(**FAST, checks={"learned": "off", "prediction_variance": "off"}),
+        absolute(100.0, checks={"findings": "off"}),
+    ],
+)
+def test_else_it_has_all_its_epochs(
+    changes: dict[str, Any], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    events = train(make_config(ROWS, **changes), tmp_path / "1")
+    assert ended(events)[0] == 12

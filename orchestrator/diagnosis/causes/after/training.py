@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from orchestrator.diagnosis.causes.after.regularisation import drops_too_much
 from orchestrator.diagnosis.causes.after.subject import Subject
-from orchestrator.diagnosis.causes.plan import ADAPTIVE, usual_rate
+from orchestrator.diagnosis.causes.plan import ADAPTIVE, UNUSUAL, times_usual, usual_rate
 from orchestrator.diagnosis.causes.scales import size
 from orchestrator.model.build import plain_optimizers
 from orchestrator.record.records import Finding, Fix
@@ -24,9 +24,6 @@ not the solution: of 56 healthy networks of the tests, the weight that moved the
 of its size or more."""
 _NO_LOSS = 1e-6
 """A loss that is 0 but for Keras's clipping of probabilities at 1e-7."""
-_UNUSUAL = 30.0
-"""So many times the usual rate of an optimizer is what a failure at it comes from: what people
-choose, and what schedules make of it, lies within a factor of thirty."""
 _FASTER = 10.0
 """How many times as high a rate may be at which weights get less far than they are large: within a
 factor of ten a rate is a usual one still."""
@@ -95,7 +92,7 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
     for optimizer in plain_optimizers(subject.model)[:1]:
         if subject.without_skill and isinstance(optimizer, keras.optimizers.SGD):
             times *= 10  # gradients get smaller as the loss falls, and so do the steps
-        if max(subject.rates, default=0.0) * times < _UNUSUAL * usual_rate(optimizer):
+        if max(subject.rates, default=0.0) * times < UNUSUAL * usual_rate(optimizer):
             found = replace(found, fix=Fix(learning_rate_factor=times))
     yield found
 
@@ -203,12 +200,11 @@ def find_unusual_rate(subject: Subject) -> Iterator[Finding]:
         rate = lost.learning_rate
         when = f"was {{}} in epoch {lost.epoch}, in which {lost.layer} lost {lost.lost} units"
     for optimizer in plain_optimizers(subject.model)[:1]:
-        usual = usual_rate(optimizer)
-        known = isinstance(optimizer, (*ADAPTIVE, keras.optimizers.SGD))
-        if not known or not _UNUSUAL * usual <= rate < math.inf:
+        usual, times = usual_rate(optimizer), times_usual(optimizer, rate)
+        if times is None or not UNUSUAL <= times < math.inf:
             continue
         reason = (
-            f"the learning rate {when.format(f'{rate:.3g}')}, {rate / usual:,.0f} times what "
+            f"the learning rate {when.format(f'{rate:.3g}')}, {times:,.0f} times what "
             f"{type(optimizer).__name__} usually takes"
         )
         found = subject.found("unusual_rate", reason, f"write a rate near {usual:.3g}")
