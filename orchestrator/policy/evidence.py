@@ -47,7 +47,7 @@ def kinds(attempt: Attempt) -> frozenset[FailureKind]:
     fixed = any(finding.cause == "fixed_seed" for finding in attempt.findings)
     if kind == "dead_at_init" and (screened > 1 or fixed):
         return frozenset({kind, "always_dead_at_init"})
-    often = is_often_dead(attempt.phases, screened)
+    often = screened >= _OFTEN or is_deep_and_narrow(attempt.phases)
     if kind in _LITTLE_LEARNT and often:
         return frozenset({kind, "often_dead_at_init"})
     return frozenset({kind})
@@ -197,8 +197,10 @@ def is_in_question(attempt: Attempt) -> bool:
     So it is at a rate that is no usual one, and where most networks as deep and narrow are dead:
     of those that live most have lost rows on the way, and more epochs do not bring them back.
     """
-    return attempt.usual_rate_factor() is not None or is_often_dead(
-        attempt.phases, len(attempt.screened)
+    return (
+        attempt.usual_rate_factor() is not None
+        or len(attempt.screened) >= _OFTEN
+        or is_deep_and_narrow(attempt.phases)
     )
 
 
@@ -238,21 +240,23 @@ def _kind(attempt: Attempt) -> FailureKind:
     return "crippled" if failure.check == "learned" else "worse_than_baseline"
 
 
-def is_often_dead(phases: Sequence[Phase], screened: int) -> bool:
-    """Whether most networks as deep and narrow are dead as they are drawn.
+def is_deep_and_narrow(phases: Sequence[Phase]) -> bool:
+    """Whether most networks with layers of relu as wide are dead as they are drawn.
 
-    So many seeds had to be looked at, or a row gets through the layers of relu seldom: all units
-    of a layer of n are negative for it with probability 2**-n (Lu, Shin, Su and Karniadakis, Dying
-    ReLU and initialization, 2020); of nine layers of two 0.92 are dead by this, and 0.91 are.
+    All units of a layer of n are negative for a row with probability 2**-n (Lu, Shin, Su and
+    Karniadakis, Dying ReLU and initialization, 2020); of nine layers of two 0.92 are dead by this,
+    and 0.91 are. A layer that looks at several positions of a row seldom loses all of them.
 
     Args:
         phases: the finished ones of an attempt.
-        screened: how many seeds were looked at for it.
     """
     check = phases[0].find(DeadNeuronsCheck) if phases else None
     layers = () if check is None else check.measured.layers
-    alive = math.prod(1 - 0.5**each.units for each in layers if each.activation == "relu")
-    return screened >= _OFTEN or alive * _OFTEN <= 1
+    places = min((each.rows or 0 for each in layers), default=0)
+    widths = [
+        each.units for each in layers if each.activation == "relu" and each.rows in (None, places)
+    ]
+    return math.prod(1 - 0.5**units for units in widths) * _OFTEN <= 1
 
 
 def _is_undertrained(phase: Phase) -> bool:

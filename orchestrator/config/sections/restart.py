@@ -19,7 +19,7 @@ from orchestrator.config.sections.remedies import (
     rung_by_name,
     rung_tag,
 )
-from orchestrator.config.sections.when import CAUSES, All, When
+from orchestrator.config.sections.when import All, When
 
 
 class Case(Section):
@@ -87,11 +87,16 @@ class Restart(Section):
         """Whether an attempt may go on from where another has ended."""
         return self.rewind and any(rung.goes_on for _, rung in self.rungs())
 
-    def causes(self) -> frozenset[str]:
-        """Causes that a line of the policy answers."""
-        asked = [entry.when for entry in self.policy] + [rung.when for _, rung in self.rungs()]
-        named = (each.cause if isinstance(each, All) else each for each in asked)
-        return frozenset(name for names in named for name in names or ()) & {*CAUSES}
+    def answered(self) -> frozenset[str]:
+        """Kinds of failure and causes that a line of the policy names and has a remedy for."""
+        entries = [each for each in self.policy if not isinstance(each, Case) or each.rungs]
+        found: set[str] = set()
+        for when in [entry.when for entry in entries] + [rung.when for _, rung in self.rungs()]:
+            if isinstance(when, All):
+                found.update(when.kind or (), when.cause or ())
+            else:
+                found.update(when or ())
+        return frozenset(found)
 
     def rungs(self) -> Iterator[tuple[Key, AnyRemedy]]:
         """Every rung with its key in the config, such as `restart`, `policy`, 3, `rungs`, 0."""

@@ -14,12 +14,11 @@ from orchestrator.record import checks
 from orchestrator.record.records import Cause, FailureKind
 
 _KINDS: tuple[str, ...] = typing.get_args(FailureKind)
-CAUSES: tuple[str, ...] = typing.get_args(Cause)
-"""All that a finding may name."""
+_CAUSES: tuple[str, ...] = typing.get_args(Cause)
 
 _Check = Annotated[str, known(*checks.NAMES), Field(json_schema_extra={"enum": [*checks.NAMES]})]
 _Kind = Annotated[FailureKind, known(*_KINDS)]
-_Name = Annotated[_Check | FailureKind | Cause, known(*checks.NAMES, *_KINDS, *CAUSES)]
+_Name = Annotated[_Check | FailureKind | Cause, known(*checks.NAMES, *_KINDS, *_CAUSES)]
 
 
 class All(Section):

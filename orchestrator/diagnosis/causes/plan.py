@@ -40,7 +40,7 @@ def times_usual(optimizer: keras.optimizers.Optimizer, rate: float) -> float | N
     """How many times the usual rate a rate is; None of an optimizer that has none."""
     if not isinstance(optimizer, (*ADAPTIVE, keras.optimizers.SGD)):
         return None
-    return rate / usual_rate(optimizer)
+    return float(f"{rate / usual_rate(optimizer):.6g}")  # rates are in single precision
 
 
 _LOOKS = 64

@@ -36,14 +36,14 @@ _WILD = 100.0
 the epochs: of 29 `learned` failed then for 12, and they ended at skills below 0.62."""
 
 
-def midterms(epochs: int, times_usual: float | None) -> frozenset[int]:
+def midterms(epochs: int, times: float | None) -> frozenset[int]:
     """The epochs after which `learned` is asked, where something stands against a training.
 
     Args:
         epochs: how many are planned.
-        times_usual: how many times the usual rate its rate is; None where that is not known.
+        times: how many times the usual rate its rate is; None where that is not known.
     """
-    wild = times_usual is not None and times_usual >= _WILD
+    wild = times is not None and times >= _WILD
     shares = (_LATE, _HALF) if wild else (_HALF,)
     return frozenset(max(math.ceil(share * epochs), _LEAST) for share in shares)
 

@@ -23,7 +23,7 @@ from orchestrator.diagnosis.watch.signals import SignalLog
 from orchestrator.errors import InvalidError
 from orchestrator.model.build import build_model, keeps_weights, obstacles, plain_optimizers
 from orchestrator.model.initialization import Recorder
-from orchestrator.model.layers import count_parameters
+from orchestrator.model.layers import count_parameters, trained_layer
 from orchestrator.model.outputs import Output, find_outputs, find_untrained
 from orchestrator.model.remedies import scaled_targets
 from orchestrator.record.directory import AttemptPaths, Place
@@ -86,6 +86,8 @@ class Built:
     """What screening found out."""
     screened: int
     """Candidate seeds that it looked at."""
+    begins_trained: bool
+    """Whether it had weights of an earlier training before this one began."""
     probe: Probe
     """Measures activations; it traces the model once."""
     outputs: tuple[Output, ...]
@@ -125,6 +127,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         settings=settings,
         findings=() if screening.finding is None else (screening.finding,),
         screened=len(screening.candidates),
+        begins_trained=keeps_weights(config) or trained_layer(model) is not None,
         probe=probe,
         outputs=tuple(output.read_as(kind, dataset.train.y) for output in found),
         class_weight=class_weight,

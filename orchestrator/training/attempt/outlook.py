@@ -7,6 +7,7 @@ replayed ends at the same epoch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -37,9 +38,11 @@ def ends_now(
     emit: Emit,
     now: Epochs,
 ) -> bool:
-    """Whether the checks after the training are taken now, for at its end they fail, too.
+    """Whether the checks after the training are taken now, for at its end they would fail, too.
 
-    Asked after an epoch of the last phase, under losses of Keras's, at a rate that stays the same.
+    Asked after an epoch of the last phase, at a rate that stays the same. Not where BatchNorm's
+    moving statistics may be late, for with time they arrive, nor where the policy may go on from
+    an end.
 
     Args:
         task: the attempt.
@@ -51,19 +54,21 @@ def ends_now(
         emit: is told why.
         now: what the epochs of this phase logged until now.
     """
-    if not _stays_the_same(task, built, plan, now):
+    if task.config.restart.may_go_on() or not _stays_the_same(task, built, plan, now):
         return False
     left = task.config.epochs_of(plan, built.settings) - now.count
 
+    @functools.cache
     def examine() -> Examination:
         return check.examine_phase(task, rows, built, plan, [*trained, now], before)
 
     why = _stays_above(task, built, before, now, left, examine) or _stays_behind(
         task, built, before, now, left, examine
     )
-    if why is not None:
-        emit(Warned(message=f"attempt {task.attempt} ended {left} epochs early: {why}"))
-    return why is not None
+    if why is None or moving_statistics.lag(examine()) is not None:
+        return False
+    emit(Warned(message=f"attempt {task.attempt} ended {left} epochs early: {why}"))
+    return True
 
 
 def _stays_above(
@@ -114,33 +119,43 @@ def _stays_behind(
 ) -> str | None:
     """Why a training is given up that has something against it, and has learnt too little by now.
 
-    Not where another attempt may not follow, nor where BatchNorm's moving statistics may be late:
-    with time they arrive.
+    Not where no attempt may follow.
     """
     times = times_usual(plain_optimizers(built.model)[0], now.rates[-1])
     known = _against(task, built, before, times)
-    if known is None or not left or now.count not in midterms(now.count + left, times):
+    if known is None or now.count not in midterms(now.count + left, times):
         return None
     if task.attempt >= task.config.restart.max_attempts:
         return None
-    examined = examine()
-    found = next((each for each in examined.checks if isinstance(each, LearnedCheck)), None)
-    if found is None or found.verdict != "fail" or moving_statistics.lag(examined) is not None:
+    found = next((each for each in examine().checks if isinstance(each, LearnedCheck)), None)
+    if found is None or found.verdict != "fail":
+        return None
+    share, limit = found.share(), found.limits.fail_below
+    if share is None or limit is None or not share < limit:  # what was lost since an earlier phase
         return None
     return f"{known}, and after {now.count} epochs {found.reason}"
 
 
-def _against(
-    task: Task, built: Built, before: Sequence[Phase], times_usual: float | None
-) -> str | None:
-    """What stands against a training from its beginning, of all that the policy has answers to."""
-    answered, found = task.config.restart.causes(), before[0].find(FindingsCheck)
-    unusual = times_usual is not None and not 1 / UNUSUAL < times_usual < UNUSUAL
-    if unusual and "unusual_rate" in answered:
-        times = f"{times_usual:,.0f}" if (times_usual or 0.0) > 1 else f"{times_usual:.2g}"
-        return f"its rate is {times} times the usual one"
-    if evidence.is_often_dead(before, built.screened):
+def _against(task: Task, built: Built, before: Sequence[Phase], times: float | None) -> str | None:
+    """What stands against a training from its beginning, of all that the policy has answers to.
+
+    Args:
+        task: the attempt.
+        built: its model.
+        before: the phases before this one.
+        times: how many times the usual rate its rate is; None where that is not known.
+    """
+    answered, limits = task.config.restart.answered(), task.config.checks.findings
+    asked = limits is not None and not {"unusual_rate", "undertrained"} & {*limits.ignore}
+    if asked and times is not None:
+        if times >= UNUSUAL and "unusual_rate" in answered:
+            return f"its rate is {times:,.0f} times the usual one"
+        # A network that others have trained is tuned at such rates.
+        if times <= 1 / UNUSUAL and "undertrained" in answered and not built.begins_trained:
+            return f"its rate is {times:.2g} times the usual one"
+    if "often_dead_at_init" in answered and evidence.is_deep_and_narrow(before):
         return "most networks as deep and narrow are dead from the start"
+    found = before[0].find(FindingsCheck)
     causes = () if found is None else found.measured.causes
     named = next((each for each in causes if each in answered), None)
     return None if named is None else f"{named} was found before it"

@@ -68,10 +68,12 @@ def test_a_rate_that_cannot_suffice_ends_early_and_says_so(
     assert cause.fix.learning_rate_factor >= 1000
 
 
+@pytest.mark.parametrize("way", ["above", "behind"])
 def test_it_ends_at_the_same_epoch_when_it_is_resumed(
-    make_config: MakeConfig, tmp_path: Path
+    way: str, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    config, directory = make_config(**SLOW), tmp_path / "1"
+    changes = SLOW if way == "above" else absolute(100.0, checkpoint_seconds=0.001)
+    config, directory = make_config(ROWS, **changes), tmp_path / "1"
     whole = train(config, directory)
     first = next(event.phase for event in whole if isinstance(event, PhaseEnded))
     begun = Begun(restarts=1, place=Place(1, 3), phases=(first,), reason=None)
@@ -133,6 +135,10 @@ FAST: dict[str, Any] = {
     "model": {"layers": [{"Dense": {"units": 16, "activation": "tanh"}}, ENDS]},  # none dies
 }
 SGD: dict[str, Any] = {"compile": {"optimizer": {"SGD": {"learning_rate": 2e-4}}, "loss": "mse"}}
+TRAINED: dict[str, Any] = {
+    # Biases that differ are those of a network that others have trained.
+    "layers": [{"Dense": {"units": 16, **HE, "bias_initializer": "glorot_uniform"}}, ENDS]
+}
 DEEP: dict[str, Any] = {
     "model": {"layers": [{"Dense": {"units": 2, **HE, "bias_initializer": "ones"}}] * 9 + [ENDS]}
 }
@@ -175,8 +181,14 @@ def test_what_has_something_against_it_is_given_up_when_it_has_learnt_too_little
         absolute(),  # nothing stands against it
         absolute(**FAST, restart={"max_attempts": 1}),
         absolute(**FAST, restart={"policy": ["new_seed"]}),
+        absolute(**FAST, restart={"policy": [{"remedy": "train_longer"}, "lower_learning_rate"]}),
         absolute(**FAST, checks={"learned": "off", "prediction_variance": "off"}),
+        absolute(**FAST, checks={"findings": "off"}),
+        absolute(**FAST, checks={"findings": {"ignore": ["unusual_rate"]}}),
         absolute(100.0, checks={"findings": "off"}),
+        absolute(**DEEP, restart={"policy": ["leaky_relu"]}),  # not by what it is of this kind
+        absolute(**DEEP, restart={"policy": [{"when": ["often_dead_at_init"], "rungs": []}]}),
+        absolute(**SGD, model=TRAINED),
     ],
 )
 def test_else_it_has_all_its_epochs(
@@ -184,3 +196,22 @@ def test_else_it_has_all_its_epochs(
 ) -> None:
     events = train(make_config(ROWS, **changes), tmp_path / "1")
     assert ended(events)[0] == 12
+
+
+def test_statistics_that_lag_end_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
+    # The loss has a penalty in it, and would never come down to a constant's.
+    large = {
+        "kernel_initializer": {"RandomNormal": {"stddev": 100.0, "seed": 1}},
+        "kernel_regularizer": {"L2": {"l2": 0.001}},
+    }
+    norm = {"BatchNormalization": {"momentum": 0.999}}
+    layers = [{"Dense": {"units": 32, **large}}, norm, {"ReLU": {}}, ENDS]
+    config = make_config(
+        ROWS,
+        **absolute(
+            model={"layers": layers},
+            compile={"optimizer": {"Adam": {"learning_rate": 0.02}}, "loss": "mse"},
+            batch_size=20,
+        ),
+    )
+    assert ended(train(config, tmp_path / "1"))[0] == 12
