@@ -48,6 +48,16 @@ HEALTHY = {
                         model=stack(3, 32, ends=3, end="softmax"), data=rows("unequal_blobs")),
     "transfer_ok": blobs(half="held_out", kind="healthy", about="a head on a frozen base",
                          model=network("transfer")),
+    # Written together with `repairable.FRESH`.
+    "brisk_ok": blobs(half="held_out", kind="healthy", about="ten classes, SGD 0.3",
+                      optimizer=sgd(0.3)),
+    "pixels_ok": images(half="held_out", kind="healthy", model=convolutions(norm={}),
+                        about="convolutions with BatchNorm, pixels from 0 to 255",
+                        data=rows("images", pixels=True)),
+    "momentum_ok": absolute(half="held_out", kind="healthy", about="4×32, SGD 0.01 with momentum",
+                            optimizer={"SGD": {"learning_rate": 0.01, "momentum": 0.9}}),
+    "moved_ok": absolute(half="held_out", kind="healthy", about="2×32, targets around 5",
+                         model=stack(2, 32), data=rows("moved", mean=5), optimizer=adam(0.01)),
 }  # fmt: skip
 
 HELD = {"kernel_regularizer": {"L1": {"l1": 100.0}}}

@@ -9,6 +9,7 @@ from tests.benchmarks.restarts.case import (
     adam,
     compiled,
     convolutions,
+    dense,
     epochs,
     network,
     normed,
@@ -227,4 +228,53 @@ STATISTICS = {
                        known={"model": convolutions(norm=QUICK)}),
 }  # fmt: skip
 
-CASES = {**RATES, **BIRTHS, **SHOCKS, **SCALES, **OUTPUTS, **STATISTICS}
+BORN_OFF = {"bias_initializer": {"Constant": {"value": -8.0}}}
+FRESH = {
+    "gru_fast": absolute(
+        half="held_out", about="GRU, RMSprop 0.5", model=recurrent("GRU"), data=rows("sequences"),
+        phases=epochs(12), optimizer={"RMSprop": {"learning_rate": 0.5}}, known=GOOD,
+    ),
+    "nadam_fast": circles(
+        half="held_out", about="circles, 5×32, Nadam 0.3", model=stack(5, 32, end="sigmoid"),
+        optimizer={"Nadam": {"learning_rate": 0.3}}, phases=epochs(40),
+        known={"compile": compiled(adam(0.003), BINARY)},
+    ),
+    "momentum_fast": blobs(
+        half="held_out", about="ten classes, SGD 2.0 with momentum",
+        optimizer={"SGD": {"learning_rate": 2.0, "momentum": 0.9}},
+        known={"compile": compiled(sgd(0.1), SPARSE)},
+    ),
+    "slow_lstm": absolute(
+        half="held_out", about="LSTM, Adam 1e-5", model=recurrent("LSTM"), data=rows("sequences"),
+        phases=epochs(12), optimizer=adam(1e-5), late=True, known=GOOD,
+    ),
+    "7x3": narrow(half="held_out", about="seven of three, Adam 1e-3", model=stack(7, 3),
+                  known={"model": stack(7, 3, activation="leaky_relu"), **GOOD}),
+    "conv_bias": images(
+        half="held_out", about="convolutions with biases of −8", known={"model": convolutions()},
+        model={"layers": [
+            {"Conv2D": {"filters": 8, "kernel_size": 3, "activation": "relu", **BORN_OFF}},
+            {"Conv2D": {"filters": 16, "kernel_size": 3, "activation": "relu", **BORN_OFF}},
+            {"Flatten": {}}, dense(32), dense(4, "softmax"),
+        ]},
+    ),
+    "shock_conv": images(half="held_out", about="convolutions, rate 0.5 from epoch 6 of 14",
+                         phases=shock(6, 0.5, 6, during=2),
+                         known={"phases": shock(6, 0.003, 6, during=2)}),
+    "pixels_fast": images(
+        half="held_out", about="convolutions, pixels from 0 to 255, Adam 0.1",
+        data=rows("images", pixels=True), optimizer=adam(0.1),
+        known={"data": {"train": rows("images", pixels=True), **STANDARDIZED},
+               "compile": compiled(adam(0.003), SPARSE)},
+    ),
+    "thousands": absolute(half="held_out", about="3×64, targets of 5,000 ± 300",
+                          model=stack(3, 64), data=rows("moved", mean=5000, scale=300),
+                          phases=epochs(30), optimizer=adam(0.001), late=True,
+                          known={**SCALED, **GOOD}),
+    "tanh_output": absolute(half="held_out", about="a tanh output, targets around 10",
+                            model=stack(2, 32, end="tanh"), data=rows("moved", mean=10),
+                            known={**SCALED, "model": stack(2, 32), **GOOD}),
+}  # fmt: skip
+"""Written when all rules stood, and no rule was changed for them."""
+
+CASES = {**RATES, **BIRTHS, **SHOCKS, **SCALES, **OUTPUTS, **STATISTICS, **FRESH}
