@@ -38,11 +38,13 @@ def test_options_are_what_the_function_takes(command: click.Command) -> None:
     assert len(command.params) == len(taken)
 
 
-def test_the_cases_of_restarts_are_of_the_same_kinds_in_both_halves() -> None:
-    halves = [Counter(each.kind for each in CASES.values() if each.half == half) for half in HALVES]
+def test_of_each_kind_of_case_of_restarts_no_more_than_about_half_may_be_tuned_by() -> None:
+    tuned, held = (
+        Counter(each.kind for each in CASES.values() if each.half == half) for half in HALVES
+    )
     assert len(CASES) >= 40
-    assert (halves[0] + halves[1])["healthy"] >= 12
-    assert all(abs(halves[0][kind] - halves[1][kind]) <= 4 for kind in halves[0])
+    assert (tuned + held)["healthy"] >= 12
+    assert all(tuned[kind] <= held[kind] + 1 for kind in tuned)
     assert all(case.known for case in CASES.values() if case.kind == "repairable")
 
 
