@@ -133,7 +133,7 @@ def _stays_behind(
     share, limit = found.share(), found.limits.fail_below
     if share is None or limit is None or not share < limit:  # what was lost since an earlier phase
         return None
-    return f"{known}, and after {now.count} epochs {found.reason}"
+    return f"{known}; after {now.count} epochs: {found.reason}"
 
 
 def _against(task: Task, built: Built, before: Sequence[Phase], times: float | None) -> str | None:

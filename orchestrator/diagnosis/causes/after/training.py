@@ -75,8 +75,14 @@ def _stands_still(subject: Subject) -> bool:
 
 
 def find_undertrained(subject: Subject) -> Iterator[Finding]:
-    """A loss that was still falling when the training ended, with too little learnt by then."""
+    """A loss that was still falling when the training ended, with too little learnt by then.
+
+    Not at a rate that nobody chooses: what falls then has first shot up.
+    """
     if subject.untrained or not subject.is_poor or not subject.is_falling:
+        return
+    rate, optimizers = max(subject.rates, default=0.0), plain_optimizers(subject.model)
+    if any((times_usual(each, rate) or 0.0) >= UNUSUAL for each in optimizers):
         return
     before, last, span = subject.course[-1 - subject.span], subject.course[-1], subject.span
     count = len(subject.losses)
@@ -89,10 +95,10 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
     )
     found = subject.found("undertrained", reason, "train for more epochs, or at a higher rate")
     times = _times(subject)
-    for optimizer in plain_optimizers(subject.model)[:1]:
+    for optimizer in optimizers[:1]:
         if subject.without_skill and isinstance(optimizer, keras.optimizers.SGD):
             times *= 10  # gradients get smaller as the loss falls, and so do the steps
-        if max(subject.rates, default=0.0) * times < UNUSUAL * usual_rate(optimizer):
+        if rate * times < UNUSUAL * usual_rate(optimizer):
             found = replace(found, fix=Fix(learning_rate_factor=times))
     yield found
 

@@ -115,6 +115,15 @@ def test_how_much_higher_the_rate_has_to_be_follows_from_how_far_the_weights_mov
             assert found.fix is not None and found.fix.learning_rate_factor == times
 
 
+@pytest.mark.parametrize(("rate", "told"), [(0.029, True), (0.03, False), (1.0, False)])
+def test_what_falls_at_a_rate_that_nobody_chooses_has_first_shot_up(
+    rate: float, told: bool
+) -> None:
+    rates = [float(np.float32(rate))] * 4  # as Keras has it
+    subject = ended(LINEAR, losses=[9.0, 7.0, 5.0, 3.0], rates=rates)
+    assert bool([*find_undertrained(subject)]) is told
+
+
 def test_what_has_learnt_may_fall_on(healthy: Subject) -> None:
     falling = dataclasses.replace(healthy, losses=[4.0, 2.0, 1.0, 0.5])
     assert falling.is_falling
