@@ -271,10 +271,11 @@ FRESH = {
                           model=stack(3, 64), data=rows("moved", mean=5000, scale=300),
                           phases=epochs(30), optimizer=adam(0.001), late=True,
                           known={**SCALED, **GOOD}),
-    "tanh_output": absolute(half="held_out", about="a tanh output, targets around 10",
+    "tanh_output": absolute(half="tuned", about="a tanh output, targets around 10",
                             model=stack(2, 32, end="tanh"), data=rows("moved", mean=10),
                             known={**SCALED, "model": stack(2, 32), **GOOD}),
 }  # fmt: skip
-"""Written when all rules stood, and no rule was changed for them."""
+"""Written when all rules stood. `tanh_output` was the reason of one more, and so is tuned by since:
+a rate that would be raised too far is raised as far as is usual, where it was left before."""
 
 CASES = {**RATES, **BIRTHS, **SHOCKS, **SCALES, **OUTPUTS, **STATISTICS, **FRESH}

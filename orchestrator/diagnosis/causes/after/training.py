@@ -25,8 +25,10 @@ of its size or more."""
 _NO_LOSS = 1e-6
 """A loss that is 0 but for Keras's clipping of probabilities at 1e-7."""
 _FASTER = 10.0
-"""How many times as high a rate may be at which weights get less far than they are large: within a
-factor of ten a rate is a usual one still."""
+"""How many times as high a rate may be at which weights get less far than they are large, and how
+many times the usual one any rate is raised to: within a factor of ten it is a usual one still."""
+_WORTH_IT = 2.0
+"""How many times as high a rate has to be for another training to be worth its cost."""
 _LEAST_EPOCHS = 6
 """Epochs of which it can be told that the loss goes up and down."""
 _SWING = 0.1
@@ -98,8 +100,11 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
     for optimizer in optimizers[:1]:
         if subject.without_skill and isinstance(optimizer, keras.optimizers.SGD):
             times *= 10  # gradients get smaller as the loss falls, and so do the steps
-        if rate * times < UNUSUAL * usual_rate(optimizer):
-            found = replace(found, fix=Fix(learning_rate_factor=times))
+        usual = usual_rate(optimizer)
+        if rate * times >= UNUSUAL * usual:
+            times = _FASTER * usual / rate
+        if times >= _WORTH_IT:
+            found = replace(found, fix=Fix(learning_rate_factor=float(f"{times:.3g}")))
     yield found
 
 

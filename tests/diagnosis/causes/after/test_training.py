@@ -200,7 +200,7 @@ def test_steps_that_are_smaller_together_than_the_weights_are_too_low(
 
 
 def test_no_rate_is_raised_far_beyond_the_usual_one() -> None:
-    for rate, factor in ((0.001, 10.0), (0.01, None)):
+    for rate, factor in ((0.001, 10.0), (0.003, 3.33), (0.006, None), (0.01, None)):
         subject = ended(LINEAR, losses=[9.0, 7.0, 5.0, 3.0], rates=[rate] * 4, steps=9)
         (found,) = find_undertrained(subject)
         assert (found.fix and found.fix.learning_rate_factor) == factor
