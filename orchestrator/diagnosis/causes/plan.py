@@ -27,8 +27,8 @@ ADAPTIVE = (
 
 
 UNUSUAL = 30.0
-"""So many times the usual rate of an optimizer is what a failure at it comes from: what people
-choose, and what schedules make of it, lies within a factor of thirty."""
+"""More than so many times the usual rate of an optimizer is what a failure at it comes from: what
+people choose, and what schedules make of it, lies within a factor of thirty."""
 
 
 def usual_rate(optimizer: keras.optimizers.Optimizer) -> float:

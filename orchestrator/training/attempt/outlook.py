@@ -148,10 +148,10 @@ def _against(task: Task, built: Built, before: Sequence[Phase], times: float | N
     answered, limits = task.config.restart.answered(), task.config.checks.findings
     asked = limits is not None and not {"unusual_rate", "undertrained"} & {*limits.ignore}
     if asked and times is not None:
-        if times >= UNUSUAL and "unusual_rate" in answered:
+        if times > UNUSUAL and "unusual_rate" in answered:
             return f"its rate is {times:,.0f} times the usual one"
         # A network that others have trained is tuned at such rates.
-        if times <= 1 / UNUSUAL and "undertrained" in answered and not built.begins_trained:
+        if times < 1 / UNUSUAL and "undertrained" in answered and not built.begins_trained:
             return f"its rate is {times:.2g} times the usual one"
     if "often_dead_at_init" in answered and evidence.is_deep_and_narrow(before):
         return "most networks as deep and narrow are dead from the start"

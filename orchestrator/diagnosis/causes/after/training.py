@@ -84,7 +84,7 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
     if subject.untrained or not subject.is_poor or not subject.is_falling:
         return
     rate, optimizers = max(subject.rates, default=0.0), plain_optimizers(subject.model)
-    if any((times_usual(each, rate) or 0.0) >= UNUSUAL for each in optimizers):
+    if any((times_usual(each, rate) or 0.0) > UNUSUAL for each in optimizers):
         return
     before, last, span = subject.course[-1 - subject.span], subject.course[-1], subject.span
     count = len(subject.losses)
@@ -212,7 +212,7 @@ def find_unusual_rate(subject: Subject) -> Iterator[Finding]:
         when = f"was {{}} in epoch {lost.epoch}, in which {lost.layer} lost {lost.lost} units"
     for optimizer in plain_optimizers(subject.model)[:1]:
         usual, times = usual_rate(optimizer), times_usual(optimizer, rate)
-        if times is None or not UNUSUAL <= times < math.inf:
+        if times is None or not UNUSUAL < times < math.inf:
             continue
         reason = (
             f"the learning rate {when.format(f'{rate:.3g}')}, {times:,.0f} times what "
