@@ -112,7 +112,7 @@ FailureKind = Literal[
 - `died`: dead without that, or no row's output responds to the inputs any more;
 - `constant`: constant, although units are alive and the output responds;
 - `often_dead_at_init`, beside these two and the next three: five seeds or more had to be screened
-  until one was alive, or would have to be on average, by the widths of its layers;
+  until one was alive, or most networks with layers as narrow are dead;
 - `worse_than_baseline`: the prediction varies, and is worse than the best constant;
 - `undertrained`: so it is, or it has learnt too little, and the loss was still falling at the end;
 - `crippled`: alive, and it has learnt too little of what there is to learn;

@@ -411,8 +411,10 @@ def test_every_case_of_the_default_policy_has_its_failure_above() -> None:
     [
         ([2] * 9, "relu", True),  # 0.075 of the seeds are alive
         ([5] * 9, "relu", False),  # 0.75
-        ([2] * 5, "relu", False),  # 0.24
-        ([2] * 6, "relu", True),  # 0.18
+        ([3] * 7, "relu", True),  # 0.39
+        ([2] * 3, "relu", True),  # 0.42
+        ([2] * 2, "relu", False),  # 0.56
+        ([32, 32, 1], "relu", False),  # 0.50
         ([2] * 9, "leaky_relu", False),
     ],
 )
