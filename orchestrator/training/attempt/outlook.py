@@ -62,41 +62,51 @@ def ends_now(
     def examine() -> Examination:
         return check.examine_phase(task, rows, built, plan, [*trained, now], before)
 
-    why = _stays_above(task, built, before, now, left, examine) or _stays_behind(
-        task, built, before, now, left, examine
-    )
+    moment = _Moment(task=task, built=built, before=before, now=now, left=left, examine=examine)
+    why = _stays_above(moment) or _stays_behind(moment)
     if why is None or moving_statistics.lag(examine()) is not None:
         return False
     emit(Warned(message=f"attempt {task.attempt} ended {left} epochs early: {why}"))
     return True
 
 
-def _stays_above(
-    task: Task,
-    built: Built,
-    before: Sequence[Phase],
-    now: Epochs,
-    left: int,
-    examine: Callable[[], Examination],
-) -> str | None:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Moment:
+    """The end of an epoch of the last phase."""
+
+    task: Task
+    built: Built
+    before: Sequence[Phase]
+    """The phases before this one."""
+    now: Epochs
+    """What the epochs of this one logged until now."""
+    left: int
+    """How many epochs are left."""
+    examine: Callable[[], Examination]
+    """Looks at the network as after the last epoch, once."""
+
+
+def _stays_above(moment: _Moment) -> str | None:
     """Why a prediction that is worse than the best constant is certain to be so at the end.
 
     Of a loss that is below that of the best constant nothing is certain, nor of the sum of several
     losses.
     """
-    if len(built.outputs) != 1 or built.outputs[0].unjudged is not None:
+    if len(moment.built.outputs) != 1 or moment.built.outputs[0].unjudged is not None:
         return None
-    losses = [*now.losses.values()]
-    limit = _limit(task, before[0].find(PredictionVarianceCheck))
+    losses = [*moment.now.losses.values()]
+    limit = _limit(moment.task, moment.before[0].find(PredictionVarianceCheck))
     if limit is None or not losses or not limit < losses[-1] < math.inf or min(losses) <= 0:
         return None
-    seen = Outlook(losses=losses, level=losses[-1], limit=limit, left=left)
+    seen = Outlook(losses=losses, level=losses[-1], limit=limit, left=moment.left)
     if not seen.is_out_of_reach():
         return None
-    found = next((c for c in examine().checks if isinstance(c, PredictionVarianceCheck)), None)
+    found = next(
+        (c for c in moment.examine().checks if isinstance(c, PredictionVarianceCheck)), None
+    )
     if found is None or found.verdict != "fail":
         return None
-    level, limit = _mean(found, "loss"), _limit(task, found)
+    level, limit = _mean(found, "loss"), _limit(moment.task, found)
     if level is None or limit is None:
         return None
     # Where there is dropout or a penalty, inference is better than training.
@@ -109,31 +119,24 @@ def _stays_above(
     )
 
 
-def _stays_behind(
-    task: Task,
-    built: Built,
-    before: Sequence[Phase],
-    now: Epochs,
-    left: int,
-    examine: Callable[[], Examination],
-) -> str | None:
+def _stays_behind(moment: _Moment) -> str | None:
     """Why a training is given up that has something against it, and has learnt too little by now.
 
     Not where no attempt may follow.
     """
-    times = times_usual(plain_optimizers(built.model)[0], now.rates[-1])
-    known = _against(task, built, before, times)
-    if known is None or now.count not in midterms(now.count + left, times):
+    times = times_usual(plain_optimizers(moment.built.model)[0], moment.now.rates[-1])
+    known = _against(moment.task, moment.built, moment.before, times)
+    if known is None or moment.now.count not in midterms(moment.now.count + moment.left, times):
         return None
-    if task.attempt >= task.config.restart.max_attempts:
+    if moment.task.attempt >= moment.task.config.restart.max_attempts:
         return None
-    found = next((each for each in examine().checks if isinstance(each, LearnedCheck)), None)
+    found = next((each for each in moment.examine().checks if isinstance(each, LearnedCheck)), None)
     if found is None or found.verdict != "fail":
         return None
     share, limit = found.share(), found.limits.fail_below
     if share is None or limit is None or not share < limit:  # what was lost since an earlier phase
         return None
-    return f"{known}; after {now.count} epochs: {found.reason}"
+    return f"{known}; after {moment.now.count} epochs: {found.reason}"
 
 
 def _against(task: Task, built: Built, before: Sequence[Phase], times: float | None) -> str | None:
