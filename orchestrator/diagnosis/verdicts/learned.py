@@ -22,6 +22,8 @@ from orchestrator.record.checks import (
 
 _DECLINE = 0.2
 """Skill that may be lost since an earlier phase."""
+_LITTLE = 0.5
+"""Share below which it is called little."""
 _ORDER: tuple[Verdict, ...] = ("fail", "warn", "pass", "not_applicable")
 
 
@@ -140,6 +142,8 @@ def _judge(learnt: Learnt, limits: Learned, course: Course) -> tuple[Verdict, st
     factor = (1 - limits.fail_below * reference) / (1 - skill)
     if course.reaches(factor):
         return "warn", f"{shown}: undertrained, the loss is still falling"
+    if not share < _LITTLE:
+        return "fail", f"{shown}: more can be learnt"
     return "fail", f"{shown}: little was learnt of what there is to learn"
 
 

@@ -99,9 +99,12 @@ def train(task: Task, emit: Emit) -> Standing | None:
             if task.race is not None and keeper.rest is not None:
                 snapshots.write(keeper.rest, task.directory)
                 return check.stand(task, rows, built, trained)
-            examined = check.examine_phase(task, rows, built, plan, trained, phases)
+            judged = task
+            if plan is not None and epochs.count < task.config.epochs_of(plan, task.settings):
+                judged = outlook.held(task, built, plan, epochs)
+            examined = check.examine_phase(judged, rows, built, plan, trained, phases)
             examined, settled = moving_statistics.settle(
-                task, rows, built, plan, trained, phases, examined, emit
+                judged, rows, built, plan, trained, phases, examined, emit
             )
             if plan is None:
                 examined = check.look_before(task, rows, built, examined, emit)

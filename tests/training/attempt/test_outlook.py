@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config.schema import Config
+from orchestrator.record.checks import LearnedCheck
 from orchestrator.record.directory import Place
 from orchestrator.record.events import CausesFound, EpochEnded, Event, PhaseEnded, Warned
 from orchestrator.record.records import Settings
@@ -31,13 +32,15 @@ SLOW: dict[str, Any] = {
 }  # fmt: skip
 
 
-def train(config: Config, directory: Path, begun: Begun | None = None) -> list[Event]:
+def train(
+    config: Config, directory: Path, begun: Begun | None = None, *, attempt: int = 1
+) -> list[Event]:
     directory.mkdir(exist_ok=True)
     task = Task(
         config=config,
         settings=Settings(seed=0),
         seeds=(),
-        attempt=1,
+        attempt=attempt,
         directory=directory,
         fingerprint=None,
     )
@@ -173,6 +176,48 @@ def test_what_has_something_against_it_is_given_up_when_it_has_learnt_too_little
     assert ended(events)[0] == epochs
     (said,) = [each for each in told if "early" in each]
     assert said.startswith(f"attempt 1 ended {12 - epochs} epochs early: {why}")
+
+
+HALF_GOOD: dict[str, Any] = {
+    # A share of 0.7 half way, and of 0.5 at the end.
+    "compile": {"optimizer": {"Adam": {"learning_rate": 0.3}}, "loss": "mse"},
+    "model": FAST["model"],
+}
+
+
+@pytest.mark.parametrize(
+    ("attempt", "restart", "epochs"),
+    [(1, {}, 6), (2, {}, 6), (3, {}, 12), (1, {"max_seconds": 1000}, 12)],
+)
+def test_at_an_unusual_rate_it_is_held_to_what_its_end_would_be(
+    attempt: int, restart: dict[str, Any], epochs: int, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    limits = {"fail_below": 0.05, "warn_below": 0.8}
+    changes = absolute(**HALF_GOOD, checks={"learned": limits}, restart=restart)
+    events = train(make_config(ROWS, **changes), tmp_path / "1", attempt=attempt)
+    phase = [event.phase for event in events if isinstance(event, PhaseEnded)][-1]
+    learned = phase.find(LearnedCheck)
+    assert phase.epochs == epochs
+    assert learned is not None and 0.05 < (learned.share() or 0.0) < 0.8
+    failed = epochs < 12
+    assert learned.verdict == ("fail" if failed else "warn")
+    assert learned.limits.fail_below == (0.8 if failed else 0.05)  # recorded as it was judged
+    assert (phase.failure() is not None) is failed
+
+
+def test_it_is_judged_alike_when_it_is_resumed_after_it_was_ended(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    limits = {"fail_below": 0.05, "warn_below": 0.8}
+    config = make_config(
+        ROWS, **absolute(**HALF_GOOD, checks={"learned": limits}, checkpoint_seconds=0.001)
+    )
+    whole = train(config, tmp_path / "1")
+    first = next(event.phase for event in whole if isinstance(event, PhaseEnded))
+    for epoch in (5, 6):
+        begun = Begun(restarts=1, place=Place(1, epoch), phases=(first,), reason=None)
+        again = train(config, tmp_path / "1", begun)
+        assert ended(again) == ended(whole) == (6, "learned")
 
 
 @pytest.mark.parametrize(
