@@ -118,6 +118,27 @@ def test_of_a_network_too_deep_and_narrow_only_leaky_relu_races() -> None:
         assert step.taken is not None and step.taken.settings.learning_rate_factor is None
 
 
+def test_leaky_relu_races_on_top_of_what_would_stay() -> None:
+    fresh = {"remedy": "reinitialize", "keep": True, "raise_rate": True}
+    leaky = {"remedy": "leaky_relu", "raise_rate": True}
+    slow = Finding(cause="rate_too_low", reason="by 0.5 of 1", fix=Fix(learning_rate_factor=10.0))
+    found = race.entrants(_config(policy=[fresh, leaky]), [_deep(slow)])
+    assert [each.remedy for each in found] == ["leaky_relu"] * rule.LANES
+    told = [
+        (
+            each.settings.initializer,
+            each.settings.negative_slope,
+            each.settings.learning_rate_factor,
+        )
+        for each in found
+    ]
+    assert told == [("he_normal", 0.2, 10.0)] * rule.LANES
+    # What is taken back when it does not help, or stands behind it, would not be there.
+    for policy in ([{**fresh, "keep": False}, leaky], [leaky, fresh]):
+        found = race.entrants(_config(policy=policy), [_deep(slow)])
+        assert {each.settings.initializer for each in found} == {None}
+
+
 def test_what_all_failures_have_cost_counts() -> None:
     cheap = _failed(epochs=6)
     assert race.entrants(_config(), [cheap]) == ()
