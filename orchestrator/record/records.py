@@ -312,6 +312,8 @@ class Fix(Record, kw_only=True):
     """Keras's name of the activation that is to make it; None for the one that it has."""
     loss: str | None = None
     """Keras's name of its loss; None for the one that it has."""
+    standardize: bool = False
+    """Whether its targets are to be standardised, too."""
 
     learning_rate_factor: float | None = None
     """How many times as high the learning rates are to be; None where they are not at fault."""

@@ -57,6 +57,58 @@ def test_an_output_gets_what_a_finding_asks_for() -> None:
     assert "left to you" in str(FixOutput().apply(SEED, attempt("unreachable_targets"), None))
 
 
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [(None, "targets"), ("inputs", "inputs and targets"), ("targets", "targets")],
+)
+def test_targets_that_an_output_was_to_reach_scaled_are_scaled(before: Any, expected: str) -> None:
+    fix = Fix(activation="linear", standardize=True)
+    failed = attempt("unreachable_targets", fix=fix)
+    settings = FixOutput().apply(replace(SEED, standardize=before), failed, None)
+    assert isinstance(settings, Settings)
+    assert settings == replace(SEED, standardize=expected, output_activation={"": "linear"})
+
+
+FAR: list[Any] = [Finding(
+    cause="unusual_rate", reason="50 times what SGD usually takes",
+    fix=Fix(learning_rate_factor=0.02),
+)]  # fmt: skip
+
+
+def lowered(failed: Attempt, *before: Attempt, **rung: Any) -> Settings:
+    policy = [{"remedy": "lower_learning_rate", "factor": "auto", "times": 3, **rung}]
+    taken = rule.step(builders.config(seed=7, restart={"policy": policy}), [*before, failed]).taken
+    assert taken is not None
+    return taken.settings
+
+
+def test_a_rate_far_above_the_usual_one_is_lowered_to_that_with_momentum() -> None:
+    failed = replace(builders.failed(1, "finite"), learning_rates={"main": 0.5}, findings=FAR)
+    settings = lowered(failed, momentum=0.9)
+    assert settings.learning_rate_cap == pytest.approx(0.01)
+    assert settings.momentum == 0.9
+    # Else two thirds of the way, as an optimizer of another kind, or without a usual rate.
+    for plain in (
+        lowered(failed),
+        lowered(replace(failed, obstacles={"momentum": "it is Adam"}), momentum=0.9),
+    ):
+        assert plain.momentum is None
+        assert plain.learning_rate_cap == pytest.approx(0.5 * 0.02 ** (2 / 3))
+    assert lowered(replace(failed, findings=()), momentum=0.9).momentum is None
+
+
+def test_what_gathers_goes_on_to_at_a_still_lower_rate() -> None:
+    first = replace(builders.failed(1, "finite"), learning_rates={"main": 0.5}, findings=FAR)
+    settings = lowered(first, momentum=0.9)
+    second = replace(
+        builders.failed(2, "finite"), settings=settings, learning_rates={"main": 0.01},
+        remedy="lower_learning_rate", rung="restart.policy.0",
+    )  # fmt: skip
+    again = lowered(second, first, momentum=0.9)
+    assert again.momentum == 0.9
+    assert again.learning_rate_cap == pytest.approx(0.001)
+
+
 def test_by_default_what_is_known_is_answered_first() -> None:
     config = builders.config(seed=7)
     certain = attempt("one_unit_softmax", fix=Fix(activation="sigmoid"), certain=True)

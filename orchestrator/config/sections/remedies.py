@@ -87,7 +87,6 @@ class LowerLearningRate(Rung):
     """The fraction; `auto` means two thirds of the way, on a logarithmic scale, to the highest
     lower rate that an earlier phase of the same attempt survived, or else to the usual rate that
     `unusual_rate` names, and 0.1 where there is neither."""
-
     def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
         """A cap on every rate."""
         phase = failed.blamed_phase()
@@ -364,12 +363,18 @@ class FixOutput(Rung):
             return "what to write instead depends on what is meant, so that it is left to you"
         activations = {each.output: each.activation for each in fixes if each.activation}
         losses = {each.output: each.loss for each in fixes if each.loss}
+        standardize = settings.standardize
+        if any(each.standardize for each in fixes) and "targets" not in (standardize or ""):
+            parts = ("targets",) if standardize is None else ("inputs", "targets")
+            standardize = _STANDARDIZED[parts]
         changed = replace(
             settings,
             output_activation={**(settings.output_activation or {}), **activations} or None,
             output_loss={**(settings.output_loss or {}), **losses} or None,
         )
-        return "the output is changed already" if changed == settings else changed
+        if changed == settings:
+            return "the output is changed already"
+        return replace(changed, standardize=standardize)
 
 
 AnyRemedy = (

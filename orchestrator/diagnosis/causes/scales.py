@@ -167,6 +167,14 @@ def is_on_its_way(predicted: _Array, targets: _Array) -> bool:
     return bool(far >= FAR * min(spread, 1.0) and (far >= FAR * spread or nearer))
 
 
+def is_distant(targets: _Array) -> bool:
+    """Whether a column of targets is to be standardised before a network is trained on it.
+
+    That is one far from zero, for how little it varies or as it is.
+    """
+    return bool(abs(targets.mean()) >= _AWAY * targets.std() > 0 or size(targets) >= FAR)
+
+
 def is_out_of_reach(predicted: _Array, targets: _Array) -> bool:
     """Whether a column of targets is far from zero, and from what an untrained network predicts."""
     from_start = abs(targets.mean() - predicted.mean())

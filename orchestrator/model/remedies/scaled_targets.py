@@ -38,13 +38,16 @@ class Scale:
     """What the gradient with respect to the predictions is multiplied by, shape (columns,)."""
 
 
-def obstacle(model: keras.Model, config: Config, outputs: Sequence[Output]) -> str | None:
+def obstacle(
+    model: keras.Model, config: Config, outputs: Sequence[Output], *, linear: bool = False
+) -> str | None:
     """Why the targets of the model cannot be standardised, with the way out.
 
     Args:
         model: the model as built and compiled.
         config: the config.
         outputs: its outputs.
+        linear: whether the activations that make them are to be taken away first.
 
     Returns:
         One clause, or None where they can.
@@ -59,13 +62,15 @@ def obstacle(model: keras.Model, config: Config, outputs: Sequence[Output]) -> s
     aside = own_way(model)
     if aside is not None:
         return f"{aside}: end the model with a Rescaling layer"
-    if not any(_may_be_scaled(model, outputs)):
+    if not any(_may_be_scaled(model, outputs, linear=linear)):
         return "no output is a linear layer of Keras's that mse, mae or huber trains"
     lacks = saving.missing_for_saving(model)
     return None if lacks is None else f"what is changed could not be saved: {lacks}"
 
 
-def _may_be_scaled(model: keras.Model, outputs: Sequence[Output]) -> list[bool]:
+def _may_be_scaled(
+    model: keras.Model, outputs: Sequence[Output], *, linear: bool = False
+) -> list[bool]:
     """Of each output, whether it is linear and trained on a distance from numbers."""
     return [
         output.trained
@@ -74,19 +79,20 @@ def _may_be_scaled(model: keras.Model, outputs: Sequence[Output]) -> list[bool]:
         and output.loss is not None
         and output.loss.is_keras
         and output.loss.name in _LOSSES
-        and _is_linear(chain)
+        and _is_linear(chain, linear)
         for output, chain in zip(outputs, layers.output_chains(model), strict=True)
     ]
 
 
-def _is_linear(chain: Sequence[keras.Operation]) -> bool:
+def _is_linear(chain: Sequence[keras.Operation], becomes: bool) -> bool:
     scaled = any(
         isinstance(each, keras.layers.Rescaling | keras.layers.Normalization) for each in chain
     )
     last = chain[-1] if chain else None
     if last is None or scaled or not is_of_keras(last) or not getattr(last, "weights", ()):
         return False
-    return vars(last).get("activation") is keras.activations.linear
+    activation = vars(last).get("activation")
+    return activation is keras.activations.linear or (becomes and activation is not None)
 
 
 def find_scales(model: keras.Model, outputs: Sequence[Output], rows: AnyRows) -> dict[int, Scale]:

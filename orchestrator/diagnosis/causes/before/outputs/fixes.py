@@ -7,9 +7,12 @@ and of those only the user knows how many.
 from __future__ import annotations
 
 import numpy as np
+from msgspec.structs import replace
 
 from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.diagnosis.causes.scales import is_distant
 from orchestrator.model.outputs import Output
+from orchestrator.model.remedies import scaled_targets
 from orchestrator.record.records import Fix
 
 BINARY = frozenset({"binary_crossentropy", "binary_focal_crossentropy"})
@@ -46,12 +49,24 @@ def one_unit(subject: Subject, index: int) -> Fix | None:
     return None
 
 
-def unbounded(output: Output) -> Fix | None:
-    """What reaches every target: no activation, where the loss takes any number."""
+def unbounded(subject: Subject, index: int) -> Fix | None:
+    """What reaches every target: no activation, where the loss takes any number.
+
+    Targets that are far from what a fresh network gives were to be scaled as well.
+    """
+    output, values = subject.outputs[index], subject.targets(index)
     loss = output.loss
     if loss is None or not loss.is_keras or loss.name not in _DISTANCES:
         return None
-    return _fix(output, "linear")
+    columns = values.reshape(-1, output.shape[-1] or 1 if output.shape else 1)
+    far = any(is_distant(column) for column in columns.T)
+    config = subject.config
+    scaled = (
+        far
+        and config is not None
+        and (scaled_targets.obstacle(subject.model, config, subject.outputs, linear=True) is None)
+    )
+    return replace(_fix(output, "linear"), standardize=scaled)
 
 
 def probabilities(output: Output) -> Fix | None:

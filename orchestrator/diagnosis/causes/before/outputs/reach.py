@@ -117,7 +117,7 @@ def _beyond_reach(
         "leave the activation of the last layer out, or scale the targets",
         certain=certain,
         key=subject.last_layer(index, "activation"),
-        fix=fixes.unbounded(subject.outputs[index]) if certain else None,
+        fix=fixes.unbounded(subject, index) if certain else None,
     )
 
 

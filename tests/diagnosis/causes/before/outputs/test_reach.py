@@ -38,6 +38,25 @@ def unreachable(
     return [*find_unreachable_targets(looked_at)]
 
 
+@pytest.mark.parametrize(
+    ("targets", "loss", "scaled"),
+    [
+        ([11.0, 12.0, 12.5], "mse", True),  # far from zero for how they vary
+        ([50.0, 100.0, 300.0], "mae", True),
+        ([1.5, 2.5, 4.0], "mse", False),
+        ([11.0, 12.0, 12.5], "log_cosh", False),  # which no remedy scales
+    ],
+)
+def test_distant_targets_are_to_be_scaled_as_well(
+    targets: list[float], loss: str, scaled: bool
+) -> None:
+    model = stack(last=layers.Dense(1, activation="tanh"))
+    model.compile("adam", loss)
+    (found,) = find_unreachable_targets(subject(model, X, np.array(targets)[:, None]))
+    assert found.certain and found.fix is not None
+    assert (found.fix.activation, found.fix.standardize) == ("linear", scaled)
+
+
 class Own(keras.Model):
     def __init__(self) -> None:
         super().__init__()
