@@ -80,6 +80,9 @@ def build_model(
     if settings.clip_norm is not None:
         for optimizer in plain_optimizers(model):
             optimizer.global_clipnorm = settings.clip_norm
+    if settings.momentum is not None:
+        model.optimizer.momentum = settings.momentum
+        model.optimizer.built = False  # it has no place for what it gathers
     check_targets(model, config, rows)
     _build_optimizer(model)
     return model
@@ -169,6 +172,8 @@ def obstacles(
     if settings.clip_norm is None:
         reasons = map(_clips_already, plain_optimizers(model))
         found["clip_gradients"] = next((reason for reason in reasons if reason is not None), None)
+    if settings.momentum is None:
+        found["momentum"] = _gathers_already(model)
     if settings.output_activation is None and settings.output_loss is None:
         found["fix_output"] = fixed_output.obstacle(model)
     if not layers.is_plain(model):
@@ -198,6 +203,17 @@ def _clips_already(optimizer: keras.optimizers.Optimizer) -> str | None:
         value = getattr(optimizer, name, None)
         if value is not None:
             return f"the optimizer clips gradients already, with {name} {value:g}"
+    return None
+
+
+def _gathers_already(model: keras.Model) -> str | None:
+    optimizer = model.optimizer
+    if len(plain_optimizers(model)) != 1:
+        return "the model has several optimizers, of which only its own code knows"
+    if type(optimizer) is not keras.optimizers.SGD:
+        return f"the optimizer is {type(optimizer).__name__}, and no SGD of Keras's"
+    if optimizer.momentum:
+        return f"the optimizer has a momentum of {optimizer.momentum:g} already"
     return None
 
 

@@ -147,6 +147,7 @@ class Settings(Record, kw_only=True):
     WORDS: ClassVar[Mapping[str, tuple[str, str]]] = {
         "learning_rate_cap": ("learning rate at most {}", "rate ≤ {}"),
         "learning_rate_factor": ("learning rates times {}", "rate × {}"),
+        "momentum": ("momentum {}", "momentum {}"),
         "more_epochs": ("{} more epochs of the last phase", "+ {} epochs"),
         "negative_slope": ("leaky relu with slope {}", "slope {}"),
         "initializer": ("initializer {} and zero biases", "{}"),
@@ -165,6 +166,8 @@ class Settings(Record, kw_only=True):
     learning_rate_factor: float | None = None
     """Every learning rate, schedules included, is multiplied by it before it is capped; None leaves
     the rates alone."""
+    momentum: float | None = None
+    """Momentum of Keras's SGD; None keeps the optimizer's own."""
     more_epochs: int | None = None
     """Epochs that the last phase has beyond those of the config; None for none."""
     negative_slope: float | None = None

@@ -274,6 +274,11 @@ class _Loop:
             )
             if message not in self.store.run.warnings:
                 self._record(Warned(message=message))
+        momentum = attempt.settings.momentum
+        if momentum is not None:
+            message = f"SGD had a momentum of {momentum:g}, and none in the config: write it there"
+            if message not in self.store.run.warnings:
+                self._record(Warned(message=message))
         more, last = attempt.settings.more_epochs, self.config.phases[-1]
         if more is not None:
             epochs = self.config.epochs_of(last, attempt.settings)

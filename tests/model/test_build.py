@@ -506,12 +506,15 @@ def test_remedies_without_a_place_are_obstructed(make_config: MakeConfig) -> Non
     assert obstacles_of(config) == {
         "leaky_relu": "no hidden layer of the model applies relu",
         "clip_gradients": "the optimizer clips gradients already, with clipnorm 2",
+        "momentum": "the optimizer is Adam, and no SGD of Keras's",
         "reinitialize": "no hidden layer has a kernel",
     }
 
 
 def test_remedies_in_force_are_no_obstacles(make_config: MakeConfig) -> None:
-    settings = Settings(seed=7, negative_slope=0.2, clip_norm=1.0, initializer="he_normal")
+    settings = Settings(
+        seed=7, negative_slope=0.2, clip_norm=1.0, initializer="he_normal", momentum=0.9
+    )
     assert obstacles_of(make_config(), settings) == {}
 
 
@@ -521,7 +524,7 @@ def test_weights_from_a_file_are_not_reinitialised(make_config: MakeConfig, tmp_
     config = make_config(model={"file": "m.keras"})
     found = obstacles_of(config)
     scaled = {"standardize inputs", "standardize targets"}
-    assert found.keys() == {"new_seed", "reinitialize"} | scaled
+    assert found.keys() == {"new_seed", "reinitialize", "momentum"} | scaled
     assert "initial_weights: fresh draws new ones" in found["reinitialize"]
 
 
@@ -538,6 +541,44 @@ def build():
     config = config.model_copy(update={"compile": None})
     changed = built(config, Settings(seed=7, clip_norm=0.5))
     assert changed.optimizer.inner_optimizer.global_clipnorm == 0.5
+
+
+def test_sgd_gathers_momentum_and_does_so_in_plain_keras(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    sgd = {"SGD": {"learning_rate": 0.01}}
+    config = make_config(compile={"optimizer": sgd, "loss": "mse"})
+    assert "momentum" not in obstacles_of(config)
+    changed = built(config, Settings(seed=7, momentum=0.9))
+    plain = built(config, Settings(seed=7))
+    by_hand = keras.models.clone_model(plain)
+    by_hand.set_weights(plain.get_weights())
+    by_hand.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
+    x = np.random.default_rng(0).normal(size=(64, *changed.input_shape[1:])).astype(np.float32)
+    y = np.zeros((64, *changed.output_shape[1:]), np.float32)
+    for model in (changed, by_hand):
+        model.fit(x, y, epochs=3, shuffle=False, verbose=0)
+    for ours, theirs in zip(changed.get_weights(), by_hand.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    changed.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert loaded.optimizer.momentum == 0.9
+    assert len(loaded.optimizer.variables) == len(by_hand.optimizer.variables)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "reason"),
+    [
+        ({"SGD": {"momentum": 0.5}}, "the optimizer has a momentum of 0.5 already"),
+        ("adam", "the optimizer is Adam, and no SGD of Keras's"),
+        ({"SGD": {}}, None),
+    ],
+)
+def test_only_sgd_without_momentum_may_be_given_one(
+    optimizer: Any, reason: str | None, make_config: MakeConfig
+) -> None:
+    config = make_config(compile={"optimizer": optimizer, "loss": "mse"})
+    assert obstacles_of(config).get("momentum") == reason
 
 
 def test_a_layer_that_carries_its_state_on_is_refused_with_what_to_write() -> None:

@@ -237,6 +237,7 @@ def test_a_record_becomes_an_object_with_its_field_names() -> None:
         "seed": 3,
         "learning_rate_cap": 0.1,
         "learning_rate_factor": None,
+        "momentum": None,
         "more_epochs": None,
         "negative_slope": None,
         "initializer": None,

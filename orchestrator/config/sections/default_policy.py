@@ -7,8 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-_LOWER = {"remedy": "lower_learning_rate", "factor": "auto", "times": 3, "rewind": True}
-_LOWER_ONCE = {"remedy": "lower_learning_rate", "factor": "auto", "rewind": True}
+_LOWER_ONCE = {
+    "remedy": "lower_learning_rate",
+    "factor": "auto",
+    "momentum": 0.9,
+    "rewind": True,
+}
+_LOWER = {**_LOWER_ONCE, "times": 3}
 _NEW_SEED = {"remedy": "new_seed", "times": 3}
 _NEW_SEED_ONCE = {"remedy": "new_seed"}
 _ANOTHER_ORDER = {"remedy": "new_seed", "rewind": True}
