@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from orchestrator.config.schema import PhasePlan
 from orchestrator.diagnosis.causes.plan import UNUSUAL, times_usual
 from orchestrator.diagnosis.examine import Examination
-from orchestrator.diagnosis.verdicts.outlook import Outlook, midterms
+from orchestrator.diagnosis.verdicts.outlook import WILD, Outlook, midterms, stays_low
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.outputs import own_way
 from orchestrator.policy import evidence
@@ -158,7 +158,10 @@ def _stays_behind(moment: _Moment) -> str | None:
     """
     times = times_usual(plain_optimizers(moment.built.model)[0], moment.now.rates[-1])
     known = _against(moment.task, moment.built, moment.before, times)
-    if known is None or moment.now.count not in midterms(moment.now.count + moment.left, times):
+    low = times is not None and times < 1 / UNUSUAL
+    early = low or (times is not None and times >= WILD)
+    done, left = moment.now.count, moment.left
+    if known is None or done not in midterms(done + left, early=early):
         return None
     if moment.task.attempt >= moment.task.config.restart.max_attempts:
         return None
@@ -168,7 +171,9 @@ def _stays_behind(moment: _Moment) -> str | None:
     share, limit = found.share(), found.limits.fail_below
     if share is None or limit is None or not share < limit:  # what was lost since an earlier phase
         return None
-    return f"{known}; after {moment.now.count} epochs: {found.reason}"
+    if low and done < left and not stays_low(found, left):
+        return None
+    return f"{known}; after {done} epochs: {found.reason}"
 
 
 def _against(task: Task, built: Built, before: Sequence[Phase], times: float | None) -> str | None:

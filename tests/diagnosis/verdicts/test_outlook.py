@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from orchestrator.diagnosis.verdicts.outlook import Outlook, midterms
+from orchestrator.diagnosis.verdicts.outlook import Outlook, midterms, stays_low
+from orchestrator.record.checks import LearnedCheck, LearnedLimits, LearnedMeasured, OutputShare
 
 
 def outlook(*losses: float, left: int, level: float | None = None) -> Outlook:
@@ -49,16 +50,40 @@ def test_what_is_better_in_inference_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "times_usual", "asked"),
+    ("epochs", "early", "asked"),
     [
-        (20, None, {10}),
-        (20, 30.0, {10}),
-        (20, 100.0, {5, 10}),
-        (15, 1000.0, {4, 8}),
-        (5, 1000.0, {4}),  # fewer tell nothing
+        (20, False, {10}),
+        (20, True, {5, 10}),
+        (15, True, {4, 8}),
+        (5, True, {4}),  # fewer tell nothing
     ],
 )
 def test_it_is_asked_half_way_and_sooner_at_a_rate_that_nobody_chooses(
-    epochs: int, times_usual: float | None, asked: set[int]
+    epochs: int, early: bool, asked: set[int]
 ) -> None:
-    assert midterms(epochs, times_usual) == asked
+    assert midterms(epochs, early=early) == asked
+
+
+@pytest.mark.parametrize(
+    ("slope", "skill", "left", "expected"),
+    [
+        # From a loss of 1 to 0.5 at three times the slope, or not.
+        (-0.01, 0.0, 15, True),
+        (-0.01, 0.0, 17, False),
+        (-0.01, 0.25, 11, True),  # to 2/3
+        (-0.01, 0.25, 12, False),
+        (None, 0.0, 1000, True),  # it has been lower before
+        (-0.001, 0.6, 1, False),  # enough is learnt
+    ],
+)
+def test_a_low_rate_is_held_to_what_is_left_of_it(
+    slope: float | None, skill: float, left: int, expected: bool
+) -> None:
+    output = OutputShare(output=0, share=skill, skill=skill, reference=1.0)
+    check = LearnedCheck(
+        verdict="fail",
+        reason="little",
+        measured=LearnedMeasured(outputs=(output,), epochs=5, loss=1.0, slope=slope),
+        limits=LearnedLimits(fail_below=0.5, warn_below=0.8),
+    )
+    assert stays_low(check, left) is expected

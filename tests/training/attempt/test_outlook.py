@@ -138,6 +138,7 @@ FAST: dict[str, Any] = {
     "model": {"layers": [{"Dense": {"units": 16, "activation": "tanh"}}, ENDS]},  # none dies
 }
 SGD: dict[str, Any] = {"compile": {"optimizer": {"SGD": {"learning_rate": 2e-4}}, "loss": "mse"}}
+CRAWL: dict[str, Any] = {"compile": {"optimizer": {"SGD": {"learning_rate": 2e-6}}, "loss": "mse"}}
 TRAINED: dict[str, Any] = {
     # Biases that differ are those of a network that others have trained.
     "layers": [{"Dense": {"units": 16, **HE, "bias_initializer": "glorot_uniform"}}, ENDS]
@@ -164,6 +165,7 @@ def absolute(offset: float = 0.0, **changes: Any) -> dict[str, Any]:
     [
         (absolute(**FAST), 4, "its rate is 2,000 times the usual one; after 4 epochs: skill"),
         (absolute(**SGD), 6, "its rate is 0.02 times the usual one; after 6 epochs: skill"),
+        (absolute(**CRAWL), 4, "its rate is 0.0002 times the usual one; after 4 epochs: skill"),
         (absolute(100.0), 6, "unscaled_inputs was found before it; after 6 epochs: skill"),
         (absolute(**DEEP), 6, "most networks as deep and narrow are dead from the start"),
     ],
