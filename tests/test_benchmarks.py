@@ -56,6 +56,20 @@ def test_what_an_attempt_inherits_is_no_cost_and_what_a_race_loses_is() -> None:
     assert trained_epochs(rewound) == 65
 
 
+def test_a_failure_that_only_an_end_has_shown_may_cost_more() -> None:
+    def outcome(cost: float, late: bool) -> Outcome:
+        return Outcome(
+            seed=1, passed=True, cost=cost, seconds=1, skill=1, reference=1, attempts=2, late=late
+        )
+
+    found: Outcomes = {"orchestrator": [outcome(1.5, False), outcome(2.2, True)]}
+    told = "\n".join(table.summary(CASES, {"fast": found}))
+    assert "95th percentile of the cost where it showed before an end ≤ 2: 1 of 1" in told
+    assert "95th percentile of the cost ≤ 2.5: 1 of 1" in told
+    found = {"orchestrator": [outcome(2.1, False), outcome(2.2, True)]}
+    assert "≤ 2: 0 of 1; not fast 2.10" in "\n".join(table.summary(CASES, {"fast": found}))
+
+
 def test_a_repair_that_does_not_pass_has_learnt_nothing() -> None:
     def outcome(seed: int, skill: float, passed: bool = True) -> Outcome:
         return Outcome(

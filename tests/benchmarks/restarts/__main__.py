@@ -41,7 +41,9 @@ from tests.benchmarks.restarts.trials import Outcome, Way
 )  # fmt: skip
 @click.option("--baselines", type=int, help="So many seeds for the others; default all.")
 @click.option("--reseeding", is_flag=True, help="Measure reseeding, too.")
-@click.option("--without", multiple=True, help="Switch off race, rewind, or a remedy; repeatable.")
+@click.option(
+    "--without", multiple=True, help="Switch off race, rewind, a remedy, or momentum; repeatable."
+)
 @click.option("--jobs", default=1, show_default=True, help="Runs made at a time.")
 @click.option("--stories", is_flag=True, help="Print what each run tried.")
 @click.option("--save", type=click.Path(path_type=Path), help="Write every outcome as JSON.")

@@ -31,7 +31,7 @@ class Case:
     known: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The best settings known, laid over the config."""
     late: bool = False
-    """Whether its failure can only be seen at the end of a training, and so is not certain."""
+    """Whether that it is hopeless can only be seen at the end of a training."""
 
     @property
     def epochs(self) -> int:

@@ -61,6 +61,8 @@ class Outcome:
     """What the closed form learns of that output; None where it is not measured by it."""
     attempts: int
     story: str = ""
+    late: bool = False
+    """Whether an attempt failed that had all of its epochs: only its end has shown it."""
 
 
 class Laboratory:
@@ -69,7 +71,8 @@ class Laboratory:
     Args:
         folder: gets configs, rows and runs; they are removed as they are read.
         interrupts: entered by the caller.
-        without: `race`, `rewind` or remedies that are switched off in runs of the orchestrator.
+        without: `race`, `rewind`, remedies, or arguments of theirs such as `momentum`, that are
+            switched off in runs of the orchestrator.
     """
 
     def __init__(self, folder: Path, interrupts: Interrupts, without: Sequence[str] = ()) -> None:
@@ -131,11 +134,18 @@ def _without(names: Sequence[str]) -> dict[str, Any]:
     if not names:
         return {}
     flags = {name: False for name in names if name in ("race", "rewind")}
+    names = [each for each in names if each not in flags]
     policy = []
+
+    def kept(rungs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        left = [each for each in rungs if each["remedy"] not in names]
+        return [{key: value for key, value in each.items() if key not in names} for each in left]
+
     for entry in DEFAULT_POLICY:
-        if entry.get("remedy") not in names:
-            rungs = [each for each in entry.get("rungs", ()) if each["remedy"] not in names]
-            policy.append({**entry, "rungs": rungs} if "rungs" in entry else entry)
+        if "rungs" in entry:
+            policy.append({**entry, "rungs": kept(entry["rungs"])})
+        else:
+            policy += kept([entry])
     return {"restart": {"max_attempts": MAX_ATTEMPTS, **flags, "policy": policy}}
 
 
@@ -187,6 +197,14 @@ def read(run: Mapping[str, Any], case: Case, seed: int) -> Outcome:
         reference=reference,
         attempts=len(attempts),
         story=story if passed else f"{story} | {run['conclusion']}",
+        late=any(_was_late(attempt, case) for attempt in attempts),
+    )
+
+
+def _was_late(attempt: Mapping[str, Any], case: Case) -> bool:
+    """Whether an attempt failed at its end."""
+    return attempt["failure"] is not None and case.epochs <= sum(
+        phase["epochs"] for phase in attempt["phases"]
     )
 
 
