@@ -52,6 +52,8 @@ def obstacle(
     Returns:
         One clause, or None where they can.
     """
+    if config.data.standardize is False:
+        return "data.standardize is false in the config"
     if isinstance(config.model, FileModel) and config.model.initial_weights == "file":
         return (
             f"the weights of {config.model.file} give values in the units that they were trained on"

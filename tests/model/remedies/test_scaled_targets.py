@@ -94,6 +94,15 @@ class Own(keras.Model):
         return self.head(inputs)
 
 
+def test_a_config_that_says_no_is_followed() -> None:
+    model, rows = build("mse"), Rows(x=X, y=Y)
+    outputs = find_outputs(model, CONFIG, rows)
+    data = CONFIG.data.model_copy(update={"standardize": False})
+    forbidden = CONFIG.model_copy(update={"data": data})
+    reason = scaled_targets.obstacle(model, forbidden, outputs)
+    assert reason == "data.standardize is false in the config"
+
+
 def test_where_the_units_cannot_be_given_it_says_what_to_write() -> None:
     rows = Rows(x=X, y=Y)
 

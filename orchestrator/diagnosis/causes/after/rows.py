@@ -21,6 +21,7 @@ from orchestrator.diagnosis.skill.sample import as_columns, draw
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.keras_internals import all_layers
 from orchestrator.model.outputs import Output
+from orchestrator.model.remedies import scaled_targets
 from orchestrator.record.records import Finding
 
 _FEW_ROWS = 2000
@@ -145,8 +146,11 @@ def _find_exploded(subject: Subject) -> Iterator[Finding]:
     ):
         return
     _, y, _ = subject.rows.first(_FEW_ROWS)
+    scaled = scaled_targets.describe(subject.model, subject.outputs)
     for output in subject.outputs:
         targets, loss = output.targets(y), output.loss
+        if output.name in scaled:
+            continue
         squared = loss is not None and loss.is_keras and loss.name == "mean_squared_error"
         if targets is None or output.form != "regression" or not squared or size(targets) < FAR:
             continue
