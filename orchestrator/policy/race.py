@@ -78,8 +78,15 @@ def _on_top(taken: rule.Taken, before: Sequence[rule.Taken], failed: Attempt) ->
         each for each in itertools.takewhile(lambda each: each is not taken, before)
         if each.rung.keep and each.rung.remedy != taken.rung.remedy
     ]  # fmt: skip
-    applied = taken.rung.apply(stays[-1].settings, failed, None) if stays else taken.settings
-    return taken if isinstance(applied, str) else dataclasses.replace(taken, settings=applied)
+    if not stays:
+        return taken
+    settings = stays[0].settings
+    for each in [*stays[1:], taken]:
+        applied = each.rung.apply(settings, failed, None)
+        settings = settings if isinstance(applied, str) else applied
+    factors = [each.settings.learning_rate_factor for each in [*stays, taken]]
+    factor = max((each for each in factors if each is not None), default=None)
+    return dataclasses.replace(taken, settings=replace(settings, learning_rate_factor=factor))
 
 
 def has_room(config: Config, racers: Sequence[Racer]) -> bool:

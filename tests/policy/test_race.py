@@ -133,6 +133,11 @@ def test_leaky_relu_races_on_top_of_what_would_stay() -> None:
         for each in found
     ]
     assert told == [("he_normal", 0.2, 10.0)] * rule.LANES
+    # Each brings what it would have had: the changes of all that stay, and the rate of any.
+    slowly = [{**fresh, "raise_rate": False}, {"remedy": "new_seed", "keep": True}, leaky]
+    for each in race.entrants(_config(policy=slowly), [_deep(slow)]):
+        assert each.settings.initializer == "he_normal"
+        assert each.settings.learning_rate_factor == 10.0
     # What is taken back when it does not help, or stands behind it, would not be there.
     for policy in ([{**fresh, "keep": False}, leaky], [leaky, fresh]):
         found = race.entrants(_config(policy=policy), [_deep(slow)])
