@@ -34,7 +34,13 @@ from orchestrator.model import (
 from orchestrator.model.initialization import Recorder
 from orchestrator.model.losses.targets import check_targets
 from orchestrator.model.outputs import Output, find_outputs
-from orchestrator.model.remedies import fixed_output, leaky_relu, scaled_inputs, scaled_targets
+from orchestrator.model.remedies import (
+    clones,
+    fixed_output,
+    leaky_relu,
+    scaled_inputs,
+    scaled_targets,
+)
 from orchestrator.record.records import Settings
 
 _SWITCHES = {"jit_compile", "run_eagerly", "steps_per_execution", "auto_scale_loss"}
@@ -81,8 +87,7 @@ def build_model(
         for optimizer in plain_optimizers(model):
             optimizer.global_clipnorm = settings.clip_norm
     if settings.momentum is not None:
-        model.optimizer.momentum = settings.momentum
-        model.optimizer.built = False  # it has no place for what it gathers
+        _gather(model, settings.momentum)
     check_targets(model, config, rows)
     _build_optimizer(model)
     return model
@@ -206,6 +211,22 @@ def _clips_already(optimizer: keras.optimizers.Optimizer) -> str | None:
     return None
 
 
+def _gather(model: keras.Model, momentum: float) -> None:
+    """Compile the model again, with a momentum for its optimizer.
+
+    The optimizer is another one, for one that exists may have no place for what it gathers, and may
+    be the user's own, that of other models as well.
+    """
+    arguments, before = clones.compile_arguments(model), model.optimizer
+    optimizer = _with_momentum(before, momentum)
+    optimizer.variables[0].assign(before.variables[0])  # the count of its steps
+    model.compile(**{**arguments, "optimizer": optimizer})
+
+
+def _with_momentum(optimizer: keras.optimizers.SGD, momentum: float) -> keras.optimizers.SGD:
+    return keras.optimizers.SGD.from_config({**optimizer.get_config(), "momentum": momentum})
+
+
 def _gathers_already(model: keras.Model) -> str | None:
     optimizer = model.optimizer
     if len(plain_optimizers(model)) != 1:
@@ -214,6 +235,10 @@ def _gathers_already(model: keras.Model) -> str | None:
         return f"the optimizer is {type(optimizer).__name__}, and no SGD of Keras's"
     if optimizer.momentum:
         return f"the optimizer has a momentum of {optimizer.momentum:g} already"
+    try:
+        _with_momentum(optimizer, 0.9)
+    except (TypeError, ValueError):  # a schedule of the user's own
+        return "the optimizer cannot be made from its config"
     return None
 
 

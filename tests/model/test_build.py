@@ -515,7 +515,8 @@ def test_remedies_in_force_are_no_obstacles(make_config: MakeConfig) -> None:
     settings = Settings(
         seed=7, negative_slope=0.2, clip_norm=1.0, initializer="he_normal", momentum=0.9
     )
-    assert obstacles_of(make_config(), settings) == {}
+    config = make_config(compile={"optimizer": "sgd", "loss": "mse"})
+    assert obstacles_of(config, settings) == {}
 
 
 def test_weights_from_a_file_are_not_reinitialised(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -564,6 +565,36 @@ def test_sgd_gathers_momentum_and_does_so_in_plain_keras(
     loaded = keras.models.load_model(tmp_path / "m.keras")
     assert loaded.optimizer.momentum == 0.9
     assert len(loaded.optimizer.variables) == len(by_hand.optimizer.variables)
+
+
+SHARED = """
+import keras
+SGD = keras.optimizers.SGD(0.01, gradient_accumulation_steps=2)
+
+def build():
+    dense = [keras.layers.Dense(3, activation="relu"), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.layers.Input((2,)), *dense])
+    model.compile(SGD, loss="mse")
+    return model
+"""
+
+
+def test_an_optimizer_of_the_users_own_is_left_as_it_is(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(SHARED, model={"factory": {"callable": "rows:build"}})
+    config = config.model_copy(update={"compile": None})
+    models = [built(config, Settings(seed=7, momentum=each)) for each in (None, 0.9, None)]
+    assert [each.optimizer.momentum for each in models] == [0.0, 0.9, 0.0]
+    gathers = models[1]
+    gathers.fit(np.ones((8, 2), np.float32), np.ones((8, 1), np.float32), verbose=0)
+    gathers.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert loaded.optimizer.momentum == 0.9
+    ours, theirs = (each.optimizer.variables for each in (gathers, loaded))
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(
