@@ -64,7 +64,7 @@ def stays_low(learned: LearnedCheck, left: int) -> bool:
     """
     known, limit = learned.measured, learned.limits.fail_below
     if known.loss is None or known.slope is None or limit is None:
-        return True  # the loss has been lower before
+        return False  # the loss has been lower before, and goes up and down on its way
     lowest = known.loss + _AHEAD * known.slope * left
     return any(
         lowest > known.loss * (1 - limit * each.reference) / (1 - each.skill)

@@ -27,10 +27,6 @@ from orchestrator.training.attempt.callbacks import Epochs
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Emit
 
-_HELD = 2
-"""So many attempts are held to more than fails as such: all of two trainings and of what races
-before the second comes to less than what is dear enough to end with."""
-
 
 def ends_now(
     task: Task,
@@ -79,8 +75,9 @@ def held(task: Task, built: Built, plan: PhasePlan, now: Epochs) -> Task:
     """The attempt, held before its end to what the run will hold it to there.
 
     At a rate that is no usual one that is to learn as much as passes without a warning: of 31
-    networks of which that is foreseen half way, two do. Of a third attempt it is not known here,
-    for by then the trainings may have been dear enough to end, nor where the time may be up first.
+    networks of which that is foreseen half way, two do. Of later attempts it is not known here
+    whether they will be, for by then the trainings may have been dear enough to end, nor where the
+    time may be up first.
 
     Args:
         task: the attempt.
@@ -88,13 +85,13 @@ def held(task: Task, built: Built, plan: PhasePlan, now: Epochs) -> Task:
         plan: the phase.
         now: what the epochs of this one logged until now.
     """
-    limits, restart = task.config.checks.learned, task.config.restart
-    if limits is None or task.attempt > _HELD or restart.max_seconds is not None:
+    limits = task.config.checks.learned
+    if limits is None or task.attempt > 1 or task.config.restart.max_seconds is not None:
         return task
     if not now.count or not _stays_the_same(task, built, plan, now):
         return task
     times = times_usual(plain_optimizers(built.model)[0], now.rates[-1])
-    if times is None or not times > UNUSUAL:
+    if times is None or not times > UNUSUAL or _by_rate(task, built, times) is None:
         return task
     strict = limits.model_copy(update={"fail_below": limits.warn_below})
     checks = task.config.checks.model_copy(update={"learned": strict})
@@ -185,20 +182,29 @@ def _against(task: Task, built: Built, before: Sequence[Phase], times: float | N
         before: the phases before this one.
         times: how many times the usual rate its rate is; None where that is not known.
     """
-    answered, limits = task.config.restart.answered(), task.config.checks.findings
-    asked = limits is not None and not {"unusual_rate", "undertrained"} & {*limits.ignore}
-    if asked and times is not None:
-        if times > UNUSUAL and "unusual_rate" in answered:
-            return f"its rate is {times:,.0f} times the usual one"
-        # A network that others have trained is tuned at such rates.
-        if times < 1 / UNUSUAL and "undertrained" in answered and not built.begins_trained:
-            return f"its rate is {times:.2g} times the usual one"
+    by_rate = _by_rate(task, built, times)
+    if by_rate is not None:
+        return by_rate
+    answered = task.config.restart.answered()
     if "often_dead_at_init" in answered and evidence.is_deep_and_narrow(before):
         return "most networks as deep and narrow are dead from the start"
     found = before[0].find(FindingsCheck)
     causes = () if found is None else found.measured.causes
     named = next((each for each in causes if each in answered), None)
     return None if named is None else f"{named} was found before it"
+
+
+def _by_rate(task: Task, built: Built, times: float | None) -> str | None:
+    """What stands against a training by its rate alone."""
+    answered, limits = task.config.restart.answered(), task.config.checks.findings
+    if times is None or limits is None or {"unusual_rate", "undertrained"} & {*limits.ignore}:
+        return None
+    if times > UNUSUAL and "unusual_rate" in answered:
+        return f"its rate is {times:,.0f} times the usual one"
+    # A network that others have trained is tuned at such rates.
+    if times < 1 / UNUSUAL and "undertrained" in answered and not built.begins_trained:
+        return f"its rate is {times:.2g} times the usual one"
+    return None
 
 
 def _limit(task: Task, found: PredictionVarianceCheck | None) -> float | None:

@@ -72,7 +72,7 @@ def test_it_is_asked_half_way_and_sooner_at_a_rate_that_nobody_chooses(
         (-0.01, 0.0, 17, False),
         (-0.01, 0.25, 11, True),  # to 2/3
         (-0.01, 0.25, 12, False),
-        (None, 0.0, 1000, True),  # it has been lower before
+        (None, 0.0, 1, False),  # it has been lower before, and tells nothing
         (-0.001, 0.6, 1, False),  # enough is learnt
     ],
 )

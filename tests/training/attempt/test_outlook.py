@@ -129,6 +129,10 @@ def read(offset=0.0):
     x = np.random.default_rng(0).normal(size=(400, 2)).astype("float32")
     y = np.abs(x).sum(axis=1, keepdims=True)
     return x + np.float32(offset), (y - y.mean()) / y.std()
+
+def far():
+    x, y = read()
+    return np.concatenate([x, np.full_like(x, 1e-5) * x], axis=1), y
 """
 HE = {"activation": "relu", "kernel_initializer": {"HeNormal": {"seed": 1}}}
 ENDS = {"Dense": {"units": 1, "kernel_initializer": "zeros"}}
@@ -180,6 +184,7 @@ def test_what_has_something_against_it_is_given_up_when_it_has_learnt_too_little
     assert said.startswith(f"attempt 1 ended {12 - epochs} epochs early: {why}")
 
 
+FAR = {"data": {"train": {"callable": "rows:far"}}}
 HALF_GOOD: dict[str, Any] = {
     # A share of 0.7 half way, and of 0.5 at the end.
     "compile": {"optimizer": {"Adam": {"learning_rate": 0.3}}, "loss": "mse"},
@@ -188,14 +193,23 @@ HALF_GOOD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("attempt", "restart", "epochs"),
-    [(1, {}, 6), (2, {}, 6), (3, {}, 12), (1, {"max_seconds": 1000}, 12)],
+    ("attempt", "changes", "epochs"),
+    [
+        (1, {}, 6),
+        (2, {}, 12),  # enough may have been spent by then to end with it
+        (1, {"restart": {"max_seconds": 1000}}, 12),
+        (1, {"restart": {"policy": ["new_seed"]}}, 12),
+        # Something else stands against it, too.
+        (1, {**FAR, "checks": {"findings": {"ignore": ["unusual_rate"]}}}, 12),
+    ],
 )
 def test_at_an_unusual_rate_it_is_held_to_what_its_end_would_be(
-    attempt: int, restart: dict[str, Any], epochs: int, make_config: MakeConfig, tmp_path: Path
+    attempt: int, changes: dict[str, Any], epochs: int, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    limits = {"fail_below": 0.05, "warn_below": 0.8}
-    changes = absolute(**HALF_GOOD, checks={"learned": limits}, restart=restart)
+    limits = {"learned": {"fail_below": 0.05, "warn_below": 0.8}}
+    changes = absolute(
+        **{**HALF_GOOD, **changes, "checks": {**limits, **changes.get("checks", {})}}
+    )
     events = train(make_config(ROWS, **changes), tmp_path / "1", attempt=attempt)
     phase = [event.phase for event in events if isinstance(event, PhaseEnded)][-1]
     learned = phase.find(LearnedCheck)
