@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.remedies import AnyRemedy, LowerLearningRate, Revive
+from orchestrator.config.sections.remedies import AnyRemedy, Revive
 from orchestrator.config.sections.restart import Case
 from orchestrator.policy import evidence, rewind
 from orchestrator.record.records import Attempt, Settings, Start
@@ -117,8 +117,8 @@ def answers(config: Config, attempts: Sequence[Attempt], passed_over: list[str])
         if isinstance(applied, str):
             passed_over.append(f"{rung.remedy}: {applied}")
             continue
-        if start is None and isinstance(rung, LowerLearningRate):
-            applied = rung.gather(applied, attempts[-1], uses[-1].settings if uses else None)
+        if start is None:
+            applied = rung.begin(applied, attempts[-1], uses[-1].settings if uses else None)
         if start is None and rung.raise_rate:
             applied = _faster(applied, attempts[-1])
         own = attempts[-1].settings.seed

@@ -51,6 +51,18 @@ class Rung(Section):
     rewind: Flag = False
     """Go on from the newest epoch at which the failed attempt was healthy, where there is one."""
 
+    def begin(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings:
+        """The settings after `apply` of an attempt that trains from the beginning.
+
+        One that goes on from a state of the failed attempt cannot have all that this may have.
+
+        Args:
+            settings: those that `apply` has made.
+            failed: the attempt that failed.
+            last: of the last attempt that this rung led to.
+        """
+        return settings
+
 
 class NewSeed(Rung):
     """Train again from another seed."""
@@ -111,17 +123,12 @@ class LowerLearningRate(Rung):
         factor = _factor(failed) if self.factor == "auto" else self.factor
         return replace(settings, learning_rate_cap=factor * rate)
 
-    def gather(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings:
-        """The settings after `apply` with momentum, of a training that starts again.
+    def begin(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings:
+        """The settings with momentum, for which a state of an attempt without one has no place.
 
         Of 42 networks of four kinds at 30 to 600 times SGD's usual rate, two thirds of the way to
         it bring a median skill of 0.65 (three are lost to NaN), and itself with a momentum of 0.9
         0.97 (none is); for 21 it is better so, for none worse.
-
-        Args:
-            settings: those that `apply` has made.
-            failed: the attempt that failed.
-            last: of the last attempt that this rung led to.
         """
         if self.momentum is None or "momentum" in failed.obstacles or settings.momentum is not None:
             return settings

@@ -102,6 +102,20 @@ def test_targets_whose_gradients_have_thrown_the_weights_away_are_named() -> Non
     assert not exploded(keras.optimizers.SGD(0.01), scale=10.0)
 
 
+def test_targets_that_are_standardised_already_are_not_blamed() -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    heads = [dataclasses.replace(HEAD, loss=OutputLoss("mse", WAVE[:2, None], WAVE[:2, None]))]
+    failed = builders.made("finite", verdict="fail")
+
+    def found() -> list[Finding]:
+        return [*find_distant_targets(ended(model, rows(1000 * WAVE), failed, heads=heads))]
+
+    assert found()
+    model.add(keras.layers.Rescaling(scale=700.0, offset=3.0))
+    assert not found()
+
+
 # --------------------------------------------------------------------------------- rows
 
 
