@@ -31,6 +31,8 @@ _FAR_ABOVE = 10.0
 optimizer, and what warm-up and decay make of them, lie within a factor of ten of one another."""
 _NO_SKILL = 0.01
 """Skill below which nothing was learnt (design, section 4)."""
+_EACH = 2
+"""Of so many findings of one cause each is told."""
 _LITTLE_LEARNT = ("died", "constant", "worse_than_baseline", "undertrained", "crippled")
 """What becomes of networks that are too deep and narrow."""
 
@@ -119,7 +121,8 @@ def found_causes(attempts: Sequence[Attempt]) -> list[tuple[int, str]]:
     Returns:
         The number of the last attempt that shows a cause, for figures differ from attempt to
         attempt, and what it was: where it was suspected before the training and found after it, as
-        it was found then. Advice from before the training comes last: not all of it has to do with
+        it was found then. Where many layers or outputs have one cause, the first is told and the
+        others are counted. Advice from before the training comes last: not all of it has to do with
         the failure.
     """
     last = {
@@ -132,7 +135,18 @@ def found_causes(attempts: Sequence[Attempt]) -> list[tuple[int, str]]:
         if last[found.cause] == (each.attempt, found.found)
     ]
     told.sort(key=lambda pair: pair[1].found == "before" and not pair[1].certain)
-    return [(attempt, found.told) for attempt, found in told]
+    shown: dict[str, list[tuple[int, str]]] = {}
+    for number, found in told:
+        shown.setdefault(found.cause, []).append((number, found.told))
+    return [line for lines in shown.values() for line in _counted(lines)]
+
+
+def _counted(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """What was found of one cause, where it is much no more than the first and the number."""
+    if len(lines) <= _EACH:
+        return lines
+    (number, first), *more = lines
+    return [(number, f"{first} (and {len(more)} more like it)")]
 
 
 def main_cause(attempt: Attempt) -> str | None:

@@ -612,6 +612,19 @@ def test_what_was_suspected_before_the_training_counts_once_its_failure_confirms
     assert evidence.found_causes([suspected]) == [(1, before.told)]
 
 
+def test_many_layers_with_one_cause_are_counted() -> None:
+    found = [Finding(cause="initialization", reason=f"layer {n} is dead") for n in range(4)]
+    other = Finding(cause="rate_too_low", reason="too low")
+    few = attempt(phase(INIT), phase(metric="fail"), findings=(*found[:2], other))
+    assert [told for _, told in evidence.found_causes([few])] == [
+        "layer 0 is dead", "layer 1 is dead", "too low"
+    ]  # fmt: skip
+    many = attempt(phase(INIT), phase(metric="fail"), findings=(*found, other))
+    assert [told for _, told in evidence.found_causes([many])] == [
+        "layer 0 is dead (and 3 more like it)", "too low"
+    ]  # fmt: skip
+
+
 def test_what_was_fixed_is_told_at_the_end_all_the_same() -> None:
     first = attempt(phase(INIT), phase(metric="fail"), findings=(ONE_UNIT,))
     second = replace(attempt(phase(INIT), phase(metric="fail")), attempt=2, remedy="fix_output")
