@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from orchestrator.cli.app import execute as orchestrate
 from orchestrator.config import document
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
@@ -37,6 +39,17 @@ LINE: dict[str, Any] = {
     "phases": [{"name": "main", "epochs": 1}],
 }
 """A config that needs nothing but `rows.py`."""
+
+
+def recorded_run(folder: Path, name: str, config: Mapping[str, Any], *, exit_code: int = 0) -> Path:
+    """The directory of a run that is made of a config, beside the module `rows`."""
+    (folder / "rows.py").write_text(LINE_CODE)
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
+    command = [str(folder / f"{name}.yaml"), "--runs-dir", str(folder / "runs"), "--quiet"]
+    assert orchestrate(command) == exit_code
+    (directory,) = (folder / "runs").glob(f"{name}-*")
+    return directory
+
 
 MakeConfig = Callable[..., Config]
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.policy import race
 from orchestrator.record import archive
 from orchestrator.record.events import AttemptStarted, Event, Heartbeat, RacerEnded
 from orchestrator.record.records import Run
-from tests.conftest import LINE, LINE_CODE
+from tests.conftest import LINE, recorded_run
 
 pytestmark = pytest.mark.usefixtures("_module_in_this_process")
 Capture = pytest.CaptureFixture[str]
@@ -42,13 +41,7 @@ RACED: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def raced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose second attempt is the best of a race."""
-    folder = tmp_path_factory.mktemp("raced")
-    (folder / "rows.py").write_text(LINE_CODE)
-    (folder / "raced.yaml").write_text(yaml.safe_dump(RACED))
-    command = [str(folder / "raced.yaml"), "--runs-dir", str(folder / "runs"), "--quiet"]
-    assert orchestrate(command) == 3
-    (directory,) = (folder / "runs").glob("raced-*")
-    return directory
+    return recorded_run(tmp_path_factory.mktemp("raced"), "raced", RACED, exit_code=3)
 
 
 def _told(run: Run) -> tuple[Any, ...]:

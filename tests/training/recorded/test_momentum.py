@@ -9,11 +9,10 @@ from typing import Any
 
 import keras
 import pytest
-import yaml
 
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.record import archive
-from tests.conftest import LINE, LINE_CODE
+from tests.conftest import LINE, recorded_run
 
 pytestmark = pytest.mark.usefixtures("_module_in_this_process")
 Capture = pytest.CaptureFixture[str]
@@ -29,13 +28,7 @@ FAST: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def fast(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose second attempt is at the usual rate with momentum."""
-    folder = tmp_path_factory.mktemp("fast")
-    (folder / "rows.py").write_text(LINE_CODE)
-    (folder / "fast.yaml").write_text(yaml.safe_dump(FAST))
-    command = [str(folder / "fast.yaml"), "--runs-dir", str(folder / "runs"), "--quiet"]
-    assert orchestrate(command) == 0
-    (directory,) = (folder / "runs").glob("fast-*")
-    return directory
+    return recorded_run(tmp_path_factory.mktemp("fast"), "fast", FAST)
 
 
 def test_it_is_recorded_and_told_and_in_the_saved_model(fast: Path) -> None:

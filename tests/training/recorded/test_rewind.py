@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.record import archive
 from orchestrator.record.records import Run, Start
 from tests import events
-from tests.conftest import LINE, LINE_CODE
+from tests.conftest import LINE, recorded_run
 
 pytestmark = pytest.mark.usefixtures("_module_in_this_process")
 Capture = pytest.CaptureFixture[str]
@@ -45,13 +44,7 @@ SHOCKED: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def shocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose second attempt goes back to before the shock."""
-    folder = tmp_path_factory.mktemp("shocked")
-    (folder / "rows.py").write_text(LINE_CODE)
-    (folder / "shocked.yaml").write_text(yaml.safe_dump(SHOCKED))
-    command = [str(folder / "shocked.yaml"), "--runs-dir", str(folder / "runs"), "--quiet"]
-    assert orchestrate(command) == 0
-    (directory,) = (folder / "runs").glob("shocked-*")
-    return directory
+    return recorded_run(tmp_path_factory.mktemp("shocked"), "shocked", SHOCKED)
 
 
 def _epochs(directory: Path, attempt: int) -> list[dict[str, str]]:
