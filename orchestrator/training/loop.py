@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 from orchestrator.config.schema import Config
@@ -267,35 +268,32 @@ class _Loop:
 
     def _accept(self, attempt: Attempt) -> Run:
         """End with an attempt that passed, and say what did not run as configured."""
-        factor = attempt.settings.learning_rate_factor
-        if factor is not None:
-            message = (
-                f"every learning rate was {factor:g} times what the config says: write them so high"
-            )
-            if message not in self.store.run.warnings:
-                self._record(Warned(message=message))
-        momentum = attempt.settings.momentum
-        if momentum is not None:
-            message = f"SGD had a momentum of {momentum:g}, and none in the config: write it there"
-            if message not in self.store.run.warnings:
-                self._record(Warned(message=message))
-        more, last = attempt.settings.more_epochs, self.config.phases[-1]
-        if more is not None:
-            epochs = self.config.epochs_of(last, attempt.settings)
-            message = (
-                f"phase {last.name} had {epochs} epochs instead of {last.epochs}: write epochs: "
-                f"{epochs} there"
-            )
-            if message not in self.store.run.warnings:
-                self._record(Warned(message=message))
-        for capped in rule.capped(self.config, self.store.run.attempts, attempt):
-            message = (
-                f"phase {capped.phase} ran at a rate of at most {capped.cap:.2g} instead of "
-                f"{capped.rate:.2g}: write learning_rate: {capped.cap:.2g} there"
-            )
+        for message in self._otherwise(attempt):
             if message not in self.store.run.warnings:
                 self._record(Warned(message=message))
         return self._end("passed", self._describe(attempt), accepted=attempt.attempt)
+
+    def _otherwise(self, attempt: Attempt) -> Iterator[str]:
+        """What of an attempt did not run as configured, and what to write."""
+        settings, last = attempt.settings, self.config.phases[-1]
+        factor, momentum = settings.learning_rate_factor, settings.momentum
+        if factor is not None:
+            yield (
+                f"every learning rate was {factor:g} times what the config says: write them so high"
+            )
+        if momentum is not None:
+            yield f"SGD had a momentum of {momentum:g}, and none in the config: write it there"
+        if settings.more_epochs is not None:
+            epochs = self.config.epochs_of(last, settings)
+            yield (
+                f"phase {last.name} had {epochs} epochs instead of {last.epochs}: write epochs: "
+                f"{epochs} there"
+            )
+        for capped in rule.capped(self.config, self.store.run.attempts, attempt):
+            yield (
+                f"phase {capped.phase} ran at a rate of at most {capped.cap:.2g} instead of "
+                f"{capped.rate:.2g}: write learning_rate: {capped.cap:.2g} there"
+            )
 
     def _exhaust(self, reason: str) -> Run:
         short = evidence.best_short(self.store.run.attempts)
