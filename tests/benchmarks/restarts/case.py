@@ -28,6 +28,7 @@ class Case:
     kind: Kind = "repairable"
     """What is expected: a repair, no restart, or an honest end, untrained where it is certain."""
     loss: str = "mse"
+    batch_size: int = 64
     known: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The best settings known, laid over the config."""
     late: bool = False
@@ -43,7 +44,7 @@ class Case:
             "data": {"train": self.data},
             "model": self.model,
             "compile": compiled(self.optimizer, self.loss),
-            "batch_size": 64,
+            "batch_size": self.batch_size,
             "phases": self.phases,
             "restart": {"max_attempts": MAX_ATTEMPTS},
             **changes,
