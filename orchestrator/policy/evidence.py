@@ -216,7 +216,7 @@ def is_in_question(attempt: Attempt) -> bool:
     of those that live most have lost rows on the way, and more epochs do not bring them back.
     """
     return (
-        attempt.usual_rate_factor() is not None
+        attempt.usual_rate() is not None
         or len(attempt.screened) >= _OFTEN
         or is_deep_and_narrow(attempt.phases)
     )

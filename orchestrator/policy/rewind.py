@@ -43,7 +43,7 @@ def start(attempts: Sequence[Attempt]) -> Start | None:
     if failed.start is not None and failed.cause and failed.cause.check == failure.check:
         return None
     epoch = _healthy(failed)
-    if epoch is not None and failed.usual_rate_factor() is not None:
+    if epoch is not None and failed.usual_rate() is not None:
         # What such steps have made of a network is not worth going on from, however low its loss.
         epoch = min(epoch, _before(failed, failed.blamed_phase())) or None
     return None if epoch is None else _origin(attempts, failed, epoch)

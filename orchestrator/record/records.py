@@ -320,6 +320,10 @@ class Fix(Record, kw_only=True):
 
     learning_rate_factor: float | None = None
     """How many times as high the learning rates are to be; None where they are not at fault."""
+    factor_with_momentum: float | None = None
+    """The same where SGD is given momentum, too; None where that is of no help."""
+    usual_rate: float | None = None
+    """The optimizer's usual rate, where the highest one is far above it; None where it is not."""
 
     @property
     def told(self) -> str:
@@ -525,11 +529,15 @@ class Attempt(Record, kw_only=True):
         # The last epoch of a phase that has failed is not among those of the lowest loss.
         return final is not None and last.lowest_loss is not None and final < last.lowest_loss
 
-    def usual_rate_factor(self) -> float | None:
-        """The usual rate as a share of the highest one, where findings say that it is far below."""
-        fixes = (each.fix for each in self.findings if each.cause == "unusual_rate")
-        factors = (each.learning_rate_factor for each in fixes if each is not None)
-        return min((each for each in factors if each is not None and each < 1), default=None)
+    def usual_rate(self) -> float | None:
+        """The optimizer's usual rate, where findings say that the highest one is far above it."""
+        fixes = [each.fix for each in self.findings if each.cause == "unusual_rate" and each.fix]
+        named = [each.usual_rate for each in fixes if each.usual_rate is not None]
+        # Records of before have it as a share of the highest rate.
+        highest = max(self.learning_rates.values(), default=0.0)
+        factors = [each.learning_rate_factor for each in fixes if each.usual_rate is None]
+        shares = [each * highest for each in factors if each is not None and each < 1]
+        return min(named + shares, default=None)
 
     def diverged(self) -> bool:
         """Whether its last trained phase had an epoch with a loss far above the untrained one."""

@@ -17,8 +17,8 @@ _LOWER = {**_LOWER_ONCE, "times": 3}
 _NEW_SEED = {"remedy": "new_seed", "times": 3}
 _NEW_SEED_ONCE = {"remedy": "new_seed"}
 _ANOTHER_ORDER = {"remedy": "new_seed", "rewind": True}
-_RAISE = {"remedy": "raise_learning_rate", "times": 2}
-_RAISE_ONCE = {"remedy": "raise_learning_rate", "when": None}
+_RAISE_ONCE = {"remedy": "raise_learning_rate", "when": None, "momentum": 0.9, "keep": True}
+_RAISE = {**_RAISE_ONCE, "times": 2}
 _LEAKY = {"remedy": "leaky_relu"}
 _LEAKY_FROM_NOW_ON = {"remedy": "leaky_relu", "keep": True, "raise_rate": True}
 _FASTER = {"remedy": "new_seed", "times": 3, "raise_rate": True}
@@ -37,8 +37,8 @@ _POOR = [*_LIVING, "crippled"]
 
 DEFAULT_POLICY: Any = [
     # What is at fault is known, and so is what to write instead.
-    {"remedy": "fix_output"},
-    {"remedy": "standardize"},
+    {"remedy": "fix_output", "raise_rate": True},
+    {"remedy": "standardize", "raise_rate": True},
     # The data is at fault.
     {"when": {"certain": True}, "rungs": []},
     {"when": {"kind": _LIVING, "cause": ["unrelated_targets"], "count": 2}, "rungs": []},

@@ -47,7 +47,8 @@ class Rung(Section):
     keep_seed: Flag = False
     """Do not draw a new seed for the next attempt."""
     raise_rate: Flag = False
-    """Also take the higher rate that findings name, where the network is too deep and narrow."""
+    """Also take the higher rate that findings name, where the network is too deep and narrow, or
+    the rate far below the usual one."""
     rewind: Flag = False
     """Go on from the newest epoch at which the failed attempt was healthy, where there is one."""
 
@@ -108,9 +109,9 @@ class LowerLearningRate(Rung):
         """A cap on every rate."""
         phase = failed.blamed_phase()
         rate = None if phase is None else failed.learning_rates.get(phase)
-        if failed.was_improving() and failed.usual_rate_factor() is None:
+        if failed.was_improving() and failed.usual_rate() is None:
             return "the loss was lower at the end than ever before, and is higher at a lower rate"
-        if failed.usual_rate_factor() is None and _names(failed, "unusual_rate"):
+        if failed.usual_rate() is None and _names(failed, "unusual_rate"):
             return "the rate is far below the usual one"
         if rate is None:
             return "the attempt failed before it trained, the rate cannot be the cause"
@@ -132,7 +133,7 @@ class LowerLearningRate(Rung):
         """
         if self.momentum is None or "momentum" in failed.obstacles or settings.momentum is not None:
             return settings
-        usual, cap = _usual_rate(failed), settings.learning_rate_cap
+        usual, cap = failed.usual_rate(), settings.learning_rate_cap
         if cap is None or not (usual or (last is not None and last.momentum is not None)):
             return settings
         return replace(settings, momentum=self.momentum, learning_rate_cap=min(cap, usual or cap))
@@ -158,7 +159,7 @@ def _factor(attempt: Attempt) -> float:
     if failed is None or not 0 < failed < math.inf:
         return _FACTOR
     before_it = max((rate for rate in survived if 0 < rate < failed), default=0.0)
-    usual = _usual_rate(attempt)
+    usual = attempt.usual_rate() or 0.0
     lower = before_it or usual
     if not 0 < lower < failed:
         return _FACTOR
@@ -170,12 +171,6 @@ def _factor(attempt: Attempt) -> float:
 
 def _names(attempt: Attempt, cause: Cause) -> bool:
     return any(each.cause == cause for each in attempt.findings)
-
-
-def _usual_rate(attempt: Attempt) -> float:
-    """The optimizer's usual rate, where a finding says that the highest one is far above it."""
-    factor = attempt.usual_rate_factor()
-    return 0.0 if factor is None else factor * max(attempt.learning_rates.values(), default=0.0)
 
 
 def _auto_or_multiple(value: Any) -> Any:
@@ -201,23 +196,47 @@ class RaiseLearningRate(Rung):
     ] = "auto"
     """How many times as high; `auto` means what `rate_too_low`, `undertrained` or `few_steps`
     says, by how far the weights moved."""
+    momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Momentum that SGD is given where it has none and a finding says that it is slow without; the
+    rates are then raised less. Only with the factor `auto`; null gives none."""
 
     def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
         """Higher rates than those of the attempt that failed."""
-        if failed.settings.learning_rate_cap is not None:
+        cap, rate = (
+            failed.settings.learning_rate_cap,
+            failed.learning_rates.get(failed.blamed_phase() or ""),
+        )
+        if cap is not None and not 0 < _NEAR * (rate or 0.0) <= cap:
             return "a remedy has lowered the rates"
         factor: float | str = self.factor
         if factor == "auto":
             fixes = (finding.fix for finding in failed.findings if finding.fix is not None)
             told = [each.learning_rate_factor for each in fixes if each.learning_rate_factor]
-            if min(told, default=1.0) < 1:
+            if failed.usual_rate() is not None:
                 return "the rate is far above the usual one"
-            if not told:
+            if not told and self._gathered(settings, failed) is None:
                 return "nothing says how far below the right one the rate is"
-            factor = max(told)
+            factor = max(told, default=1.0)
         before = failed.settings.learning_rate_factor or 1.0
         # What was on its way was so with all that the attempt had, also what did not suffice yet.
         return replace(failed.settings, learning_rate_factor=before * float(factor))
+
+    def begin(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings:
+        """The settings with momentum, and rates that are raised as far as goes with it."""
+        factor = self._gathered(settings, failed)
+        if factor is None:
+            return settings
+        factor *= failed.settings.learning_rate_factor or 1.0
+        raised = None if factor == 1 else factor
+        return replace(settings, momentum=self.momentum, learning_rate_factor=raised)
+
+    def _gathered(self, settings: Settings, failed: Attempt) -> float | None:
+        """How many times as high rates are to be with momentum; None where there is to be none."""
+        if self.momentum is None or "momentum" in failed.obstacles or settings.momentum is not None:
+            return None
+        fixes = (finding.fix for finding in failed.findings if finding.fix is not None)
+        told = [each.factor_with_momentum for each in fixes if each.factor_with_momentum]
+        return max(told) if told and self.factor == "auto" else None
 
 
 class _GoesOn(Rung):

@@ -15,6 +15,7 @@ from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.model import keras_internals, layers
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.outputs import own_way
+from orchestrator.record.records import Fix
 
 ADAPTIVE = (
     keras.optimizers.Adam,
@@ -43,6 +44,42 @@ def times_usual(optimizer: keras.optimizers.Optimizer, rate: float) -> float | N
     return float(f"{rate / usual_rate(optimizer):.6g}")  # rates are in single precision
 
 
+MOMENTUM = 0.9
+"""Momentum that SGD mostly has (Sutskever, Martens, Dahl and Hinton, On the importance of
+initialization and momentum in deep learning, 2013)."""
+_FASTER = 10.0
+"""How many times the usual rate one is raised to at most: within that it is a usual one still."""
+_WORTH_IT = 2.0
+"""How many times as high a rate has to be for another training to be worth its cost."""
+DIVIDING = {keras.optimizers.Adagrad: 0.1, keras.optimizers.Adadelta: 1.0}
+"""Highest usual rates of optimizers that divide by all gradients so far, and so are slow at the
+0.001 that Keras gives them (Zeiler, ADADELTA: an adaptive learning rate method, 2012, has 1.0)."""
+_GATHERING = 3.0
+"""How many times its usual rate SGD takes that has momentum: of 26 random networks that SGD without
+it left at a median skill of 0.08, for rates of 0.002 to 0.06 and few steps, momentum brings 0.67 at
+a rate of 0.01, 0.83 at 0.03 and 0.81 at 0.1; at 0.03 none is worse than before."""
+
+
+def faster(optimizer: keras.optimizers.Optimizer, rate: float, times: float) -> Fix:
+    """What to write for a rate at which a training gets too little done.
+
+    Args:
+        optimizer: of the model.
+        rate: the highest rate that it has had, or is to have; above 0.
+        times: how many times as high it has to be. Nothing is raised far above what is usual.
+    """
+    usual, highest = usual_rate(optimizer), DIVIDING.get(type(optimizer))
+    if highest is not None:
+        times = min(times, highest / rate)
+    elif rate * times >= UNUSUAL * usual:
+        times = _FASTER * usual / rate
+    gathered = None
+    if isinstance(optimizer, keras.optimizers.SGD) and not optimizer.momentum:
+        gathered = float(f"{max(min(times, _GATHERING * usual / rate), 1.0):.3g}")
+    factor = float(f"{times:.3g}") if times >= _WORTH_IT else None
+    return Fix(learning_rate_factor=factor, factor_with_momentum=gathered)
+
+
 _LOOKS = 64
 """Steps at which a schedule is asked, at most: each answer takes a part of a millisecond."""
 _LEAVE_RATES = frozenset(
@@ -67,8 +104,8 @@ class Stretch:
     """Its name."""
     steps: int
     written: npt.NDArray[np.float64]
-    """Rates as the config has them, at steps that are spread evenly over it, the first and the last
-    among them."""
+    """Rates as the config has them, or as a remedy has raised them, at steps that are spread evenly
+    over it, the first and the last among them."""
     rates: npt.NDArray[np.float64]
     """The same under the cap that a remedy has set."""
     key: Key
@@ -133,6 +170,7 @@ def read_plan(subject: Subject) -> Plan | None:
     if callable(own) and not schedule and not isinstance(own, keras.Variable):
         return None
     cap = math.inf if subject.learning_rate_cap is None else subject.learning_rate_cap
+    factor = subject.learning_rate_factor or 1.0
     start, stretches = int(optimizers[0].iterations), []
     for index, phase in enumerate(config.phases):
         count = phase.epochs * steps
@@ -148,8 +186,8 @@ def read_plan(subject: Subject) -> Plan | None:
             Stretch(
                 phase=phase.name,
                 steps=count,
-                written=rates,
-                rates=np.minimum(rates, cap),
+                written=factor * rates,
+                rates=np.minimum(factor * rates, cap),
                 key=key,
             )
         )

@@ -39,6 +39,12 @@ FAR = 100.0
 """Targets this large, or this many of their standard deviations from zero, are beyond what a fresh
 network puts out, and have to be trained towards."""
 
+_BEYOND = 2.0
+"""Targets so many of their standard deviations from zero lie to one side of it."""
+_WITHIN = 1.2
+"""A prediction that is still on its way from zero to such targets is wrong by the distance of the
+means; without it, it is about as good as a constant, whose squared error is the variance, or better.
+"""
 _AWAY = 10.0
 """Targets so many of their standard deviations from zero: the way to them is a hundred times what
 there is to learn of them, by the squared error."""
@@ -161,6 +167,9 @@ def is_on_its_way(predicted: _Array, targets: _Array) -> bool:
     far, spread, error = size(targets), targets.std(), size(targets - predicted)
     if not spread < error < far:
         return False
+    short = abs(targets.mean() - predicted.mean())
+    if far >= _BEYOND * spread and short > spread and error**2 - short**2 <= _WITHIN * spread**2:
+        return True
     if far >= _AWAY * spread and error > _ASTRAY * spread:
         return True
     nearer = size(predicted) <= far / 2
@@ -172,7 +181,7 @@ def is_distant(targets: _Array) -> bool:
 
     That is one far from zero, for how little it varies or as it is.
     """
-    return bool(abs(targets.mean()) >= _AWAY * targets.std() > 0 or size(targets) >= FAR)
+    return bool(abs(targets.mean()) >= _BEYOND * targets.std() > 0 or size(targets) >= _AWAY)
 
 
 def is_out_of_reach(predicted: _Array, targets: _Array) -> bool:

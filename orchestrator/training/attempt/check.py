@@ -173,6 +173,7 @@ def look_before(
         flow=examined.flow,
         config=task.config,
         learning_rate_cap=built.settings.learning_rate_cap,
+        learning_rate_factor=built.settings.learning_rate_factor,
         steps_per_epoch=built.pipeline.steps,
     )
     with built.rates.plain():  # as the user has set them

@@ -106,7 +106,10 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
         yield from _find_exploded(subject)
     if "prediction_variance" not in subject.failed or not subject.is_alive or subject.untrained:
         return
+    scaled = scaled_targets.describe(subject.model, subject.outputs)
     for output, got, wanted in _predictions(subject):
+        if output.name in scaled:
+            continue
         found = [
             column for column in range(wanted.shape[1])
             if is_on_its_way(got[:, column], wanted[:, column])

@@ -11,7 +11,15 @@ from msgspec.structs import replace
 
 from orchestrator.diagnosis.causes.after.regularisation import drops_too_much
 from orchestrator.diagnosis.causes.after.subject import Subject
-from orchestrator.diagnosis.causes.plan import ADAPTIVE, UNUSUAL, times_usual, usual_rate
+from orchestrator.diagnosis.causes.plan import (
+    ADAPTIVE,
+    DIVIDING,
+    MOMENTUM,
+    UNUSUAL,
+    faster,
+    times_usual,
+    usual_rate,
+)
 from orchestrator.diagnosis.causes.scales import size
 from orchestrator.model.build import plain_optimizers
 from orchestrator.record.records import Finding, Fix
@@ -27,8 +35,8 @@ _NO_LOSS = 1e-6
 _FASTER = 10.0
 """How many times as high a rate may be at which weights get less far than they are large, and how
 many times the usual one any rate is raised to: within a factor of ten it is a usual one still."""
-_WORTH_IT = 2.0
-"""How many times as high a rate has to be for another training to be worth its cost."""
+_MUCH = 0.8
+"""Skill on the rows that were trained on, from which on steps are not what is wanting."""
 _LEAST_EPOCHS = 6
 """Epochs of which it can be told that the loss goes up and down."""
 _SWING = 0.1
@@ -100,11 +108,9 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
     for optimizer in optimizers[:1]:
         if subject.without_skill and isinstance(optimizer, keras.optimizers.SGD):
             times *= 10  # gradients get smaller as the loss falls, and so do the steps
-        usual = usual_rate(optimizer)
-        if rate * times >= UNUSUAL * usual:
-            times = _FASTER * usual / rate
-        if times >= _WORTH_IT:
-            found = replace(found, fix=Fix(learning_rate_factor=float(f"{times:.3g}")))
+        fix = faster(optimizer, rate, times) if rate > 0 else None
+        if fix is not None and fix.learning_rate_factor is not None:
+            found = replace(found, fix=fix)
     yield found
 
 
@@ -116,8 +122,8 @@ def _times(subject: Subject) -> float:
 
 def find_rate_too_low(subject: Subject) -> Iterator[Finding]:
     """Weights that have hardly moved from where they were drawn, or that cannot get far from it."""
-    found = [*_find_unmoved(subject)]
-    yield from found or _find_out_of_reach(subject)
+    found = [*_find_unmoved(subject)] or [*_find_out_of_reach(subject)]
+    yield from found or _find_slow(subject)
 
 
 def _find_out_of_reach(subject: Subject) -> Iterator[Finding]:
@@ -150,6 +156,48 @@ def _find_out_of_reach(subject: Subject) -> Iterator[Finding]:
     yield replace(found, fix=Fix(learning_rate_factor=_FASTER))
 
 
+def _find_slow(subject: Subject) -> Iterator[Finding]:
+    """Steps along the gradient that have not brought the loss down, though it was never lower.
+
+    Where the gradient is small, as it is on the plateau that most trainings begin with, so are
+    steps that are in proportion to it, or that a sum of all gradients before divides. Not where
+    much was learnt of the rows that were trained on, and not where a remedy has lowered the rate.
+    """
+    if subject.untrained or subject.slowed or not subject.is_poor or subject.is_falling:
+        return
+    optimizers, rate = plain_optimizers(subject.model), max(subject.rates, default=0.0)
+    if len(optimizers) != 1 or not subject.span or not rate or drops_too_much(subject):
+        return
+    optimizer, skills = optimizers[0], [each.skill for each in subject.columns]
+    if not _follows_gradient(optimizer, rate) or not any(
+        each is not None and each < _MUCH for each in skills
+    ):
+        return
+    course = subject.course
+    if not np.isfinite(course).all() or min(course[-subject.span :]) > min(course):
+        return
+    name, times = type(optimizer).__name__, _FASTER
+    if isinstance(optimizer, keras.optimizers.SGD):
+        name, instead = "SGD without momentum", f"momentum: {MOMENTUM:g}"
+    else:
+        times = DIVIDING[type(optimizer)] / rate
+        instead = f"learning_rate: {DIVIDING[type(optimizer)]:g}"
+    reason = (
+        f"{name} has not got far in {_steps(subject)} at rates up to {rate:g}: the loss was never "
+        f"lower than at the end, {course[-1]:.4g} after {course[0]:.4g} at first"
+    )
+    advice = f"write {instead}, take Adam, or train for more epochs"
+    found = subject.found("rate_too_low", reason, advice)
+    yield replace(found, fix=faster(optimizer, rate, times))
+
+
+def _follows_gradient(optimizer: keras.optimizers.Optimizer, rate: float) -> bool:
+    """Whether an optimizer's steps get small with the gradient, at a rate that is not high."""
+    if isinstance(optimizer, keras.optimizers.SGD):
+        return not optimizer.momentum and rate <= _FASTER * usual_rate(optimizer)
+    return rate < DIVIDING.get(type(optimizer), 0.0)
+
+
 def _find_unmoved(subject: Subject) -> Iterator[Finding]:
     """Weights that have hardly moved from where they were drawn, with too little learnt by then."""
     largest = subject.most_moved
@@ -167,7 +215,10 @@ def _find_unmoved(subject: Subject) -> Iterator[Finding]:
     times = _times(subject)
     advice = f"write a learning rate {times:,.0f} times as high, or train for as many more steps"
     found = subject.found("rate_too_low", reason, advice)
-    yield replace(found, fix=Fix(learning_rate_factor=times))
+    optimizers, rate = plain_optimizers(subject.model), max(subject.rates, default=0.0)
+    known = len(optimizers) == 1 and rate > 0
+    fix = faster(optimizers[0], rate, times) if known else Fix(learning_rate_factor=times)
+    yield replace(found, fix=fix)
 
 
 def find_oscillating(subject: Subject) -> Iterator[Finding]:
@@ -219,7 +270,7 @@ def find_unusual_rate(subject: Subject) -> Iterator[Finding]:
             f"{type(optimizer).__name__} usually takes"
         )
         found = subject.found("unusual_rate", reason, f"write a rate near {usual:.3g}")
-        yield replace(found, fix=Fix(learning_rate_factor=usual / rate))
+        yield replace(found, fix=Fix(learning_rate_factor=usual / rate, usual_rate=usual))
 
 
 def _steps(subject: Subject) -> str:

@@ -12,7 +12,14 @@ from msgspec.structs import replace
 from orchestrator.config.document import Key
 from orchestrator.data.rows import select, trained_on
 from orchestrator.diagnosis.causes.before.subject import Subject
-from orchestrator.diagnosis.causes.plan import ADAPTIVE, Plan, begins_trained, read_plan, usual_rate
+from orchestrator.diagnosis.causes.plan import (
+    ADAPTIVE,
+    Plan,
+    begins_trained,
+    faster,
+    read_plan,
+    usual_rate,
+)
 from orchestrator.model.keras_internals import all_layers, compute_loss, own_variables
 from orchestrator.record.records import Finding, Fix
 
@@ -100,7 +107,7 @@ def _find_leap(subject: Subject, plan: Plan) -> Iterator[Finding]:
     found = subject.found(
         "unusual_rate", reason, f"write a rate near {_rate(usual)}", key=highest.key
     )
-    yield replace(found, fix=Fix(learning_rate_factor=usual / rate))
+    yield replace(found, fix=Fix(learning_rate_factor=usual / rate, usual_rate=usual))
 
 
 def _find_short(subject: Subject, plan: Plan) -> Iterator[Finding]:
@@ -115,12 +122,13 @@ def _find_short(subject: Subject, plan: Plan) -> Iterator[Finding]:
             f"{_rate(usual)}: in {count} it {reach}"
         )
         advice = f"write a rate near {_rate(usual)}"
-        yield subject.found("unusual_rate", reason, advice, key=plan.highest.key)
+        found = subject.found("unusual_rate", reason, advice, key=plan.highest.key)
+        yield replace(found, fix=faster(plan.optimizer, rate, usual / rate)) if rate else found
     elif reach is not None:
         reason = f"the training is short: in {count} {name}, at a rate up to {_rate(rate)}, {reach}"
         advice = "train for more epochs, in smaller batches, or at a higher rate"
         found = subject.found("few_steps", reason, advice, key=_longest(subject))
-        yield replace(found, fix=Fix(learning_rate_factor=_FASTER))
+        yield replace(found, fix=faster(plan.optimizer, rate, _FASTER))
     else:
         yield from _find_few(subject, plan)
 

@@ -65,6 +65,8 @@ class Subject:
     may be trained already and of whose training nothing is known."""
     learning_rate_cap: float | None = None
     """Every learning rate is min(rate, cap); None leaves the rates alone."""
+    learning_rate_factor: float | None = None
+    """Every learning rate is multiplied by it before; None leaves the rates alone."""
     steps_per_epoch: int | None = None
     """Training steps of an epoch; None where there is no training."""
 
