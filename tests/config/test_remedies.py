@@ -160,6 +160,41 @@ def test_a_rate_is_raised_by_what_the_finding_says() -> None:
     assert own == replace(SEED, learning_rate_factor=3.0)
 
 
+def test_sgd_is_given_momentum_where_it_is_slow_without() -> None:
+    fix = Fix(learning_rate_factor=10.0, factor_with_momentum=3.0)
+    failed = attempt("rate_too_low", fix=fix)
+
+    def raised(failed: Attempt, **given: Any) -> Settings | str:
+        rung = RaiseLearningRate(**given)
+        applied = rung.apply(failed.settings, failed, None)
+        return applied if isinstance(applied, str) else rung.begin(applied, failed, None)
+
+    assert raised(failed, momentum=0.9) == replace(SEED, momentum=0.9, learning_rate_factor=3.0)
+    faster = replace(failed, settings=replace(SEED, learning_rate_factor=2.0))
+    assert raised(faster, momentum=0.9) == replace(SEED, momentum=0.9, learning_rate_factor=6.0)
+    # As far as that goes alone, where the optimizer cannot have it, has it, or is not to have it.
+    plain = replace(SEED, learning_rate_factor=10.0)
+    assert raised(replace(failed, obstacles={"momentum": "it is Adam"}), momentum=0.9) == plain
+    gathers = replace(failed, settings=replace(SEED, momentum=0.9))
+    assert raised(gathers, momentum=0.9) == replace(plain, momentum=0.9)
+    assert raised(failed) == plain
+    assert raised(failed, momentum=0.9, factor=10.0) == plain
+    # At the highest usual rate it is momentum alone that is wanting.
+    only = attempt("rate_too_low", fix=Fix(factor_with_momentum=1.0))
+    assert raised(only, momentum=0.9) == replace(SEED, momentum=0.9)
+    assert isinstance(raised(only), str)
+
+
+def test_a_cap_on_another_phase_leaves_room_for_raising_the_rate() -> None:
+    capped = replace(SEED, learning_rate_cap=0.06)
+    failed = attempt("undertrained", fix=Fix(learning_rate_factor=10.0), settings=capped)
+    for rate, raises in ((0.02, True), (0.06, False)):
+        found = RaiseLearningRate().apply(
+            SEED, replace(failed, learning_rates={"main": rate}), None
+        )
+        assert isinstance(found, Settings) is raises
+
+
 def test_rates_that_a_remedy_has_lowered_or_of_which_nothing_is_known_are_not_raised() -> None:
     fix = Fix(learning_rate_factor=100.0)
     lowered = attempt("rate_too_low", fix=fix, settings=replace(SEED, learning_rate_cap=1e-5))

@@ -317,7 +317,7 @@ CASES = {
             findings=(Finding(cause="unusual_rate", reason="it is 1"),),
         ),
         "died",
-        ["lower_learning_rate", "leaky_relu", "new_seed"],
+        ["lower_learning_rate", "raise_learning_rate", "leaky_relu", "new_seed"],
     ),
     "too little was learnt, at a rate that nobody chooses": (
         attempt(
@@ -326,7 +326,7 @@ CASES = {
             findings=(Finding(cause="unusual_rate", reason="it is 1"),),
         ),
         "crippled",
-        ["lower_learning_rate", "leaky_relu", "new_seed"],
+        ["lower_learning_rate", "raise_learning_rate", "leaky_relu", "new_seed"],
     ),
     "too little was learnt, most seeds are dead at init, and none gets far from there": (
         attempt(

@@ -21,7 +21,7 @@ from orchestrator.config.sections.remedies import (
 from orchestrator.config.sections.restart import Restart
 from orchestrator.policy import rule
 from orchestrator.policy.rule import Step, derive_seed
-from orchestrator.record.records import INIT, Attempt, Candidate, Settings
+from orchestrator.record.records import INIT, Attempt, Candidate, Finding, Fix, Settings
 from tests import builders
 from tests.builders import LAW
 
@@ -427,3 +427,21 @@ def test_a_lower_rate_is_lower_than_the_one_that_failed(
 @given(st.integers(0, 2**32 - 1), st.integers(1, 1000))
 def test_derived_seeds_are_in_the_range_of_keras(seed: int, count: int) -> None:
     assert 0 <= derive_seed(seed, count) < 2**32
+
+
+def test_what_trains_nothing_at_its_rate_is_mended_together_with_it() -> None:
+    low = Finding(
+        cause="unusual_rate", reason="far below", found="before", fix=Fix(learning_rate_factor=500)
+    )
+    far = Finding(cause="distant_targets", reason="far", found="after")
+    slow = Finding(cause="rate_too_low", reason="unmoved", fix=Fix(learning_rate_factor=1e4))
+    failed = replace(builders.failed(1, "prediction_variance"), findings=(low, far, slow))
+    config = builders.config(seed=7)
+    taken = rule.step(config, [failed]).taken
+    assert taken is not None and taken.rung.remedy == "standardize"
+    assert taken.settings.standardize == "targets"
+    # Of targets that are scaled the distance no longer says how much higher the rate has to be.
+    assert taken.settings.learning_rate_factor == 500
+    usual = replace(failed, findings=(far, slow))
+    taken = rule.step(config, [usual]).taken
+    assert taken is not None and taken.settings.learning_rate_factor is None

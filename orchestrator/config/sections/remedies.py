@@ -141,6 +141,8 @@ class LowerLearningRate(Rung):
 
 _LEAST_FACTOR = 1e-3
 _FACTOR = 0.1
+_APART = 2.0
+"""A cap so many times the rate of a phase is another phase's, and leaves room for raising it."""
 _NEAR = 3.0
 """Within so many times a rate that does, another one does mostly; 8 times SGD's 0.01 did not."""
 
@@ -202,11 +204,9 @@ class RaiseLearningRate(Rung):
 
     def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
         """Higher rates than those of the attempt that failed."""
-        cap, rate = (
-            failed.settings.learning_rate_cap,
-            failed.learning_rates.get(failed.blamed_phase() or ""),
-        )
-        if cap is not None and not 0 < _NEAR * (rate or 0.0) <= cap:
+        cap = failed.settings.learning_rate_cap
+        rate = failed.learning_rates.get(failed.blamed_phase() or "", math.inf)
+        if cap is not None and cap < _APART * rate:
             return "a remedy has lowered the rates"
         factor: float | str = self.factor
         if factor == "auto":

@@ -39,12 +39,11 @@ FAR = 100.0
 """Targets this large, or this many of their standard deviations from zero, are beyond what a fresh
 network puts out, and have to be trained towards."""
 
-_BEYOND = 2.0
+_BEYOND = 3.0
 """Targets so many of their standard deviations from zero lie to one side of it."""
 _WITHIN = 1.2
 """A prediction that is still on its way from zero to such targets is wrong by the distance of the
-means; without it, it is about as good as a constant, whose squared error is the variance, or better.
-"""
+means. Without that it is not much worse than a constant, whose squared error is the variance."""
 _AWAY = 10.0
 """Targets so many of their standard deviations from zero: the way to them is a hundred times what
 there is to learn of them, by the squared error."""

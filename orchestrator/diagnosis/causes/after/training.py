@@ -108,8 +108,8 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
     for optimizer in optimizers[:1]:
         if subject.without_skill and isinstance(optimizer, keras.optimizers.SGD):
             times *= 10  # gradients get smaller as the loss falls, and so do the steps
-        fix = faster(optimizer, rate, times) if rate > 0 else None
-        if fix is not None and fix.learning_rate_factor is not None:
+        fix = faster(optimizer, rate, times) if rate > 0 else Fix(learning_rate_factor=times)
+        if fix.learning_rate_factor is not None or fix.factor_with_momentum is not None:
             found = replace(found, fix=fix)
     yield found
 

@@ -195,8 +195,46 @@ def test_steps_that_are_smaller_together_than_the_weights_are_too_low(
             "weights are about 1 in size: what is drawn badly stays so"
         )
         assert each.fix is not None and each.fix.learning_rate_factor == 10.0
-    model.compile("sgd", "mse")
+    model.compile(optimizers.SGD(momentum=0.9), "mse")
     assert not [*find_rate_too_low(subject)]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "factor", "with_momentum"),
+    [
+        (optimizers.SGD(), 0.01, 10.0, 3.0),
+        (optimizers.SGD(), 0.02, 10.0, 1.5),
+        (optimizers.SGD(), 0.05, 2.0, 1.0),  # tenfold would be far above the usual 0.01
+        (optimizers.SGD(), 0.1, None, 1.0),
+        (optimizers.SGD(), 0.2, None, None),
+        (optimizers.SGD(momentum=0.9), 0.01, None, None),
+        (optimizers.Adagrad(), 0.001, 100.0, None),
+        (optimizers.Adagrad(), 0.1, None, None),
+        (optimizers.Adadelta(), 0.001, 1000.0, None),
+        (optimizers.Adam(), 0.001, None, None),
+    ],
+)
+def test_steps_that_get_small_with_the_gradient_are_slow(
+    optimizer: Any, rate: float, factor: float | None, with_momentum: float | None
+) -> None:
+    model = stack()
+    model.compile(optimizer, "mse")
+    known: dict[str, Any] = {"losses": [3.0, 2.0, 1.99, 1.98], "rates": [rate] * 4, "steps": 480}
+    findings = [*find_rate_too_low(ended(model, **known))]
+    assert len(findings) == (factor is not None or with_momentum is not None)
+    for each in findings:
+        assert "has not got far in 480 steps" in each.reason
+        assert "the loss was never lower than at the end, 1.98 after 3 at first" in each.reason
+        assert each.fix is not None
+        assert each.fix.learning_rate_factor == factor
+        assert each.fix.factor_with_momentum == with_momentum
+    for other in (
+        {"losses": [3.0, 1.5, 1.99, 1.98]},  # it was lower
+        {"losses": [9.0, 7.0, 5.0, 3.0]},  # `undertrained` says it
+        {"skill": 0.8},  # of the rows that it was trained on, much was learnt
+        {"slowed": True},
+    ):
+        assert not [*find_rate_too_low(ended(model, **{**known, **other}))]
 
 
 def test_no_rate_is_raised_far_beyond_the_usual_one() -> None:
