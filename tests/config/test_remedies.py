@@ -212,6 +212,16 @@ def test_a_rate_that_is_far_below_the_usual_one_is_not_lowered() -> None:
         assert found == "the rate is far below the usual one"
 
 
+def test_steps_that_were_too_small_are_not_made_smaller() -> None:
+    failed = attempt("rate_too_low", learning_rates={"main": 0.001})
+    found = LowerLearningRate().apply(SEED, failed, None)
+    assert found == "the weights got too little far, and get less far at a lower rate"
+    # By the usual rate a step can be too large all the same.
+    far = Finding(cause="unusual_rate", reason="far", fix=Fix(usual_rate=1e-4))
+    both = replace(failed, findings=(*failed.findings, far))
+    assert isinstance(LowerLearningRate().apply(SEED, both, None), Settings)
+
+
 @pytest.mark.parametrize(
     ("rate", "usual", "cap"),
     [(1.0, 0.001, 0.01), (5.0, 0.01, 0.0794), (1e4, 0.01, 10.0)],

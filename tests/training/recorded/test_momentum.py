@@ -65,20 +65,3 @@ def test_it_resumes_to_the_same_bits(fast: Path, tmp_path: Path) -> None:
         for each in (directory, fast)
     ]
     assert weights[0] == weights[1]
-
-
-SLOW: dict[str, Any] = {
-    **FAST,
-    "compile": {"optimizer": {"SGD": {"learning_rate": 0.00002}}, "loss": "mse"},
-}
-
-
-def test_what_is_slow_without_gets_it_with_a_higher_rate(tmp_path: Path) -> None:
-    run = archive.read(recorded_run(tmp_path, "slow", SLOW))
-    first, second = run.attempts
-    assert first.failure is not None
-    fixes = [each.fix for each in first.findings if each.fix is not None]
-    assert {each.factor_with_momentum for each in fixes} >= {second.settings.learning_rate_factor}
-    assert (second.remedy, second.settings.momentum) == ("raise_learning_rate", 0.9)
-    assert run.status == "passed"
-    assert "SGD had a momentum of 0.9, and none in the config: write it there" in run.warnings
