@@ -8,7 +8,7 @@ import pytest
 
 from tests.benchmarks import epochs, fuzz, history, learned, overhead, reading, stopping, watch, zoo
 from tests.benchmarks.restarts import __main__ as restarts
-from tests.benchmarks.restarts import table
+from tests.benchmarks.restarts import drawn, table
 from tests.benchmarks.restarts.cases import CASES
 from tests.benchmarks.restarts.table import Outcomes
 from tests.benchmarks.restarts.trials import Outcome, trained_epochs
@@ -26,6 +26,7 @@ HALVES = ("tuned", "held_out")
         overhead.main,
         reading.main,
         restarts.main,
+        drawn.main,
         stopping.main,
         watch.main,
         zoo.main,
@@ -84,3 +85,30 @@ def test_a_repair_that_does_not_pass_has_learnt_nothing() -> None:
     assert "median skill over the oracle's ≥ 0.9: 1 of 1" in told
     assert "least skill over the oracle's ≥ 0.7: 0 of 1; not fast 0.00" in told
     assert "mean cost ≤ 1.3: 0 of 1; not fast 2.00" in told
+
+
+def test_a_number_draws_one_network_and_its_known_settings() -> None:
+    cases = [drawn.case(number) for number in range(200)]
+    assert cases == [drawn.case(number) for number in range(200)]
+    losses, optimizers = {each.loss for each in cases}, {[*each.optimizer][0] for each in cases}
+    assert losses >= {"mse", "mae", "huber", "binary_crossentropy"}
+    assert optimizers == {"SGD", "Adam", "RMSprop", "AdamW", "Adagrad"}
+    shocked = [number for number, each in enumerate(cases) if len(each.phases) == 3]
+    assert 15 <= len(shocked) <= 45
+    for name, known in drawn.known(shocked[0]):
+        assert known.epochs == cases[shocked[0]].epochs
+        assert all("learning_rate" not in phase for phase in known.known["phases"]), name
+
+
+def test_drawn_networks_are_counted_by_what_became_of_them() -> None:
+    def found(skill: float, attempts: int, *, passed: bool = True) -> drawn.Found:
+        run = Outcome(
+            seed=1, passed=passed, cost=2, seconds=1, skill=skill, reference=1, attempts=attempts
+        )
+        return drawn.Found(number=1, about="", run=run, best=0.8, best_by="Adam")
+
+    outcomes = [found(0.5, 1), found(0.76, 2), found(0.6, 3), found(0.1, 8, passed=False)]
+    told = [*drawn.summary(outcomes)]
+    assert told[0].startswith("not restarted: 1, mean cost 2.00, at least 0.9 of the best known: 0")
+    assert "restarted and passed: 2" in told[1] and "known: 1, at least 0.7: 2" in told[1]
+    assert told[2].startswith("exhausted: 1")
