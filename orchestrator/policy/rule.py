@@ -138,9 +138,10 @@ def _faster(settings: Settings, failed: Attempt) -> Settings:
     narrow = "often_dead_at_init" in evidence.kinds(failed)
     fixes = [each.fix for each in failed.findings if narrow or each.cause == "unusual_rate"]
     factor = max((each.learning_rate_factor or 1.0 for each in fixes if each), default=1.0)
+    factor *= failed.settings.learning_rate_factor or 1.0  # of those rates the findings are
     if factor <= 1 or settings.learning_rate_cap is not None:
         return settings
-    return replace(settings, learning_rate_factor=(settings.learning_rate_factor or 1.0) * factor)
+    return replace(settings, learning_rate_factor=factor)
 
 
 def matching(

@@ -82,6 +82,9 @@ Cause = Literal[
 ]
 """What a finding may point to; the README says of each how it is found and what to do."""
 
+_NEAR_USUAL = 10.0
+"""Up to so many times its usual rate an optimizer is at a usual one still."""
+
 CONFIRMED: frozenset[Cause] = frozenset({"distant_targets", "unscaled_inputs"})
 """Causes that are suspected before a training, and for which its failure is the evidence: a network
 may well cope with such rows, and so a policy goes by what was found after."""
@@ -491,7 +494,8 @@ class Attempt(Record, kw_only=True):
 
         That is the first one after which much of the skill that was there before had gone, and
         otherwise the one that failed: a phase at a usual rate often fails by what one at too high
-        a rate has left to it.
+        a rate has left to it. Where findings say that a rate was far above the usual one, it is the
+        phase that had it.
         """
         skills: list[float] = []
         for phase in self.phases[1:]:
@@ -500,7 +504,11 @@ class Attempt(Record, kw_only=True):
                 return phase.phase
             if skill is not None:
                 skills.append(skill)
-        return None if self.failure is None else self.failure.phase
+        failed = None if self.failure is None else self.failure.phase
+        usual, rate = self.usual_rate(), self.learning_rates.get(failed or "")
+        if usual is not None and rate is not None and rate <= _NEAR_USUAL * usual:
+            return max(self.learning_rates, key=lambda phase: self.learning_rates[phase])
+        return failed
 
     @property
     def trained(self) -> int:

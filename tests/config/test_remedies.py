@@ -179,10 +179,17 @@ def test_sgd_is_given_momentum_where_it_is_slow_without() -> None:
     assert raised(gathers, momentum=0.9) == replace(plain, momentum=0.9)
     assert raised(failed) == plain
     assert raised(failed, momentum=0.9, factor=10.0) == plain
+    # What was lowered to spare another phase was so without momentum.
+    capped = replace(SEED, learning_rate_cap=0.5)
+    assert raised(replace(failed, settings=capped), momentum=0.9) == replace(
+        capped, learning_rate_factor=10.0
+    )
     # At the highest usual rate it is momentum alone that is wanting.
     only = attempt("rate_too_low", fix=Fix(factor_with_momentum=1.0))
     assert raised(only, momentum=0.9) == replace(SEED, momentum=0.9)
     assert isinstance(raised(only), str)
+    # A snapshot goes on without, as it was trained.
+    assert isinstance(raised(only, momentum=0.9, rewind=True), str)
 
 
 def test_a_cap_on_another_phase_leaves_room_for_raising_the_rate() -> None:

@@ -188,6 +188,20 @@ CASES = {
         "constant often_dead_at_init",
         ["standardize", "lower_learning_rate", "new_seed", "leaky_relu"],
     ),
+    "constant, on targets far from zero": (
+        attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(DISTANT,)),
+        "constant",
+        ["standardize", "raise_learning_rate", "new_seed", "leaky_relu"],
+    ),
+    "not finite, from weights of no usual size": (
+        attempt(
+            phase(INIT),
+            phase(finite="fail"),
+            findings=(Finding(cause="unusual_start", reason="230 away", found="before"),),
+        ),
+        "non_finite",
+        ["reinitialize", "lower_learning_rate", "clip_gradients", "new_seed"],
+    ),
     "constant, on targets unrelated to the inputs": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(UNRELATED,)),
         "constant",

@@ -77,14 +77,20 @@ DEFAULT_POLICY: Any = [
     # No seed makes a linear network bend, or BatchNorm's statistics arrive sooner.
     {"when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"]}, "rungs": []},
     {"when": {"kind": _POOR, "cause": ["oscillating"]}, "rungs": [_LOWER, _NEW_SEED, _LEAKY]},
-    # Steps too large for the rows; where inputs are not scaled, some seeds are spared.
-    {
-        "when": {"kind": _LIVING, "cause": ["distant_targets"]},
-        "rungs": [_LOWER, _NEW_SEED, _LEAKY],
-    },
+    # Steps too large for the rows; some seeds are spared.
     {
         "when": {"kind": _LIVING, "cause": ["unscaled_inputs"]},
         "rungs": [_LOWER_ONCE, _NEW_SEED, _LEAKY],
+    },
+    # The way to such targets is too long, and longer at a lower rate.
+    {
+        "when": {"kind": _LIVING, "cause": ["distant_targets"]},
+        "rungs": [_RAISE, _NEW_SEED_ONCE, _LEAKY],
+    },
+    # What weights of no usual size throw at the loss in the first steps.
+    {
+        "when": {"kind": ["non_finite", "diverged"], "cause": ["unusual_start"]},
+        "rungs": [_FRESH, _LOWER, _CLIP, _NEW_SEED],
     },
     # Steps too large.
     {"when": ["non_finite"], "rungs": [_LOWER, _CLIP, _NEW_SEED]},

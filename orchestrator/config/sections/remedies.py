@@ -194,12 +194,14 @@ class RaiseLearningRate(Rung):
     """The remedy."""
     when: When | None = ["rate_too_low"]
     """Failures that it answers; null means any."""
+    raise_rate: Annotated[Literal[False], BeforeValidator(flag, json_schema_input_type=Off)] = False
+    """Always false: higher rates are the remedy."""
     factor: Annotated[
         Literal["auto"] | float,
         BeforeValidator(_auto_or_multiple, json_schema_input_type=Literal["auto"] | _Multiple),
     ] = "auto"
-    """How many times as high; `auto` means what `rate_too_low`, `undertrained` or `few_steps`
-    says, by how far the weights moved."""
+    """How many times as high; `auto` means what `rate_too_low`, `undertrained`, `few_steps` or
+    `unusual_rate` says, by how far the weights moved and by what is usual."""
     momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Momentum that SGD is given where it has none and a finding says that it is slow without; the
     rates are then raised less. Only with the factor `auto`; null gives none."""
@@ -216,7 +218,7 @@ class RaiseLearningRate(Rung):
             told = [each.learning_rate_factor for each in fixes if each.learning_rate_factor]
             if failed.usual_rate() is not None:
                 return "the rate is far above the usual one"
-            if not told and self._gathered(settings, failed) is None:
+            if not told and (self.rewind or self._gathered(settings, failed) is None):
                 return "nothing says how far below the right one the rate is"
             factor = max(told, default=1.0)
         before = failed.settings.learning_rate_factor or 1.0
@@ -236,6 +238,10 @@ class RaiseLearningRate(Rung):
         """How many times as high rates are to be with momentum; None where there is to be none."""
         if self.momentum is None or "momentum" in failed.obstacles or settings.momentum is not None:
             return None
+        if settings.learning_rate_cap is not None:
+            return (
+                None  # for steps without momentum it was found, to spare what broke at larger ones
+            )
         fixes = (finding.fix for finding in failed.findings if finding.fix is not None)
         told = [each.factor_with_momentum for each in fixes if each.factor_with_momentum]
         return max(told) if told and self.factor == "auto" else None

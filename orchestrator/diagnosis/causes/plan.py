@@ -74,7 +74,8 @@ def faster(optimizer: keras.optimizers.Optimizer, rate: float, times: float) -> 
     elif rate * times >= UNUSUAL * usual:
         times = _FASTER * usual / rate
     gathered = None
-    if isinstance(optimizer, keras.optimizers.SGD) and not optimizer.momentum:
+    near = (times_usual(optimizer, rate) or 0.0) <= _FASTER
+    if isinstance(optimizer, keras.optimizers.SGD) and not optimizer.momentum and near:
         gathered = float(f"{max(min(times, _GATHERING * usual / rate), 1.0):.3g}")
     factor = float(f"{times:.3g}") if times >= _WORTH_IT else None
     return Fix(learning_rate_factor=factor, factor_with_momentum=gathered)
@@ -113,7 +114,7 @@ class Stretch:
 
     @property
     def way(self) -> float:
-        """Sum of the rates of all its steps, as the config has them."""
+        """Sum of the rates of all its steps, as they are `written`."""
         return float(self.written.mean()) * self.steps
 
 

@@ -166,8 +166,8 @@ def is_on_its_way(predicted: _Array, targets: _Array) -> bool:
     far, spread, error = size(targets), targets.std(), size(targets - predicted)
     if not spread < error < far:
         return False
-    short = abs(targets.mean() - predicted.mean())
-    if far >= _BEYOND * spread and short > spread and error**2 - short**2 <= _WITHIN * spread**2:
+    away = np.sign(targets.mean()) * (targets.mean() - predicted.mean())
+    if far >= _BEYOND * spread and away > spread and error**2 - away**2 <= _WITHIN * spread**2:
         return True
     if far >= _AWAY * spread and error > _ASTRAY * spread:
         return True

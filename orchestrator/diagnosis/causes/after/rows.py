@@ -13,8 +13,14 @@ import numpy.typing as npt
 from orchestrator.data.rows import leaves, num_rows
 from orchestrator.diagnosis.causes.after.subject import Subject
 from orchestrator.diagnosis.causes.before.subject import Subject as Untrained
-from orchestrator.diagnosis.causes.plan import ADAPTIVE
-from orchestrator.diagnosis.causes.scales import FAR, describe_scales, is_on_its_way, size
+from orchestrator.diagnosis.causes.plan import ADAPTIVE, UNUSUAL, times_usual
+from orchestrator.diagnosis.causes.scales import (
+    FAR,
+    describe_scales,
+    is_distant,
+    is_on_its_way,
+    size,
+)
 from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.diagnosis.skill.reference import FEATURES, MOST_TARGETS, fit_reference
 from orchestrator.diagnosis.skill.sample import as_columns, draw
@@ -28,6 +34,8 @@ _FEW_ROWS = 2000
 """Rows that are enough for a rough look at inputs and targets."""
 _BY_ROWS = frozenset({"finite", "dead_neurons", "prediction_variance", "learned"})
 """Checks that may fail because of the rows."""
+_THROWN = frozenset({"finite", "dead_neurons"})
+"""Checks that fail where weights were thrown away."""
 _DISTANT = 2.0
 """So many standard deviations of the targets are more than a luckier seed makes good."""
 _VARIED = 0.01
@@ -102,7 +110,7 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
     falling and the rate is the config's own: from another seed, or with smaller steps, the way is
     as far.
     """
-    if "finite" in subject.failed and not subject.untrained:
+    if subject.failed & _THROWN and not subject.untrained:
         yield from _find_exploded(subject)
     if "prediction_variance" not in subject.failed or not subject.is_alive or subject.untrained:
         return
@@ -140,8 +148,12 @@ def _find_exploded(subject: Subject) -> Iterator[Finding]:
 
     The gradient of a squared error is as large as the error, which at first is that of the targets;
     of optimizers whose steps do not hang on its size, and of clipped gradients, nothing is said.
+    Nor is it of units that have died where the rate alone is enough for that.
     """
-    optimizers = plain_optimizers(subject.model)
+    optimizers, finite = plain_optimizers(subject.model), "finite" not in subject.failed
+    rate = max(subject.rates, default=0.0)
+    if finite and any((times_usual(each, rate) or 0.0) > UNUSUAL for each in optimizers):
+        return
     clips = ("clipnorm", "clipvalue", "global_clipnorm")
     if any(
         isinstance(each, ADAPTIVE) or any(getattr(each, name, None) for name in clips)
@@ -155,13 +167,18 @@ def _find_exploded(subject: Subject) -> Iterator[Finding]:
         if output.name in scaled:
             continue
         squared = loss is not None and loss.is_keras and loss.name == "mean_squared_error"
-        if targets is None or output.form != "regression" or not squared or size(targets) < FAR:
+        if targets is None or output.form != "regression" or not squared:
+            continue
+        columns = targets.reshape(-1, targets.shape[-1])
+        distant = finite and any(map(is_distant, columns.T))
+        if size(targets) < FAR and not distant:
             continue
         of_output = f"of output {output.name} " if output.name else ""
         reason = (
             f"the targets {of_output}are large, {size(targets):.3g} in root mean square, and so "
-            "are the gradients of a squared error, by which weights have become non-finite"
+            "are the gradients of a squared error, "
         )
+        reason += "which kill units" if finite else "by which weights have become non-finite"
         advice = "subtract the mean and divide by the standard deviation"
         yield subject.found("distant_targets", reason, advice)
 

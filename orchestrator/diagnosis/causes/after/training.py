@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from msgspec.structs import replace
 
+from orchestrator.diagnosis.causes.after.capacity import find_too_small
 from orchestrator.diagnosis.causes.after.regularisation import drops_too_much
 from orchestrator.diagnosis.causes.after.subject import Subject
 from orchestrator.diagnosis.causes.plan import (
@@ -161,20 +162,20 @@ def _find_slow(subject: Subject) -> Iterator[Finding]:
 
     Where the gradient is small, as it is on the plateau that most trainings begin with, so are
     steps that are in proportion to it, or that a sum of all gradients before divides. Not where
-    much was learnt of the rows that were trained on, and not where a remedy has lowered the rate.
+    much was learnt of the rows that were trained on, or of what there is to learn, not where a
+    linear network can do no more, and not where a remedy has lowered the rate.
     """
     if subject.untrained or subject.slowed or not subject.is_poor or subject.is_falling:
         return
     optimizers, rate = plain_optimizers(subject.model), max(subject.rates, default=0.0)
     if len(optimizers) != 1 or not subject.span or not rate or drops_too_much(subject):
         return
-    optimizer, skills = optimizers[0], [each.skill for each in subject.columns]
-    if not _follows_gradient(optimizer, rate) or not any(
-        each is not None and each < _MUCH for each in skills
-    ):
+    optimizer, course, span = optimizers[0], subject.course, subject.span
+    if not _follows_gradient(optimizer, rate) or not _has_learnt_little(subject):
         return
-    course = subject.course
-    if not np.isfinite(course).all() or min(course[-subject.span :]) > min(course):
+    if not np.isfinite(course).all() or min(course[-span:]) > min(course):
+        return
+    if any(find_too_small(subject)):
         return
     name, times = type(optimizer).__name__, _FASTER
     if isinstance(optimizer, keras.optimizers.SGD):
@@ -183,19 +184,28 @@ def _find_slow(subject: Subject) -> Iterator[Finding]:
         times = DIVIDING[type(optimizer)] / rate
         instead = f"learning_rate: {DIVIDING[type(optimizer)]:g}"
     reason = (
-        f"{name} has not got far in {_steps(subject)} at rates up to {rate:g}: the loss was never "
-        f"lower than at the end, {course[-1]:.4g} after {course[0]:.4g} at first"
+        f"{name} has not got far in {_steps(subject)} at rates up to {rate:g}: the loss was lowest "
+        f"in the last {span} epoch{'s' * (span != 1)}, {min(course):.4g} after {course[0]:.4g} at "
+        "first"
     )
     advice = f"write {instead}, take Adam, or train for more epochs"
     found = subject.found("rate_too_low", reason, advice)
     yield replace(found, fix=faster(optimizer, rate, times))
 
 
+def _has_learnt_little(subject: Subject) -> bool:
+    """Whether little was learnt of the rows, and, where known, of what the reference learns."""
+    skills = [each.skill for each in subject.columns]
+    shares = [each.share for each in subject.shares if each.share is not None]
+    little = any(each is not None and each < _MUCH for each in skills)
+    return little and (not shares or min(shares) < _MUCH)
+
+
 def _follows_gradient(optimizer: keras.optimizers.Optimizer, rate: float) -> bool:
     """Whether an optimizer's steps get small with the gradient, at a rate that is not high."""
     if isinstance(optimizer, keras.optimizers.SGD):
-        return not optimizer.momentum and rate <= _FASTER * usual_rate(optimizer)
-    return rate < DIVIDING.get(type(optimizer), 0.0)
+        return not optimizer.momentum and (times_usual(optimizer, rate) or 0.0) <= _FASTER
+    return float(f"{rate:.6g}") < DIVIDING.get(type(optimizer), 0.0)
 
 
 def _find_unmoved(subject: Subject) -> Iterator[Finding]:
