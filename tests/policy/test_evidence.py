@@ -492,6 +492,22 @@ def test_what_a_shock_has_left_is_laid_to_the_shock() -> None:
     assert cap == pytest.approx(0.2 * (0.001 / 0.2) ** (2 / 3))
 
 
+def test_what_a_phase_far_above_the_usual_rate_has_left_is_laid_to_it() -> None:
+    far = Finding(cause="unusual_rate", reason="far", fix=Fix(usual_rate=0.001))
+    failed = attempt(
+        phase(INIT),
+        phase("before"),
+        phase("shock"),
+        phase("after", learned="fail", skill=0.1),
+        rates={"before": 0.0007, "shock": 0.6, "after": 0.0007},
+        findings=(far,),
+    )
+    assert failed.blamed_phase() == "shock"
+    assert replace(failed, findings=()).blamed_phase() == "after"
+    also = {"before": 0.0007, "shock": 0.6, "after": 0.02}  # which is no usual rate itself
+    assert replace(failed, learning_rates=also).blamed_phase() == "after"
+
+
 def test_an_attempt_without_a_failure_has_no_kind() -> None:
     passed = Attempt(attempt=1, status="passed", settings=Settings(seed=7))
     with pytest.raises(ValueError, match="expected a failed attempt"):

@@ -82,14 +82,26 @@ def test_failed_predictions_that_were_trained_towards_the_targets_had_not_come_t
     assert not distant(0.0 * WAVE, 5 + WAVE)  # a fresh network gives as much
 
 
-def exploded(optimizer: Any, loss: str = "mse", scale: float = 1000.0) -> list[Finding]:
-    """What is found where weights have become NaN."""
+def test_targets_to_one_side_of_zero_are_named_where_the_mean_is_what_is_missing() -> None:
+    wanted = 5 + WAVE  # its standard deviation is 0.7
+    assert distant(2 + 0.1 * WAVE, wanted)
+    assert not distant(8 + 0.1 * WAVE, wanted)  # beyond them
+    assert not distant(3 + 2 * WAVE[::-1], wanted)  # what rows differ by is as wrong
+    assert not distant(4.5 + 0.1 * WAVE, wanted)  # no further than they are apart
+    assert not distant(0.1 * WAVE, 1.5 + WAVE)  # around zero
+
+
+def exploded(
+    optimizer: Any, loss: str = "mse", scale: float = 1000.0, *, dead: float | None = None
+) -> list[Finding]:
+    """What is found where weights have become NaN, or units dead at a rate."""
     model = stack()
     model.compile(optimizer, loss)
     model.set_weights([np.full((3, 1), np.nan, np.float32), np.zeros(1, np.float32)])
     heads = [dataclasses.replace(HEAD, loss=OutputLoss(loss, WAVE[:2, None], WAVE[:2, None]))]
-    failed = builders.made("finite", verdict="fail")
-    return [*find_distant_targets(ended(model, rows(scale * WAVE), failed, heads=heads))]
+    failed = builders.made("finite" if dead is None else "dead_neurons", verdict="fail")
+    known = {"heads": heads, "rates": [dead or 0.01]}
+    return [*find_distant_targets(ended(model, rows(scale * WAVE), failed, **known))]
 
 
 def test_targets_whose_gradients_have_thrown_the_weights_away_are_named() -> None:
@@ -100,6 +112,10 @@ def test_targets_whose_gradients_have_thrown_the_weights_away_are_named() -> Non
     assert not exploded(keras.optimizers.Adam(0.01))
     assert not exploded(keras.optimizers.SGD(0.01), loss="mae")
     assert not exploded(keras.optimizers.SGD(0.01), scale=10.0)
+    (found,) = exploded(keras.optimizers.SGD(0.01), scale=30.0, dead=0.01)
+    assert found.reason.endswith("and so are the gradients of a squared error, which kill units")
+    assert not exploded(keras.optimizers.SGD(0.01), scale=3.0, dead=0.01)
+    assert not exploded(keras.optimizers.SGD(5.0), scale=30.0, dead=5.0)  # the rate does that
 
 
 def test_targets_that_are_standardised_already_are_not_blamed() -> None:
