@@ -15,6 +15,7 @@ from orchestrator.diagnosis.causes.after.rows import (
     find_constant_reconstruction,
     find_distant_targets,
     find_row_faults,
+    find_unreachable_targets,
 )
 from orchestrator.diagnosis.causes.after.statistics import find_lagging_statistics
 from orchestrator.diagnosis.causes.after.subject import Subject
@@ -44,6 +45,7 @@ FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     find_constant_reconstruction,
     find_distant_targets,
     find_row_faults,
+    find_unreachable_targets,
 )
 """In the order of telling: each looks only where it is its turn."""
 
@@ -57,4 +59,4 @@ def find_after(subject: Subject, known: Collection[str] = ()) -> tuple[Finding, 
     """
     found = ask(FINDERS, subject)
     told = frozenset(known) - CONFIRMED
-    return tuple(finding for finding in found if finding.cause not in told)
+    return tuple(each for each in found if each.certain or each.cause not in told)

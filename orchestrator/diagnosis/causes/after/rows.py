@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from orchestrator.data.rows import leaves, num_rows
 from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.diagnosis.causes.before.outputs.reach import find_targets_out_of_reach
 from orchestrator.diagnosis.causes.before.subject import Subject as Untrained
 from orchestrator.diagnosis.causes.plan import ADAPTIVE, UNUSUAL, times_usual
 from orchestrator.diagnosis.causes.scales import (
@@ -101,6 +102,25 @@ def _looked_up(subject: Subject) -> bool:
     return whole or any(
         isinstance(each, keras.layers.Embedding) for each in all_layers(subject.model)
     )
+
+
+def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
+    """Targets that the activation of an output keeps it from, too far to pass `learned`.
+
+    Certain, for no training brings it any nearer.
+    """
+    limits = subject.config.checks.learned
+    if subject.untrained or limits is None or "learned" not in subject.failed:
+        return
+    untrained = Untrained(
+        config=subject.config,
+        model=subject.model,
+        outputs=subject.outputs,
+        rows=subject.rows,
+        layers=subject.examined.layers,
+        flow=subject.examined.flow,
+    )
+    yield from find_targets_out_of_reach(untrained, subject.shares, limits.fail_below)
 
 
 def find_distant_targets(subject: Subject) -> Iterator[Finding]:

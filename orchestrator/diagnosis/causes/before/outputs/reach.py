@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from msgspec.structs import replace
 
 from orchestrator.diagnosis.causes.before.outputs import fixes
 from orchestrator.diagnosis.causes.before.outputs.one_unit import is_one_unit_softmax
@@ -16,6 +17,7 @@ from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.model.losses.returned import Returned
 from orchestrator.model.outputs import Output
 from orchestrator.model.remedies import leaky_relu
+from orchestrator.record.checks import OutputShare
 from orchestrator.record.records import Finding
 
 _RANGES = {
@@ -44,24 +46,70 @@ def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
     Certain where the best prediction within reach is a constant, or so much worse than the best
     constant that it fails, and no remedy changes that activation.
     """
+    for index, activation, values in _bounded(subject):
+        if _beyond(values, activation):
+            hopeless = _is_beyond(values, *_RANGES[activation], _min_skill(subject))
+            yield _beyond_reach(subject, index, activation, values, certain=hopeless)
+        elif activation == "softmax" and values.shape[1:] and values.shape[-1] > 1:
+            yield from _not_full(subject, index, values)
+
+
+def find_targets_out_of_reach(
+    subject: Subject, shares: Sequence[OutputShare], fail_below: float
+) -> Iterator[Finding]:
+    """Targets of which no prediction within reach has learnt enough to pass.
+
+    Asked after a training has failed by that, for before none knows how much there is to learn.
+
+    Args:
+        subject: the model and its rows.
+        shares: what each output has learnt, and the reference.
+        fail_below: the share of the reference's skill below which the check fails.
+    """
+    for index, activation, values in _bounded(subject):
+        share = next((each for each in shares if each.output == index), None)
+        if share is None or share.reference is None or not _beyond(values, activation):
+            continue
+        best = _best_skill(values, *_RANGES[activation], absolute=share.by_absolute_error)
+        if best < fail_below * share.reference:
+            found = _beyond_reach(subject, index, activation, values, certain=True)
+            reason = (
+                f"{found.reason}, so that no prediction has a skill above {best:.2g}, where the "
+                f"reference has {share.reference:.3g}"
+            )
+            yield replace(found, reason=reason, found="after")
+
+
+def _bounded(subject: Subject) -> Iterator[tuple[int, str, npt.NDArray[Any]]]:
+    """Number, activation and targets of each output that has bounds, and a loss that minds them."""
     for index, output in enumerate(subject.outputs):
         activation = _activation(subject, index)
         values = subject.targets(index)
         if not (output.trained and output.form == "regression" and values.size):
             continue
-        if activation not in _RANGES:
+        if activation not in _RANGES or is_one_unit_softmax(subject, index):
             continue
-        low, high = _RANGES[activation]
         values = _as_trained_on(values, output)
-        beyond = float(np.mean((values < low) | (values > high)))
-        if is_one_unit_softmax(subject, index) or (
-            beyond and not _wants(output, values, low, high)
-        ):
-            continue
-        if beyond:
-            yield _beyond_reach(subject, index, activation, values, beyond)
-        elif activation == "softmax" and values.shape[1:] and values.shape[-1] > 1:
-            yield from _not_full(subject, index, values)
+        if not _beyond(values, activation) or _wants(output, values, *_RANGES[activation]):
+            yield index, activation, values
+
+
+def _beyond(values: npt.NDArray[Any], activation: str) -> float:
+    """Share of the targets that are out of reach."""
+    low, high = _RANGES[activation]
+    return float(np.mean((values < low) | (values > high)))
+
+
+def _best_skill(values: npt.NDArray[Any], low: float, high: float, *, absolute: bool) -> float:
+    """Skill of the best prediction within reach, of the column where it has the most."""
+    columns = values.reshape(len(values), -1).astype(np.float64)
+    columns = columns[:, np.ptp(columns, axis=0) > 0]
+    away = np.abs(columns - columns.clip(low, high))
+    if absolute:
+        skills = 1 - away.mean(axis=0) / np.abs(columns - np.median(columns, axis=0)).mean(axis=0)
+    else:
+        skills = 1 - (away**2).mean(axis=0) / columns.var(axis=0)
+    return float(skills.max(initial=-math.inf))
 
 
 def _activation(subject: Subject, index: int) -> str:
@@ -101,15 +149,14 @@ def _wants(output: Output, values: npt.NDArray[Any], low: float, high: float) ->
 
 
 def _beyond_reach(
-    subject: Subject, index: int, activation: str, values: npt.NDArray[Any], beyond: float
+    subject: Subject, index: int, activation: str, values: npt.NDArray[Any], *, certain: bool
 ) -> Finding:
-    """That some targets are beyond what an activation gives."""
-    low, high = _RANGES[activation]
+    """That some targets are beyond what an activation gives, which no remedy but one changes."""
+    (low, high), beyond = _RANGES[activation], _beyond(values, activation)
     within = f"between {low:g} and {high:g}" if math.isfinite(high) else f"of {low:g} and above"
     share = "every target is" if beyond == 1 else f"{beyond:.3g} of the targets are"
     share = f"{share} outside of that, from {values.min():.4g} to {values.max():.4g}"
-    hopeless = _is_beyond(values, low, high, _min_skill(subject))
-    certain = not _changeable(subject) and hopeless
+    certain = certain and not _changeable(subject)
     return subject.found(
         "unreachable_targets",
         f"{subject.outputs[index].named} is made by {activation}, which gives values {within}; "

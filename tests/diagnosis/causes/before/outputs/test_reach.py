@@ -9,10 +9,14 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator.diagnosis.causes.before.outputs.reach import find_unreachable_targets
+from orchestrator.diagnosis.causes.before.outputs.reach import (
+    find_targets_out_of_reach,
+    find_unreachable_targets,
+)
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model.remedies import leaky_relu
+from orchestrator.record.checks import OutputShare
 from orchestrator.record.records import Finding
 from tests.diagnosis.causes.after.subjects import HEAD, rows, stack
 from tests.diagnosis.causes.before.outputs import looking
@@ -36,6 +40,35 @@ def unreachable(
         config=config(checks={"prediction_variance": limits}),
     )
     return [*find_unreachable_targets(looked_at)]
+
+
+@pytest.mark.parametrize(
+    ("activation", "reference", "given", "found"),
+    [
+        ("sigmoid", 1.0, {}, True),  # within 0 and 1 a skill of 0.4 is the best
+        ("sigmoid", 0.6, {}, False),  # more than half of which is within reach
+        ("relu", 1.0, {}, False),
+        ("tanh", 1.0, {"by_absolute_error": True}, False),
+        ("sigmoid", 1.0, {"by_absolute_error": True}, True),
+        ("linear", 1.0, {}, False),
+    ],
+)
+def test_what_of_the_reference_is_out_of_reach_is_known_after_a_training(
+    activation: str, reference: float, given: dict[str, Any], found: bool
+) -> None:
+    model = stack(last=layers.Dense(1, activation=activation))
+    model.compile("adam", "mse")
+    share = OutputShare(output=0, share=0.1, skill=0.1 * reference, reference=reference, **given)
+    targets = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])[:, None]
+    looked_at = subject(model, np.zeros((5, 3)), targets)
+    findings = [*find_targets_out_of_reach(looked_at, [share], 0.5)]
+    assert len(findings) == found
+    for each in findings:
+        assert (each.certain, each.found) == (True, "after")
+        assert each.fix is not None and each.fix.activation == "linear"
+        assert each.reason.endswith(f", where the reference has {reference:g}")
+        assert "0.6 of the targets are outside of that" in each.reason
+    assert not [*find_targets_out_of_reach(looked_at, [], 0.5)]
 
 
 @pytest.mark.parametrize(
