@@ -244,7 +244,11 @@ def changed_model(attempts: Sequence[Attempt]) -> str:
         clauses.append("it standardises its inputs, as with data.standardize: true")
     for name, scale in last.standardization.get("targets", {}).items():
         of = f" of {name}" if name else ""
-        clauses.append(f"its last layer{of} is a Rescaling with {_scale(scale)}")
+        clauses.append(
+            f"its last layer{of} is a Rescaling with {_scale(scale)} (in a config of your own, "
+            "subtract and divide by these in your data instead: steps towards raw targets are "
+            "larger)"
+        )
     told = "; ".join(clauses)
     return clean(f"the model is not as configured: {told}") if told else ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from orchestrator.config.sections.when import All, When
 from orchestrator.record.checks import DeadNeuronsCheck, LearnedCheck, PredictionVarianceCheck
@@ -149,13 +149,21 @@ def _counted(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
     return [(number, f"{first} (and {len(more)} more like it)")]
 
 
-def main_cause(attempt: Attempt) -> str | None:
+def main_cause(attempt: Attempt, answered: Container[str] = ()) -> str | None:
     """What a failed attempt points to, in one clause; None where that is not known.
 
     What is certain explains more than what is not, and what stood against the training before it
     began more than what the training has shown: that is the order in which it was found.
+
+    Args:
+        attempt: the attempt.
+        answered: the causes that the next remedy answers, which come before any other.
     """
-    found = sorted(attempt.findings, key=lambda finding: not finding.certain)
+
+    def place(finding: Finding) -> tuple[bool, bool]:
+        return not (finding.cause in answered and _is_evidence(finding)), not finding.certain
+
+    found = sorted(attempt.findings, key=place)
     return found[0].reason if found else None
 
 

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.remedies import AnyRemedy, Revive
 from orchestrator.config.sections.restart import Case
+from orchestrator.config.sections.when import All
 from orchestrator.policy import evidence, rewind
 from orchestrator.record.records import Attempt, Settings, Start
 
@@ -183,6 +184,22 @@ def seeds(config: Config, attempts: Sequence[Attempt]) -> Iterator[int]:
         seed = derive_seed(config.seed, count)
         if seed not in used:
             yield seed
+
+
+def asked(config: Config, key: str) -> frozenset[str]:
+    """What the line of a policy asks for: names of checks, kinds and causes.
+
+    Args:
+        config: the config.
+        key: of the rung, such as `restart.policy.3.rungs.0`.
+    """
+    _, _, index, *inner = key.split(".")
+    entry = config.restart.policy[int(index)]
+    whens = [entry.when]
+    if isinstance(entry, Case) and inner:
+        whens.append(entry.rungs[int(inner[-1])].when)
+    names = [when.cause or () if isinstance(when, All) else when or () for when in whens]
+    return frozenset(itertools.chain(*names))
 
 
 def candidates(config: Config, attempts: Sequence[Attempt]) -> tuple[int, ...]:

@@ -278,8 +278,10 @@ class _Loop:
         settings, last = attempt.settings, self.config.phases[-1]
         factor, momentum = settings.learning_rate_factor, settings.momentum
         if factor is not None:
+            rate = max(attempt.learning_rates.values(), default=0.0)
             yield (
-                f"every learning rate was {factor:g} times what the config says: write them so high"
+                f"every learning rate was {factor:g} times what the config says, {rate:.3g} at "
+                "most: write them so high"
             )
         if momentum is not None:
             yield f"SGD had a momentum of {momentum:g}, and none in the config: write it there"
@@ -340,6 +342,7 @@ class _Loop:
         """Record that an attempt begins, and say what it is to do."""
         attempts = self.store.run.attempts
         number = len(attempts) + 1
+        answered = frozenset[str]() if rung is None else rule.asked(self.config, rung)
         self._record(
             AttemptStarted(
                 attempt=number,
@@ -347,7 +350,7 @@ class _Loop:
                 remedy=remedy,
                 rung=rung,
                 cause=attempts[-1].failure if attempts else None,
-                because=evidence.main_cause(attempts[-1]) if attempts else None,
+                because=evidence.main_cause(attempts[-1], answered) if attempts else None,
                 changed=settings.changes(attempts[-1].settings) if attempts else {},
                 passed_over=passed_over,
                 start=start,

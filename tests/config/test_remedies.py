@@ -178,7 +178,8 @@ def test_sgd_is_given_momentum_where_it_is_slow_without() -> None:
     gathers = replace(failed, settings=replace(SEED, momentum=0.9))
     assert raised(gathers, momentum=0.9) == replace(plain, momentum=0.9)
     assert raised(failed) == plain
-    assert raised(failed, momentum=0.9, factor=10.0) == plain
+    both = replace(plain, momentum=0.9, learning_rate_factor=20.0)
+    assert raised(failed, momentum=0.9, factor=20.0) == both
     # What was lowered to spare another phase was so without momentum.
     capped = replace(SEED, learning_rate_cap=0.5)
     assert raised(replace(failed, settings=capped), momentum=0.9) == replace(

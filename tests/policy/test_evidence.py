@@ -520,6 +520,10 @@ def test_what_is_certain_is_at_the_root_of_a_failure() -> None:
     failed = attempt(phase(INIT), phase(learned="fail"), findings=(before,))
     assert evidence.main_cause(failed) == "the rate is 9"
     assert evidence.main_cause(replace(failed, findings=(before, after))) == "the loss is 0"
+    assert evidence.main_cause(failed, {"over_regularised"}) == evidence.main_cause(failed)
+    last = Finding(cause="distant_targets", reason="far", found="after")
+    several = replace(failed, findings=(*failed.findings, last))
+    assert evidence.main_cause(several, {"distant_targets"}) == "far"
     assert evidence.main_cause(replace(failed, findings=())) is None
 
 

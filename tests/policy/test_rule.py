@@ -445,3 +445,23 @@ def test_what_trains_nothing_at_its_rate_is_mended_together_with_it() -> None:
     usual = replace(failed, findings=(far, slow))
     taken = rule.step(config, [usual]).taken
     assert taken is not None and taken.settings.learning_rate_factor is None
+
+
+def test_what_a_line_of_the_policy_asks_for_is_known_by_its_key() -> None:
+    policy: list[Any] = [
+        {"remedy": "standardize"},
+        {"when": {"kind": ["crippled"], "cause": ["rate_too_low"]}, "rungs": [
+            {"remedy": "new_seed"}, {"remedy": "leaky_relu", "when": ["few_steps"]}
+        ]},
+        {"when": ["died"], "rungs": [{"remedy": "new_seed"}]},
+    ]  # fmt: skip
+    config = builders.config(restart={"policy": policy})
+    asked = [
+        rule.asked(config, f"restart.policy.{key}") for key in ("0", "1.rungs.0", "1.rungs.1", "2")
+    ]
+    assert asked == [
+        {"unscaled_inputs", "distant_targets"},
+        {"rate_too_low"},
+        {"rate_too_low", "few_steps"},
+        {"died"},
+    ]

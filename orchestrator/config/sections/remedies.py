@@ -204,7 +204,7 @@ class RaiseLearningRate(Rung):
     `unusual_rate` says, by how far the weights moved and by what is usual."""
     momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Momentum that SGD is given where it has none and a finding says that it is slow without; the
-    rates are then raised less. Only with the factor `auto`; null gives none."""
+    rates are then raised less, where `factor` is `auto`; null gives none."""
 
     def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
         """Higher rates than those of the attempt that failed."""
@@ -242,9 +242,10 @@ class RaiseLearningRate(Rung):
             return (
                 None  # for steps without momentum it was found, to spare what broke at larger ones
             )
+        if self.factor != "auto":
+            return float(self.factor)
         fixes = (finding.fix for finding in failed.findings if finding.fix is not None)
-        told = [each.factor_with_momentum for each in fixes if each.factor_with_momentum]
-        return max(told) if told and self.factor == "auto" else None
+        return max((each.factor_with_momentum or 0.0 for each in fixes), default=0.0) or None
 
 
 class _GoesOn(Rung):

@@ -142,14 +142,13 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         ),
     )
     hidden = probe.hidden_relu(dataset.train)
+    with built.rates.plain():  # a capped schedule cannot be copied with its optimizer
+        hindered = obstacles(model, config, settings, dataset.train, hidden, found)
     emit(
         ModelBuilt(
             attempt=task.attempt,
             parameters=count_parameters(model),
-            obstacles={
-                **obstacles(model, config, settings, dataset.train, hidden, found),
-                **_rewind_obstacle(built),
-            },
+            obstacles={**hindered, **_rewind_obstacle(built)},
             standardization=_describe_scales(settings, dataset, built),
         )
     )

@@ -67,7 +67,8 @@ def ends_now(
     why = _stays_above(moment) or _stays_behind(moment)
     if why is None or moving_statistics.lag(examine()) is not None:
         return False
-    emit(Warned(message=f"attempt {task.attempt} ended {left} epochs early: {why}"))
+    count = f"{left} epoch{'s' * (left != 1)}"
+    emit(Warned(message=f"attempt {task.attempt} ended {count} early: {why}"))
     return True
 
 

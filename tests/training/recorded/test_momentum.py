@@ -65,3 +65,15 @@ def test_it_resumes_to_the_same_bits(fast: Path, tmp_path: Path) -> None:
         for each in (directory, fast)
     ]
     assert weights[0] == weights[1]
+
+
+def test_a_schedule_goes_with_it(tmp_path: Path) -> None:
+    decay = {"CosineDecay": {"initial_learning_rate": 5.0, "decay_steps": 48}}
+    compiled = {"optimizer": {"SGD": {"learning_rate": decay}}, "loss": "mse"}
+    directory = recorded_run(tmp_path, "decaying", {**FAST, "compile": compiled})
+    run = archive.read(directory)
+    second = run.attempts[1]
+    assert (run.status, second.settings.momentum) == ("passed", 0.9)
+    assert second.learning_rates["main"] <= 0.01
+    model = keras.models.load_model(directory / "model.keras")
+    assert isinstance(model.optimizer.get_config()["learning_rate"], dict)
