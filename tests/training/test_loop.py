@@ -835,5 +835,5 @@ def test_rates_that_were_raised_are_told_of(play: Play) -> None:
     policy = [{"remedy": "raise_learning_rate", "factor": 10, "when": None}]
     done = play(_failing(), _passing, restart={"policy": policy})
     assert done.run.status == "passed"
-    told = "every learning rate was 10 times what the config says: write them so high"
+    told = "every learning rate was 10 times what the config says, 0.1 at most: write them so high"
     assert done.run.warnings == (told,)
