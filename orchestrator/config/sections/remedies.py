@@ -238,10 +238,8 @@ class RaiseLearningRate(Rung):
         """How many times as high rates are to be with momentum; None where there is to be none."""
         if self.momentum is None or "momentum" in failed.obstacles or settings.momentum is not None:
             return None
-        if settings.learning_rate_cap is not None:
-            return (
-                None  # for steps without momentum it was found, to spare what broke at larger ones
-            )
+        if settings.learning_rate_cap is not None:  # found for steps without momentum
+            return None
         if self.factor != "auto":
             return float(self.factor)
         fixes = (finding.fix for finding in failed.findings if finding.fix is not None)

@@ -11,7 +11,10 @@ import pytest
 
 from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
+from orchestrator.diagnosis.causes.after.find import find_after
 from orchestrator.diagnosis.causes.after.rows import find_distant_targets, find_row_faults
+from orchestrator.diagnosis.examine import Examination
+from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model.losses.output_loss import OutputLoss
 from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding
@@ -213,3 +216,22 @@ def test_indices_are_not_measured() -> None:
     assert not [*find_row_faults(ended(stack(parity), given))]
     (found,) = find_row_faults(ended(LINEAR, given))  # whole numbers that are no indices
     assert found.cause == "unscaled_inputs"
+
+
+@pytest.mark.parametrize(("reference", "found"), [(1.0, True), (0.6, False)])
+def test_what_an_output_cannot_reach_is_certain_once_the_reference_is_known(
+    reference: float, found: bool
+) -> None:
+    model = stack(last=keras.layers.Dense(1, activation="sigmoid"))
+    given = rows(np.array([-2.0, -1.0, 0.0, 1.0, 2.0]))
+    share = {"output": 0, "share": 0.1, "skill": 0.1 * reference, "reference": reference}
+    learned = builders.made("learned", verdict="fail", measured={"outputs": [share]})
+    measured = Probe(model).measure(given)
+    examined = Examination(checks=(learned,), layers=measured.layers, flow=measured.flow)
+    subject = ended(model, given, learned, examined=examined)
+    # It is told although it was suspected before, for now it is certain.
+    told = [
+        each for each in find_after(subject, ["unreachable_targets"])
+        if each.cause == "unreachable_targets"
+    ]  # fmt: skip
+    assert [(each.certain, each.found) for each in told] == [(True, "after")] * found
