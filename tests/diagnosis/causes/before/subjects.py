@@ -39,6 +39,7 @@ def make_subject(
     columns: tuple[str, ...] = (),
     scalings: Any = None,
     learning_rate_cap: float | None = None,
+    learning_rate_factor: float | None = None,
     elsewhere: bool = False,
     **changes: Any,
 ) -> Subject:
@@ -60,6 +61,7 @@ def make_subject(
         flow=NO_FLOW if found is None else found.flow,
         config=None if elsewhere else config,
         learning_rate_cap=learning_rate_cap,
+        learning_rate_factor=learning_rate_factor,
         steps_per_epoch=None if elsewhere else -(-num_rows(x) // config.batch_size),
     )
 

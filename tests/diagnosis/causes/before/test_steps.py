@@ -98,6 +98,13 @@ def test_a_cap_of_a_remedys_is_no_fault_of_the_config() -> None:
     assert causes(Adam(5e-4), learning_rate_cap=1e-4) == [("few_steps", "phases.0.epochs")]
 
 
+def test_a_rate_that_a_remedy_has_raised_is_looked_at_as_it_is_then() -> None:
+    (found,) = planned(Adam(1e-6), learning_rate_factor=10.0)
+    assert found.reason.startswith("the learning rate 1e-05 is far below")
+    assert found.fix is not None and found.fix.learning_rate_factor == 100.0
+    assert causes(Adam(1e-6), learning_rate_factor=5000.0) == []
+
+
 def test_a_rate_far_below_the_usual_is_named_for_what_it_is() -> None:
     (found,) = planned(Adam(1e-6))
     assert (found.cause, found.certain, found.key) == ("unusual_rate", False, RATE)
