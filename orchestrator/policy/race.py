@@ -55,9 +55,11 @@ def entrants(config: Config, attempts: Sequence[Attempt]) -> tuple[Racer, ...]:
     racing = [
         each for each in taken if each.start is None and each.rung.remedy in rule.OTHER_NETWORK
     ]
+    if taken[0].rung.remedy == "usual_settings":  # at a rate of its own
+        racing = taken[:1]
     if "often_dead_at_init" in kinds:  # with relu most seeds are dead, and most others soon will be
         leaky = [each for each in racing if each.rung.remedy == "leaky_relu"]
-        racing = [_on_top(each, racing, failed) for each in leaky] or racing
+        racing = [_on_top(each, racing, attempts) for each in leaky] or racing
     found: list[Racer] = []
     for lane in rule.lanes(config, attempts):
         for each in racing:
@@ -68,7 +70,9 @@ def entrants(config: Config, attempts: Sequence[Attempt]) -> tuple[Racer, ...]:
     return tuple(found) if len(found) > 1 and 2 * epochs(config) * _BUDGET <= planned else ()
 
 
-def _on_top(taken: rule.Taken, before: Sequence[rule.Taken], failed: Attempt) -> rule.Taken:
+def _on_top(
+    taken: rule.Taken, before: Sequence[rule.Taken], attempts: Sequence[Attempt]
+) -> rule.Taken:
     """A rung with the change of those before it that would stay, had they been tried first.
 
     Of nine layers of two units with leaky relu, the best of four by the loss after an epoch ends
@@ -82,7 +86,7 @@ def _on_top(taken: rule.Taken, before: Sequence[rule.Taken], failed: Attempt) ->
         return taken
     settings = stays[0].settings
     for each in [*stays[1:], taken]:
-        applied = each.rung.apply(settings, failed, None)
+        applied = each.rung.apply(settings, attempts, None)
         settings = settings if isinstance(applied, str) else applied
     factors = [each.settings.learning_rate_factor for each in [*stays, taken]]
     factor = max((each for each in factors if each is not None), default=None)

@@ -12,12 +12,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.remedies import AnyRemedy, Revive
+from orchestrator.config.sections.remedies import NEAR, AnyRemedy, Revive, obstacles
 from orchestrator.config.sections.restart import Case
 from orchestrator.config.sections.when import All
 from orchestrator.policy import evidence, rewind
@@ -25,7 +26,7 @@ from orchestrator.record.records import Attempt, Settings, Start
 
 LANES = 4
 """So many seeds race at most (design, section 5)."""
-OTHER_NETWORK = ("new_seed", "leaky_relu", "reinitialize")
+OTHER_NETWORK = ("new_seed", "leaky_relu", "reinitialize", "usual_settings")
 """Remedies that give another network."""
 _ROUNDED = 1 + 1e-6
 """Rates are recorded as Keras has them, in single precision."""
@@ -96,14 +97,14 @@ def answers(config: Config, attempts: Sequence[Attempt], passed_over: list[str])
         passed_over: gets those before each that could not be applied, with the reason.
     """
     past = _past(config, attempts)
-    base, obstacles = _base(config, attempts, past), _obstacles(attempts)
+    base, hindered = _base(config, attempts, past), obstacles(attempts)
     healthy = rewind.start(attempts) if config.restart.rewind else None
     for key, rung in matching(config, attempts)[0]:
         uses = _uses(key, rung, past)
         if len(uses) >= rung.times:
             continue
         start = healthy if rung.rewind else None
-        applied: Settings | str | None = obstacles.get(rung.remedy)
+        applied: Settings | str | None = hindered.get(rung.remedy)
         if rung.goes_on:
             applied = applied or rewind.cut_short(config, attempts[-1])
             found = rewind.end(config, attempts)
@@ -114,14 +115,16 @@ def answers(config: Config, attempts: Sequence[Attempt], passed_over: list[str])
         # What was trained until then was trained with the settings of the attempt that failed.
         before = base if start is None else attempts[-1].settings
         if applied is None:
-            applied = rung.apply(before, attempts[-1], uses[-1].settings if uses else None)
+            applied = rung.apply(before, attempts, uses[-1].settings if uses else None)
         if isinstance(applied, str):
             passed_over.append(f"{rung.remedy}: {applied}")
             continue
         if start is None:
-            applied = rung.begin(applied, attempts[-1], uses[-1].settings if uses else None)
+            applied = rung.begin(applied, attempts, uses[-1].settings if uses else None)
         if start is None and rung.raise_rate:
             applied = _faster(applied, attempts[-1])
+        if start is None and rung.cap_rate:
+            applied = _slower(applied, attempts[-1])
         own = attempts[-1].settings.seed
         seed = own if rung.keep_seed else next(seeds(config, attempts))
         yield Taken(key=key, rung=rung, settings=replace(applied, seed=seed), start=start)
@@ -143,6 +146,15 @@ def _faster(settings: Settings, failed: Attempt) -> Settings:
     if factor <= 1 or settings.learning_rate_cap is not None:
         return settings
     return replace(settings, learning_rate_factor=factor)
+
+
+def _slower(settings: Settings, failed: Attempt) -> Settings:
+    """Near the usual rate, where findings say that the present one is far above it."""
+    usual = failed.usual_rate()
+    if usual is None:
+        return settings
+    cap = math.inf if settings.learning_rate_cap is None else settings.learning_rate_cap
+    return replace(settings, learning_rate_cap=min(cap, NEAR * usual))
 
 
 def matching(
@@ -326,14 +338,3 @@ def _base(config: Config, attempts: Sequence[Attempt], past: _Past) -> Settings:
 
 def _check(attempt: Attempt) -> str | None:
     return None if attempt.failure is None else attempt.failure.check
-
-
-def _obstacles(attempts: Sequence[Attempt]) -> Mapping[str, str]:
-    """Remedies that the model cannot carry, as the first attempts found them.
-
-    A model that a remedy has changed has nothing to say against that remedy any more.
-    """
-    found: dict[str, str] = {}
-    for attempt in attempts:
-        found = {**attempt.obstacles, **found}
-    return found

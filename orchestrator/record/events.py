@@ -112,6 +112,8 @@ class ModelBuilt(Recorded, kw_only=True, tag="model_built"):
     """Remedies that this model cannot carry, each with the reason and the way out."""
     standardization: Standardization = {}
     """What a remedy has standardised."""
+    sound_rate: float | None = None
+    """A learning rate at which most networks train with its optimizer; None where none is known."""
 
 
 class SeedsScreened(Recorded, kw_only=True, tag="seeds_screened"):
@@ -416,7 +418,10 @@ def _advance_attempt(
     match event:
         case ModelBuilt():
             return replace(
-                attempt, obstacles=event.obstacles, standardization=event.standardization
+                attempt,
+                obstacles=event.obstacles,
+                standardization=event.standardization,
+                sound_rate=event.sound_rate,
             )
         case CausesFound():
             return replace(attempt, findings=(*attempt.findings, *event.findings))

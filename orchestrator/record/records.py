@@ -468,6 +468,8 @@ class Attempt(Record, kw_only=True):
     """Remedies that its model cannot carry, each with the reason and the way out."""
     standardization: Standardization = {}
     """What a remedy has standardised inside its model."""
+    sound_rate: float | None = None
+    """A learning rate at which most networks train with its optimizer; None where none is known."""
     restarts: int = 0
     """How often its worker was started again."""
     settings: Settings

@@ -213,7 +213,7 @@ def test_the_default_policy_written_out_is_the_same_policy(load, tmp_path):
     assert len(written) == len(default.policy)
     assert load(BASE, f"restart.policy={document.dump(written)}").restart == default
     assert (
-        "  - when: [non_finite]\n    rungs:\n    - {remedy: lower_learning_rate, times: 3, when: null"
+        "  - when: [non_finite]\n    rungs:\n    - {remedy: lower_learning_rate, times: 1, when: null"
         in load().dump()
     )
 
@@ -299,8 +299,8 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("checks.metric={name: loss, max: 1, phases: [mian]}", "checks.metric.phases: there is no phase 'mian'; did you mean 'main'?"),
         ("checks.metric=[{name: loss, max: 1, phases: [x]}]", "checks.metric.0.phases: there is no phase 'x'; expected one of main"),
         ("restart.policy=[new_sed]", "restart.policy.0: unknown remedy 'new_sed'; did you mean 'new_seed'?"),
-        ("restart.policy=[{remedy: [x]}]", "restart.policy.0: unknown remedy ['x']; expected one of clip_gradients, fix_output, leaky_relu, lower_learning_rate, new_seed, raise_learning_rate, reinitialize, revive, standardize, train_longer"),
-        ("restart.policy=[{times: 2}]", "restart.policy.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, standardize, fix_output, raise_learning_rate, train_longer, revive, or {when: …, rungs: […]}, received the keys times"),
+        ("restart.policy=[{remedy: [x]}]", "restart.policy.0: unknown remedy ['x']; expected one of clip_gradients, fix_output, leaky_relu, lower_learning_rate, new_seed, raise_learning_rate, reinitialize, revive, standardize, train_longer, usual_settings"),
+        ("restart.policy=[{times: 2}]", "restart.policy.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, standardize, fix_output, raise_learning_rate, train_longer, revive, usual_settings, or {when: …, rungs: […]}, received the keys times"),
         ("restart.policy=[{remedy: new_seed, keep_seed: on}]", "restart.policy.0.keep_seed: expected false, received true"),
         ("restart.policy=[{remedy: clip_gradients, norm: -1}]", "restart.policy.0.norm: expected more than 0.0, received -1"),
         ("restart.policy=[{remedy: reinitialize, initialiser: zeros}]", "restart.policy.0.initialiser: unknown key 'initialiser'; did you mean 'initializer'?"),
@@ -310,7 +310,7 @@ def test_class_weights_may_be_set_one_by_one(load):
         ("restart.policy=[{remedy: leaky_relu, when: {cause: [died]}}]", "restart.policy.0.when.cause.0: unknown name 'died'; expected one of broadcast_shapes, constant_columns, constant_reconstruction, dead_branch, distant_targets, few_steps, fixed_seed, heavy_dropout, held_at_zero, initialization, lagging_statistics, loss_mismatch, lost_signal, missing_values, no_effect, one_unit_softmax, oscillating, over_regularised, overfitting, rate_too_low, slow_statistics, too_small, undertrained, unreachable_targets, unrelated_targets, unscaled_inputs, unusual_rate, unusual_start, wrong_labels"),
         ("restart.policy=[{remedy: leaky_relu, when: {kinds: [died]}}]", "restart.policy.0.when.kinds: unknown key 'kinds'; did you mean 'kind'?"),
         ("restart.policy=[{when: [died], rungs: [new_sed]}]", "restart.policy.0.rungs.0: unknown remedy 'new_sed'; did you mean 'new_seed'?"),
-        ("restart.policy=[{when: [died], rungs: [{times: 2}]}]", "restart.policy.0.rungs.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, standardize, fix_output, raise_learning_rate, train_longer, revive, received the keys times"),
+        ("restart.policy=[{when: [died], rungs: [{times: 2}]}]", "restart.policy.0.rungs.0: expected {remedy: NAME} with one of new_seed, lower_learning_rate, leaky_relu, reinitialize, clip_gradients, standardize, fix_output, raise_learning_rate, train_longer, revive, usual_settings, received the keys times"),
         ("restart.policy=[{rungs: [{remedy: clip_gradients, norms: 1}]}]", "restart.policy.0.rungs.0.norms: unknown key 'norms'; did you mean 'norm'?"),
         ("restart.policy=[{when: [died], rungs: }]", "restart.policy.0.rungs: expected a list, received nothing"),
         ("restart.policy=[{remedy: lower_learning_rate, factor: 1}]", "restart.policy.0.factor: expected auto, or more than 0 and less than 1, received 1"),
@@ -348,7 +348,7 @@ def test_a_wrong_value_is_refused_in_plain_words(complain, assignment, problem):
         ("phases.0.epoch=3", "did you mean 'epochs'?"),
         ("phases.0.foo=3", "expected one of epochs, learning_rate, name"),
         ("data.train.target=y", "expected one of callable, kwargs, steps_per_epoch"),
-        ("restart.policy=[{remedy: new_seed, factor: 1}]", "expected one of keep, keep_seed, raise_rate, remedy, rewind, times, when"),
+        ("restart.policy=[{remedy: new_seed, factor: 1}]", "expected one of cap_rate, keep, keep_seed, raise_rate, remedy, rewind, times, when"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_is_told_where_it_belongs(complain, assignment, hint):

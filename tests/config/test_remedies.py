@@ -10,6 +10,7 @@ from orchestrator.config.sections.remedies import (
     LowerLearningRate,
     RaiseLearningRate,
     Standardize,
+    UsualSettings,
 )
 from orchestrator.policy import rule
 from orchestrator.record.records import Attempt, Cause, Finding, Fix, Settings
@@ -35,26 +36,26 @@ def attempt(
     ],
 )
 def test_what_is_named_is_standardised(causes: list[Cause], before: Any, expected: str) -> None:
-    settings = Standardize().apply(replace(SEED, standardize=before), attempt(*causes), None)
+    settings = Standardize().apply(replace(SEED, standardize=before), [attempt(*causes)], None)
     assert settings == replace(SEED, standardize=expected)
 
 
 def test_what_is_obstructed_is_passed_over_and_the_rest_is_not() -> None:
     failed = attempt("unscaled_inputs", "distant_targets", obstacles={"standardize inputs": "no!"})
-    assert Standardize().apply(SEED, failed, None) == replace(SEED, standardize="targets")
+    assert Standardize().apply(SEED, [failed], None) == replace(SEED, standardize="targets")
     only = attempt("unscaled_inputs", obstacles={"standardize inputs": "no!"})
-    assert Standardize().apply(SEED, only, None) == "no!"
-    assert "no finding says" in str(Standardize().apply(SEED, attempt("too_small"), None))
+    assert Standardize().apply(SEED, [only], None) == "no!"
+    assert "no finding says" in str(Standardize().apply(SEED, [attempt("too_small")], None))
 
 
 def test_an_output_gets_what_a_finding_asks_for() -> None:
     fix = Fix(activation="sigmoid", loss="binary_crossentropy")
-    settings = FixOutput().apply(SEED, attempt("loss_mismatch", fix=fix), None)
+    settings = FixOutput().apply(SEED, [attempt("loss_mismatch", fix=fix)], None)
     assert isinstance(settings, Settings)
     assert settings.output_activation == {"": "sigmoid"}
     assert settings.output_loss == {"": "binary_crossentropy"}
-    assert "already" in str(FixOutput().apply(settings, attempt("loss_mismatch", fix=fix), None))
-    assert "left to you" in str(FixOutput().apply(SEED, attempt("unreachable_targets"), None))
+    assert "already" in str(FixOutput().apply(settings, [attempt("loss_mismatch", fix=fix)], None))
+    assert "left to you" in str(FixOutput().apply(SEED, [attempt("unreachable_targets")], None))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_an_output_gets_what_a_finding_asks_for() -> None:
 def test_targets_that_an_output_was_to_reach_scaled_are_scaled(before: Any, expected: str) -> None:
     fix = Fix(activation="linear", standardize=True)
     failed = attempt("unreachable_targets", fix=fix)
-    settings = FixOutput().apply(replace(SEED, standardize=before), failed, None)
+    settings = FixOutput().apply(replace(SEED, standardize=before), [failed], None)
     assert isinstance(settings, Settings)
     assert settings == replace(SEED, standardize=expected, output_activation={"": "linear"})
 
@@ -133,30 +134,30 @@ def test_a_lower_rate_is_no_answer_to_a_loss_that_was_still_falling() -> None:
     last = replace(builders.phase("main"), metrics={"loss": 0.6}, lowest_loss=0.61)
     failed = replace(builders.failed(1, "learned"), phases=(builders.phase("init"), last))
     settings = failed.settings
-    found = LowerLearningRate().apply(settings, failed, None)
+    found = LowerLearningRate().apply(settings, [failed], None)
     assert isinstance(found, str)
     assert found.startswith("the loss was lower at the end")
     shot = replace(last, first_loss=0.7, highest_loss=7.0)  # it has only come back to where it was
     again = replace(failed, phases=(failed.phases[0], shot))
-    assert not isinstance(LowerLearningRate().apply(settings, again, None), str)
+    assert not isinstance(LowerLearningRate().apply(settings, [again], None), str)
     risen = replace(last, lowest_loss=0.3)
     failed = replace(failed, phases=(failed.phases[0], risen))
-    assert not isinstance(LowerLearningRate().apply(settings, failed, None), str)
+    assert not isinstance(LowerLearningRate().apply(settings, [failed], None), str)
 
 
 def test_a_rate_is_raised_by_what_the_finding_says() -> None:
     fix = Fix(learning_rate_factor=100.0)
     failed = attempt("rate_too_low", fix=fix)
-    raised = RaiseLearningRate().apply(SEED, failed, None)
+    raised = RaiseLearningRate().apply(SEED, [failed], None)
     assert raised == replace(SEED, learning_rate_factor=100.0)
     # The next finding is one of the rates that were raised already.
     again = replace(failed, settings=raised)
-    assert RaiseLearningRate().apply(SEED, again, None) == replace(SEED, learning_rate_factor=1e4)
+    assert RaiseLearningRate().apply(SEED, [again], None) == replace(SEED, learning_rate_factor=1e4)
     # A change that was taken back, since it did not suffice, was part of what was on its way.
     leaky = replace(failed, settings=replace(SEED, negative_slope=0.2))
-    raised = RaiseLearningRate().apply(SEED, leaky, None)
+    raised = RaiseLearningRate().apply(SEED, [leaky], None)
     assert raised == replace(SEED, negative_slope=0.2, learning_rate_factor=100.0)
-    own = RaiseLearningRate(factor=3.0).apply(SEED, failed, None)
+    own = RaiseLearningRate(factor=3.0).apply(SEED, [failed], None)
     assert own == replace(SEED, learning_rate_factor=3.0)
 
 
@@ -166,8 +167,8 @@ def test_sgd_is_given_momentum_where_it_is_slow_without() -> None:
 
     def raised(failed: Attempt, **given: Any) -> Settings | str:
         rung = RaiseLearningRate(**given)
-        applied = rung.apply(failed.settings, failed, None)
-        return applied if isinstance(applied, str) else rung.begin(applied, failed, None)
+        applied = rung.apply(failed.settings, [failed], None)
+        return applied if isinstance(applied, str) else rung.begin(applied, [failed], None)
 
     assert raised(failed, momentum=0.9) == replace(SEED, momentum=0.9, learning_rate_factor=3.0)
     faster = replace(failed, settings=replace(SEED, learning_rate_factor=2.0))
@@ -198,7 +199,7 @@ def test_a_cap_on_another_phase_leaves_room_for_raising_the_rate() -> None:
     failed = attempt("undertrained", fix=Fix(learning_rate_factor=10.0), settings=capped)
     for rate, raises in ((0.02, True), (0.06, False)):
         found = RaiseLearningRate().apply(
-            SEED, replace(failed, learning_rates={"main": rate}), None
+            SEED, [replace(failed, learning_rates={"main": rate})], None
         )
         assert isinstance(found, Settings) is raises
 
@@ -206,28 +207,28 @@ def test_a_cap_on_another_phase_leaves_room_for_raising_the_rate() -> None:
 def test_rates_that_a_remedy_has_lowered_or_of_which_nothing_is_known_are_not_raised() -> None:
     fix = Fix(learning_rate_factor=100.0)
     lowered = attempt("rate_too_low", fix=fix, settings=replace(SEED, learning_rate_cap=1e-5))
-    assert RaiseLearningRate().apply(SEED, lowered, None) == "a remedy has lowered the rates"
-    found = RaiseLearningRate().apply(SEED, attempt("rate_too_low"), None)
+    assert RaiseLearningRate().apply(SEED, [lowered], None) == "a remedy has lowered the rates"
+    found = RaiseLearningRate().apply(SEED, [attempt("rate_too_low")], None)
     assert found == "nothing says how far below the right one the rate is"
     # Nor is an output fixed by what says something of the rate.
-    assert isinstance(FixOutput().apply(SEED, attempt("rate_too_low", fix=fix), None), str)
+    assert isinstance(FixOutput().apply(SEED, [attempt("rate_too_low", fix=fix)], None), str)
 
 
 def test_a_rate_that_is_far_below_the_usual_one_is_not_lowered() -> None:
     low = attempt("unusual_rate", fix=Fix(learning_rate_factor=1000.0))
     for failed in (low, attempt("unusual_rate")):
-        found = LowerLearningRate().apply(SEED, failed, None)
+        found = LowerLearningRate().apply(SEED, [failed], None)
         assert found == "the rate is far below the usual one"
 
 
 def test_steps_that_were_too_small_are_not_made_smaller() -> None:
     failed = attempt("rate_too_low", learning_rates={"main": 0.001})
-    found = LowerLearningRate().apply(SEED, failed, None)
+    found = LowerLearningRate().apply(SEED, [failed], None)
     assert found == "the weights got too little far, and get less far at a lower rate"
     # By the usual rate a step can be too large all the same.
     far = Finding(cause="unusual_rate", reason="far", fix=Fix(usual_rate=1e-4))
     both = replace(failed, findings=(*failed.findings, far))
-    assert isinstance(LowerLearningRate().apply(SEED, both, None), Settings)
+    assert isinstance(LowerLearningRate().apply(SEED, [both], None), Settings)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +240,7 @@ def test_the_first_cap_is_on_the_way_to_the_usual_rate(
 ) -> None:
     fix = Fix(learning_rate_factor=usual / rate)
     failed = attempt("unusual_rate", fix=fix, learning_rates={"main": rate})
-    found = LowerLearningRate(factor="auto").apply(SEED, failed, None)
+    found = LowerLearningRate(factor="auto").apply(SEED, [failed], None)
     assert isinstance(found, Settings)
     assert found.learning_rate_cap == pytest.approx(cap, rel=0.01)
     # A phase that has survived says what does, too, and the cap is near the higher of the two.
@@ -247,9 +248,47 @@ def test_the_first_cap_is_on_the_way_to_the_usual_rate(
     rates = {"warmup": usual * 5, "main": rate}
     shock = replace(failed, phases=phases, learning_rates=rates)
     shock = replace(shock, failure=builders.failed(1).failure)
-    found = LowerLearningRate(factor="auto").apply(SEED, shock, None)
+    found = LowerLearningRate(factor="auto").apply(SEED, [shock], None)
     assert isinstance(found, Settings)
     towards = rate * (usual * 5 / rate) ** (2 / 3)
     assert found.learning_rate_cap == pytest.approx(min(towards, 15 * usual))
-    raised = RaiseLearningRate(factor="auto").apply(SEED, failed, None)
+    raised = RaiseLearningRate(factor="auto").apply(SEED, [failed], None)
     assert raised == "the rate is far above the usual one"
+
+
+def test_usual_settings_change_all_that_the_model_can_carry() -> None:
+    first = attempt("few_steps", learning_rates={"main": 0.0002}, sound_rate=0.01)
+    fixed = replace(SEED, output_activation={"": "linear"}, clip_norm=1.0, learning_rate_cap=1e-5)
+    second = replace(first, settings=fixed, learning_rates={"main": 1e-5})
+    usual = replace(
+        SEED, learning_rate_factor=50.0, learning_rate_cap=0.01, momentum=0.9, negative_slope=0.2,
+        initializer="he_normal", standardize="inputs and targets", output_activation={"": "linear"},
+    )  # fmt: skip
+    assert UsualSettings().apply(SEED, [first, second], None) == usual
+    again = replace(second, settings=usual)
+    told = UsualSettings().apply(SEED, [first, second, again], None)
+    assert told == "the settings are usual throughout"
+    hindered = {each: "no" for each in ("leaky_relu", "momentum", "standardize targets")}
+    found = UsualSettings().apply(SEED, [replace(first, obstacles=hindered), second], None)
+    assert found == replace(usual, momentum=None, negative_slope=None, standardize="inputs")
+
+
+@pytest.mark.parametrize(
+    ("rate", "factor"), [(0.001, 10.0), (0.009, None), (0.01, None), (5.0, None), (0.0, None)]
+)
+def test_usual_settings_are_at_the_sound_rate(rate: float, factor: float | None) -> None:
+    failed = attempt("few_steps", learning_rates={"main": rate, "shock": 7.0}, sound_rate=0.01)
+    found = UsualSettings().apply(SEED, [failed], None)
+    assert isinstance(found, Settings)
+    assert (found.learning_rate_factor, found.learning_rate_cap) == (factor, 0.01)
+    # What remedies made of the rates is not what the config says.
+    raised = replace(failed, settings=replace(SEED, learning_rate_factor=4.0))
+    raised = replace(raised, learning_rates={"main": 4 * rate})
+    assert UsualSettings().apply(SEED, [raised], None) == found
+
+
+def test_usual_settings_leave_the_rate_of_an_optimizer_that_nothing_is_known_of() -> None:
+    failed = attempt("few_steps", learning_rates={"main": 7.0})
+    found = UsualSettings().apply(SEED, [failed], None)
+    assert isinstance(found, Settings)
+    assert (found.learning_rate_factor, found.learning_rate_cap) == (None, None)

@@ -19,10 +19,17 @@ def test_every_recorded_walk_is_walked_again() -> None:
     assert walks.walked() == walks.recorded()
 
 
-@pytest.mark.parametrize("name", ["exhausted", "passed"])
-def test_the_runs_of_an_earlier_version_are_decided_as_they_were(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [("exhausted", None), ("passed", "[{remedy: lower_learning_rate, times: 3}]")],
+)
+def test_the_runs_of_an_earlier_version_are_decided_as_they_were(
+    name: str, policy: str | None
+) -> None:
     (directory,) = (EARLIER / "runs").glob(f"{name}-*")
-    config = configs.load(directory / "resolved.yaml", base=EARLIER / "project")
+    # Of the default policy of then one has no record; what it took is written here.
+    changes = [] if policy is None else [f"restart.policy={policy}"]
+    config = configs.load(directory / "resolved.yaml", changes, base=EARLIER / "project")
     first, *others = archive.read(directory).attempts
     before = [first]
     for attempt in others:

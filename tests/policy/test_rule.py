@@ -17,6 +17,7 @@ from orchestrator.config.sections.remedies import (
     LowerLearningRate,
     NewSeed,
     Reinitialize,
+    Standardize,
 )
 from orchestrator.config.sections.restart import Restart
 from orchestrator.policy import rule
@@ -465,3 +466,22 @@ def test_what_a_line_of_the_policy_asks_for_is_known_by_its_key() -> None:
         {"rate_too_low", "few_steps"},
         {"died"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("usual", "before", "cap"),
+    [(None, None, None), (0.01, None, 0.03), (0.01, 0.02, 0.02), (0.01, 0.5, 0.03)],
+)
+def test_a_rate_far_above_the_usual_one_is_capped_with_another_change(
+    usual: float | None, before: float | None, cap: float | None
+) -> None:
+    far = Finding(cause="unscaled_inputs", reason="in millions")
+    high = Finding(cause="unusual_rate", reason="high", fix=Fix(usual_rate=usual))
+    settings = Settings(seed=SEED, learning_rate_cap=before)
+    failed = builders.failed(1, "finite", settings=settings, rates={"main": 5.0})
+    failed = replace(failed, findings=(far,) if usual is None else (far, high))
+    taken = _step(Standardize(cap_rate=True), failed).taken
+    assert taken is not None and taken.settings.standardize == "inputs"
+    assert taken.settings.learning_rate_cap == cap
+    taken = _step(Standardize(), failed).taken
+    assert taken is not None and taken.settings.learning_rate_cap == before

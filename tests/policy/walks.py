@@ -47,7 +47,7 @@ EARLIER = [entry for entry in DEFAULT_POLICY if entry.get("remedy") not in LATER
 
 LETTERS = {
     "new_seed": "n", "lower_learning_rate": "l", "leaky_relu": "k", "reinitialize": "r",
-    "clip_gradients": "c", None: ".",
+    "clip_gradients": "c", "usual_settings": "u", None: ".",
 }  # fmt: skip
 
 CAUSES = (

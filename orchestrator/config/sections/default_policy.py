@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from typing import Any
 
-_LOWER_ONCE = {
+_LOWER = {
     "remedy": "lower_learning_rate",
     "factor": "auto",
     "momentum": 0.9,
     "rewind": True,
 }
-_LOWER = {**_LOWER_ONCE, "times": 3}
-_NEW_SEED = {"remedy": "new_seed", "times": 3}
-_NEW_SEED_ONCE = {"remedy": "new_seed"}
+_LOWER_FROM_NOW_ON = {**_LOWER, "keep": True}
+_NEW_SEED = {"remedy": "new_seed"}
+_SEEDS = {"remedy": "new_seed", "times": 3}
 _ANOTHER_ORDER = {"remedy": "new_seed", "rewind": True}
-_RAISE_ONCE = {"remedy": "raise_learning_rate", "when": None, "momentum": 0.9, "keep": True}
-_RAISE = {**_RAISE_ONCE, "times": 2}
+_RAISE = {"remedy": "raise_learning_rate", "when": None, "momentum": 0.9, "keep": True}
 _LEAKY = {"remedy": "leaky_relu"}
 _LEAKY_FROM_NOW_ON = {"remedy": "leaky_relu", "keep": True, "raise_rate": True}
-_FASTER = {"remedy": "new_seed", "times": 3, "raise_rate": True}
+_FASTER = {"remedy": "new_seed", "raise_rate": True}
 _REINITIALIZE = {"remedy": "reinitialize"}
 _FRESH = {"remedy": "reinitialize", "keep": True, "raise_rate": True}
 _CLIP = {"remedy": "clip_gradients", "rewind": True}
+_USUAL = {"remedy": "usual_settings", "keep": True}
 
 _NO_LOWER = [_NEW_SEED, _LEAKY]
 _DEEP = [_LEAKY_FROM_NOW_ON, _FASTER, _LOWER]
@@ -34,20 +34,31 @@ _LIVING = ["constant", "worse_than_baseline"]
 is dead may be."""
 
 _POOR = [*_LIVING, "crippled"]
+_THROWN = ["non_finite", "diverged"]
+_LOST = ["died", *_THROWN]
 
 DEFAULT_POLICY: Any = [
     # What is at fault is known, and so is what to write instead.
-    {"remedy": "fix_output", "raise_rate": True},
-    {"remedy": "standardize", "raise_rate": True},
+    {"remedy": "fix_output", "raise_rate": True, "cap_rate": True},
+    {"remedy": "standardize", "raise_rate": True, "cap_rate": True},
     # The data is at fault.
     {"when": {"certain": True}, "rungs": []},
     {"when": {"kind": _LIVING, "cause": ["unrelated_targets"], "count": 2}, "rungs": []},
     # So is the user's own loss; where the skill is not judged, a rate that trains nothing passes.
     {"when": {"kind": _LIVING, "cause": ["constant_reconstruction"], "count": 2}, "rungs": []},
-    {"when": {"kind": _LIVING, "cause": ["distant_targets"], "count": 3}, "rungs": []},
-    {"when": {"kind": _LIVING, "cause": ["unscaled_inputs"], "count": 4}, "rungs": []},
     # No seed brings back what rows differ by, and lose on their way to the output.
     {"when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal"]}, "rungs": []},
+    # No seed makes a linear network bend, or BatchNorm's statistics arrive sooner.
+    {"when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"]}, "rungs": []},
+    # What one remedy did not mend has several faults, or one that nothing names.
+    {
+        "when": {"kind": [*_POOR, *_LOST, "undertrained"], "count": 2},
+        "rungs": [
+            _USUAL,
+            {**_LOWER_FROM_NOW_ON, "times": 3, "when": _THROWN},
+            {**_NEW_SEED, "times": 2},
+        ],
+    },
     # Units that are born dead learn nothing at any rate, and no seed wakes them.
     {
         "when": {"kind": [*_POOR, "died", "diverged", "undertrained"], "cause": ["initialization"]},
@@ -56,7 +67,7 @@ DEFAULT_POLICY: Any = [
     # A rate that is far from the usual one is what such a failure comes from.
     {
         "when": {"kind": [*_POOR, "died", "undertrained"], "cause": ["unusual_rate"]},
-        "rungs": [_LOWER, _RAISE, _LEAKY, _NEW_SEED],
+        "rungs": [_LOWER_FROM_NOW_ON, _RAISE, _LEAKY, _NEW_SEED],
     },
     # The network is too deep and narrow for relu, and such a rate takes it nowhere else.
     {
@@ -72,24 +83,22 @@ DEFAULT_POLICY: Any = [
         "rungs": [_RAISE, *_NO_LOWER],
     },
     # What was on its way needs a higher rate or more epochs: no seed brings it much further.
-    {"when": {"kind": ["undertrained"]}, "rungs": [_RAISE_ONCE]},
-    {"when": {"kind": _POOR, "cause": ["undertrained", "few_steps"]}, "rungs": [_RAISE_ONCE]},
-    # No seed makes a linear network bend, or BatchNorm's statistics arrive sooner.
-    {"when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"]}, "rungs": []},
+    {"when": {"kind": ["undertrained"]}, "rungs": [_RAISE]},
+    {"when": {"kind": _POOR, "cause": ["undertrained", "few_steps"]}, "rungs": [_RAISE]},
     {"when": {"kind": _POOR, "cause": ["oscillating"]}, "rungs": [_LOWER, _NEW_SEED, _LEAKY]},
     # Steps too large for the rows; some seeds are spared.
     {
         "when": {"kind": _LIVING, "cause": ["unscaled_inputs"]},
-        "rungs": [_LOWER_ONCE, _NEW_SEED, _LEAKY],
+        "rungs": [_LOWER, _NEW_SEED, _LEAKY],
     },
     # The way to such targets is too long, and longer at a lower rate.
     {
         "when": {"kind": _LIVING, "cause": ["distant_targets"]},
-        "rungs": [_RAISE, _NEW_SEED_ONCE, _LEAKY],
+        "rungs": [_RAISE, _NEW_SEED, _LEAKY],
     },
     # What weights of no usual size throw at the loss in the first steps.
     {
-        "when": {"kind": ["non_finite", "diverged"], "cause": ["unusual_start"]},
+        "when": {"kind": _THROWN, "cause": ["unusual_start"]},
         "rungs": [_FRESH, _LOWER, _CLIP, _NEW_SEED],
     },
     # Steps too large.
@@ -103,16 +112,16 @@ DEFAULT_POLICY: Any = [
     {"when": ["always_dead_at_init"], "rungs": [_LEAKY, _REINITIALIZE]},
     {
         "when": {"kind": ["dead_at_init"], "cause": ["initialization"]},
-        "rungs": [_FRESH, _LEAKY, _NEW_SEED],
+        "rungs": [_FRESH, _LEAKY, _SEEDS],
     },
-    {"when": ["dead_at_init"], "rungs": [_NEW_SEED, _LEAKY, _REINITIALIZE]},
+    {"when": ["dead_at_init"], "rungs": [_SEEDS, _LEAKY, _REINITIALIZE]},
     # The network is too deep and narrow for relu.
     {"when": ["often_dead_at_init"], "rungs": _DEEP},
     # Bad luck: a lower rate makes it rarer, and leaves many networks untrained.
-    {"when": ["died"], "rungs": [_ANOTHER_ORDER, _LEAKY, _LOWER, _NEW_SEED]},
-    {"when": ["constant"], "rungs": [_NEW_SEED_ONCE, _LOWER, _LEAKY, _NEW_SEED]},
+    {"when": ["died"], "rungs": [_ANOTHER_ORDER, _LEAKY, _LOWER]},
+    {"when": ["constant"], "rungs": [_NEW_SEED, _LOWER, _LEAKY]},
     {"when": ["worse_than_baseline"], "rungs": [_NEW_SEED, _LEAKY, _LOWER]},
     # Alive, and too narrow for what there is to learn, or caught on the way.
-    {"when": ["crippled"], "rungs": [_NEW_SEED_ONCE, _LEAKY, _NEW_SEED, _LOWER]},
-    {"when": ["metric", "crashed"], "rungs": [_NEW_SEED, _LOWER]},
+    {"when": ["crippled"], "rungs": [_NEW_SEED, _LEAKY, _LOWER]},
+    {"when": ["metric", "crashed"], "rungs": [_SEEDS, {**_LOWER, "times": 3}]},
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
@@ -27,8 +27,8 @@ class Rung(Section):
     """One line of the policy: a remedy, and when it is tried.
 
     Each remedy's `apply` returns the settings after it, the seed aside, or why it cannot be
-    applied. It is given the settings to change, the attempt that failed, and the settings of the
-    last attempt that this rung led to, None for none.
+    applied. It is given the settings to change, all attempts so far, of which the last one has
+    failed, and the settings of the last attempt that this rung led to, None for none.
     """
 
     model_config = ConfigDict(json_schema_extra={"required": ["remedy"]})
@@ -49,17 +49,21 @@ class Rung(Section):
     raise_rate: Flag = False
     """Also take the higher rate that findings name, where the network is too deep and narrow, or
     the rate far below the usual one."""
+    cap_rate: Flag = False
+    """Also cap the rate near the usual one, where findings say that it is far above it."""
     rewind: Flag = False
     """Go on from the newest epoch at which the failed attempt was healthy, where there is one."""
 
-    def begin(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings:
+    def begin(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings:
         """The settings after `apply` of an attempt that trains from the beginning.
 
         One that goes on from a state of the failed attempt cannot have all that this may have.
 
         Args:
             settings: those that `apply` has made.
-            failed: the attempt that failed.
+            attempts: all so far; the last one has failed.
             last: of the last attempt that this rung led to.
         """
         return settings
@@ -73,7 +77,9 @@ class NewSeed(Rung):
     keep_seed: Annotated[Literal[False], BeforeValidator(flag, json_schema_input_type=Off)] = False
     """Always false: the new seed is the remedy."""
 
-    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+    def apply(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings | str:
         """The same settings; every restart draws a new seed."""
         return settings
 
@@ -105,8 +111,11 @@ class LowerLearningRate(Rung):
     training starts again: the cap is that rate then, which with a momentum of 0.9 goes as far in a
     step as ten times that rate does without. null gives none."""
 
-    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+    def apply(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings | str:
         """A cap on every rate."""
+        failed = attempts[-1]
         phase = failed.blamed_phase()
         rate = None if phase is None else failed.learning_rates.get(phase)
         if failed.was_improving() and failed.usual_rate() is None:
@@ -126,13 +135,16 @@ class LowerLearningRate(Rung):
         factor = _factor(failed) if self.factor == "auto" else self.factor
         return replace(settings, learning_rate_cap=factor * rate)
 
-    def begin(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings:
+    def begin(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings:
         """The settings with momentum, for which a state of an attempt without one has no place.
 
         Of 47 networks of four kinds at 30 to 600 times SGD's usual rate, two thirds of the way to
         it bring a median skill of 0.67 (three are lost to NaN), and itself with a momentum of 0.9
         0.97 (none is); for 23 it is better so, for none worse.
         """
+        failed = attempts[-1]
         if self.momentum is None or "momentum" in failed.obstacles or settings.momentum is not None:
             return settings
         usual, cap = failed.usual_rate(), settings.learning_rate_cap
@@ -145,7 +157,7 @@ _LEAST_FACTOR = 1e-3
 _FACTOR = 0.1
 _APART = 2.0
 """A cap so many times the rate of a phase is another phase's, and leaves room for raising it."""
-_NEAR = 3.0
+NEAR = 3.0
 """Within so many times a rate that does, another one does mostly; 8 times SGD's 0.01 did not."""
 
 
@@ -169,7 +181,7 @@ def _factor(attempt: Attempt) -> float:
         return _FACTOR
     towards = math.pow(lower / failed, 2 / 3)
     if before_it and usual:
-        return min(towards, _NEAR * max(before_it, usual) / failed, _FACTOR)
+        return min(towards, NEAR * max(before_it, usual) / failed, _FACTOR)
     return min(max(towards, _LEAST_FACTOR), _FACTOR)
 
 
@@ -206,8 +218,11 @@ class RaiseLearningRate(Rung):
     """Momentum that SGD is given where it has none and a finding says that it is slow without; the
     rates are then raised less, where `factor` is `auto`; null gives none."""
 
-    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+    def apply(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings | str:
         """Higher rates than those of the attempt that failed."""
+        failed = attempts[-1]
         cap = failed.settings.learning_rate_cap
         rate = failed.learning_rates.get(failed.blamed_phase() or "", math.inf)
         if cap is not None and cap < _APART * rate:
@@ -225,8 +240,11 @@ class RaiseLearningRate(Rung):
         # What was on its way was so with all that the attempt had, also what did not suffice yet.
         return replace(failed.settings, learning_rate_factor=before * float(factor))
 
-    def begin(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings:
+    def begin(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings:
         """The settings with momentum, and rates that are raised as far as goes with it."""
+        failed = attempts[-1]
         factor = self._gathered(settings, failed)
         if factor is None:
             return settings
@@ -283,8 +301,11 @@ class TrainLonger(_GoesOn):
     keep_seed: Flag = True
     """Do not draw a new seed, which would be another order of the rows."""
 
-    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+    def apply(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings | str:
         """More epochs of the last phase."""
+        failed = attempts[-1]
         return self._lengthen(settings, failed)
 
 
@@ -300,8 +321,11 @@ class Revive(_GoesOn):
     when: When | None = ["crippled"]
     """Failures that it answers; null means any of a network with many dead units."""
 
-    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+    def apply(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings | str:
         """More epochs of the last phase, where many units are dead."""
+        failed = attempts[-1]
         changed = self._lengthen(settings, failed)
         if isinstance(changed, str):
             return changed
@@ -326,7 +350,9 @@ class LeakyRelu(Rung):
     negative_slope: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Slope below zero. At 0.01 a deep narrow net can still collapse; at 0.2 none did."""
 
-    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+    def apply(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings | str:
         """Leaky relu in every hidden place of relu."""
         if settings.negative_slope == self.negative_slope:
             return f"the slope is {self.negative_slope} already"
@@ -341,7 +367,9 @@ class Reinitialize(Rung):
     initializer: Annotated[str, Field(min_length=1)] = "he_normal"
     """Keras's name of the initializer."""
 
-    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+    def apply(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings | str:
         """Another initializer on hidden kernels, zeros on hidden biases."""
         if settings.initializer == self.initializer:
             return f"the initializer is {self.initializer} already"
@@ -356,7 +384,9 @@ class ClipGradients(Rung):
     norm: PositiveFloat = 1.0
     """Bound on the norm of all gradients taken together, Keras's `global_clipnorm`."""
 
-    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+    def apply(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings | str:
         """A bound on the norm of the gradients."""
         if settings.clip_norm is not None and settings.clip_norm <= self.norm:
             return f"the norm is clipped to {settings.clip_norm:g} already"
@@ -376,8 +406,11 @@ class Standardize(Rung):
     """Keep its change when the next attempt fails by the same check: other settings do no better on
     rows out of scale."""
 
-    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+    def apply(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings | str:
         """Inputs and targets out of scale are standardised inside the model."""
+        failed = attempts[-1]
         causes = {finding.cause for finding in failed.findings}
         before, parts, reasons = settings.standardize or "", list[str](), list[str]()
         for part, cause in _OUT_OF_SCALE.items():
@@ -412,8 +445,11 @@ class FixOutput(Rung):
     when: When | None = ["one_unit_softmax", "unreachable_targets", "loss_mismatch"]
     """Failures that it answers; null means any other failure of a training."""
 
-    def apply(self, settings: Settings, failed: Attempt, last: Settings | None) -> Settings | str:
+    def apply(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings | str:
         """What findings say has to make an output, and to train it."""
+        failed = attempts[-1]
         fixes = [finding.fix for finding in failed.findings if finding.fix is not None]
         fixes = [each for each in fixes if each.told]
         if not fixes:
@@ -434,6 +470,81 @@ class FixOutput(Rung):
         return replace(changed, standardize=standardize)
 
 
+class UsualSettings(Rung):
+    """Take all at once what is known to train most networks.
+
+    That is a usual rate, momentum, fresh initial weights, leaky relu, and inputs and targets that
+    are standardised, each where the model can carry it. For what fails by several faults, and for
+    what fails by one that nothing names.
+    """
+
+    remedy: Literal["usual_settings"] = "usual_settings"
+    """The remedy."""
+
+    def apply(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings | str:
+        """Usual settings throughout; what was made of the output stays."""
+        failed, hindered = attempts[-1], obstacles(attempts)
+        parts = [part for part in _OUT_OF_SCALE if part in (failed.settings.standardize or "")
+                 or f"standardize {part}" not in hindered]  # fmt: skip
+        usual = replace(_at_sound_rate(failed.settings, attempts), clip_norm=None)
+        if parts:
+            usual = replace(usual, standardize=_STANDARDIZED[tuple(parts)])
+        if "leaky_relu" not in hindered:
+            usual = replace(usual, negative_slope=LeakyRelu().negative_slope)
+        if "reinitialize" not in hindered:
+            usual = replace(usual, initializer=Reinitialize().initializer)
+        if "momentum" not in hindered:
+            usual = replace(usual, momentum=_MOMENTUM)
+        if usual == failed.settings:
+            return "the settings are usual throughout"
+        return usual
+
+
+_MOMENTUM = 0.9
+_CLOSE = 1.5
+"""A rate that is so near to another one does as well."""
+
+
+def _at_sound_rate(settings: Settings, attempts: Sequence[Attempt]) -> Settings:
+    """At a rate at which most networks train with this optimizer, where one is known."""
+    sound = next((each.sound_rate for each in attempts if each.sound_rate is not None), None)
+    if sound is None:
+        return settings
+    rate = next((found for each in attempts if (found := _as_configured(each))), sound)
+    factor = sound / rate if rate * _CLOSE < sound else 1.0
+    # A phase that no attempt has come to yet may have any rate.
+    return replace(
+        settings,
+        learning_rate_factor=None if factor == 1 else float(f"{factor:.3g}"),
+        learning_rate_cap=sound,
+    )
+
+
+def _as_configured(attempt: Attempt) -> float | None:
+    """The highest rate of the first phase without what remedies made of it, where it is known."""
+    settings = attempt.settings
+    if settings.learning_rate_cap is not None:
+        return None
+    rate = next(iter(attempt.learning_rates.values()), 0.0)
+    return rate / (settings.learning_rate_factor or 1.0)
+
+
+def obstacles(attempts: Sequence[Attempt]) -> dict[str, str]:
+    """Remedies that the model cannot carry, as the first attempts found them.
+
+    A model that a remedy has changed has nothing to say against that remedy any more.
+
+    Args:
+        attempts: all so far.
+    """
+    found: dict[str, str] = {}
+    for attempt in attempts:
+        found = {**attempt.obstacles, **found}
+    return found
+
+
 AnyRemedy = (
     Annotated[NewSeed, pydantic.Tag("<new_seed>")]
     | Annotated[LowerLearningRate, pydantic.Tag("<lower_learning_rate>")]
@@ -445,6 +556,7 @@ AnyRemedy = (
     | Annotated[RaiseLearningRate, pydantic.Tag("<raise_learning_rate>")]
     | Annotated[TrainLonger, pydantic.Tag("<train_longer>")]
     | Annotated[Revive, pydantic.Tag("<revive>")]
+    | Annotated[UsualSettings, pydantic.Tag("<usual_settings>")]
 )
 """All of them; everything else that goes over the remedies follows from this."""
 

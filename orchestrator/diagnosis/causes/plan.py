@@ -60,6 +60,35 @@ it left at a median skill of 0.08, for rates of 0.002 to 0.06 and few steps, mom
 a rate of 0.01, 0.83 at 0.03 and 0.81 at 0.1; at 0.03 none is worse than before."""
 
 
+_SOUND, _SOUND_IN_NARROW = 3.0, 10.0
+"""How many times its usual rate an optimizer trains most networks at, and one whose steps do not
+hang on the gradient those that are narrow: what a unit gets is the sum of as many steps as it has
+inputs (Yang et al., Tensor programs V, 2022). Of 21 drawn networks for which it makes a difference,
+0.01 instead of 0.003 for Adam's kind brings more in 14, among them all but one of up to 32 units,
+and less in both that have 128."""
+_NARROW = 32
+"""Units of the widest layer of such a network."""
+
+
+def sound_rate(model: keras.Model) -> float | None:
+    """A rate at which most networks train; None where there is not one optimizer, and known.
+
+    Args:
+        model: compiled.
+    """
+    optimizers = plain_optimizers(model)
+    if len(optimizers) != 1:
+        return None
+    highest = DIVIDING.get(type(optimizers[0]))
+    if highest is not None:
+        return highest
+    if times_usual(optimizers[0], 0.0) is None:
+        return None
+    widths = [each.shape[-1] for each in model.trainable_variables if len(each.shape) > 1]
+    narrow = isinstance(optimizers[0], ADAPTIVE) and max(widths, default=0) <= _NARROW
+    return (_SOUND_IN_NARROW if narrow else _SOUND) * usual_rate(optimizers[0])
+
+
 def faster(optimizer: keras.optimizers.Optimizer, rate: float, times: float) -> Fix:
     """What to write for a rate at which a training gets too little done.
 

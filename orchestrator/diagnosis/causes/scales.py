@@ -5,7 +5,7 @@ Used before a training and, with the evidence of a failure, after it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -23,8 +23,10 @@ _NORMALIZING = (
     keras.layers.LayerNormalization,
     keras.layers.UnitNormalization,
 )
-"""Layers behind which the scale of what came before them is gone, wherever they are. What scales by
-fixed numbers, such as Rescaling, is seen by what comes out of it."""
+"""Layers behind which the scale of all that came before them is gone, wherever they are.
+
+What scales by fixed numbers, such as Rescaling, is seen by what comes out of it.
+"""
 _MAGNITUDES = 1e3
 """Inputs this far from 1, or columns this far from each other, hamper any training."""
 _OFFSET = 10.0
@@ -51,7 +53,11 @@ _ASTRAY = 2.0
 """A prediction that is nearer to such targets than 0 is, and still so many standard deviations away
 from them, was trained towards them and not on them."""
 
+_SCALE = "write data.standardize: true, which scales every column"
+
 _Array = npt.NDArray[Any]
+_Describe = Callable[[_Array, str, Sequence[str]], tuple[str, str] | None]
+"""Says what is wrong with the scales of an array, and what to write instead."""
 
 
 def describe_scales(subject: Subject) -> tuple[str, str] | None:
@@ -61,15 +67,16 @@ def describe_scales(subject: Subject) -> tuple[str, str] | None:
         subject: the model and its rows.
 
     Returns:
-        What was seen and what to write instead; None where nothing is wrong, where a layer
-        normalises, or where what reaches the first layers with weights is scaled or looked up.
+        What was seen and what to write instead; None where nothing is wrong, or where what reaches
+        the first layers with weights is scaled or looked up. Behind weights a layer that
+        normalises takes away the scale of all columns together, and not what is between them.
     """
-    if any(isinstance(layer, _NORMALIZING) for layer in all_layers(subject.model)):
-        return None
+    normalizes = any(isinstance(layer, _NORMALIZING) for layer in all_layers(subject.model))
+    describe = _describe_apart if normalizes else _describe
     x, _, _ = subject.sample
     for path, array in leaves(x):
-        found = None if is_text(array) else _describe(array, name_of("x", path), _names(subject))
-        if found is not None and _reaches_weights(subject):
+        found = None if is_text(array) else describe(array, name_of("x", path), _names(subject))
+        if found is not None and _reaches_weights(subject, describe):
             return found
     return None
 
@@ -84,12 +91,12 @@ def _describe(array: _Array, named: str, names: Sequence[str]) -> tuple[str, str
     if not columns.size or columns.dtype.kind not in "fiu":
         return None
     highest, lowest = columns.max(axis=0).astype(float), columns.min(axis=0).astype(float)
-    whose = "the inputs" if named == "x" else named
+    whose = _whose(named)
     if _are_bytes(array, float(lowest.min()), float(highest.max())):
         reason = f"{whose} are bytes as they are read, from {lowest.min():g} to {highest.max():g}"
         return reason, "put a Rescaling layer with scale: 0.00392 (1/255) first, or divide by 255"
     scales = np.maximum(np.abs(lowest), np.abs(highest))
-    advice = "write data.standardize: true, which scales every column"
+    advice = _SCALE
     worst = int(scales.argmax())
     column = f"column {names[worst] if len(names) == len(scales) else worst}"
     if scales[worst] >= _MAGNITUDES:
@@ -99,14 +106,10 @@ def _describe(array: _Array, named: str, names: Sequence[str]) -> tuple[str, str
             f"{whose} are not scaled: no value is further from 0 than {scales[worst]:.2g}",
             advice,
         )
+    apart = _describe_apart(array, named, names)
+    if apart is not None:
+        return apart
     means, spreads = columns.mean(axis=0, dtype=np.float64), columns.std(axis=0, dtype=np.float64)
-    dense = spreads[(np.count_nonzero(columns, axis=0) > len(columns) / 2) & (spreads > 0)]
-    if array.ndim == 2 and len(dense) and dense.max() >= _MAGNITUDES * dense.min():
-        reason = (
-            f"the scales of {whose} are orders of magnitude apart, standard deviations from "
-            f"{dense.min():.3g} to {dense.max():.3g}"
-        )
-        return reason, advice
     offset, spread = (float(np.sqrt(np.mean(each**2))) for each in (means, spreads))
     if spread > 0 and offset >= _OFFSET * spread:
         reason = (
@@ -115,6 +118,25 @@ def _describe(array: _Array, named: str, names: Sequence[str]) -> tuple[str, str
         )
         return reason, advice
     return None
+
+
+def _describe_apart(array: _Array, named: str, names: Sequence[str]) -> tuple[str, str] | None:
+    """That the columns of a table, shape (rows, columns), differ by orders of magnitude."""
+    if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
+        return None
+    spreads = array.std(axis=0, dtype=np.float64)
+    dense = spreads[(np.count_nonzero(array, axis=0) > len(array) / 2) & (spreads > 0)]
+    if not len(dense) or dense.max() < _MAGNITUDES * dense.min():
+        return None
+    reason = (
+        f"the scales of {_whose(named)} are orders of magnitude apart, standard deviations from "
+        f"{dense.min():.3g} to {dense.max():.3g}"
+    )
+    return reason, _SCALE
+
+
+def _whose(named: str) -> str:
+    return "the inputs" if named == "x" else named
 
 
 def _are_bytes(array: _Array, lowest: float, highest: float) -> bool:
@@ -127,7 +149,7 @@ def _are_bytes(array: _Array, lowest: float, highest: float) -> bool:
     return many and bool(np.array_equal(array, np.floor(array)))
 
 
-def _reaches_weights(subject: Subject) -> bool:
+def _reaches_weights(subject: Subject, describe: _Describe) -> bool:
     """Whether a fresh layer with weights takes values whose scales are wrong.
 
     Of what is looked up, or scaled inside the model by whatever operation, it takes others; what
@@ -139,9 +161,11 @@ def _reaches_weights(subject: Subject) -> bool:
 
     def is_last(call: layers.Call) -> bool:
         inside = any(isinstance(each, keras.layers.RNN) for each in call.around)
-        if not inside and call.inputs and _has_kernel(call.layer):
+        if isinstance(call.layer, _NORMALIZING) and not taken:
+            taken.append(False)  # it scales each column once it is trained
+        elif not inside and call.inputs and _has_kernel(call.layer):
             given = np.asarray(call.inputs[0]) if call.layer.trainable_weights else None
-            taken.append(given is not None and _describe(given, "x", ()) is not None)
+            taken.append(given is not None and describe(given, "x", ()) is not None)
         return len(taken) == first
 
     layers.first_call(subject.model, x, is_last)

@@ -16,6 +16,7 @@ from orchestrator.data.rows import AnyRows
 from orchestrator.data.streams.feed import LiveFeed
 from orchestrator.data.streams.pipeline import Feed, held_back
 from orchestrator.diagnosis.causes.after.network import find_dead_initialization
+from orchestrator.diagnosis.causes.plan import sound_rate
 from orchestrator.diagnosis.examine import non_finite_variables, why_lost
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.diagnosis.watch.gradients import GradientWatch
@@ -150,6 +151,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
             parameters=count_parameters(model),
             obstacles={**hindered, **_rewind_obstacle(built)},
             standardization=_describe_scales(settings, dataset, built),
+            sound_rate=None if built.begins_trained else sound_rate(model),
         )
     )
     return built

@@ -149,6 +149,10 @@ def _stays_above(moment: _Moment) -> str | None:
     )
 
 
+_NARROW = "most networks as deep and narrow are dead from the start"
+"""Such networks may rest for long on their way, so that a quarter of the epochs tells nothing."""
+
+
 def _stays_behind(moment: _Moment) -> str | None:
     """Why a training is given up that has something against it, and has learnt too little by now.
 
@@ -156,10 +160,9 @@ def _stays_behind(moment: _Moment) -> str | None:
     """
     times = times_usual(plain_optimizers(moment.built.model)[0], moment.now.rates[-1])
     known = _against(moment.task, moment.built, moment.before, times)
-    low = times is not None and times < 1 / UNUSUAL
-    early = low or (times is not None and times >= WILD)
+    wild = times is not None and times >= WILD
     done, left = moment.now.count, moment.left
-    if known is None or done not in midterms(done + left, early=early):
+    if known is None or done not in midterms(done + left, early=known != _NARROW):
         return None
     if moment.task.attempt >= moment.task.config.restart.max_attempts:
         return None
@@ -169,7 +172,7 @@ def _stays_behind(moment: _Moment) -> str | None:
     share, limit = found.share(), found.limits.fail_below
     if share is None or limit is None or not share < limit:  # what was lost since an earlier phase
         return None
-    if low and done < left and not stays_low(found, left):
+    if not wild and done < left and not stays_low(found, left):
         return None
     return f"{known}; after {done} epochs: {found.reason}"
 
@@ -188,7 +191,7 @@ def _against(task: Task, built: Built, before: Sequence[Phase], times: float | N
         return by_rate
     answered = task.config.restart.answered()
     if "often_dead_at_init" in answered and evidence.is_deep_and_narrow(before):
-        return "most networks as deep and narrow are dead from the start"
+        return _NARROW
     found = before[0].find(FindingsCheck)
     causes = () if found is None else found.measured.causes
     named = next((each for each in causes if each in answered), None)

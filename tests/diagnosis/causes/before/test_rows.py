@@ -121,6 +121,17 @@ def test_a_network_that_copes_with_its_rows_is_healthy() -> None:
     assert not unscaled(x.astype("float32"), model=model, elsewhere=True)
 
 
+def test_behind_a_layer_that_normalises_columns_are_as_far_from_each_other() -> None:
+    apart = (X * [1, 1, 5e3, 1]).astype("float32")
+    behind = [layers.Dense(8), layers.BatchNormalization(), layers.ReLU()]
+    (found,) = unscaled(apart, *behind)
+    assert found.reason.startswith("the scales of the inputs are orders of magnitude apart")
+    assert not unscaled(apart, layers.BatchNormalization(), layers.Dense(8))
+    # All columns together are scaled behind the first weights.
+    assert not unscaled((X * 5e3).astype("float32"), *behind)
+    assert not unscaled((X + 40).astype("float32"), *behind)
+
+
 def test_what_does_not_train_takes_what_it_was_trained_on() -> None:
     base = layers.Dense(8, trainable=False)
     assert not unscaled((X + 40).astype("float32"), base)
