@@ -662,7 +662,7 @@ def test_the_second_failure_of_a_training_is_answered_by_usual_settings() -> Non
         "usual_settings", "new_seed",
     ]  # fmt: skip
     assert [rung.remedy for _, rung in rule.matching(CONFIG, [dead, exploded])[0]] == [
-        "usual_settings", "lower_learning_rate", "new_seed",
+        "lower_learning_rate", "usual_settings", "lower_learning_rate", "new_seed",
     ]  # fmt: skip
     # What never trained says nothing of how it would have.
     assert [rung.remedy for _, rung in rule.matching(CONFIG, [DEAD_AT_INIT, dead])[0]] == [

@@ -50,12 +50,14 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal"]}, "rungs": []},
     # No seed makes a linear network bend, or BatchNorm's statistics arrive sooner.
     {"when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"]}, "rungs": []},
-    # What one remedy did not mend has several faults, or one that nothing names.
+    # What one remedy did not mend has several faults, or one that nothing names. Steps that are too
+    # large end early, and what was healthy before them need not be trained again.
     {
         "when": {"kind": [*_POOR, *_LOST, "undertrained"], "count": 2},
         "rungs": [
+            {**_LOWER_FROM_NOW_ON, "when": _THROWN, "times": 2},
             _USUAL,
-            {**_LOWER_FROM_NOW_ON, "times": 3, "when": _THROWN},
+            {**_LOWER_FROM_NOW_ON, "when": _THROWN, "times": 4},
             {**_NEW_SEED, "times": 2},
         ],
     },
