@@ -63,8 +63,8 @@ a rate of 0.01, 0.83 at 0.03 and 0.81 at 0.1; at 0.03 none is worse than before.
 _SOUND, _SOUND_IN_NARROW = 3.0, 10.0
 """How many times its usual rate an optimizer trains most networks at, and one whose steps do not
 hang on the gradient those that are narrow: what a unit gets is the sum of as many steps as it has
-inputs (Yang et al., Tensor programs V, 2022). Of 17 drawn networks of up to 32 units 0.01 instead of
-0.003 for Adam's kind brought more in 12 and less in two; of four wider ones less in two."""
+inputs (Yang et al., Tensor programs V, 2022). Of 17 drawn networks of up to 32 units, 0.01 instead
+of 0.003 for Adam's kind brought more in 12 and less in two; of four wider ones less in two."""
 _NARROW = 32
 """Units of the widest layer of such a network."""
 
