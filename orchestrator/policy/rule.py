@@ -83,6 +83,10 @@ def step(config: Config, attempts: Sequence[Attempt]) -> Step:
             reason += f": {why}"
     else:
         reason = "the policy has no rung left that answers this failure"
+        usual = sum(each.remedy == "usual_settings" for each in attempts)
+        if usual:
+            seeds_told = "another seed" if usual == 1 else f"{usual} other seeds"
+            reason += f"; usual settings throughout did no better, from {seeds_told}"
     if passed_over:
         reason += "; passed over: " + "; ".join(passed_over)
     return Step(taken=None, passed_over=tuple(passed_over), reason=reason)

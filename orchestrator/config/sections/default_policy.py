@@ -24,7 +24,7 @@ _FASTER = {"remedy": "new_seed", "raise_rate": True}
 _REINITIALIZE = {"remedy": "reinitialize"}
 _FRESH = {"remedy": "reinitialize", "keep": True, "raise_rate": True}
 _CLIP = {"remedy": "clip_gradients", "rewind": True}
-_USUAL = {"remedy": "usual_settings", "keep": True}
+_USUAL = {"remedy": "usual_settings", "times": 2, "keep": True}
 
 _NO_LOWER = [_NEW_SEED, _LEAKY]
 _DEEP = [_LEAKY_FROM_NOW_ON, _FASTER, _LOWER]
@@ -58,7 +58,6 @@ DEFAULT_POLICY: Any = [
             {**_LOWER_FROM_NOW_ON, "when": _THROWN, "times": 2},
             _USUAL,
             {**_LOWER_FROM_NOW_ON, "when": _THROWN, "times": 4},
-            {**_NEW_SEED, "times": 2},
         ],
     },
     # Units that are born dead learn nothing at any rate, and no seed wakes them.

@@ -484,7 +484,10 @@ class UsualSettings(Rung):
     def apply(
         self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
     ) -> Settings | str:
-        """Usual settings throughout; what was made of the output stays."""
+        """Usual settings throughout; what was made of the output stays.
+
+        At its second use they are the same, from another seed.
+        """
         failed, hindered = attempts[-1], obstacles(attempts)
         parts = [part for part in _OUT_OF_SCALE if part in (failed.settings.standardize or "")
                  or f"standardize {part}" not in hindered]  # fmt: skip
@@ -497,8 +500,6 @@ class UsualSettings(Rung):
             usual = replace(usual, initializer=Reinitialize().initializer)
         if "momentum" not in hindered:
             usual = replace(usual, momentum=_MOMENTUM)
-        if usual == failed.settings:
-            return "the settings are usual throughout"
         return usual
 
 
