@@ -11,7 +11,7 @@ from orchestrator.model import initialization
 from orchestrator.model.initialization import Recorder, Replay
 from orchestrator.record.records import Candidate, Finding
 
-AT_FAULT = 8
+AT_FAULT = 4
 """So many candidates that are dead by what their initializers are, and not for want of luck, are
 enough to stop."""
 
