@@ -13,6 +13,7 @@ from orchestrator.record.records import (
     DECLINE,
     INIT,
     Attempt,
+    Cause,
     Failure,
     FailureKind,
     Finding,
@@ -33,6 +34,10 @@ _NO_SKILL = 0.01
 """Skill below which nothing was learnt (design, section 4)."""
 _EACH = 2
 """Of so many findings of one cause each is told."""
+_IN_THE_WAY: frozenset[Cause] = frozenset(
+    {"rate_too_low", "unscaled_inputs", "distant_targets", "initialization"}
+)
+"""What a network that has learnt too little could have done without, in as many epochs."""
 _LITTLE_LEARNT = ("died", "constant", "worse_than_baseline", "undertrained", "crippled")
 """What becomes of networks that are too deep and narrow."""
 
@@ -221,10 +226,13 @@ def is_in_question(attempt: Attempt) -> bool:
     """Whether a first attempt that passed is held to what one that was repaired is held to.
 
     So it is at a rate that is no usual one, and where most networks as deep and narrow are dead:
-    of those that live most have lost rows on the way, and more epochs do not bring them back.
+    of those that live most have lost rows on the way, and more epochs do not bring them back; and
+    where the training has shown what stood in its way, other than that it was short.
     """
+    shown = {each.cause for each in attempt.findings if each.found == "after"}
     return (
         attempt.usual_rate() is not None
+        or not shown.isdisjoint(_IN_THE_WAY)
         or len(attempt.screened) >= _OFTEN
         or is_deep_and_narrow(attempt.phases)
     )
