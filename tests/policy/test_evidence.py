@@ -442,6 +442,15 @@ def test_a_deep_and_narrow_network_that_is_alive_and_learns_nothing_is_one_as_we
     assert not evidence.is_in_question(replace(far, screened=SCREENED[:4]))
 
 
+def test_a_first_attempt_is_in_question_by_what_its_training_has_shown() -> None:
+    poor = attempt(phase(INIT), phase(learned="warn", skill=0.6), findings=(UNSCALED,))
+    assert evidence.is_in_question(poor)
+    suspected = replace(UNSCALED, found="before")
+    assert not evidence.is_in_question(replace(poor, findings=(suspected,)))
+    short = replace(UNSCALED, cause="undertrained")  # the epochs are the user's
+    assert not evidence.is_in_question(replace(poor, findings=(short,)))
+
+
 def test_the_loss_of_the_untrained_network_is_the_measure() -> None:
     # From the second phase on the first step's loss is that of a trained network.
     earlier = phase("warmup", losses=(1.0, 0.9))
