@@ -114,6 +114,8 @@ class ModelBuilt(Recorded, kw_only=True, tag="model_built"):
     """What a remedy has standardised."""
     sound_rate: float | None = None
     """A learning rate at which most networks train with its optimizer; None where none is known."""
+    planned_rate: float | None = None
+    """The highest rate of its longest phase, as the config has it; None where that is not known."""
 
 
 class SeedsScreened(Recorded, kw_only=True, tag="seeds_screened"):
@@ -422,6 +424,7 @@ def _advance_attempt(
                 obstacles=event.obstacles,
                 standardization=event.standardization,
                 sound_rate=event.sound_rate,
+                planned_rate=event.planned_rate,
             )
         case CausesFound():
             return replace(attempt, findings=(*attempt.findings, *event.findings))

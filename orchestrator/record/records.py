@@ -470,6 +470,8 @@ class Attempt(Record, kw_only=True):
     """What a remedy has standardised inside its model."""
     sound_rate: float | None = None
     """A learning rate at which most networks train with its optimizer; None where none is known."""
+    planned_rate: float | None = None
+    """The highest rate of its longest phase, as the config has it; None where that is not known."""
     restarts: int = 0
     """How often its worker was started again."""
     settings: Settings

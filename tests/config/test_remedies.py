@@ -257,9 +257,9 @@ def test_the_first_cap_is_on_the_way_to_the_usual_rate(
 
 
 def test_usual_settings_change_all_that_the_model_can_carry() -> None:
-    first = attempt("few_steps", learning_rates={"main": 0.0002}, sound_rate=0.01)
+    first = attempt("few_steps", planned_rate=0.0002, sound_rate=0.01)
     fixed = replace(SEED, output_activation={"": "linear"}, clip_norm=1.0, learning_rate_cap=1e-5)
-    second = replace(first, settings=fixed, learning_rates={"main": 1e-5})
+    second = replace(first, settings=fixed)
     usual = replace(
         SEED, learning_rate_factor=50.0, learning_rate_cap=0.01, momentum=0.9, negative_slope=0.2,
         initializer="he_normal", standardize="inputs and targets", output_activation={"": "linear"},
@@ -272,22 +272,40 @@ def test_usual_settings_change_all_that_the_model_can_carry() -> None:
     assert found == replace(usual, momentum=None, negative_slope=None, standardize="inputs")
 
 
+def test_usual_settings_leave_weights_that_were_trained_before_and_their_rate() -> None:
+    hindered = {"fresh_weights": "trained", "standardize inputs": "trained on others"}
+    failed = attempt("few_steps", planned_rate=1e-5, sound_rate=0.01, obstacles=hindered)
+    found = UsualSettings().apply(SEED, [failed], None)
+    assert found == replace(SEED, standardize="targets")
+    hindered |= {"standardize targets": "classes", "new_seed": "only the order would change"}
+    failed = replace(failed, obstacles=hindered)
+    assert UsualSettings().apply(SEED, [failed], None) == "only the order would change"
+
+
 @pytest.mark.parametrize(
-    ("rate", "factor"), [(0.001, 10.0), (0.009, None), (0.01, None), (5.0, None), (0.0, None)]
+    ("rate", "factor"), [(0.001, 10.0), (0.009, None), (0.01, None), (5.0, None), (None, None)]
 )
-def test_usual_settings_are_at_the_sound_rate(rate: float, factor: float | None) -> None:
-    failed = attempt("few_steps", learning_rates={"main": rate, "shock": 7.0}, sound_rate=0.01)
+def test_usual_settings_are_at_the_sound_rate(rate: float | None, factor: float | None) -> None:
+    failed = attempt("few_steps", planned_rate=rate, sound_rate=0.01)
     found = UsualSettings().apply(SEED, [failed], None)
     assert isinstance(found, Settings)
     assert (found.learning_rate_factor, found.learning_rate_cap) == (factor, 0.01)
-    # What remedies made of the rates is not what the config says.
-    raised = replace(failed, settings=replace(SEED, learning_rate_factor=4.0))
-    raised = replace(raised, learning_rates={"main": 4 * rate})
-    assert UsualSettings().apply(SEED, [raised], None) == found
 
 
 def test_usual_settings_leave_the_rate_of_an_optimizer_that_nothing_is_known_of() -> None:
-    failed = attempt("few_steps", learning_rates={"main": 7.0})
-    found = UsualSettings().apply(SEED, [failed], None)
+    found = UsualSettings().apply(SEED, [attempt("few_steps", planned_rate=7.0)], None)
     assert isinstance(found, Settings)
     assert (found.learning_rate_factor, found.learning_rate_cap) == (None, None)
+
+
+def test_a_rate_is_lowered_from_where_it_was_last() -> None:
+    def thrown(number: int, cap: float | None, rate: float) -> Attempt:
+        settings = replace(SEED, learning_rate_cap=cap)
+        return builders.failed(number, "finite", settings=settings, rates={"main": rate})
+
+    first, usual = thrown(1, None, 0.5), thrown(3, 0.03, 0.03)
+    last = replace(SEED, learning_rate_cap=0.0005)
+    found = LowerLearningRate().apply(SEED, [first, usual], last)
+    assert isinstance(found, Settings) and found.learning_rate_cap == pytest.approx(0.003)
+    found = LowerLearningRate().apply(SEED, [first], last)  # that cap was taken back
+    assert isinstance(found, Settings) and found.learning_rate_cap == pytest.approx(0.00005)

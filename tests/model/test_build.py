@@ -525,7 +525,7 @@ def test_weights_from_a_file_are_not_reinitialised(make_config: MakeConfig, tmp_
     config = make_config(model={"file": "m.keras"})
     found = obstacles_of(config)
     scaled = {"standardize inputs", "standardize targets"}
-    assert found.keys() == {"new_seed", "reinitialize", "momentum"} | scaled
+    assert found.keys() == {"new_seed", "reinitialize", "momentum", "fresh_weights"} | scaled
     assert "initial_weights: fresh draws new ones" in found["reinitialize"]
 
 

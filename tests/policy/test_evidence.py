@@ -407,7 +407,7 @@ def test_the_evidence_names_the_kind_and_the_default_policy_the_remedies(
 def test_every_case_of_the_default_policy_has_its_failure_above() -> None:
     matching = [rule.matching(CONFIG, [failed]) for failed, _, _ in CASES.values()]
     again = rule.matching(CONFIG, [CASES["dead, quietly"][0]] * 2)
-    found = [again[1], *(case for _, case in matching)] + [
+    found = [again[1], linear, *(case for _, case in matching)] + [
         rung for rungs, _ in matching for _, rung in rungs
     ]
     assert [entry for entry in CONFIG.restart.policy if entry not in found] == []
@@ -668,10 +668,10 @@ def test_what_was_fixed_is_told_at_the_end_all_the_same() -> None:
 def test_the_second_failure_of_a_training_is_answered_by_usual_settings() -> None:
     dead, exploded = CASES["dead, quietly"][0], CASES["not finite"][0]
     assert [rung.remedy for _, rung in rule.matching(CONFIG, [dead, dead])[0]] == [
-        "usual_settings",
+        "usual_settings", "usual_settings",
     ]  # fmt: skip
     assert [rung.remedy for _, rung in rule.matching(CONFIG, [dead, exploded])[0]] == [
-        "lower_learning_rate", "usual_settings", "lower_learning_rate",
+        "lower_learning_rate", "usual_settings", "lower_learning_rate", "usual_settings",
     ]  # fmt: skip
     # What never trained says nothing of how it would have.
     assert [rung.remedy for _, rung in rule.matching(CONFIG, [DEAD_AT_INIT, dead])[0]] == [

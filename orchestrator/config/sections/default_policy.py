@@ -24,7 +24,7 @@ _FASTER = {"remedy": "new_seed", "raise_rate": True}
 _REINITIALIZE = {"remedy": "reinitialize"}
 _FRESH = {"remedy": "reinitialize", "keep": True, "raise_rate": True}
 _CLIP = {"remedy": "clip_gradients", "rewind": True}
-_USUAL = {"remedy": "usual_settings", "times": 2, "keep": True}
+_USUAL = {"remedy": "usual_settings", "keep": True}
 
 _NO_LOWER = [_NEW_SEED, _LEAKY]
 _DEEP = [_LEAKY_FROM_NOW_ON, _FASTER, _LOWER]
@@ -39,7 +39,7 @@ _LOST = ["died", *_THROWN]
 
 DEFAULT_POLICY: Any = [
     # What is at fault is known, and so is what to write instead.
-    {"remedy": "fix_output", "raise_rate": True, "cap_rate": True},
+    {"remedy": "fix_output", "keep": True, "raise_rate": True, "cap_rate": True},
     {"remedy": "standardize", "raise_rate": True, "cap_rate": True},
     # The data is at fault.
     {"when": {"certain": True}, "rungs": []},
@@ -49,7 +49,10 @@ DEFAULT_POLICY: Any = [
     # No seed brings back what rows differ by, and lose on their way to the output.
     {"when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal"]}, "rungs": []},
     # No seed makes a linear network bend, or BatchNorm's statistics arrive sooner.
-    {"when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"]}, "rungs": []},
+    {
+        "when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"], "count": 2},
+        "rungs": [],
+    },
     # What one remedy did not mend has several faults, or one that nothing names. Steps that are too
     # large end early, and what was healthy before them need not be trained again.
     {
@@ -58,6 +61,7 @@ DEFAULT_POLICY: Any = [
             {**_LOWER_FROM_NOW_ON, "when": _THROWN, "times": 2},
             _USUAL,
             {**_LOWER_FROM_NOW_ON, "when": _THROWN, "times": 4},
+            {**_USUAL, "times": 2},
         ],
     },
     # Units that are born dead learn nothing at any rate, and no seed wakes them.
@@ -86,6 +90,8 @@ DEFAULT_POLICY: Any = [
     # What was on its way needs a higher rate or more epochs: no seed brings it much further.
     {"when": {"kind": ["undertrained"]}, "rungs": [_RAISE]},
     {"when": {"kind": _POOR, "cause": ["undertrained", "few_steps"]}, "rungs": [_RAISE]},
+    # No seed makes a linear network bend, or BatchNorm's statistics arrive sooner.
+    {"when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"]}, "rungs": []},
     {"when": {"kind": _POOR, "cause": ["oscillating"]}, "rungs": [_LOWER, _NEW_SEED, _LEAKY]},
     # Steps too large for the rows; some seeds are spared.
     {

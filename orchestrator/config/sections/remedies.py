@@ -130,7 +130,8 @@ class LowerLearningRate(Rung):
             return f"the highest rate of phase {phase} was {rate:g}, which no cap lowers"
         # After its change was taken back and another rung was tried, the phase has run above this
         # rung's last cap, which did not help.
-        if last is not None and last.learning_rate_cap is not None:
+        held = rate <= (failed.settings.learning_rate_cap or 0.0) * _ROUNDED
+        if last is not None and last.learning_rate_cap is not None and not held:
             rate = min(rate, last.learning_rate_cap)
         factor = _factor(failed) if self.factor == "auto" else self.factor
         return replace(settings, learning_rate_cap=factor * rate)
@@ -153,6 +154,8 @@ class LowerLearningRate(Rung):
         return replace(settings, momentum=self.momentum, learning_rate_cap=min(cap, usual or cap))
 
 
+_ROUNDED = 1 + 1e-6
+"""Rates are recorded as Keras has them, in single precision."""
 _LEAST_FACTOR = 1e-3
 _FACTOR = 0.1
 _APART = 2.0
@@ -480,6 +483,12 @@ class UsualSettings(Rung):
 
     remedy: Literal["usual_settings"] = "usual_settings"
     """The remedy."""
+    rewind: Annotated[Literal[False], BeforeValidator(flag, json_schema_input_type=Off)] = False
+    """Always false: it is another network."""
+    raise_rate: Annotated[Literal[False], BeforeValidator(flag, json_schema_input_type=Off)] = False
+    """Always false: it has a rate of its own."""
+    cap_rate: Annotated[Literal[False], BeforeValidator(flag, json_schema_input_type=Off)] = False
+    """Always false, likewise."""
 
     def apply(
         self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
@@ -488,18 +497,26 @@ class UsualSettings(Rung):
 
         At its second use they are the same, from another seed.
         """
-        failed, hindered = attempts[-1], obstacles(attempts)
-        parts = [part for part in _OUT_OF_SCALE if part in (failed.settings.standardize or "")
+        before, hindered = attempts[-1].settings, obstacles(attempts)
+        parts = [part for part in _OUT_OF_SCALE if part in (before.standardize or "")
                  or f"standardize {part}" not in hindered]  # fmt: skip
-        usual = replace(_at_sound_rate(failed.settings, attempts), clip_norm=None)
-        if parts:
-            usual = replace(usual, standardize=_STANDARDIZED[tuple(parts)])
-        if "leaky_relu" not in hindered:
-            usual = replace(usual, negative_slope=LeakyRelu().negative_slope)
-        if "reinitialize" not in hindered:
-            usual = replace(usual, initializer=Reinitialize().initializer)
-        if "momentum" not in hindered:
-            usual = replace(usual, momentum=_MOMENTUM)
+        usual = replace(
+            settings,
+            clip_norm=None,
+            output_activation=before.output_activation,
+            output_loss=before.output_loss,
+            standardize=_STANDARDIZED[tuple(parts)] if parts else None,
+        )
+        if "fresh_weights" not in hindered:
+            usual = _at_sound_rate(usual, attempts)
+            if "leaky_relu" not in hindered:
+                usual = replace(usual, negative_slope=LeakyRelu().negative_slope)
+            if "reinitialize" not in hindered:
+                usual = replace(usual, initializer=Reinitialize().initializer)
+            if "momentum" not in hindered:
+                usual = replace(usual, momentum=_MOMENTUM)
+        if usual == before and "new_seed" in hindered:
+            return hindered["new_seed"]
         return usual
 
 
@@ -513,23 +530,14 @@ def _at_sound_rate(settings: Settings, attempts: Sequence[Attempt]) -> Settings:
     sound = next((each.sound_rate for each in attempts if each.sound_rate is not None), None)
     if sound is None:
         return settings
-    rate = next((found for each in attempts if (found := _as_configured(each))), sound)
-    factor = sound / rate if rate * _CLOSE < sound else 1.0
-    # A phase that no attempt has come to yet may have any rate.
+    planned = next((each.planned_rate for each in attempts if each.planned_rate), sound)
+    factor = sound / planned if planned * _CLOSE < sound else 1.0
+    # Another phase, and one that no attempt has come to yet, may have any rate.
     return replace(
         settings,
         learning_rate_factor=None if factor == 1 else float(f"{factor:.3g}"),
         learning_rate_cap=sound,
     )
-
-
-def _as_configured(attempt: Attempt) -> float | None:
-    """The highest rate of the first phase without what remedies made of it, where it is known."""
-    settings = attempt.settings
-    if settings.learning_rate_cap is not None:
-        return None
-    rate = next(iter(attempt.learning_rates.values()), 0.0)
-    return rate / (settings.learning_rate_factor or 1.0)
 
 
 def obstacles(attempts: Sequence[Attempt]) -> dict[str, str]:

@@ -76,6 +76,8 @@ def describe_scales(subject: Subject) -> tuple[str, str] | None:
     x, _, _ = subject.sample
     for path, array in leaves(x):
         found = None if is_text(array) else describe(array, name_of("x", path), _names(subject))
+        if normalizes and len(leaves(x)) > 1:
+            return None  # which of them it scales is not known
         if found is not None and _reaches_weights(subject, describe):
             return found
     return None

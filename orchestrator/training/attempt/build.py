@@ -16,7 +16,8 @@ from orchestrator.data.rows import AnyRows
 from orchestrator.data.streams.feed import LiveFeed
 from orchestrator.data.streams.pipeline import Feed, held_back
 from orchestrator.diagnosis.causes.after.network import find_dead_initialization
-from orchestrator.diagnosis.causes.plan import sound_rate
+from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.diagnosis.causes.plan import read_plan, sound_rate
 from orchestrator.diagnosis.examine import non_finite_variables, why_lost
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.diagnosis.watch.gradients import GradientWatch
@@ -151,10 +152,28 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
             parameters=count_parameters(model),
             obstacles={**hindered, **_rewind_obstacle(built)},
             standardization=_describe_scales(settings, dataset, built),
-            sound_rate=None if built.begins_trained else sound_rate(model),
+            sound_rate=sound_rate(model),
+            planned_rate=_planned_rate(task, dataset, built),
         )
     )
     return built
+
+
+def _planned_rate(task: Task, dataset: Dataset, built: Built) -> float | None:
+    """The highest rate of the longest phase, without what a remedy makes of it."""
+    subject = Subject(
+        model=built.model,
+        outputs=built.outputs,
+        rows=dataset.train,
+        config=task.config,
+        steps_per_epoch=built.pipeline.steps,
+    )
+    with built.rates.plain():
+        plan = read_plan(subject)
+    if plan is None:
+        return None
+    longest = max(plan.stretches, key=lambda each: each.steps)
+    return float(longest.written.max())
 
 
 def _describe_scales(settings: Settings, dataset: Dataset, built: Built) -> Standardization:

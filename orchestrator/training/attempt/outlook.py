@@ -172,7 +172,9 @@ def _stays_behind(moment: _Moment) -> str | None:
     share, limit = found.share(), found.limits.fail_below
     if share is None or limit is None or not share < limit:  # what was lost since an earlier phase
         return None
-    if not wild and done < left and not stays_low(found, left):
+    # Of a loss with a penalty in it the share that is left says nothing of the skill.
+    early = done < left and not wild
+    if early and (moment.built.model.losses or not stays_low(found, left)):
         return None
     return f"{known}; after {done} epochs: {found.reason}"
 
