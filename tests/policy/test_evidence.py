@@ -407,6 +407,9 @@ def test_the_evidence_names_the_kind_and_the_default_policy_the_remedies(
 def test_every_case_of_the_default_policy_has_its_failure_above() -> None:
     matching = [rule.matching(CONFIG, [failed]) for failed, _, _ in CASES.values()]
     again = rule.matching(CONFIG, [CASES["dead, quietly"][0]] * 2)
+    small = Finding(cause="too_small", reason="it is linear")
+    poor = replace(CASES["worse than a constant"][0], findings=(small,))
+    linear = rule.matching(CONFIG, [poor, poor])[1]
     found = [again[1], linear, *(case for _, case in matching)] + [
         rung for rungs, _ in matching for _, rung in rungs
     ]
