@@ -227,11 +227,13 @@ def is_in_question(attempt: Attempt) -> bool:
 
     So it is at a rate that is no usual one, and where most networks as deep and narrow are dead:
     of those that live most have lost rows on the way, and more epochs do not bring them back; and
-    where the training has shown what stood in its way, other than that it was short.
+    where the training has shown what stood in its way, other than that it was short, or an output
+    is known that its loss does not fit.
     """
     shown = {each.cause for each in attempt.findings if each.found == "after"}
     return (
-        attempt.usual_rate() is not None
+        any(each.cause == "loss_mismatch" and each.fix for each in attempt.findings)
+        or attempt.usual_rate() is not None
         or not shown.isdisjoint(_IN_THE_WAY)
         or len(attempt.screened) >= _OFTEN
         or is_deep_and_narrow(attempt.phases)

@@ -450,6 +450,11 @@ def test_a_first_attempt_is_in_question_by_what_its_training_has_shown() -> None
     assert evidence.is_in_question(poor)
     suspected = replace(UNSCALED, found="before")
     assert not evidence.is_in_question(replace(poor, findings=(suspected,)))
+    fix = Fix(activation="softmax")
+    mismatch = Finding(cause="loss_mismatch", reason="relu", found="before", fix=fix)
+    assert evidence.is_in_question(replace(poor, findings=(mismatch,)))
+    left_to_the_user = replace(mismatch, fix=None)
+    assert not evidence.is_in_question(replace(poor, findings=(left_to_the_user,)))
     short = replace(UNSCALED, cause="undertrained")  # the epochs are the user's
     assert not evidence.is_in_question(replace(poor, findings=(short,)))
 
