@@ -618,3 +618,24 @@ def test_a_layer_that_carries_its_state_on_is_refused_with_what_to_write() -> No
     rows = Rows(x=np.zeros((8, 3, 2), np.float32), y=np.zeros((8, 2), np.float32))
     with pytest.raises(InvalidError, match=r"layer memory is stateful, .*; leave out stateful"):
         try_call(model, builders.config(), rows, "layers")
+
+
+def test_weights_of_a_factory_that_were_trained_before_are_told(make_config: MakeConfig) -> None:
+    code = """
+import keras, numpy as np
+def build(trained=True):
+    first = keras.layers.Dense(3, activation="relu")
+    model = keras.Sequential([keras.layers.Input((2,)), first, keras.layers.Dense(1)])
+    if trained:
+        first.bias.assign(np.array([0.1, 0.2, -0.3]))
+    model.compile("sgd", loss="mse")
+    return model
+"""
+    for trained in (True, False):
+        factory = {"callable": "rows:build", "kwargs": {"trained": trained}}
+        config = make_config(code, model={"factory": factory})
+        config = config.model_copy(update={"compile": None})
+        assert ("fresh_weights" in obstacles_of(config)) is trained
+    drawn = {"Dense": {"units": 3, "bias_initializer": "random_normal"}}
+    listed = make_config(model={"layers": [drawn, {"Dense": {"units": 1}}]})
+    assert "fresh_weights" not in obstacles_of(listed)

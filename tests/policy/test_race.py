@@ -235,3 +235,10 @@ def test_steps_that_are_too_large_are_no_matter_of_the_network() -> None:
     shot = replace(failed, phases=(replace(phase, first_loss=1.0, highest_loss=1000.0),))
     assert race.entrants(_config(), [failed])
     assert race.entrants(_config(), [shot]) == ()
+
+
+def test_usual_settings_race_alone_for_their_rate_is_their_own() -> None:
+    policy = [{"remedy": "usual_settings"}, {"remedy": "new_seed"}, {"remedy": "leaky_relu"}]
+    found = race.entrants(_config(policy=policy), [_failed()])
+    assert [each.remedy for each in found] == ["usual_settings"] * rule.LANES
+    assert len({each.settings.seed for each in found}) == rule.LANES

@@ -143,6 +143,9 @@ FAST: dict[str, Any] = {
 }
 SGD: dict[str, Any] = {"compile": {"optimizer": {"SGD": {"learning_rate": 2e-4}}, "loss": "mse"}}
 CRAWL: dict[str, Any] = {"compile": {"optimizer": {"SGD": {"learning_rate": 2e-6}}, "loss": "mse"}}
+PENALTY: dict[str, Any] = {
+    "model": {"layers": [{"Dense": {"units": 16, **HE, "kernel_regularizer": "l2"}}, ENDS]}
+}
 TRAINED: dict[str, Any] = {
     # Biases that differ are those of a network that others have trained.
     "layers": [{"Dense": {"units": 16, **HE, "bias_initializer": "glorot_uniform"}}, ENDS]
@@ -170,6 +173,11 @@ def absolute(offset: float = 0.0, **changes: Any) -> dict[str, Any]:
         (absolute(**FAST), 4, "its rate is 2,000 times the usual one; after 4 epochs: skill"),
         (absolute(**SGD), 6, "its rate is 0.02 times the usual one; after 6 epochs: skill"),
         (absolute(**CRAWL), 4, "its rate is 0.0002 times the usual one; after 4 epochs: skill"),
+        (
+            absolute(**CRAWL, **PENALTY),
+            6,
+            "its rate is 0.0002 times the usual one; after 6 epochs: ",
+        ),
         (absolute(100.0), 6, "unscaled_inputs was found before it; after 6 epochs: skill"),
         (absolute(**DEEP), 6, "most networks as deep and narrow are dead from the start"),
     ],

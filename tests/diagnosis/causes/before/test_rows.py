@@ -127,6 +127,12 @@ def test_behind_a_layer_that_normalises_columns_are_as_far_from_each_other() -> 
     (found,) = unscaled(apart, *behind)
     assert found.reason.startswith("the scales of the inputs are orders of magnitude apart")
     assert not unscaled(apart, layers.BatchNormalization(), layers.Dense(8))
+    two = {"a": apart, "b": X.astype("float32")}
+    a, b = layers.Input((4,), name="a"), layers.Input((4,), name="b")
+    parts = [layers.Dense(2)(layers.BatchNormalization()(a)), layers.Dense(2)(b)]
+    model = keras.Model({"a": a, "b": b}, layers.Dense(1)(layers.Concatenate()(parts)))
+    model.compile("adam", "mse")
+    assert not [*find_unscaled_inputs(make_subject(model, two, Y))]
     # All columns together are scaled behind the first weights.
     assert not unscaled((X * 5e3).astype("float32"), *behind)
     assert not unscaled((X + 40).astype("float32"), *behind)
