@@ -108,6 +108,8 @@ def answers(config: Config, attempts: Sequence[Attempt], passed_over: list[str])
         if len(uses) >= rung.times:
             continue
         start = healthy if rung.rewind else None
+        if rung.rewind == "only" and start is None:
+            continue
         applied: Settings | str | None = hindered.get(rung.remedy)
         if rung.goes_on:
             applied = applied or rewind.cut_short(config, attempts[-1])

@@ -10,6 +10,8 @@ from msgspec.structs import replace
 from orchestrator.config import load as configs
 from orchestrator.policy import rule
 from orchestrator.record import archive
+from orchestrator.record.records import Cause, Finding, Fix
+from tests import builders
 from tests.policy import walks
 
 EARLIER = Path(__file__).parents[1] / "record" / "fixtures"
@@ -41,3 +43,17 @@ def test_the_runs_of_an_earlier_version_are_decided_as_they_were(
         assert (taken.rung.remedy, taken.settings.seed) == (attempt.remedy, seeds[0])
         before.append(attempt)
     assert len(before) > 1
+
+
+@pytest.mark.parametrize(
+    ("cause", "remedy"), [("loss_mismatch", "fix_output"), ("unscaled_inputs", "standardize")]
+)
+def test_by_default_a_rate_far_above_the_usual_one_is_capped_beside(
+    cause: Cause, remedy: str
+) -> None:
+    fault = Finding(cause=cause, reason="it is", fix=Fix(activation="sigmoid"))
+    high = Finding(cause="unusual_rate", reason="high", fix=Fix(usual_rate=0.01))
+    failed = replace(builders.failed(1, "finite", rates={"main": 5.0}), findings=(fault, high))
+    taken = rule.step(builders.config(), [failed]).taken
+    assert taken is not None and taken.rung.remedy == remedy
+    assert taken.settings.learning_rate_cap == pytest.approx(0.03)

@@ -676,7 +676,7 @@ def test_what_was_fixed_is_told_at_the_end_all_the_same() -> None:
 def test_the_second_failure_of_a_training_is_answered_by_usual_settings() -> None:
     dead, exploded = CASES["dead, quietly"][0], CASES["not finite"][0]
     assert [rung.remedy for _, rung in rule.matching(CONFIG, [dead, dead])[0]] == [
-        "usual_settings", "usual_settings",
+        "lower_learning_rate", "usual_settings", "usual_settings",
     ]  # fmt: skip
     assert [rung.remedy for _, rung in rule.matching(CONFIG, [dead, exploded])[0]] == [
         "lower_learning_rate", "usual_settings", "lower_learning_rate", "usual_settings",

@@ -258,3 +258,13 @@ def test_no_epoch_at_a_rate_far_above_the_usual_one_is_gone_on_from() -> None:
     assert rewind.start([replace(failed, phases=(init, replace(main, first_loss=1.0)))]) is None
     low = replace(failed, findings=(replace(found, fix=None),))
     assert rewind.start([low]) == Start(attempt=1, epoch=12)
+
+
+def test_a_line_that_only_rewinds_is_left_out_where_there_is_nothing_to_go_back_to() -> None:
+    rungs = [LowerLearningRate(rewind="only"), LeakyRelu()]
+    config = builders.config(restart=Restart(policy=rungs))
+    taken = rule.step(config, [_failed()]).taken
+    assert taken is not None and taken.start == Start(attempt=1, epoch=9)
+    step = rule.step(config, [_failed(lowest=None)])
+    assert step.taken is not None and step.taken.rung.remedy == "leaky_relu"
+    assert step.passed_over == ()

@@ -58,7 +58,7 @@ DEFAULT_POLICY: Any = [
     {
         "when": {"kind": [*_POOR, *_LOST, "undertrained"], "count": 2},
         "rungs": [
-            {**_LOWER_FROM_NOW_ON, "when": _THROWN, "times": 2},
+            {**_LOWER_FROM_NOW_ON, "rewind": "only", "times": 2},
             _USUAL,
             {**_LOWER_FROM_NOW_ON, "when": _THROWN, "times": 4},
             {**_USUAL, "times": 2},

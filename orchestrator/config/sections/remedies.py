@@ -16,11 +16,26 @@ import pydantic
 from msgspec.structs import replace
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field
 
-from orchestrator.config.sections.base import Flag, Off, PositiveFloat, PositiveInt, Section, flag
+from orchestrator.config.sections.base import (
+    Flag,
+    Off,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Word,
+    flag,
+)
 from orchestrator.config.sections.when import When
 from orchestrator.errors import short, suggestion
 from orchestrator.record.checks import DeadNeuronsCheck
 from orchestrator.record.records import Attempt, Cause, Settings, Standardized
+
+
+def _flag_or_only(value: Any) -> Any:
+    value = flag(value)
+    if value != "only" and not isinstance(value, bool):
+        raise ValueError(f"expected true, false or only, received {short(value)}")
+    return value
 
 
 class Rung(Section):
@@ -51,8 +66,12 @@ class Rung(Section):
     the rate far below the usual one."""
     cap_rate: Flag = False
     """Also cap the rate near the usual one, where findings say that it is far above it."""
-    rewind: Flag = False
-    """Go on from the newest epoch at which the failed attempt was healthy, where there is one."""
+    rewind: Annotated[
+        bool | Literal["only"],
+        BeforeValidator(_flag_or_only, json_schema_input_type=bool | Word | Literal["only"]),
+    ] = False
+    """Go on from the newest epoch at which the failed attempt was healthy, where there is one;
+    `only` means that the line is left out where there is none."""
 
     def begin(
         self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
