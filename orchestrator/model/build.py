@@ -191,7 +191,9 @@ def obstacles(
     variables = initialization.hidden_variables(model, rows.first(2)[0])
     if not any(is_kernel for _, _, is_kernel in variables):
         found["reinitialize"] = "no hidden layer has a kernel"
-    if begins_trained(model, config):
+    # Of layers that a config lists all are fresh, whatever their biases.
+    listed = isinstance(config.model, LayersModel)
+    if keeps_weights(config) or (not listed and layers.trained_layer(model) is not None):
         found["fresh_weights"] = "the model has weights that an earlier training has left"
     if isinstance(config.model, FileModel) and keeps_weights(config):
         found["reinitialize"] = (
@@ -242,18 +244,6 @@ def _gathers_already(model: keras.Model) -> str | None:
     except (TypeError, ValueError):  # a schedule of the user's own
         return "the optimizer cannot be made from its config"
     return None
-
-
-def begins_trained(model: keras.Model, config: Config) -> bool:
-    """Whether a model is about to be trained further, and not from what its initializers draw.
-
-    Args:
-        model: as it was built.
-        config: the config; of layers that it lists all are fresh, whatever their biases.
-    """
-    if isinstance(config.model, LayersModel):
-        return False
-    return keeps_weights(config) or layers.trained_layer(model) is not None
 
 
 def keeps_weights(config: Config) -> bool:

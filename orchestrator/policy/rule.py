@@ -18,8 +18,10 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.remedies import NEAR, AnyRemedy, Revive, obstacles
+from orchestrator.config.sections.rates import NEAR, ROUNDED
+from orchestrator.config.sections.remedies import AnyRemedy, Revive
 from orchestrator.config.sections.restart import Case
+from orchestrator.config.sections.rung import obstacles
 from orchestrator.config.sections.when import All
 from orchestrator.policy import evidence, rewind
 from orchestrator.record.records import Attempt, Settings, Start
@@ -28,8 +30,6 @@ LANES = 4
 """So many seeds race at most (design, section 5)."""
 OTHER_NETWORK = ("new_seed", "leaky_relu", "reinitialize", "usual_settings")
 """Remedies that give another network."""
-_ROUNDED = 1 + 1e-6
-"""Rates are recorded as Keras has them, in single precision."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -275,7 +275,7 @@ def capped(config: Config, attempts: Sequence[Attempt], attempt: Attempt) -> Ite
         told = [each.learning_rates[plan.name] for each in free if plan.name in each.learning_rates]
         rate = plan.learning_rate if plan.learning_rate is not None else max(told, default=None)
         ran = attempt.learning_rates.get(plan.name)
-        if rate is not None and ran is not None and ran <= cap * _ROUNDED < rate:
+        if rate is not None and ran is not None and ran <= cap * ROUNDED < rate:
             yield Capped(phase=plan.name, cap=ran, rate=rate)
 
 

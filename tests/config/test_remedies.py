@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from orchestrator.config.sections.rates import LowerLearningRate, RaiseLearningRate
 from orchestrator.config.sections.remedies import (
     FixOutput,
-    LowerLearningRate,
-    RaiseLearningRate,
     Standardize,
     UsualSettings,
 )

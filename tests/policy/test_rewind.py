@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.config.sections.remedies import LeakyRelu, LowerLearningRate, Revive, TrainLonger
+from orchestrator.config.sections.rates import LowerLearningRate
+from orchestrator.config.sections.remedies import LeakyRelu, Revive, TrainLonger
 from orchestrator.config.sections.restart import Restart
 from orchestrator.policy import rewind, rule
 from orchestrator.record.records import (

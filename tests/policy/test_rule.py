@@ -10,11 +10,11 @@ from hypothesis import given
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
+from orchestrator.config.sections.rates import LowerLearningRate
 from orchestrator.config.sections.remedies import AnyRemedy as Remedy
 from orchestrator.config.sections.remedies import (
     ClipGradients,
     LeakyRelu,
-    LowerLearningRate,
     NewSeed,
     Reinitialize,
     Standardize,

@@ -53,8 +53,8 @@ DEFAULT_POLICY: Any = [
         "when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"], "count": 2},
         "rungs": [],
     },
-    # What one remedy did not mend has several faults, or one that nothing names. Steps that are too
-    # large end early, and what was healthy before them need not be trained again.
+    # What one remedy did not mend has several faults, or one that nothing names. What was healthy
+    # before steps that were too large need not be trained again.
     {
         "when": {"kind": [*_POOR, *_LOST, "undertrained"], "count": 2},
         "rungs": [
