@@ -145,10 +145,11 @@ def make_config(config_file: Callable[..., Path]) -> MakeConfig:
 
 @pytest.fixture(autouse=True)
 def _fresh_user_modules() -> Any:
-    """Each test has a `rows` module of its own."""
+    """Each test has a `rows` module of its own, and none of a fixture that several share."""
     import sys
 
     before = list(sys.path)
+    sys.modules.pop("rows", None)
     yield
     sys.path[:] = before
     sys.modules.pop("rows", None)
