@@ -6,8 +6,6 @@ lower rate is always behind. Nor where a network was healthy and collapsed much 
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -57,9 +55,6 @@ def entrants(config: Config, attempts: Sequence[Attempt]) -> tuple[Racer, ...]:
     ]
     if taken[0].rung.remedy == "usual_settings":  # at a rate of its own
         racing = taken[:1]
-    if "often_dead_at_init" in kinds:  # with relu most seeds are dead, and most others soon will be
-        leaky = [each for each in racing if each.rung.remedy == "leaky_relu"]
-        racing = [_on_top(each, racing, attempts) for each in leaky] or racing
     found: list[Racer] = []
     for lane in rule.lanes(config, attempts):
         for each in racing:
@@ -68,29 +63,6 @@ def entrants(config: Config, attempts: Sequence[Attempt]) -> tuple[Racer, ...]:
             if all(settings != other.settings for other in found):
                 found.append(Racer(remedy=each.rung.remedy, rung=each.key, settings=settings))
     return tuple(found) if len(found) > 1 and 2 * epochs(config) * _BUDGET <= planned else ()
-
-
-def _on_top(
-    taken: rule.Taken, before: Sequence[rule.Taken], attempts: Sequence[Attempt]
-) -> rule.Taken:
-    """A rung with the change of those before it that would stay, had they been tried first.
-
-    Of nine layers of two units with leaky relu, the best of four by the loss after an epoch ends
-    above a skill of 0.8 in 0.85 where biases are drawn from N(0, 1), in 0.98 where they are zero.
-    """
-    stays = [
-        each for each in itertools.takewhile(lambda each: each is not taken, before)
-        if each.rung.keep and each.rung.remedy != taken.rung.remedy
-    ]  # fmt: skip
-    if not stays:
-        return taken
-    settings = stays[0].settings
-    for each in [*stays[1:], taken]:
-        applied = each.rung.apply(settings, attempts, None)
-        settings = settings if isinstance(applied, str) else applied
-    factors = [each.settings.learning_rate_factor for each in [*stays, taken]]
-    factor = max((each for each in factors if each is not None), default=None)
-    return dataclasses.replace(taken, settings=replace(settings, learning_rate_factor=factor))
 
 
 def has_room(config: Config, racers: Sequence[Racer]) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.rates import NEAR, ROUNDED
+from orchestrator.config.sections.rates import NEAR, ROUNDED, at_sound_rate
 from orchestrator.config.sections.remedies import AnyRemedy, Revive
 from orchestrator.config.sections.restart import Case
 from orchestrator.config.sections.rung import obstacles
@@ -128,7 +128,7 @@ def answers(config: Config, attempts: Sequence[Attempt], passed_over: list[str])
         if start is None:
             applied = rung.begin(applied, attempts, uses[-1].settings if uses else None)
         if start is None and rung.raise_rate:
-            applied = _faster(applied, attempts[-1])
+            applied = _faster(applied, attempts)
         if start is None and rung.cap_rate:
             applied = _slower(applied, attempts[-1])
         own = attempts[-1].settings.seed
@@ -136,22 +136,17 @@ def answers(config: Config, attempts: Sequence[Attempt], passed_over: list[str])
         yield Taken(key=key, rung=rung, settings=replace(applied, seed=seed), start=start)
 
 
-def _faster(settings: Settings, failed: Attempt) -> Settings:
-    """At the rate that findings name, where the present one trains nothing whatever else changes.
+def _faster(settings: Settings, attempts: Sequence[Attempt]) -> Settings:
+    """At a rate at which most networks train, where the present one was too low.
 
-    Such is one far below the usual one, and of a network that is too deep and narrow any that
-    hardly leaves its start.
-
-    Of nine layers of two units with leaky relu, 480 steps of Adam at 0.001 bring 0.41 to a skill of
-    0.8, and at 0.01 0.89.
+    Of 133 drawn networks that failed and were given another scale, output or rate, 0.88 reached 0.9
+    of the best settings known when their rates stayed as they were, and 0.91 so, at 1.91 trainings
+    instead of 2.15. Of nine layers of two units with leaky relu, 480 steps of Adam at 0.001 bring
+    0.41 to a skill of 0.8, and at 0.01 0.89.
     """
-    narrow = "often_dead_at_init" in evidence.kinds(failed)
-    fixes = [each.fix for each in failed.findings if narrow or each.cause == "unusual_rate"]
-    factor = max((each.learning_rate_factor or 1.0 for each in fixes if each), default=1.0)
-    factor *= failed.settings.learning_rate_factor or 1.0  # of those rates the findings are
-    if factor <= 1 or settings.learning_rate_cap is not None:
+    if settings.learning_rate_cap is not None or not evidence.is_slow(attempts):
         return settings
-    return replace(settings, learning_rate_factor=factor)
+    return at_sound_rate(settings, attempts)
 
 
 def _slower(settings: Settings, failed: Attempt) -> Settings:

@@ -151,7 +151,7 @@ CASES = {
     "dead, quietly, and most seeds are dead at init": (
         attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:5]),
         "died often_dead_at_init",
-        ["leaky_relu", "new_seed", "lower_learning_rate"],
+        ["usual_settings"],
     ),
     "dead, quietly, and some seeds are dead at init": (
         attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:4]),
@@ -186,7 +186,7 @@ CASES = {
             findings=(UNSCALED, DISTANT),
         ),
         "constant often_dead_at_init",
-        ["standardize", "lower_learning_rate", "new_seed", "leaky_relu"],
+        ["standardize", "usual_settings"],
     ),
     "constant, on targets far from zero": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(DISTANT,)),
@@ -245,7 +245,7 @@ CASES = {
     "alive, too little was learnt, and most seeds are dead at init": (
         attempt(phase(INIT), phase(learned="fail", skill=0.3, learnt=LITTLE), screened=SCREENED),
         "crippled often_dead_at_init",
-        ["leaky_relu", "new_seed", "lower_learning_rate"],
+        ["usual_settings"],
     ),
     "nothing was learnt until now": (
         attempt(phase(INIT), phase(learned="fail", learnt={**NOTHING, **FALLING})),
@@ -340,12 +340,26 @@ CASES = {
             findings=(Finding(cause="rate_too_low", reason="by 0.5 of a weight of 1"),),
         ),
         "crippled often_dead_at_init",
-        ["leaky_relu", "new_seed", "lower_learning_rate"],
+        ["usual_settings"],
+    ),
+    "dead, of no narrow network, and most units were born so": (
+        attempt(phase(INIT), phase(dead="fail"), findings=(FAULT,)),
+        "died",
+        ["reinitialize", "leaky_relu", "lower_learning_rate"],
+    ),
+    "too little was learnt, and statistics that lag are not all": (
+        attempt(
+            phase(INIT),
+            phase(learned="fail", skill=0.3, learnt=LITTLE),
+            findings=(Finding(cause="lagging_statistics", reason="0.47 with the batch's"),),
+        ),
+        "crippled",
+        ["usual_settings"],
     ),
     "dead, and most units were born so": (
         attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:5], findings=(FAULT,)),
         "died often_dead_at_init",
-        ["reinitialize", "leaky_relu", "new_seed", "lower_learning_rate"],
+        ["usual_settings"],
     ),
     "a gate": (
         attempt(phase(INIT), phase(metric="fail", losses=(1.0, 50.0))),
@@ -361,7 +375,7 @@ CASES = {
     "dead at init, and every seed gives the same": (
         replace(DEAD_AT_INIT, findings=(Finding(cause="fixed_seed", reason="", certain=False),)),
         "dead_at_init always_dead_at_init",
-        ["leaky_relu", "reinitialize"],
+        ["usual_settings", "leaky_relu", "reinitialize"],
     ),
     "dead under a loss below zero": (
         attempt(phase(INIT), phase(dead="fail", losses=(-0.1, -0.09))),
@@ -376,7 +390,7 @@ CASES = {
     "dead at init with every seed": (
         replace(DEAD_AT_INIT, screened=SCREENED),
         "dead_at_init always_dead_at_init",
-        ["leaky_relu", "reinitialize"],
+        ["usual_settings", "leaky_relu", "reinitialize"],
     ),
     "dead at init by the initialisers": (
         replace(DEAD_AT_INIT, screened=SCREENED, findings=(FAULT,)),

@@ -14,6 +14,7 @@ from orchestrator.config.sections.rates import LowerLearningRate
 from orchestrator.config.sections.remedies import AnyRemedy as Remedy
 from orchestrator.config.sections.remedies import (
     ClipGradients,
+    FixOutput,
     LeakyRelu,
     NewSeed,
     Reinitialize,
@@ -430,22 +431,73 @@ def test_derived_seeds_are_in_the_range_of_keras(seed: int, count: int) -> None:
     assert 0 <= derive_seed(seed, count) < 2**32
 
 
-def test_what_trains_nothing_at_its_rate_is_mended_together_with_it() -> None:
-    low = Finding(
-        cause="unusual_rate", reason="far below", found="before", fix=Fix(learning_rate_factor=500)
+FAR = Finding(cause="distant_targets", reason="far", found="after")
+SLOW = Finding(cause="undertrained", reason="still falling", found="after")
+LOW = Finding(cause="unusual_rate", reason="low", found="before", fix=Fix(learning_rate_factor=500))
+HIGH = Finding(cause="unusual_rate", reason="high", found="after", fix=Fix(usual_rate=0.001))
+
+
+def _planned(check: str, planned: float, sound: float | None, *findings: Finding) -> Attempt:
+    failed = replace(builders.failed(1, check), findings=findings)
+    return replace(failed, planned_rate=planned, sound_rate=sound)
+
+
+@pytest.mark.parametrize(
+    ("planned", "sound", "hindered", "findings", "factor"),
+    [
+        (1e-4, 0.003, True, (FAR, SLOW), 30.0),
+        (1e-4, 0.003, True, (FAR, LOW), 30.0),
+        (1e-4, 0.003, True, (FAR,), None),  # nothing says that it was slow
+        (1e-4, 0.003, True, (FAR, SLOW, HIGH), None),
+        (1e-4, None, True, (FAR, SLOW), None),
+        (0.002, 0.003, True, (FAR, SLOW), None),  # near enough
+        (0.015, 0.03, False, (FAR, SLOW), 2.0),  # without momentum it goes a tenth as far
+        (0.015, 0.03, True, (FAR, SLOW), None),
+    ],
+)
+def test_what_was_slow_at_its_rate_is_mended_together_with_it(
+    planned: float,
+    sound: float | None,
+    hindered: bool,
+    findings: tuple[Finding, ...],
+    factor: float | None,
+) -> None:
+    failed = _planned("prediction_variance", planned, sound, *findings)
+    if hindered:
+        failed = replace(failed, obstacles={"momentum": "Adam has its own"})
+    for raises in (True, False):
+        taken = _step(Standardize(raise_rate=raises), failed).taken
+        assert taken is not None and taken.settings.standardize == "targets"
+        raised = factor if raises else None
+        assert taken.settings.learning_rate_factor == raised
+        assert taken.settings.learning_rate_cap == (sound if raised else None)
+        assert taken.settings.momentum == (0.9 if raised and not hindered else None)
+
+
+def test_of_a_network_that_never_trained_the_rate_alone_tells_whether_it_is_slow() -> None:
+    output = Finding(
+        cause="unreachable_targets", reason="out", certain=True, fix=Fix(activation="linear")
     )
-    far = Finding(cause="distant_targets", reason="far", found="after")
-    slow = Finding(cause="rate_too_low", reason="unmoved", fix=Fix(learning_rate_factor=1e4))
-    failed = replace(builders.failed(1, "prediction_variance"), findings=(low, far, slow))
-    config = builders.config(seed=7)
-    taken = rule.step(config, [failed]).taken
-    assert taken is not None and taken.rung.remedy == "standardize"
-    assert taken.settings.standardize == "targets"
-    # Of targets that are scaled the distance no longer says how much higher the rate has to be.
-    assert taken.settings.learning_rate_factor == 500
-    usual = replace(failed, findings=(far, slow))
-    taken = rule.step(config, [usual]).taken
-    assert taken is not None and taken.settings.learning_rate_factor is None
+    scale = Finding(cause="unscaled_inputs", reason="in millions")
+    for planned, factor in ((1e-4, 30.0), (0.002, None)):
+        failed = _planned("findings", planned, 0.003, output, scale)
+        failed = replace(failed, obstacles={"momentum": "Adam has its own"})
+        taken = _step(FixOutput(raise_rate=True), failed).taken
+        assert taken is not None and taken.settings.output_activation == {"": "linear"}
+        assert taken.settings.learning_rate_factor == factor
+        # What is found of the rows before the training is answered at once, where it can be.
+        assert taken.settings.standardize == "inputs"
+    rooted = replace(failed, obstacles={"standardize inputs": "a pretrained base is behind it"})
+    taken = _step(FixOutput(raise_rate=True), rooted).taken
+    assert taken is not None and taken.settings.standardize is None
+
+
+def test_weights_that_are_trained_keep_their_rate_whatever_else_is_mended() -> None:
+    failed = _planned("prediction_variance", 1e-5, 0.003, FAR, SLOW)
+    kept = replace(failed, obstacles={"fresh_weights": "they are loaded"})
+    for attempt, factor in ((failed, 300.0), (kept, None)):
+        taken = _step(Standardize(raise_rate=True), attempt).taken
+        assert taken is not None and taken.settings.learning_rate_factor == factor
 
 
 def test_what_a_line_of_the_policy_asks_for_is_known_by_its_key() -> None:

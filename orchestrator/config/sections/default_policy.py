@@ -19,15 +19,12 @@ _SEEDS = {"remedy": "new_seed", "times": 3}
 _ANOTHER_ORDER = {"remedy": "new_seed", "rewind": True}
 _RAISE = {"remedy": "raise_learning_rate", "when": None, "momentum": 0.9, "keep": True}
 _LEAKY = {"remedy": "leaky_relu"}
-_LEAKY_FROM_NOW_ON = {"remedy": "leaky_relu", "keep": True, "raise_rate": True}
-_FASTER = {"remedy": "new_seed", "raise_rate": True}
 _REINITIALIZE = {"remedy": "reinitialize"}
 _FRESH = {"remedy": "reinitialize", "keep": True, "raise_rate": True}
 _CLIP = {"remedy": "clip_gradients", "rewind": True}
 _USUAL = {"remedy": "usual_settings", "keep": True}
 
 _NO_LOWER = [_NEW_SEED, _LEAKY]
-_DEEP = [_LEAKY_FROM_NOW_ON, _FASTER, _LOWER]
 
 _LIVING = ["constant", "worse_than_baseline"]
 """Failures of networks whose units are alive: one that cannot learn noise is not at fault, one that
@@ -48,11 +45,8 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": _LIVING, "cause": ["constant_reconstruction"], "count": 2}, "rungs": []},
     # No seed brings back what rows differ by, and lose on their way to the output.
     {"when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal"]}, "rungs": []},
-    # No seed makes a linear network bend, or BatchNorm's statistics arrive sooner.
-    {
-        "when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"], "count": 2},
-        "rungs": [],
-    },
+    # No seed makes a linear network bend.
+    {"when": {"kind": _POOR, "cause": ["too_small"], "count": 2}, "rungs": []},
     # What one remedy did not mend has several faults, or one that nothing names. What was healthy
     # before steps that were too large need not be trained again.
     {
@@ -64,23 +58,20 @@ DEFAULT_POLICY: Any = [
             {**_USUAL, "times": 2},
         ],
     },
+    # The network is too deep and narrow for relu, and mostly for its rate and weights as well.
+    {
+        "when": ["often_dead_at_init"],
+        "rungs": [{**_LOWER_FROM_NOW_ON, "rewind": "only", "when": ["unusual_rate"]}, _USUAL],
+    },
     # Units that are born dead learn nothing at any rate, and no seed wakes them.
     {
         "when": {"kind": [*_POOR, "died", "diverged", "undertrained"], "cause": ["initialization"]},
-        "rungs": [_FRESH, _LEAKY_FROM_NOW_ON, _FASTER, _LOWER],
+        "rungs": [_FRESH, _LEAKY, _LOWER],
     },
     # A rate that is far from the usual one is what such a failure comes from.
     {
         "when": {"kind": [*_POOR, "died", "undertrained"], "cause": ["unusual_rate"]},
         "rungs": [_LOWER_FROM_NOW_ON, _RAISE, _LEAKY, _NEW_SEED],
-    },
-    # The network is too deep and narrow for relu, and such a rate takes it nowhere else.
-    {
-        "when": {
-            "kind": ["often_dead_at_init"],
-            "cause": ["rate_too_low", "undertrained", "few_steps"],
-        },
-        "rungs": _DEEP,
     },
     # Weights that have hardly moved say how much higher the rate has to be.
     {
@@ -90,8 +81,10 @@ DEFAULT_POLICY: Any = [
     # What was on its way needs a higher rate or more epochs: no seed brings it much further.
     {"when": {"kind": ["undertrained"]}, "rungs": [_RAISE]},
     {"when": {"kind": _POOR, "cause": ["undertrained", "few_steps"]}, "rungs": [_RAISE]},
-    # No seed makes a linear network bend, or BatchNorm's statistics arrive sooner.
-    {"when": {"kind": _POOR, "cause": ["too_small", "lagging_statistics"]}, "rungs": []},
+    # No seed makes a linear network bend.
+    {"when": {"kind": _POOR, "cause": ["too_small"]}, "rungs": []},
+    # That its statistics lag is not all, where settling them did not suffice.
+    {"when": {"kind": _POOR, "cause": ["lagging_statistics"]}, "rungs": [_USUAL]},
     {"when": {"kind": _POOR, "cause": ["oscillating"]}, "rungs": [_LOWER, _NEW_SEED, _LEAKY]},
     # Steps too large for the rows; some seeds are spared.
     {
@@ -116,14 +109,12 @@ DEFAULT_POLICY: Any = [
         "when": {"kind": ["always_dead_at_init"], "cause": ["initialization"]},
         "rungs": [_FRESH, _LEAKY],
     },
-    {"when": ["always_dead_at_init"], "rungs": [_LEAKY, _REINITIALIZE]},
+    {"when": ["always_dead_at_init"], "rungs": [_USUAL, _LEAKY, _REINITIALIZE]},
     {
         "when": {"kind": ["dead_at_init"], "cause": ["initialization"]},
         "rungs": [_FRESH, _LEAKY, _SEEDS],
     },
     {"when": ["dead_at_init"], "rungs": [_SEEDS, _LEAKY, _REINITIALIZE]},
-    # The network is too deep and narrow for relu.
-    {"when": ["often_dead_at_init"], "rungs": _DEEP},
     # Bad luck: a lower rate makes it rarer, and leaves many networks untrained.
     {"when": ["died"], "rungs": [_ANOTHER_ORDER, _LEAKY, _LOWER]},
     {"when": ["constant"], "rungs": [_NEW_SEED, _LOWER, _LEAKY]},

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from pydantic import BeforeValidator, Field
 
 from orchestrator.config.sections.base import Off, flag
-from orchestrator.config.sections.rung import Rung
+from orchestrator.config.sections.rung import Rung, obstacles
 from orchestrator.config.sections.when import When
 from orchestrator.errors import short
 from orchestrator.record.records import Attempt, Cause, Settings
@@ -152,7 +152,8 @@ class RaiseLearningRate(Rung):
         BeforeValidator(_auto_or_multiple, json_schema_input_type=Literal["auto"] | _Multiple),
     ] = "auto"
     """How many times as high; `auto` means what `rate_too_low`, `undertrained`, `few_steps` or
-    `unusual_rate` says, by how far the weights moved and by what is usual."""
+    `unusual_rate` says, by how far the weights moved and by what is usual, and at first at least up
+    to a rate at which most networks train."""
     momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Momentum that SGD is given where it has none and a finding says that it is slow without; the
     rates are then raised less, where `factor` is `auto`; null gives none."""
@@ -174,7 +175,7 @@ class RaiseLearningRate(Rung):
                 return "the rate is far above the usual one"
             if not told and (self.rewind or self._gathered(settings, failed) is None):
                 return "nothing says how far below the right one the rate is"
-            factor = max(told, default=1.0)
+            factor = max([*told, _to_sound(attempts)] if told else [1.0])
         before = failed.settings.learning_rate_factor or 1.0
         # What was on its way was so with all that the attempt had, also what did not suffice yet.
         return replace(failed.settings, learning_rate_factor=before * float(factor))
@@ -203,20 +204,41 @@ class RaiseLearningRate(Rung):
         return max((each.factor_with_momentum or 0.0 for each in fixes), default=0.0) or None
 
 
+def _to_sound(attempts: Sequence[Attempt]) -> float:
+    """How many times as high a sound rate is as the planned one, where that is what ran."""
+    sound, planned = sound_rate(attempts), planned_rate(attempts)
+    if sound is None or planned is None or attempts[-1].settings.learning_rate_factor is not None:
+        return 1.0
+    return float(f"{sound / planned:.3g}")
+
+
+MOMENTUM = 0.9
+"""Momentum of SGD at a sound rate."""
 _CLOSE = 1.5
 """A rate that is so near to another one does as well."""
 
 
+def sound_rate(attempts: Sequence[Attempt]) -> float | None:
+    """A rate at which most networks train with the optimizer; None where none is known."""
+    return next((each.sound_rate for each in attempts if each.sound_rate is not None), None)
+
+
+def planned_rate(attempts: Sequence[Attempt]) -> float | None:
+    """The rate of the longest phase, as the config has it; None where that is not known."""
+    return next((each.planned_rate for each in attempts if each.planned_rate), None)
+
+
 def at_sound_rate(settings: Settings, attempts: Sequence[Attempt]) -> Settings:
-    """At a rate at which most networks train with this optimizer, where one is known."""
-    sound = next((each.sound_rate for each in attempts if each.sound_rate is not None), None)
+    """At a rate at which most networks train, where one is known, and with momentum for SGD."""
+    sound = sound_rate(attempts)
     if sound is None:
         return settings
-    planned = next((each.planned_rate for each in attempts if each.planned_rate), sound)
+    planned = planned_rate(attempts) or sound
     factor = sound / planned if planned * _CLOSE < sound else 1.0
     # Another phase, and one that no attempt has come to yet, may have any rate.
     return replace(
         settings,
+        momentum=settings.momentum if "momentum" in obstacles(attempts) else MOMENTUM,
         learning_rate_factor=None if factor == 1 else float(f"{factor:.3g}"),
         learning_rate_cap=sound,
     )

@@ -7,7 +7,7 @@ a change is called stands with the field of `Settings` that holds it.
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
@@ -191,20 +191,15 @@ class Standardize(Rung):
     ) -> Settings | str:
         """Inputs and targets out of scale are standardised inside the model."""
         failed = attempts[-1]
-        causes = {finding.cause for finding in failed.findings}
-        before, parts, reasons = settings.standardize or "", list[str](), list[str]()
-        for part, cause in _OUT_OF_SCALE.items():
-            obstacle = failed.obstacles.get(f"standardize {part}")
-            if part in before or (cause in causes and obstacle is None):
-                parts.append(part)
-            elif cause in causes and obstacle is not None:
-                reasons.append(obstacle)
-        if parts and " and ".join(parts) != before:
-            return replace(settings, standardize=_STANDARDIZED[tuple(parts)])
+        standardize = _standardized(_out_of_scale(settings, failed))
+        if standardize is not None and standardize != settings.standardize:
+            return replace(settings, standardize=standardize)
+        told = [_obstacle(part, failed) for part in _OUT_OF_SCALE if _names(part, failed)]
+        reasons = [each for each in told if each is not None]
         if reasons:
             return "; ".join(reasons)
-        if parts:
-            return f"the {before} are standardised already"
+        if standardize is not None:
+            return f"the {standardize} are standardised already"
         return "no finding says that inputs or targets are out of scale"
 
 
@@ -217,8 +212,34 @@ _STANDARDIZED: Mapping[tuple[str, ...], Standardized] = {
 }
 
 
+def _standardized(parts: Container[str]) -> Standardized | None:
+    """What a setting calls the parts that are standardised."""
+    return _STANDARDIZED.get(tuple(part for part in _OUT_OF_SCALE if part in parts))
+
+
+def _out_of_scale(settings: Settings, failed: Attempt) -> set[str]:
+    """The parts that are standardised already, and those that findings say have to be and can."""
+    return {
+        part
+        for part in _OUT_OF_SCALE
+        if part in (settings.standardize or "")
+        or (_names(part, failed) and _obstacle(part, failed) is None)
+    }
+
+
+def _names(part: str, failed: Attempt) -> bool:
+    return any(each.cause == _OUT_OF_SCALE[part] for each in failed.findings)
+
+
+def _obstacle(part: str, failed: Attempt) -> str | None:
+    return failed.obstacles.get(f"standardize {part}")
+
+
 class FixOutput(Rung):
-    """Put the activation on an output, or the loss, that a certain finding asks for."""
+    """Put the activation on an output, or the loss, that a certain finding asks for.
+
+    Inputs and targets that findings say are out of scale are standardised as well.
+    """
 
     remedy: Literal["fix_output"] = "fix_output"
     """The remedy."""
@@ -236,10 +257,6 @@ class FixOutput(Rung):
             return "what to write instead depends on what is meant, so that it is left to you"
         activations = {each.output: each.activation for each in fixes if each.activation}
         losses = {each.output: each.loss for each in fixes if each.loss}
-        standardize = settings.standardize
-        if any(each.standardize for each in fixes) and "targets" not in (standardize or ""):
-            parts = ("targets",) if standardize is None else ("inputs", "targets")
-            standardize = _STANDARDIZED[parts]
         changed = replace(
             settings,
             output_activation={**(settings.output_activation or {}), **activations} or None,
@@ -247,7 +264,10 @@ class FixOutput(Rung):
         )
         if changed == settings:
             return "the output is changed already"
-        return replace(changed, standardize=standardize)
+        parts = _out_of_scale(settings, failed)
+        if any(each.standardize for each in fixes):
+            parts.add("targets")
+        return replace(changed, standardize=_standardized(parts))
 
 
 class UsualSettings(Rung):
@@ -282,7 +302,7 @@ class UsualSettings(Rung):
             clip_norm=None,
             output_activation=before.output_activation,
             output_loss=before.output_loss,
-            standardize=_STANDARDIZED[tuple(parts)] if parts else None,
+            standardize=_standardized(parts),
         )
         if "fresh_weights" not in hindered:
             usual = at_sound_rate(usual, attempts)
@@ -290,14 +310,9 @@ class UsualSettings(Rung):
                 usual = replace(usual, negative_slope=LeakyRelu().negative_slope)
             if "reinitialize" not in hindered:
                 usual = replace(usual, initializer=Reinitialize().initializer)
-            if "momentum" not in hindered:
-                usual = replace(usual, momentum=_MOMENTUM)
         if usual == before and "new_seed" in hindered:
             return hindered["new_seed"]
         return usual
-
-
-_MOMENTUM = 0.9
 
 
 AnyRemedy = (

@@ -44,8 +44,8 @@ class Rung(Section):
     keep_seed: Flag = False
     """Do not draw a new seed for the next attempt."""
     raise_rate: Flag = False
-    """Also take the higher rate that findings name, where the network is too deep and narrow, or
-    the rate far below the usual one."""
+    """Also take a rate at which most networks train, with momentum for SGD, where the attempt was
+    slow at one far below it."""
     cap_rate: Flag = False
     """Also cap the rate near the usual one, where findings say that it is far above it."""
     rewind: Annotated[
