@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Container, Sequence
 
-from orchestrator.config.sections.rates import MOMENTUM, NEAR, planned_rate, sound_rate
+from orchestrator.config.sections.rates import MOMENTUM, NEAR, is_held, planned_rate, sound_rate
 from orchestrator.config.sections.rung import obstacles
 from orchestrator.config.sections.when import All, When
 from orchestrator.record.checks import DeadNeuronsCheck, LearnedCheck, PredictionVarianceCheck
@@ -42,6 +42,8 @@ _IN_THE_WAY: frozenset[Cause] = frozenset(
 """What a network that has learnt too little could have done without, in as many epochs."""
 _SLOW: frozenset[Cause] = frozenset({"rate_too_low", "undertrained", "unusual_rate"})
 """What is found of a network that got too little far; a rate far above the usual one aside."""
+_THROWN: frozenset[FailureKind] = frozenset({"diverged", "non_finite"})
+"""Failures of steps that were too large."""
 _LITTLE_LEARNT = ("died", "constant", "worse_than_baseline", "undertrained", "crippled")
 """What becomes of networks that are too deep and narrow."""
 
@@ -245,24 +247,27 @@ def is_in_question(attempt: Attempt) -> bool:
 
 
 def is_slow(attempts: Sequence[Attempt]) -> bool:
-    """Whether the last attempt was slow at a rate far below one at which most networks train.
+    """Whether the last attempt was slow, at a rate far below one at which most networks train.
 
-    Of one that has not trained the rate alone is known. SGD without momentum goes in a step a tenth
-    as far as with one of 0.9.
+    Of one that has not trained its planned rate alone is known. SGD without momentum goes in a step
+    a tenth as far as with one of 0.9.
 
     Args:
         attempts: all so far, the last one with a failure.
     """
     failed, hindered = attempts[-1], obstacles(attempts)
-    sound, planned = sound_rate(attempts), planned_rate(attempts)
-    if sound is None or planned is None or "fresh_weights" in hindered:
+    sound, rate = sound_rate(attempts), planned_rate(attempts)
+    if failed.failure is not None and failed.failure.check != "findings":
+        slow = any(each.cause in _SLOW for each in failed.findings)
+        if not slow or failed.usual_rate() is not None or is_held(attempts):
+            return False
+        if not kinds(failed).isdisjoint(_THROWN):
+            return False
+        rate = failed.learning_rates.get(failed.blamed_phase() or "", rate)
+    if sound is None or rate is None or "fresh_weights" in hindered:
         return False
-    trained = failed.failure is None or failed.failure.check != "findings"
-    slow = any(each.cause in _SLOW for each in failed.findings)
-    if failed.usual_rate() is not None or (trained and not slow):
-        return False
-    reach = planned if "momentum" in hindered else planned * (1 - MOMENTUM)
-    return reach * NEAR < sound
+    gathers = "momentum" in hindered or failed.settings.momentum is not None
+    return (rate if gathers else rate * (1 - MOMENTUM)) * NEAR < sound
 
 
 def best_short(attempts: Sequence[Attempt]) -> Attempt | None:

@@ -259,13 +259,16 @@ def capped(config: Config, attempts: Sequence[Attempt], attempt: Attempt) -> Ite
 
     Args:
         config: the config.
-        attempts: all of the run; those without a cap tell the rates of schedules.
+        attempts: all of the run; those whose rates no remedy changed tell those of schedules.
         attempt: one of them.
     """
     cap = attempt.settings.learning_rate_cap
     if cap is None:
         return
-    free = [each for each in attempts if each.settings.learning_rate_cap is None]
+    free = [
+        each for each in attempts
+        if each.settings.learning_rate_cap is None and each.settings.learning_rate_factor is None
+    ]  # fmt: skip
     for plan in config.phases:
         told = [each.learning_rates[plan.name] for each in free if plan.name in each.learning_rates]
         rate = plan.learning_rate if plan.learning_rate is not None else max(told, default=None)

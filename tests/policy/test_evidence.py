@@ -151,7 +151,7 @@ CASES = {
     "dead, quietly, and most seeds are dead at init": (
         attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:5]),
         "died often_dead_at_init",
-        ["usual_settings"],
+        ["usual_settings", "leaky_relu", "new_seed", "lower_learning_rate"],
     ),
     "dead, quietly, and some seeds are dead at init": (
         attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:4]),
@@ -186,7 +186,7 @@ CASES = {
             findings=(UNSCALED, DISTANT),
         ),
         "constant often_dead_at_init",
-        ["standardize", "usual_settings"],
+        ["standardize", "usual_settings", "leaky_relu", "new_seed", "lower_learning_rate"],
     ),
     "constant, on targets far from zero": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(DISTANT,)),
@@ -245,7 +245,7 @@ CASES = {
     "alive, too little was learnt, and most seeds are dead at init": (
         attempt(phase(INIT), phase(learned="fail", skill=0.3, learnt=LITTLE), screened=SCREENED),
         "crippled often_dead_at_init",
-        ["usual_settings"],
+        ["usual_settings", "leaky_relu", "new_seed", "lower_learning_rate"],
     ),
     "nothing was learnt until now": (
         attempt(phase(INIT), phase(learned="fail", learnt={**NOTHING, **FALLING})),
@@ -340,7 +340,7 @@ CASES = {
             findings=(Finding(cause="rate_too_low", reason="by 0.5 of a weight of 1"),),
         ),
         "crippled often_dead_at_init",
-        ["usual_settings"],
+        ["usual_settings", "leaky_relu", "new_seed", "lower_learning_rate"],
     ),
     "dead, of no narrow network, and most units were born so": (
         attempt(phase(INIT), phase(dead="fail"), findings=(FAULT,)),
@@ -359,7 +359,7 @@ CASES = {
     "dead, and most units were born so": (
         attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:5], findings=(FAULT,)),
         "died often_dead_at_init",
-        ["usual_settings"],
+        ["usual_settings", "leaky_relu", "new_seed", "lower_learning_rate"],
     ),
     "a gate": (
         attempt(phase(INIT), phase(metric="fail", losses=(1.0, 50.0))),

@@ -61,7 +61,13 @@ DEFAULT_POLICY: Any = [
     # The network is too deep and narrow for relu, and mostly for its rate and weights as well.
     {
         "when": ["often_dead_at_init"],
-        "rungs": [{**_LOWER_FROM_NOW_ON, "rewind": "only", "when": ["unusual_rate"]}, _USUAL],
+        "rungs": [
+            {**_LOWER_FROM_NOW_ON, "rewind": "only", "when": ["unusual_rate"]},
+            _USUAL,
+            _LEAKY,
+            _NEW_SEED,
+            _LOWER,
+        ],
     },
     # Units that are born dead learn nothing at any rate, and no seed wakes them.
     {

@@ -163,9 +163,7 @@ class RaiseLearningRate(Rung):
     ) -> Settings | str:
         """Higher rates than those of the attempt that failed."""
         failed = attempts[-1]
-        cap = failed.settings.learning_rate_cap
-        rate = failed.learning_rates.get(failed.blamed_phase() or "", math.inf)
-        if cap is not None and cap < _APART * rate:
+        if is_held(attempts):
             return "a remedy has lowered the rates"
         factor: float | str = self.factor
         if factor == "auto":
@@ -178,7 +176,11 @@ class RaiseLearningRate(Rung):
             factor = max([*told, _to_sound(attempts)] if told else [1.0])
         before = failed.settings.learning_rate_factor or 1.0
         # What was on its way was so with all that the attempt had, also what did not suffice yet.
-        return replace(failed.settings, learning_rate_factor=before * float(factor))
+        raised = replace(failed.settings, learning_rate_factor=before * float(factor))
+        cap = raised.learning_rate_cap
+        if cap is not None and cap == sound_rate(attempts):
+            raised = replace(raised, learning_rate_cap=cap * float(factor))
+        return raised
 
     def begin(
         self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
@@ -205,15 +207,18 @@ class RaiseLearningRate(Rung):
 
 
 def _to_sound(attempts: Sequence[Attempt]) -> float:
-    """How many times as high a sound rate is as the planned one, where that is what ran."""
-    sound, planned = sound_rate(attempts), planned_rate(attempts)
-    if sound is None or planned is None or attempts[-1].settings.learning_rate_factor is not None:
+    """How many times as high a sound rate is as the highest that ran; trained weights have none."""
+    sound, highest = sound_rate(attempts), max(attempts[-1].learning_rates.values(), default=0.0)
+    if sound is None or "fresh_weights" in obstacles(attempts) or not 0 < highest < sound:
         return 1.0
-    return float(f"{sound / planned:.3g}")
+    return float(f"{sound / highest:.3g}")
 
 
 MOMENTUM = 0.9
-"""Momentum of SGD at a sound rate."""
+"""Momentum that SGD mostly has (Sutskever, Martens, Dahl and Hinton, On the importance of
+initialization and momentum in deep learning, 2013)."""
+_TOLD = 1.01
+"""A factor is told to three digits."""
 _CLOSE = 1.5
 """A rate that is so near to another one does as well."""
 
@@ -228,17 +233,48 @@ def planned_rate(attempts: Sequence[Attempt]) -> float | None:
     return next((each.planned_rate for each in attempts if each.planned_rate), None)
 
 
+def is_held(attempts: Sequence[Attempt]) -> bool:
+    """Whether a remedy held the phase to blame below the rate that it would have had.
+
+    A sound rate that the longest phase was raised to is a cap for other phases alone.
+
+    Args:
+        attempts: all so far, the last one with a failure.
+    """
+    failed = attempts[-1]
+    cap = failed.settings.learning_rate_cap
+    rate = failed.learning_rates.get(failed.blamed_phase() or "", math.inf)
+    if cap is None or cap >= _APART * rate:
+        return False
+    return cap != sound_rate(attempts) or is_capped(failed.settings, planned_rate(attempts))
+
+
+def is_capped(settings: Settings, planned: float | None) -> bool:
+    """Whether a cap holds the longest phase below the rate that it would have.
+
+    Args:
+        settings: of an attempt.
+        planned: the highest rate of that phase as the config has it; None where it is not known.
+    """
+    if settings.learning_rate_cap is None:
+        return False
+    own = math.inf if planned is None else planned * (settings.learning_rate_factor or 1.0)
+    return own > settings.learning_rate_cap * _TOLD
+
+
 def at_sound_rate(settings: Settings, attempts: Sequence[Attempt]) -> Settings:
     """At a rate at which most networks train, where one is known, and with momentum for SGD."""
     sound = sound_rate(attempts)
     if sound is None:
         return settings
     planned = planned_rate(attempts) or sound
+    hindered = "momentum" in obstacles(attempts)
+    momentum = settings.momentum if hindered else settings.momentum or MOMENTUM
     factor = sound / planned if planned * _CLOSE < sound else 1.0
     # Another phase, and one that no attempt has come to yet, may have any rate.
     return replace(
         settings,
-        momentum=settings.momentum if "momentum" in obstacles(attempts) else MOMENTUM,
+        momentum=momentum,
         learning_rate_factor=None if factor == 1 else float(f"{factor:.3g}"),
         learning_rate_cap=sound,
     )

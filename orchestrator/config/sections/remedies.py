@@ -194,7 +194,7 @@ class Standardize(Rung):
         standardize = _standardized(_out_of_scale(settings, failed))
         if standardize is not None and standardize != settings.standardize:
             return replace(settings, standardize=standardize)
-        told = [_obstacle(part, failed) for part in _OUT_OF_SCALE if _names(part, failed)]
+        told = [_obstacle(part, failed) for part in _OUT_OF_SCALE if _is_named(part, failed)]
         reasons = [each for each in told if each is not None]
         if reasons:
             return "; ".join(reasons)
@@ -217,18 +217,29 @@ def _standardized(parts: Container[str]) -> Standardized | None:
     return _STANDARDIZED.get(tuple(part for part in _OUT_OF_SCALE if part in parts))
 
 
-def _out_of_scale(settings: Settings, failed: Attempt) -> set[str]:
-    """The parts that are standardised already, and those that findings say have to be and can."""
+def _out_of_scale(settings: Settings, failed: Attempt, *, shown: bool = False) -> set[str]:
+    """The parts that are standardised already, and those that findings say have to be and can.
+
+    Args:
+        settings: those to change.
+        failed: the attempt with the findings.
+        shown: leave out what was suspected before a training that has not shown it.
+    """
     return {
         part
         for part in _OUT_OF_SCALE
         if part in (settings.standardize or "")
-        or (_names(part, failed) and _obstacle(part, failed) is None)
+        or (_is_named(part, failed, shown=shown) and _obstacle(part, failed) is None)
     }
 
 
-def _names(part: str, failed: Attempt) -> bool:
-    return any(each.cause == _OUT_OF_SCALE[part] for each in failed.findings)
+def _is_named(part: str, failed: Attempt, *, shown: bool = False) -> bool:
+    trained = failed.failure is not None and failed.failure.check != "findings"
+    return any(
+        each.cause == _OUT_OF_SCALE[part]
+        and (each.found == "after" or each.certain or not (shown and trained))
+        for each in failed.findings
+    )
 
 
 def _obstacle(part: str, failed: Attempt) -> str | None:
@@ -264,7 +275,7 @@ class FixOutput(Rung):
         )
         if changed == settings:
             return "the output is changed already"
-        parts = _out_of_scale(settings, failed)
+        parts = _out_of_scale(settings, failed, shown=True)
         if any(each.standardize for each in fixes):
             parts.add("targets")
         return replace(changed, standardize=_standardized(parts))
@@ -310,9 +321,15 @@ class UsualSettings(Rung):
                 usual = replace(usual, negative_slope=LeakyRelu().negative_slope)
             if "reinitialize" not in hindered:
                 usual = replace(usual, initializer=Reinitialize().initializer)
-        if usual == before and "new_seed" in hindered:
+        if usual == replace(before, seed=usual.seed) and "new_seed" in hindered:
             return hindered["new_seed"]
+        if last is None and _is_unchanged(usual, before):
+            return "the model is at usual settings, as far as it can carry them"
         return usual
+
+
+def _is_unchanged(settings: Settings, before: Settings) -> bool:
+    return settings == replace(before, seed=settings.seed)
 
 
 AnyRemedy = (

@@ -44,9 +44,6 @@ def times_usual(optimizer: keras.optimizers.Optimizer, rate: float) -> float | N
     return float(f"{rate / usual_rate(optimizer):.6g}")  # rates are in single precision
 
 
-MOMENTUM = 0.9
-"""Momentum that SGD mostly has (Sutskever, Martens, Dahl and Hinton, On the importance of
-initialization and momentum in deep learning, 2013)."""
 _FASTER = 10.0
 """How many times the usual rate one is raised to at most: within that it is a usual one still."""
 _WORTH_IT = 2.0

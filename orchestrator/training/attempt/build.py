@@ -106,6 +106,8 @@ class Built:
     """The user's, and TensorBoard's."""
     signals: SignalLog
     """Keeps what the gradients tell of the units."""
+    planned_rate: float | None = None
+    """The highest rate of its longest phase, as the config has it; None where that is not known."""
 
 
 def build(task: Task, rows: Loaded, emit: Emit) -> Built:
@@ -143,6 +145,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
             None if dataset.validation is None else held_back(dataset.validation, config.batch_size)
         ),
     )
+    built = dataclasses.replace(built, planned_rate=_planned_rate(task, dataset, built))
     hidden = probe.hidden_relu(dataset.train)
     with built.rates.plain():  # a capped schedule cannot be copied with its optimizer
         hindered = obstacles(model, config, settings, dataset.train, hidden, found)
@@ -153,7 +156,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
             obstacles={**hindered, **_rewind_obstacle(built)},
             standardization=_describe_scales(settings, dataset, built),
             sound_rate=sound_rate(model),
-            planned_rate=_planned_rate(task, dataset, built),
+            planned_rate=built.planned_rate,
         )
     )
     return built

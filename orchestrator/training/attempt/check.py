@@ -11,6 +11,7 @@ import keras
 from msgspec.structs import replace
 
 from orchestrator.config.schema import PhasePlan
+from orchestrator.config.sections.rates import is_capped
 from orchestrator.data.rows import AnyRows, Tree
 from orchestrator.diagnosis import examine
 from orchestrator.diagnosis.causes.after.find import find_after
@@ -351,7 +352,7 @@ def explain(
         losses=[*losses_of(epochs).values()],
         rates=[rate for each in epochs for rate in each.rates],
         steps=built.pipeline.steps * sum(each.count for each in epochs),
-        slowed=built.settings.learning_rate_cap is not None,
+        slowed=is_capped(built.settings, built.planned_rate),
         start=start,
     )
     before = phases[0].find(FindingsCheck)

@@ -85,7 +85,7 @@ class Subject:
     steps: int = 0
     """Training steps until now."""
     slowed: bool = False
-    """Whether a remedy has lowered the learning rate."""
+    """Whether a remedy holds the longest phase below the rate that it would have."""
     start: Weights = dataclasses.field(default_factory=dict)
     """What the weights were before the training."""
 
