@@ -233,14 +233,16 @@ def is_in_question(attempt: Attempt) -> bool:
 
     So it is at a rate that is no usual one, and where most networks as deep and narrow are dead:
     of those that live most have lost rows on the way, and more epochs do not bring them back; and
-    where the training has shown what stood in its way, other than that it was short, or an output
-    is known that its loss does not fit.
+    where the training has shown what stood in its way, other than that it was short, or that it was
+    slow at a rate far below one at which most networks train; or an output is known that its loss
+    does not fit.
     """
     shown = {each.cause for each in attempt.findings if each.found == "after"}
     return (
         any(each.cause == "loss_mismatch" and each.fix for each in attempt.findings)
         or attempt.usual_rate() is not None
         or not shown.isdisjoint(_IN_THE_WAY)
+        or is_slow([attempt])
         or len(attempt.screened) >= _OFTEN
         or is_deep_and_narrow(attempt.phases)
     )
@@ -249,19 +251,19 @@ def is_in_question(attempt: Attempt) -> bool:
 def is_slow(attempts: Sequence[Attempt]) -> bool:
     """Whether the last attempt was slow, at a rate far below one at which most networks train.
 
-    Of one that has not trained its planned rate alone is known. SGD without momentum goes in a step
-    a tenth as far as with one of 0.9.
+    That is what findings show; of one that has not trained its planned rate alone is known. SGD
+    without momentum goes in a step a tenth as far as with one of 0.9.
 
     Args:
-        attempts: all so far, the last one with a failure.
+        attempts: all so far.
     """
     failed, hindered = attempts[-1], obstacles(attempts)
     sound, rate = sound_rate(attempts), planned_rate(attempts)
-    if failed.failure is not None and failed.failure.check != "findings":
+    if failed.failure is None or failed.failure.check != "findings":
         slow = any(each.cause in _SLOW for each in failed.findings)
         if not slow or failed.usual_rate() is not None or is_held(attempts):
             return False
-        if not kinds(failed).isdisjoint(_THROWN):
+        if failed.failure is not None and not kinds(failed).isdisjoint(_THROWN):
             return False
         rate = failed.learning_rates.get(failed.blamed_phase() or "", rate)
     if sound is None or rate is None or "fresh_weights" in hindered:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.config.sections.rates import LowerLearningRate, RaiseLearningRate
+from orchestrator.config.sections.rates import LowerLearningRate, RaiseLearningRate, is_capped
 from orchestrator.config.sections.remedies import (
     FixOutput,
     Standardize,
@@ -265,7 +265,8 @@ def test_usual_settings_change_all_that_the_model_can_carry() -> None:
     )  # fmt: skip
     assert UsualSettings().apply(SEED, [first, second], None) == usual
     again = replace(second, settings=usual)
-    assert UsualSettings().apply(SEED, [first, second, again], None) == usual
+    assert UsualSettings().apply(SEED, [first, second, again], usual) == usual
+    assert "as far as it can" in str(UsualSettings().apply(SEED, [first, second, again], None))
     hindered = {each: "no" for each in ("leaky_relu", "momentum", "standardize targets")}
     found = UsualSettings().apply(SEED, [replace(first, obstacles=hindered), second], None)
     assert found == replace(usual, momentum=None, negative_slope=None, standardize="inputs")
@@ -308,3 +309,39 @@ def test_a_rate_is_lowered_from_where_it_was_last() -> None:
     assert isinstance(found, Settings) and found.learning_rate_cap == pytest.approx(0.003)
     found = LowerLearningRate().apply(SEED, [first], last)  # that cap was taken back
     assert isinstance(found, Settings) and found.learning_rate_cap == pytest.approx(0.00005)
+
+
+def test_a_rate_is_raised_to_a_sound_one_at_least_by_the_highest_that_ran() -> None:
+    short = Finding(cause="undertrained", reason="falling", fix=Fix(learning_rate_factor=2.0))
+    failed = replace(
+        attempt("undertrained"), findings=(short,), sound_rate=0.003, planned_rate=1e-4
+    )
+    rung = RaiseLearningRate(when=None)
+
+    def factor(rates: dict[str, float], **told: Any) -> float | None:
+        raised = rung.apply(SEED, [replace(failed, learning_rates=rates, **told)], None)
+        assert isinstance(raised, Settings)
+        return raised.learning_rate_factor
+
+    assert factor({"main": 1e-4}) == pytest.approx(30.0)
+    assert factor({"warmup": 0.001, "main": 1e-4}) == pytest.approx(3.0)
+    assert factor({"main": 0.004}) == 2.0
+    assert factor({"main": 1e-4}, obstacles={"fresh_weights": "loaded"}) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("cap", "factor", "planned", "capped"),
+    [
+        (None, None, 0.01, False),
+        (0.001, None, 0.01, True),
+        (0.003, 30.0, 1e-4, False),  # a sound rate, to which it was raised
+        (0.003, 100.0, 1e-4, True),
+        (0.03, None, 0.001, False),  # another phase is held
+        (0.03, None, None, True),
+    ],
+)
+def test_the_longest_phase_is_capped_where_it_would_have_a_higher_rate(
+    cap: float | None, factor: float | None, planned: float | None, capped: bool
+) -> None:
+    settings = replace(SEED, learning_rate_cap=cap, learning_rate_factor=factor)
+    assert is_capped(settings, planned) is capped

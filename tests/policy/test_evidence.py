@@ -471,6 +471,41 @@ def test_a_first_attempt_is_in_question_by_what_its_training_has_shown() -> None
     assert not evidence.is_in_question(replace(poor, findings=(left_to_the_user,)))
     short = replace(UNSCALED, cause="undertrained")  # the epochs are the user's
     assert not evidence.is_in_question(replace(poor, findings=(short,)))
+    # Unless the rate is far below one that does.
+    hindered = {"momentum": "Adam has its own"}
+    for rate, in_question in ((0.002, False), (0.0009, True)):
+        slow = replace(poor, findings=(short,), planned_rate=rate, sound_rate=0.003)
+        assert evidence.is_in_question(replace(slow, obstacles=hindered)) is in_question
+        assert evidence.is_in_question(slow)  # without momentum it goes a tenth as far
+        trained = {**hindered, "fresh_weights": "they are loaded"}
+        assert not evidence.is_in_question(replace(slow, obstacles=trained))
+    assert not evidence.is_in_question(replace(slow, findings=()))
+
+
+def test_what_was_slow_is_told_by_the_rate_that_ran() -> None:
+    short = Finding(cause="undertrained", reason="still falling", found="after")
+    failed = attempt(
+        phase(INIT), phase(learned="fail", skill=0.3, learnt=LITTLE), findings=(short,)
+    )
+    hindered = {"momentum": "Adam has its own"}
+    failed = replace(failed, obstacles=hindered, planned_rate=1e-4, sound_rate=0.003)
+    settings = failed.settings
+
+    def ran(rate: float, **told: Any) -> list[Attempt]:
+        changed = replace(settings, **told)
+        return [replace(failed, settings=changed, learning_rates={"main": rate})]
+
+    assert evidence.is_slow(ran(1e-4))
+    assert not evidence.is_slow(ran(0.01, learning_rate_factor=100.0))  # raised since
+    assert not evidence.is_slow(ran(1e-5, learning_rate_cap=1e-5))  # lowered since
+    assert not evidence.is_slow(ran(0.003, learning_rate_factor=30.0, learning_rate_cap=0.003))
+    sgd = [replace(each, obstacles={}, sound_rate=0.03) for each in ran(0.05)]
+    assert evidence.is_slow(sgd)
+    gathering = replace(settings, momentum=0.9)
+    assert not evidence.is_slow([replace(each, settings=gathering) for each in sgd])
+    thrown = attempt(phase(INIT), phase(finite="fail"), findings=(short,))
+    thrown = replace(thrown, obstacles=hindered, planned_rate=1e-4, sound_rate=0.003)
+    assert not evidence.is_slow([thrown])
 
 
 def test_the_loss_of_the_untrained_network_is_the_measure() -> None:

@@ -168,6 +168,9 @@ def test_phases_that_a_cap_held_back_are_named() -> None:
     (found,) = rule.capped(config, [free, capped], capped)
     assert (found.phase, found.cap, found.rate) == (name, 0.01, 5.0)
     assert not [*rule.capped(config, [free, capped], free)]
+    # A rate that a remedy has raised is not the config's.
+    raised = replace(free, settings=Settings(seed=9, learning_rate_factor=10.0))
+    assert not [*rule.capped(config, [raised, capped], capped)]
     # A rate below the cap ran as configured, in single precision.
     plan = config.phases[-1].model_copy(update={"learning_rate": 0.005})
     config = config.model_copy(update={"phases": [plan]})

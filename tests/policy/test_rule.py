@@ -438,7 +438,8 @@ HIGH = Finding(cause="unusual_rate", reason="high", found="after", fix=Fix(usual
 
 
 def _planned(check: str, planned: float, sound: float | None, *findings: Finding) -> Attempt:
-    failed = replace(builders.failed(1, check), findings=findings)
+    failed = builders.failed(1, check, rates={"main": planned})
+    failed = replace(failed, findings=findings)
     return replace(failed, planned_rate=planned, sound_rate=sound)
 
 
@@ -490,6 +491,52 @@ def test_of_a_network_that_never_trained_the_rate_alone_tells_whether_it_is_slow
     rooted = replace(failed, obstacles={"standardize inputs": "a pretrained base is behind it"})
     taken = _step(FixOutput(raise_rate=True), rooted).taken
     assert taken is not None and taken.settings.standardize is None
+
+
+def test_what_was_raised_to_a_sound_rate_is_not_lowered_and_goes_on_up() -> None:
+    config = builders.config(seed=7)
+    output = Finding(
+        cause="unreachable_targets", reason="out", certain=True, fix=Fix(activation="linear")
+    )
+    hindered = {"momentum": "Adam has its own"}
+    first = replace(_planned("findings", 1e-4, 0.003, output), obstacles=hindered)
+    taken = rule.step(config, [first]).taken
+    assert taken is not None and taken.settings.learning_rate_cap == 0.003
+    again = builders.failed(2, "learned", settings=taken.settings, rates={"main": 0.003})
+    still = replace(SLOW, fix=Fix(learning_rate_factor=3.0))
+    again = replace(again, findings=(still,), rung=taken.key, remedy="fix_output")
+    step = rule.step(config, [first, replace(again, obstacles=hindered)])
+    assert step.taken is not None and step.taken.rung.remedy == "raise_learning_rate"
+    assert step.taken.settings.learning_rate_factor == pytest.approx(90.0)
+    assert step.taken.settings.learning_rate_cap == pytest.approx(0.009)
+    # What a cap does hold is not raised.
+    held = replace(taken.settings, learning_rate_cap=0.001)
+    lowered = replace(again, settings=held, learning_rates={"main": 0.001})
+    step = rule.step(config, [first, replace(lowered, obstacles=hindered)])
+    assert step.taken is None or step.taken.rung.remedy != "raise_learning_rate"
+
+
+def test_a_network_too_narrow_with_trained_weights_still_gets_leaky_relu() -> None:
+    layers = {"layers": [{"layer": "a", "activation": "relu", "units": 2, "dead": 0}] * 9}
+    init = builders.phase(INIT, builders.made("dead_neurons", measured=layers))
+    failed = builders.failed(1, "dead_neurons")
+    failed = replace(failed, phases=(init, *failed.phases), sound_rate=0.01, planned_rate=0.001)
+    taken = rule.step(builders.config(seed=7), [failed]).taken
+    assert taken is not None and taken.rung.remedy == "usual_settings"
+    kept = dict.fromkeys(("fresh_weights", "standardize inputs", "standardize targets"), "trained")
+    taken = rule.step(builders.config(seed=7), [replace(failed, obstacles=kept)]).taken
+    assert taken is not None and taken.rung.remedy == "leaky_relu"
+
+
+def test_what_was_only_suspected_of_the_rows_is_left_with_another_output() -> None:
+    mismatch = Finding(
+        cause="loss_mismatch", reason="relu", found="before", fix=Fix(activation="sigmoid")
+    )
+    for found, standardized in (("before", None), ("after", "inputs")):
+        scale = Finding(cause="unscaled_inputs", reason="in thousands", found=found)
+        failed = replace(builders.failed(1, "learned"), findings=(mismatch, scale))
+        taken = _step(FixOutput(), failed).taken
+        assert taken is not None and taken.settings.standardize == standardized
 
 
 def test_weights_that_are_trained_keep_their_rate_whatever_else_is_mended() -> None:

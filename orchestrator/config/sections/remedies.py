@@ -321,15 +321,12 @@ class UsualSettings(Rung):
                 usual = replace(usual, negative_slope=LeakyRelu().negative_slope)
             if "reinitialize" not in hindered:
                 usual = replace(usual, initializer=Reinitialize().initializer)
-        if usual == replace(before, seed=usual.seed) and "new_seed" in hindered:
-            return hindered["new_seed"]
-        if last is None and _is_unchanged(usual, before):
-            return "the model is at usual settings, as far as it can carry them"
+        if usual == replace(before, seed=usual.seed):
+            if "new_seed" in hindered:
+                return hindered["new_seed"]
+            if last is None:
+                return "the model is at usual settings, as far as it can carry them"
         return usual
-
-
-def _is_unchanged(settings: Settings, before: Settings) -> bool:
-    return settings == replace(before, seed=settings.seed)
 
 
 AnyRemedy = (
