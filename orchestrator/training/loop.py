@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from orchestrator.config.schema import Config
+from orchestrator.config.sections.rates import planned_rate
 from orchestrator.data.cache import Stored
 from orchestrator.display import words
 from orchestrator.errors import (
@@ -277,7 +278,10 @@ class _Loop:
         """What of an attempt did not run as configured, and what to write."""
         settings, last = attempt.settings, self.config.phases[-1]
         factor, momentum = settings.learning_rate_factor, settings.momentum
-        if factor is not None:
+        # A cap below what was planned, which has undone the raise, is told of its phase.
+        planned, cap = planned_rate(self.store.run.attempts), settings.learning_rate_cap
+        undone = planned is not None and cap is not None and cap < planned
+        if factor is not None and not undone:
             rate = max(attempt.learning_rates.values(), default=0.0)
             yield (
                 f"every learning rate was {factor:g} times what the config says, {rate:.3g} at "

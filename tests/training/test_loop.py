@@ -837,3 +837,24 @@ def test_rates_that_were_raised_are_told_of(play: Play) -> None:
     assert done.run.status == "passed"
     told = "every learning rate was 10 times what the config says, 0.1 at most: write them so high"
     assert done.run.warnings == (told,)
+
+
+@pytest.mark.parametrize(("planned", "told"), [(1e-4, True), (0.5, False)])
+def test_rates_that_were_raised_and_capped_again_below_the_plan_are_not(
+    play: Play, planned: float, told: bool
+) -> None:
+    policy = [
+        {"remedy": "raise_learning_rate", "factor": 10, "when": None, "keep": True},
+        {"remedy": "lower_learning_rate"},
+    ]
+
+    def first(task: Task) -> Iterator[Event | Heartbeat]:
+        for event in _failing()(task):
+            built = isinstance(event, ModelBuilt)
+            yield replace(event, planned_rate=planned) if built else event
+
+    done = play(first, _failing(), _passing, restart={"policy": policy})
+    assert done.run.status == "passed"
+    settings = done.run.attempts[2].settings
+    assert settings.learning_rate_factor == 10 and settings.learning_rate_cap is not None
+    assert any("times what the config says" in each for each in done.run.warnings) is told
