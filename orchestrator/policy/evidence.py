@@ -257,18 +257,18 @@ def is_slow(attempts: Sequence[Attempt]) -> bool:
     Args:
         attempts: all so far.
     """
-    failed, hindered = attempts[-1], obstacles(attempts)
+    last, hindered = attempts[-1], obstacles(attempts)
     sound, rate = sound_rate(attempts), planned_rate(attempts)
-    if failed.failure is None or failed.failure.check != "findings":
-        slow = any(each.cause in _SLOW for each in failed.findings)
-        if not slow or failed.usual_rate() is not None or is_held(attempts):
+    if last.failure is None or last.failure.check != "findings":
+        slow = any(each.cause in _SLOW for each in last.findings)
+        if not slow or last.usual_rate() is not None or is_held(attempts):
             return False
-        if failed.failure is not None and not kinds(failed).isdisjoint(_THROWN):
+        if last.failure is not None and not kinds(last).isdisjoint(_THROWN):
             return False
-        rate = failed.learning_rates.get(failed.blamed_phase() or "", rate)
+        rate = last.learning_rates.get(last.blamed_phase() or "", rate)
     if sound is None or rate is None or "fresh_weights" in hindered:
         return False
-    gathers = "momentum" in hindered or failed.settings.momentum is not None
+    gathers = "momentum" in hindered or last.settings.momentum is not None
     return (rate if gathers else rate * (1 - MOMENTUM)) * NEAR < sound
 
 

@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.config.sections.rates import LowerLearningRate, RaiseLearningRate, is_capped
+from orchestrator.config.sections.rates import (
+    LowerLearningRate,
+    RaiseLearningRate,
+    at_sound_rate,
+    is_capped,
+)
 from orchestrator.config.sections.remedies import (
     FixOutput,
     Standardize,
@@ -327,6 +332,14 @@ def test_a_rate_is_raised_to_a_sound_one_at_least_by_the_highest_that_ran() -> N
     assert factor({"warmup": 0.001, "main": 1e-4}) == pytest.approx(3.0)
     assert factor({"main": 0.004}) == 2.0
     assert factor({"main": 1e-4}, obstacles={"fresh_weights": "loaded"}) == 2.0
+
+
+def test_a_sound_rate_comes_with_the_momentum_that_was_given_before() -> None:
+    failed = attempt("undertrained", sound_rate=0.03, planned_rate=0.001)
+    for given, expected in ((None, 0.9), (0.5, 0.5)):
+        settings = at_sound_rate(replace(SEED, momentum=given), [failed])
+        assert settings.momentum == expected
+        assert (settings.learning_rate_factor, settings.learning_rate_cap) == (30.0, 0.03)
 
 
 @pytest.mark.parametrize(

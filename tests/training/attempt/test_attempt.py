@@ -571,6 +571,24 @@ def test_what_killed_it_is_told_and_reinitialize_repairs_it(
     assert [phase.failure() for phase in phases(repaired)] == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("rate", "settings", "lowered"),
+    [
+        (0.01, Settings(seed=7, learning_rate_cap=1e-6), True),
+        # A rate that is raised to a cap for other phases is not lowered.
+        (1e-8, Settings(seed=7, learning_rate_factor=100.0, learning_rate_cap=1e-6), False),
+    ],
+)
+def test_a_rate_is_only_told_to_be_lowered_where_a_remedy_has_lowered_it(
+    make_config: MakeConfig, train: Train, rate: float, settings: Settings, lowered: bool
+) -> None:
+    phase = {"name": "main", "epochs": 8, "learning_rate": rate}
+    events = train(make_config(phases=[phase]), settings)
+    found = [each for event in events if isinstance(event, CausesFound) for each in event.findings]
+    (told,) = [each.reason for each in found if each.cause == "rate_too_low"]
+    assert ("to which a remedy has lowered them" in told) is lowered
+
+
 def test_the_loss_of_the_first_step_and_the_highest_of_an_epoch_are_kept(
     make_config: MakeConfig, train: Train
 ) -> None:
