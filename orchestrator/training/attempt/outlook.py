@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from orchestrator.config.schema import PhasePlan
 from orchestrator.diagnosis.causes.plan import UNUSUAL, times_usual
 from orchestrator.diagnosis.examine import Examination
-from orchestrator.diagnosis.verdicts.outlook import WILD, Outlook, midterms, stays_low
+from orchestrator.diagnosis.verdicts.outlook import Outlook, is_late, midterms, stays_low
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.outputs import own_way
 from orchestrator.policy import evidence
@@ -160,7 +160,6 @@ def _stays_behind(moment: _Moment) -> str | None:
     """
     times = times_usual(plain_optimizers(moment.built.model)[0], moment.now.rates[-1])
     known = _against(moment.task, moment.built, moment.before, times)
-    wild = times is not None and times >= WILD
     done, left = moment.now.count, moment.left
     if known is None or done not in midterms(done + left, early=known != _NARROW):
         return None
@@ -173,9 +172,9 @@ def _stays_behind(moment: _Moment) -> str | None:
     if share is None or limit is None or not share < limit:  # what was lost since an earlier phase
         return None
     # Of a loss with a penalty in it the share that is left says nothing of the skill.
-    early = done < left and not wild
-    if early and (moment.built.model.losses or not stays_low(found, left)):
-        return None
+    if not is_late(done + left, done, times):
+        if moment.built.model.losses or not stays_low(found, left):
+            return None
     return f"{known}; after {done} epochs: {found.reason}"
 
 

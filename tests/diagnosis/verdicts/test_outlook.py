@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from orchestrator.diagnosis.verdicts.outlook import Outlook, midterms, stays_low
+from orchestrator.diagnosis.verdicts.outlook import Outlook, is_late, midterms, stays_low
 from orchestrator.record.checks import LearnedCheck, LearnedLimits, LearnedMeasured, OutputShare
 
 
@@ -53,15 +53,36 @@ def test_what_is_better_in_inference_counts() -> None:
     ("epochs", "early", "asked"),
     [
         (20, False, {10}),
-        (20, True, {5, 10}),
-        (15, True, {4, 8}),
-        (5, True, {4}),  # fewer tell nothing
+        (20, True, {2, 3, 5, 10}),
+        (40, True, {4, 6, 10, 20}),
+        (5, True, {2, 3}),
+        (2, False, {2}),  # one epoch has no slope
     ],
 )
-def test_it_is_asked_half_way_and_sooner_at_a_rate_that_nobody_chooses(
+def test_it_is_asked_half_way_and_from_a_tenth_on_where_that_may_tell(
     epochs: int, early: bool, asked: set[int]
 ) -> None:
     assert midterms(epochs, early=early) == asked
+
+
+@pytest.mark.parametrize(
+    ("epochs", "done", "times", "late"),
+    [
+        (20, 9, 0.01, False),
+        (20, 10, 0.01, True),
+        (20, 9, None, False),
+        (20, 10, None, True),
+        (20, 5, 99.0, False),
+        (20, 4, 100.0, False),
+        (20, 5, 100.0, True),
+        (6, 3, 100.0, False),  # fewer than four tell nothing
+        (6, 4, 100.0, True),
+    ],
+)
+def test_it_is_late_half_way_and_after_a_quarter_at_a_wild_rate(
+    epochs: int, done: int, times: float | None, late: bool
+) -> None:
+    assert is_late(epochs, done, times) is late
 
 
 @pytest.mark.parametrize(
@@ -72,11 +93,12 @@ def test_it_is_asked_half_way_and_sooner_at_a_rate_that_nobody_chooses(
         (-0.01, 0.0, 17, False),
         (-0.01, 0.25, 11, True),  # to 2/3
         (-0.01, 0.25, 12, False),
-        (None, 0.0, 1, False),  # it has been lower before, and tells nothing
+        (None, 0.09, 1, True),  # it has been lower before, and nothing is learnt
+        (None, 0.1, 1, False),
         (-0.001, 0.6, 1, False),  # enough is learnt
     ],
 )
-def test_a_low_rate_is_held_to_what_is_left_of_it(
+def test_a_loss_is_held_to_what_is_left_of_its_way(
     slope: float | None, skill: float, left: int, expected: bool
 ) -> None:
     output = OutputShare(output=0, share=skill, skill=skill, reference=1.0)
@@ -87,3 +109,14 @@ def test_a_low_rate_is_held_to_what_is_left_of_it(
         limits=LearnedLimits(fail_below=0.5, warn_below=0.8),
     )
     assert stays_low(check, left) is expected
+
+
+def test_who_asks_for_less_than_that_gets_no_more() -> None:
+    output = OutputShare(output=0, share=0.05, skill=0.05, reference=1.0)
+    check = LearnedCheck(
+        verdict="warn",
+        reason="little",
+        measured=LearnedMeasured(outputs=(output,), epochs=5, loss=1.0, slope=None),
+        limits=LearnedLimits(fail_below=0.04, warn_below=0.8),
+    )
+    assert not stays_low(check, 15)
