@@ -37,7 +37,13 @@ _NO_SKILL = 0.01
 _EACH = 2
 """Of so many findings of one cause each is told."""
 _IN_THE_WAY: frozenset[Cause] = frozenset(
-    {"rate_too_low", "unscaled_inputs", "distant_targets", "initialization"}
+    {
+        "rate_too_low",
+        "unscaled_inputs",
+        "distant_targets",
+        "unreachable_targets",
+        "initialization",
+    }
 )
 """What a network that has learnt too little could have done without, in as many epochs."""
 _SLOW: frozenset[Cause] = frozenset({"rate_too_low", "undertrained", "unusual_rate"})

@@ -462,8 +462,11 @@ def test_a_deep_and_narrow_network_that_is_alive_and_learns_nothing_is_one_as_we
 def test_a_first_attempt_is_in_question_by_what_its_training_has_shown() -> None:
     poor = attempt(phase(INIT), phase(learned="warn", skill=0.6), findings=(UNSCALED,))
     assert evidence.is_in_question(poor)
-    suspected = replace(UNSCALED, found="before")
-    assert not evidence.is_in_question(replace(poor, findings=(suspected,)))
+    beyond = replace(UNSCALED, cause="unreachable_targets")
+    assert evidence.is_in_question(replace(poor, findings=(beyond,)))
+    for seen in (UNSCALED, beyond):
+        suspected = replace(seen, found="before")
+        assert not evidence.is_in_question(replace(poor, findings=(suspected,)))
     fix = Fix(activation="softmax")
     mismatch = Finding(cause="loss_mismatch", reason="relu", found="before", fix=fix)
     assert evidence.is_in_question(replace(poor, findings=(mismatch,)))

@@ -107,11 +107,13 @@ def _looked_up(subject: Subject) -> bool:
 def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
     """Targets that the activation of an output keeps it from, too far to pass `learned`.
 
-    Certain, for no training brings it any nearer.
+    Certain, for no training brings it any nearer; so it is where that only warns.
     """
     limits = subject.config.checks.learned
-    if subject.untrained or limits is None or "learned" not in subject.failed:
+    failed = "learned" in subject.failed
+    if subject.untrained or limits is None or not (failed or subject.is_short):
         return
+    least = limits.fail_below if failed else limits.warn_below
     untrained = Untrained(
         config=subject.config,
         model=subject.model,
@@ -120,7 +122,7 @@ def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
         layers=subject.examined.layers,
         flow=subject.examined.flow,
     )
-    yield from find_targets_out_of_reach(untrained, subject.shares, limits.fail_below)
+    yield from find_targets_out_of_reach(untrained, subject.shares, least)
 
 
 def find_distant_targets(subject: Subject) -> Iterator[Finding]:

@@ -218,14 +218,24 @@ def test_indices_are_not_measured() -> None:
     assert found.cause == "unscaled_inputs"
 
 
-@pytest.mark.parametrize(("reference", "found"), [(1.0, True), (0.6, False)])
+@pytest.mark.parametrize(
+    ("verdict", "reference", "found"),
+    # The best within reach has a skill of 0.4.
+    [
+        ("fail", 1.0, True),
+        ("fail", 0.6, False),
+        ("warn", 0.6, True),
+        ("warn", 0.45, False),
+        ("pass", 1.0, False),
+    ],
+)
 def test_what_an_output_cannot_reach_is_certain_once_the_reference_is_known(
-    reference: float, found: bool
+    verdict: str, reference: float, found: bool
 ) -> None:
     model = stack(last=keras.layers.Dense(1, activation="sigmoid"))
     given = rows(np.array([-2.0, -1.0, 0.0, 1.0, 2.0]))
     share = {"output": 0, "share": 0.1, "skill": 0.1 * reference, "reference": reference}
-    learned = builders.made("learned", verdict="fail", measured={"outputs": [share]})
+    learned = builders.made("learned", verdict=verdict, measured={"outputs": [share]})
     measured = Probe(model).measure(given)
     examined = Examination(checks=(learned,), layers=measured.layers, flow=measured.flow)
     subject = ended(model, given, learned, examined=examined)

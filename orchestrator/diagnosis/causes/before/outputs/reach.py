@@ -55,23 +55,24 @@ def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
 
 
 def find_targets_out_of_reach(
-    subject: Subject, shares: Sequence[OutputShare], fail_below: float
+    subject: Subject, shares: Sequence[OutputShare], least: float
 ) -> Iterator[Finding]:
     """Targets of which no prediction within reach has learnt enough to pass.
 
-    Asked after a training has failed by that, for before none knows how much there is to learn.
+    Asked after a training has failed by that, or is warned of it, for before none knows how much
+    there is to learn.
 
     Args:
         subject: the model and its rows.
         shares: what each output has learnt, and the reference.
-        fail_below: the share of the reference's skill below which the check fails.
+        least: the share of the reference's skill below which the check fails, or warns.
     """
     for index, activation, values in _bounded(subject):
         share = next((each for each in shares if each.output == index), None)
         if share is None or share.reference is None or not _beyond(values, activation):
             continue
         best = _best_skill(values, *_RANGES[activation], absolute=share.by_absolute_error)
-        if best < fail_below * share.reference:
+        if best < least * share.reference:
             found = _beyond_reach(subject, index, activation, values, certain=True)
             reason = (
                 f"{found.reason}, so that no prediction has a skill above {best:.2g}, where the "
