@@ -93,8 +93,8 @@ def test_it_is_late_half_way_and_after_a_quarter_at_a_wild_rate(
         (-0.01, 0.0, 17, False),
         (-0.01, 0.25, 11, True),  # to 2/3
         (-0.01, 0.25, 12, False),
-        (None, 0.09, 1, True),  # it has been lower before, and nothing is learnt
-        (None, 0.1, 1, False),
+        (None, 0.19, 1, True),  # it has been lower before, and next to nothing is learnt
+        (None, 0.2, 1, False),
         (-0.001, 0.6, 1, False),  # enough is learnt
     ],
 )
