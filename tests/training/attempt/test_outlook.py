@@ -71,21 +71,25 @@ def test_a_rate_that_cannot_suffice_ends_early_and_says_so(
     assert cause.fix.learning_rate_factor >= 1000
 
 
-@pytest.mark.parametrize("way", ["above", "behind"])
+@pytest.mark.parametrize(
+    ("way", "after", "epochs"), [("above", 3, 5), ("behind", 3, 6), ("soon", 1, 2)]
+)
 def test_it_ends_at_the_same_epoch_when_it_is_resumed(
-    way: str, make_config: MakeConfig, tmp_path: Path
+    way: str, after: int, epochs: int, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    changes = SLOW if way == "above" else absolute(100.0, checkpoint_seconds=0.001)
-    config, directory = make_config(ROWS, **changes), tmp_path / "1"
+    ways = {"above": SLOW, "behind": absolute(**SGD), "soon": absolute(100.0)}
+    config = make_config(ROWS, **{**ways[way], "checkpoint_seconds": 0.001})
+    directory = tmp_path / "1"
     whole = train(config, directory)
     first = next(event.phase for event in whole if isinstance(event, PhaseEnded))
-    begun = Begun(restarts=1, place=Place(1, 3), phases=(first,), reason=None)
+    begun = Begun(restarts=1, place=Place(1, after), phases=(first,), reason=None)
     again = train(config, directory, begun)
     assert ended(again) == ended(whole)
     told, known = (
         [event.metrics for event in events if isinstance(event, EpochEnded)]
         for events in (again, whole)
     )
+    assert len(known) == epochs
     assert told == known[-len(told) :]
 
 
