@@ -37,15 +37,11 @@ _NO_SKILL = 0.01
 _EACH = 2
 """Of so many findings of one cause each is told."""
 _IN_THE_WAY: frozenset[Cause] = frozenset(
-    {
-        "rate_too_low",
-        "unscaled_inputs",
-        "distant_targets",
-        "unreachable_targets",
-        "initialization",
-    }
+    {"rate_too_low", "unscaled_inputs", "distant_targets", "initialization"}
 )
 """What a network that has learnt too little could have done without, in as many epochs."""
+_OUTPUT: frozenset[Cause] = frozenset({"loss_mismatch", "unreachable_targets"})
+"""What is found of an output that does not fit its loss or its targets."""
 _SLOW: frozenset[Cause] = frozenset({"rate_too_low", "undertrained", "unusual_rate"})
 """What is found of a network that got too little far; a rate far above the usual one aside."""
 _THROWN: frozenset[FailureKind] = frozenset({"diverged", "non_finite"})
@@ -234,18 +230,25 @@ def short_fall(attempt: Attempt) -> Failure | None:
     return Failure(check=check.check, phase=last.phase, reason=check.reason)
 
 
-def is_in_question(attempt: Attempt) -> bool:
+def is_in_question(attempt: Attempt, answered: Container[str]) -> bool:
     """Whether a first attempt that passed is held to what one that was repaired is held to.
 
     So it is at a rate that is no usual one, and where most networks as deep and narrow are dead:
     of those that live most have lost rows on the way, and more epochs do not bring them back; and
     where the training has shown what stood in its way, other than that it was short, or that it was
-    slow at a rate far below one at which most networks train; or an output is known that its loss
-    does not fit.
+    slow at a rate far below one at which most networks train; or an output is known that fits its
+    loss and targets better, and the policy may write it.
+
+    Args:
+        attempt: an attempt with all of its phases.
+        answered: the causes that the policy answers.
     """
     shown = {each.cause for each in attempt.findings if each.found == "after"}
     return (
-        any(each.cause == "loss_mismatch" and each.fix for each in attempt.findings)
+        any(
+            each.fix and each.cause in _OUTPUT and each.cause in answered
+            for each in attempt.findings
+        )
         or attempt.usual_rate() is not None
         or not shown.isdisjoint(_IN_THE_WAY)
         or is_slow([attempt])

@@ -470,7 +470,8 @@ class _Loop:
         attempts = self.store.run.attempts
         trained = sum(attempt.trained for attempt in attempts)
         planned = sum(plan.epochs for plan in self.config.phases)
-        in_question = len(attempts) > 1 or evidence.is_in_question(self._last)
+        answered = self.config.restart.answered()
+        in_question = len(attempts) > 1 or evidence.is_in_question(self._last, answered)
         return in_question and trained < _DEAR * planned and self._refusal() is None
 
     def _refusal(self) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from orchestrator.config.sections.restart import Restart
 from orchestrator.config.sections.when import All
 from orchestrator.policy import evidence, rule
 from orchestrator.record.records import (
@@ -120,6 +121,7 @@ NOTHING = {"outputs": [{"output": 0, "share": 0.0, "skill": 0.0, "reference": 1.
 STILL = {"epochs": 8, "loss": 2.0, "slope": -0.05}
 FALLING = {"epochs": 8, "loss": 2.0, "slope": -1.0}
 LAGGING = {"outputs": [{"output": 0, "skill": -1.0, "skill_with_batch_statistics": 0.9}]}
+ANSWERED = Restart().answered()
 SCREENED = tuple(Candidate(seed=seed, reason="dead") for seed in range(64))
 
 CASES = {
@@ -449,40 +451,40 @@ def test_most_seeds_are_dead_by_the_widths_of_the_layers(
     init = replace(phase(INIT), checks=(made("dead_neurons", measured={"layers": layers}),))
     failed = attempt(init, phase(learned="fail", skill=0.3, learnt=LITTLE))
     assert evidence.kinds(failed) == ({"crippled"} | ({"often_dead_at_init"} if often else set()))
-    assert evidence.is_in_question(failed) is often
+    assert evidence.is_in_question(failed, ANSWERED) is often
 
 
 def test_a_deep_and_narrow_network_that_is_alive_and_learns_nothing_is_one_as_well() -> None:
     far = attempt(phase(INIT), phase(variance="fail", skill=-4.6), screened=SCREENED[:5])
     assert evidence.kinds(far) == {"worse_than_baseline", "often_dead_at_init"}
-    assert evidence.is_in_question(far)
-    assert not evidence.is_in_question(replace(far, screened=SCREENED[:4]))
+    assert evidence.is_in_question(far, ANSWERED)
+    assert not evidence.is_in_question(replace(far, screened=SCREENED[:4]), ANSWERED)
 
 
 def test_a_first_attempt_is_in_question_by_what_its_training_has_shown() -> None:
     poor = attempt(phase(INIT), phase(learned="warn", skill=0.6), findings=(UNSCALED,))
-    assert evidence.is_in_question(poor)
-    beyond = replace(UNSCALED, cause="unreachable_targets")
-    assert evidence.is_in_question(replace(poor, findings=(beyond,)))
-    for seen in (UNSCALED, beyond):
-        suspected = replace(seen, found="before")
-        assert not evidence.is_in_question(replace(poor, findings=(suspected,)))
-    fix = Fix(activation="softmax")
-    mismatch = Finding(cause="loss_mismatch", reason="relu", found="before", fix=fix)
-    assert evidence.is_in_question(replace(poor, findings=(mismatch,)))
-    left_to_the_user = replace(mismatch, fix=None)
-    assert not evidence.is_in_question(replace(poor, findings=(left_to_the_user,)))
+    assert evidence.is_in_question(poor, ANSWERED)
+    suspected = replace(UNSCALED, found="before")
+    assert not evidence.is_in_question(replace(poor, findings=(suspected,)), ANSWERED)
+    for cause, found in (("loss_mismatch", "before"), ("unreachable_targets", "after")):
+        fix = Fix(activation="softmax")
+        misfit = replace(UNSCALED, cause=cause, found=found, fix=fix)
+        known = replace(poor, findings=(misfit,))
+        assert evidence.is_in_question(known, ANSWERED)
+        assert not evidence.is_in_question(known, ANSWERED - {cause})
+        left_to_the_user = replace(misfit, fix=None)
+        assert not evidence.is_in_question(replace(poor, findings=(left_to_the_user,)), ANSWERED)
     short = replace(UNSCALED, cause="undertrained")  # the epochs are the user's
-    assert not evidence.is_in_question(replace(poor, findings=(short,)))
+    assert not evidence.is_in_question(replace(poor, findings=(short,)), ANSWERED)
     # Unless the rate is far below one that does.
     hindered = {"momentum": "Adam has its own"}
     for rate, in_question in ((0.002, False), (0.0009, True)):
         slow = replace(poor, findings=(short,), planned_rate=rate, sound_rate=0.003)
-        assert evidence.is_in_question(replace(slow, obstacles=hindered)) is in_question
-        assert evidence.is_in_question(slow)  # without momentum it goes a tenth as far
+        assert evidence.is_in_question(replace(slow, obstacles=hindered), ANSWERED) is in_question
+        assert evidence.is_in_question(slow, ANSWERED)  # without momentum it goes a tenth as far
         trained = {**hindered, "fresh_weights": "they are loaded"}
-        assert not evidence.is_in_question(replace(slow, obstacles=trained))
-    assert not evidence.is_in_question(replace(slow, findings=()))
+        assert not evidence.is_in_question(replace(slow, obstacles=trained), ANSWERED)
+    assert not evidence.is_in_question(replace(slow, findings=()), ANSWERED)
 
 
 def test_what_was_slow_is_told_by_the_rate_that_ran() -> None:

@@ -173,7 +173,8 @@ def _stays_behind(moment: _Moment) -> str | None:
         return None
     # Of a loss with a penalty in it the share that is left says nothing of the skill.
     if not is_late(done + left, done, times):
-        if moment.built.model.losses or not stays_low(found, left):
+        losses = [*moment.now.losses.values()]
+        if moment.built.model.losses or not stays_low(found, losses, left):
             return None
     return f"{known}; after {done} epochs: {found.reason}"
 

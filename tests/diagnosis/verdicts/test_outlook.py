@@ -55,8 +55,10 @@ def test_what_is_better_in_inference_counts() -> None:
         (20, False, {10}),
         (20, True, {2, 3, 5, 10}),
         (40, True, {4, 6, 10, 20}),
-        (5, True, {2, 3}),
-        (2, False, {2}),  # one epoch has no slope
+        (8, True, {2, 4}),
+        (5, True, {2, 4}),
+        (3, True, {4}),  # fewer tell nothing
+        (5, False, {4}),
     ],
 )
 def test_it_is_asked_half_way_and_from_a_tenth_on_where_that_may_tell(
@@ -66,57 +68,59 @@ def test_it_is_asked_half_way_and_from_a_tenth_on_where_that_may_tell(
 
 
 @pytest.mark.parametrize(
-    ("epochs", "done", "times", "late"),
+    ("epochs", "times", "late"),
     [
-        (20, 9, 0.01, False),
-        (20, 10, 0.01, True),
-        (20, 9, None, False),
-        (20, 10, None, True),
-        (20, 5, 99.0, False),
-        (20, 4, 100.0, False),
-        (20, 5, 100.0, True),
-        (6, 3, 100.0, False),  # fewer than four tell nothing
-        (6, 4, 100.0, True),
+        (20, 0.01, {10}),
+        (20, None, {10}),
+        (20, 99.0, {10}),
+        (20, 100.0, {5, 10}),
+        (10, 100.0, {4, 5}),
+        (6, 0.01, {4}),
+        (6, 100.0, {4}),
     ],
 )
 def test_it_is_late_half_way_and_after_a_quarter_at_a_wild_rate(
-    epochs: int, done: int, times: float | None, late: bool
+    epochs: int, times: float | None, late: set[int]
 ) -> None:
-    assert is_late(epochs, done, times) is late
+    asked = midterms(epochs, early=True)
+    assert {done for done in asked if is_late(epochs, done, times)} == late
+    narrow = midterms(epochs, early=False)
+    assert all(is_late(epochs, done, times) for done in narrow)
+
+
+def little(share: float, limit: float = 0.5) -> LearnedCheck:
+    output = OutputShare(output=0, share=share, skill=share, reference=1.0)
+    return LearnedCheck(
+        verdict="fail",
+        reason="little",
+        measured=LearnedMeasured(outputs=(output,), epochs=5, loss=1.0),
+        limits=LearnedLimits(fail_below=limit, warn_below=0.8),
+    )
 
 
 @pytest.mark.parametrize(
-    ("slope", "skill", "left", "expected"),
+    ("losses", "share", "left", "expected"),
     [
         # From a loss of 1 to 0.5 at three times the slope, or not.
-        (-0.01, 0.0, 15, True),
-        (-0.01, 0.0, 17, False),
-        (-0.01, 0.25, 11, True),  # to 2/3
-        (-0.01, 0.25, 12, False),
-        (None, 0.19, 1, True),  # it has been lower before, and next to nothing is learnt
-        (None, 0.2, 1, False),
-        (-0.001, 0.6, 1, False),  # enough is learnt
+        ((1.01, 1.0), 0.0, 15, True),
+        ((1.01, 1.0), 0.0, 17, False),
+        ((1.01, 1.0), 0.25, 11, True),  # to 2/3
+        ((1.01, 1.0), 0.25, 12, False),
+        ((9.0, 9.0, 9.0, 1.02, 1.01, 1.0), 0.0, 15, True),  # the last quarter counts
+        ((9.0, 9.0, 9.0, 1.02, 1.01, 1.0), 0.0, 17, False),
+        # It has been lower before.
+        ((0.8, 0.9, 1.0), 0.19, 1, True),
+        ((0.8, 0.9, 1.0), 0.2, 1, False),
+        ((0.9, 1.0), 0.0, 1, False),  # two epochs do not tell
+        ((1.0,), 0.0, 1, False),
+        ((1.001, 1.0), 0.6, 1, False),  # enough is learnt
     ],
 )
 def test_a_loss_is_held_to_what_is_left_of_its_way(
-    slope: float | None, skill: float, left: int, expected: bool
+    losses: tuple[float, ...], share: float, left: int, expected: bool
 ) -> None:
-    output = OutputShare(output=0, share=skill, skill=skill, reference=1.0)
-    check = LearnedCheck(
-        verdict="fail",
-        reason="little",
-        measured=LearnedMeasured(outputs=(output,), epochs=5, loss=1.0, slope=slope),
-        limits=LearnedLimits(fail_below=0.5, warn_below=0.8),
-    )
-    assert stays_low(check, left) is expected
+    assert stays_low(little(share), losses, left) is expected
 
 
 def test_who_asks_for_less_than_that_gets_no_more() -> None:
-    output = OutputShare(output=0, share=0.05, skill=0.05, reference=1.0)
-    check = LearnedCheck(
-        verdict="warn",
-        reason="little",
-        measured=LearnedMeasured(outputs=(output,), epochs=5, loss=1.0, slope=None),
-        limits=LearnedLimits(fail_below=0.04, warn_below=0.8),
-    )
-    assert not stays_low(check, 15)
+    assert not stays_low(little(0.05, limit=0.04), (0.8, 0.9, 1.0), 15)

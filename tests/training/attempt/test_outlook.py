@@ -174,7 +174,7 @@ def absolute(offset: float = 0.0, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "epochs", "why"),
     [
-        (absolute(**FAST), 3, "its rate is 2,000 times the usual one; after 3 epochs: skill"),
+        (absolute(**FAST), 4, "its rate is 2,000 times the usual one; after 4 epochs: skill"),
         (absolute(**SGD), 6, "its rate is 0.02 times the usual one; after 6 epochs: skill"),
         (absolute(**CRAWL), 2, "its rate is 0.0002 times the usual one; after 2 epochs: skill"),
         (

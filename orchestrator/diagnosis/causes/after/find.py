@@ -58,5 +58,6 @@ def find_after(subject: Subject, known: Collection[str] = ()) -> tuple[Finding, 
         known: names of causes that were found before the training.
     """
     found = ask(FINDERS, subject)
-    told = frozenset(known) - CONFIRMED
+    # That targets are out of reach is told again with how much they keep the output from.
+    told = frozenset(known) - CONFIRMED - {"unreachable_targets"}
     return tuple(each for each in found if each.certain or each.cause not in told)

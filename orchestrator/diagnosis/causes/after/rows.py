@@ -107,7 +107,8 @@ def _looked_up(subject: Subject) -> bool:
 def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
     """Targets that the activation of an output keeps it from, too far to pass `learned`.
 
-    Certain, for no training brings it any nearer; so it is where that only warns.
+    Where that fails it is certain, for no training brings it any nearer; where it only warns, what
+    to write instead is told.
     """
     limits = subject.config.checks.learned
     failed = "learned" in subject.failed
@@ -122,7 +123,7 @@ def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
         layers=subject.examined.layers,
         flow=subject.examined.flow,
     )
-    yield from find_targets_out_of_reach(untrained, subject.shares, least)
+    yield from find_targets_out_of_reach(untrained, subject.shares, least, failed=failed)
 
 
 def find_distant_targets(subject: Subject) -> Iterator[Finding]:

@@ -229,7 +229,7 @@ def test_indices_are_not_measured() -> None:
         ("pass", 1.0, False),
     ],
 )
-def test_what_an_output_cannot_reach_is_certain_once_the_reference_is_known(
+def test_what_an_output_cannot_reach_is_known_once_the_reference_is(
     verdict: str, reference: float, found: bool
 ) -> None:
     model = stack(last=keras.layers.Dense(1, activation="sigmoid"))
@@ -244,4 +244,6 @@ def test_what_an_output_cannot_reach_is_certain_once_the_reference_is_known(
         each for each in find_after(subject, ["unreachable_targets"])
         if each.cause == "unreachable_targets"
     ]  # fmt: skip
-    assert [(each.certain, each.found) for each in told] == [(True, "after")] * found
+    # Where it is only warned of, a training has succeeded.
+    certain = verdict == "fail"
+    assert [(each.certain, each.found) for each in told] == [(certain, "after")] * found

@@ -55,7 +55,7 @@ def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
 
 
 def find_targets_out_of_reach(
-    subject: Subject, shares: Sequence[OutputShare], least: float
+    subject: Subject, shares: Sequence[OutputShare], least: float, *, failed: bool
 ) -> Iterator[Finding]:
     """Targets of which no prediction within reach has learnt enough to pass.
 
@@ -66,6 +66,7 @@ def find_targets_out_of_reach(
         subject: the model and its rows.
         shares: what each output has learnt, and the reference.
         least: the share of the reference's skill below which the check fails, or warns.
+        failed: whether it has failed: certain is only that none passes.
     """
     for index, activation, values in _bounded(subject):
         share = next((each for each in shares if each.output == index), None)
@@ -78,7 +79,8 @@ def find_targets_out_of_reach(
                 f"{found.reason}, so that no prediction has a skill above {best:.2g}, where the "
                 f"reference has {share.reference:.3g}"
             )
-            yield replace(found, reason=reason, found="after")
+            certain = found.certain and failed
+            yield replace(found, reason=reason, found="after", certain=certain)
 
 
 def _bounded(subject: Subject) -> Iterator[tuple[int, str, npt.NDArray[Any]]]:
