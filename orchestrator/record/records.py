@@ -356,7 +356,7 @@ class Finding(Record, kw_only=True):
     line: int | None = None
     """Line of that key in `config.yaml`; None where it is not written there."""
     fix: Fix | None = None
-    """What would do of an output that cannot; None where that is not known, or not certain."""
+    """What would do of an output that cannot; None where that is not known."""
     final: bool | msgspec.UnsetType = msgspec.UNSET
     """Name of `certain` in older records; not written any more."""
 
@@ -564,8 +564,15 @@ class Attempt(Record, kw_only=True):
         return not highest <= DIVERGED * first
 
     def told_findings(self) -> tuple[Finding, ...]:
-        """What it points to, each thing once: a failure may confirm what was suspected before."""
-        return tuple({each.told: each for each in reversed(self.findings)}.values())[::-1]
+        """What it points to, each thing once: training confirms what was suspected, or says more."""
+        seen = {
+            (each.cause, each.key) for each in self.findings if each.found == "after" and each.key
+        }
+        told = [
+            each for each in self.findings
+            if each.found == "after" or (each.cause, each.key) not in seen
+        ]  # fmt: skip
+        return tuple({each.told: each for each in reversed(told)}.values())[::-1]
 
     def skill(self) -> float | None:
         """Lowest skill over the outputs after its last phase; None where it never trained."""

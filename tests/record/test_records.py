@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.record.checks import AnyCheck
 from orchestrator.record.encoding import decode, decoder, jsonable
@@ -76,6 +77,16 @@ def test_what_was_suspected_and_confirmed_is_told_once_with_its_place() -> None:
         attempt=1, status="failed", settings=Settings(seed=0), findings=(before, other, after)
     )
     assert set(attempt.told_findings()) == {before, other}
+
+
+def test_what_training_adds_to_a_suspicion_is_told_instead_of_it() -> None:
+    before = Finding(cause="unreachable_targets", reason="tanh", found="before", key="model.last")
+    after = replace(before, reason="tanh, to 0.6 at most", found="after")
+    other = replace(before, key="model.other")
+    attempt = Attempt(
+        attempt=1, status="passed", settings=Settings(seed=0), findings=(before, other, after)
+    )
+    assert set(attempt.told_findings()) == {other, after}
 
 
 def test_a_finding_of_an_older_record_is_read() -> None:
