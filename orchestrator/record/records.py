@@ -564,7 +564,7 @@ class Attempt(Record, kw_only=True):
         return not highest <= DIVERGED * first
 
     def told_findings(self) -> tuple[Finding, ...]:
-        """What it points to, each thing once: training confirms what was suspected, or says more."""
+        """What it points to, each once: training confirms what was suspected, or says more."""
         seen = {
             (each.cause, each.key) for each in self.findings if each.found == "after" and each.key
         }
