@@ -775,6 +775,30 @@ def test_so_is_one_of_a_kind_that_is_mostly_dead(play: Play) -> None:
     _assert_recorded(done)
 
 
+@pytest.mark.parametrize(
+    ("policy", "statuses"),
+    [
+        (None, ["failed", "passed"]),
+        (["fix_output"], ["failed", "passed"]),
+        (["new_seed"], ["passed"]),  # which gives no other output
+    ],
+)
+def test_so_is_one_whose_output_is_too_narrow_where_the_policy_writes_another(
+    policy: list[str] | None, statuses: list[str], play: Play
+) -> None:
+    fix = Fix(activation="linear")
+    found = Finding(cause="unreachable_targets", reason="tanh ends at 1", fix=fix)
+
+    def narrow(task: Task) -> Iterator[Event | Heartbeat]:
+        yield from _learnt(0.6)(task)
+        yield CausesFound(attempt=task.attempt, findings=(found,), failed=False)
+
+    done = play(narrow, _learnt(0.9), restart={"policy": policy})
+    assert done.statuses == statuses
+    assert [each.remedy for each in done.run.attempts] == [None, "fix_output"][: len(statuses)]
+    _assert_recorded(done)
+
+
 def test_a_restarted_attempt_is_held_to_more_as_long_as_that_is_not_dear(play: Play) -> None:
     done = play(_learnt(0.2), _learnt(0.6), _learnt(0.7), restart=SEEDS)
     assert done.statuses == ["failed", "failed", "passed"]  # 2.0 trainings, then 3.0

@@ -111,6 +111,7 @@ def little(share: float, limit: float = 0.5) -> LearnedCheck:
         # It has been lower before.
         ((0.8, 0.9, 1.0), 0.19, 1, True),
         ((0.8, 0.9, 1.0), 0.2, 1, False),
+        ((1.2, 0.9, 1.0), 0.3, 1, False),
         ((0.9, 1.0), 0.0, 1, False),  # two epochs do not tell
         ((1.002, 1.001, 1.0), 0.6, 1, False),  # enough is learnt
     ],
