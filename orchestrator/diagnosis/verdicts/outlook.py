@@ -42,8 +42,10 @@ Of 61 drawn networks that have something against them from the start, 47 fail in
 these it is foreseen by a quarter of their epochs, and for two others, one of which was to end at a
 skill of 0.27, the other, at 300 times the usual rate, at 1.0.
 """
-_FIRST = 3
-"""Epochs that tell where a loss leads at least."""
+_FIRST = 2
+"""Epochs of a phase that have a slope."""
+_RISEN = 3
+"""Epochs that tell that a loss leads nowhere, where it has been lower before."""
 _LITTLE = 0.2
 """Less of what there is to learn than this is next to nothing."""
 _WILD = 100.0
@@ -80,11 +82,14 @@ def _at_least(least: int, share: float, epochs: int) -> int:
     return max(math.ceil(share * epochs), least)
 
 
-def stays_low(learned: LearnedCheck, losses: Sequence[float], left: int) -> bool:
+def stays_low(
+    learned: LearnedCheck, losses: Sequence[float], left: int, *, worse: bool = False
+) -> bool:
     """Whether at three times its slope the loss does not come far enough down in what is left.
 
-    The slope is that of the last quarter of the epochs. A loss that has been lower before has none:
-    it leads nowhere where next to nothing is learnt.
+    The slope is that of the last quarter of the epochs. A loss that has been lower before has none,
+    nor has that of a network which is worse than untrained: where next to nothing is learnt, it
+    leads nowhere.
     At rates far below the usual one it is foreseen for 136 of 166 networks after a quarter of the
     epochs, and they end at skills below 0.38.
 
@@ -92,13 +97,14 @@ def stays_low(learned: LearnedCheck, losses: Sequence[float], left: int) -> bool
         learned: the check, of a training that goes on.
         losses: Keras's loss of every epoch of the phase until now.
         left: epochs that are left.
+        worse: whether the loss over all rows is higher than before the training.
     """
     share, limit = learned.share(), learned.limits.fail_below
     if share is None or limit is None or len(losses) < _FIRST:
         return False
     loss = losses[-1]
-    if loss > min(losses):
-        return share < min(_LITTLE, limit)
+    if worse or loss > min(losses):
+        return (worse or len(losses) >= _RISEN) and share < min(_LITTLE, limit)
     span = math.ceil(len(losses) / 4)
     lowest = loss + _AHEAD * left * (loss - losses[-1 - span]) / span
     return any(

@@ -174,9 +174,22 @@ def _stays_behind(moment: _Moment) -> str | None:
     # Of a loss with a penalty in it the share that is left says nothing of the skill.
     if not is_late(done + left, done, times):
         losses = [*moment.now.losses.values()]
-        if moment.built.model.losses or not stays_low(found, losses, left):
+        worse = _is_worse_than_untrained(moment)
+        if moment.built.model.losses or not stays_low(found, losses, left, worse=worse):
             return None
     return f"{known}; after {done} epochs: {found.reason}"
+
+
+def _is_worse_than_untrained(moment: _Moment) -> bool:
+    """Whether the loss is higher than before the training, in the last epoch and at its end."""
+    now, before = (
+        next((each for each in checks if isinstance(each, PredictionVarianceCheck)), None)
+        for checks in (moment.examine().checks, moment.before[0].checks)
+    )
+    level, untrained = (None if each is None else _mean(each, "loss") for each in (now, before))
+    if level is None or untrained is None:
+        return False
+    return min(level, [*moment.now.losses.values()][-1]) > untrained
 
 
 def _against(task: Task, built: Built, before: Sequence[Phase], times: float | None) -> str | None:

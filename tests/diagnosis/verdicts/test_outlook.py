@@ -53,10 +53,10 @@ def test_what_is_better_in_inference_counts() -> None:
     ("epochs", "early", "asked"),
     [
         (20, False, {10}),
-        (20, True, {3, 5, 10}),
+        (20, True, {2, 3, 5, 10}),
         (40, True, {4, 6, 10, 20}),
-        (8, True, {3, 4}),
-        (5, True, {4}),
+        (8, True, {2, 4}),
+        (5, True, {2, 4}),
         (3, True, {4}),  # fewer tell nothing
         (5, False, {4}),
     ],
@@ -113,6 +113,7 @@ def little(share: float, limit: float = 0.5) -> LearnedCheck:
         ((0.8, 0.9, 1.0), 0.2, 1, False),
         ((1.2, 0.9, 1.0), 0.3, 1, False),
         ((0.9, 1.0), 0.0, 1, False),  # two epochs do not tell
+        ((1.0,), 0.0, 1, False),  # one has no slope
         ((1.002, 1.001, 1.0), 0.6, 1, False),  # enough is learnt
     ],
 )
@@ -120,6 +121,21 @@ def test_a_loss_is_held_to_what_is_left_of_its_way(
     losses: tuple[float, ...], share: float, left: int, expected: bool
 ) -> None:
     assert stays_low(little(share), losses, left) is expected
+
+
+@pytest.mark.parametrize(
+    ("losses", "share", "expected"),
+    [
+        ((9.0, 1.0), 0.19, True),  # however it falls
+        ((0.9, 1.0), 0.19, True),
+        ((9.0, 1.0), 0.2, False),
+        ((1.0,), 0.0, False),
+    ],
+)
+def test_what_is_worse_than_untrained_leads_nowhere(
+    losses: tuple[float, ...], share: float, expected: bool
+) -> None:
+    assert stays_low(little(share), losses, 18, worse=True) is expected
 
 
 def test_who_asks_for_less_than_that_gets_no_more() -> None:
