@@ -97,7 +97,8 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
         return
     before, last, span = subject.course[-1 - subject.span], subject.course[-1], subject.span
     count = len(subject.losses)
-    when = f"the last {span} of {count} epochs" if span < count else f"all {count} epochs"
+    late = "the last" if span == 1 else f"the last {span}"
+    when = f"{late} of {count} epochs" if span < count else f"all {count} epochs"
     if count == 1:
         when = "the only epoch"
     reason = (

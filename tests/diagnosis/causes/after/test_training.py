@@ -87,15 +87,18 @@ def test_a_loss_of_nothing_trains_nothing() -> None:
 # -------------------------------------------------------------------------- undertrained
 
 
-def test_a_loss_that_was_still_falling_is_undertrained() -> None:
-    subject = trained(small(), *curve(), optimizer=optimizers.Adam(0.002), epochs=8)
+@pytest.mark.parametrize(
+    ("epochs", "span", "when"), [(8, 2, "the last 2 of 8 epochs"), (4, 1, "the last of 4 epochs")]
+)
+def test_a_loss_that_was_still_falling_is_undertrained(epochs: int, span: int, when: str) -> None:
+    subject = trained(small(), *curve(), optimizer=optimizers.Adam(0.002), epochs=epochs)
     (found,) = find_undertrained(subject)
     assert (found.cause, found.certain) == ("undertrained", False)
-    before, last = subject.course[-3], subject.course[-1]
+    before, last = subject.course[-1 - span], subject.course[-1]
     assert found.reason == (
         "the loss was still falling when the training ended, from "
-        f"{before:.4g} to {last:.4g} in the last 2 of 8 epochs, {(last - before) / 2:.3g} an "
-        "epoch, after 32 steps"
+        f"{before:.4g} to {last:.4g} in {when}, {(last - before) / span:.3g} an epoch, "
+        f"after {4 * epochs} steps"
     )
     assert found.advice == "train for more epochs, or at a higher rate"
     assert causes(subject) == ["undertrained"]
