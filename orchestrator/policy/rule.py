@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.rates import NEAR, ROUNDED, at_sound_rate
+from orchestrator.config.sections.rates import ANNEAL, NEAR, ROUNDED, at_sound_rate
 from orchestrator.config.sections.remedies import AnyRemedy, Revive
 from orchestrator.config.sections.restart import Case
 from orchestrator.config.sections.rung import obstacles
@@ -155,7 +155,7 @@ def _slower(settings: Settings, failed: Attempt) -> Settings:
     if usual is None:
         return settings
     cap = math.inf if settings.learning_rate_cap is None else settings.learning_rate_cap
-    return replace(settings, learning_rate_cap=min(cap, NEAR * usual))
+    return replace(settings, learning_rate_cap=min(cap, NEAR * usual), anneal=ANNEAL)
 
 
 def matching(

@@ -149,6 +149,7 @@ class Settings(Record, kw_only=True):
 
     WORDS: ClassVar[Mapping[str, tuple[str, str]]] = {
         "learning_rate_cap": ("learning rate at most {}", "rate ≤ {}"),
+        "anneal": ("falling to {} of that", "→ × {}"),
         "learning_rate_factor": ("learning rates times {}", "rate × {}"),
         "momentum": ("momentum {}", "momentum {}"),
         "more_epochs": ("{} more epochs of the last phase", "+ {} epochs"),
@@ -167,6 +168,9 @@ class Settings(Record, kw_only=True):
     learning_rate_cap: float | None = None
     """Every learning rate is min(rate, cap); None leaves the rates alone."""
     learning_rate_factor: float | None = None
+    anneal: float | None = None
+    """Share of the cap that is left of it at the end of each phase, in whose second half it falls
+    in a straight line; None leaves the cap as it is."""
     """Every learning rate, schedules included, is multiplied by it before it is capped; None leaves
     the rates alone."""
     momentum: float | None = None

@@ -297,10 +297,13 @@ class _Loop:
             )
         for capped in rule.capped(self.config, self.store.run.attempts, attempt):
             yield (
-                f"phase {capped.phase} ran at a rate of at most {capped.cap:.2g} instead of "
-                f"{capped.rate:.2g}: write learning_rate: {capped.cap:.2g} there"
+                f"phase {capped.phase} ran at a rate of at most {capped.cap:.2g}{falling} instead "
+                f"of {capped.rate:.2g}: write learning_rate: {capped.cap:.2g} there"
             )
 
+            falling = ""
+            if settings.anneal is not None:
+                falling = f", and of {settings.anneal * capped.cap:.2g} in the end,"
     def _exhaust(self, reason: str) -> Run:
         short = evidence.best_short(self.store.run.attempts)
         if short is not None:

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.config.sections.rates import (
+    ANNEAL,
     LowerLearningRate,
     RaiseLearningRate,
     at_sound_rate,
@@ -100,6 +101,20 @@ def test_a_rate_far_above_the_usual_one_is_lowered_to_that_with_momentum() -> No
         assert plain.momentum is None
         assert plain.learning_rate_cap == pytest.approx(0.5 * 0.02 ** (2 / 3))
     assert lowered(replace(failed, findings=()), momentum=0.9).momentum is None
+
+
+def test_a_cap_falls_where_the_policy_says_so_and_the_training_starts_again() -> None:
+    failed = replace(builders.failed(1, "finite"), learning_rates={"main": 0.5}, findings=FAR)
+    assert lowered(failed, anneal=0.1).anneal == 0.1
+    assert lowered(failed, momentum=0.9, anneal=0.1).anneal == 0.1
+    assert lowered(failed).anneal is None
+    lower = next(
+        rung
+        for entry in builders.config(seed=7).restart.policy
+        for rung in getattr(entry, "rungs", [entry])
+        if isinstance(rung, LowerLearningRate)
+    )
+    assert lower.anneal == ANNEAL
 
 
 def test_what_gathers_goes_on_to_at_a_still_lower_rate() -> None:
@@ -295,6 +310,7 @@ def test_usual_settings_are_at_the_sound_rate(rate: float | None, factor: float 
     found = UsualSettings().apply(SEED, [failed], None)
     assert isinstance(found, Settings)
     assert (found.learning_rate_factor, found.learning_rate_cap) == (factor, 0.01)
+    assert found.anneal == (ANNEAL if rate == 5.0 else None)
 
 
 def test_usual_settings_leave_the_rate_of_an_optimizer_that_nothing_is_known_of() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.rates import LowerLearningRate
+from orchestrator.config.sections.rates import ANNEAL, LowerLearningRate
 from orchestrator.config.sections.remedies import AnyRemedy as Remedy
 from orchestrator.config.sections.remedies import (
     ClipGradients,
@@ -584,3 +584,4 @@ def test_a_rate_far_above_the_usual_one_is_capped_with_another_change(
     assert taken.settings.learning_rate_cap == cap
     taken = _step(Standardize(), failed).taken
     assert taken is not None and taken.settings.learning_rate_cap == before
+    assert taken.settings.anneal == (None if usual is None else ANNEAL)

@@ -236,6 +236,7 @@ def test_a_record_becomes_an_object_with_its_field_names() -> None:
     assert jsonable(Settings(seed=3, learning_rate_cap=0.1)) == {
         "seed": 3,
         "learning_rate_cap": 0.1,
+        "anneal": None,
         "learning_rate_factor": None,
         "momentum": None,
         "more_epochs": None,

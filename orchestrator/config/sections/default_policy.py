@@ -11,6 +11,7 @@ _LOWER = {
     "remedy": "lower_learning_rate",
     "factor": "auto",
     "momentum": 0.9,
+    "anneal": 0.1,
     "rewind": True,
 }
 _LOWER_FROM_NOW_ON = {**_LOWER, "keep": True}

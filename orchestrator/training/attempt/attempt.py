@@ -253,9 +253,9 @@ def _train_phase(
     """
     if begun is not None:  # the rate of a schedule hangs on the steps that were trained
         snapshots.restore_variables(begun, built)
-    rate = built.rates.start_phase(plan.learning_rate)
     first = sum(each.count for each in before)
     planned = task.config.epochs_of(plan, task.settings)
+    rate = built.rates.start_phase(plan.learning_rate, first=first, epochs=planned)
     last = first + planned
     known = Epochs() if begun is None else begun.trained[-1]
     emit(

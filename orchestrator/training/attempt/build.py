@@ -136,7 +136,10 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         outputs=tuple(output.read_as(kind, dataset.train.y) for output in found),
         class_weight=class_weight,
         rates=Rates(
-            plain_optimizers(model), settings.learning_rate_cap, settings.learning_rate_factor
+            plain_optimizers(model),
+            settings.learning_rate_cap,
+            settings.learning_rate_factor,
+            anneal=settings.anneal,
         ),
         callbacks=_given_callbacks(task),
         signals=SignalLog(GradientWatch(model)),

@@ -173,7 +173,7 @@ class SeedGenerators(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class CapRates(keras.callbacks.Callback):  # type: ignore[misc]
-    """Brings a rate that another callback has raised under the cap.
+    """Brings a rate that another callback has raised, or that is above a cap which falls, under it.
 
     Args:
         rates: knows the cap.
@@ -185,7 +185,7 @@ class CapRates(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Cap the rate, and forget the highest one of the epoch before."""
-        self._rates.start_epoch()
+        self._rates.start_epoch(epoch)
 
 
 class EndWhenLost(keras.callbacks.Callback):  # type: ignore[misc]

@@ -1,8 +1,12 @@
-"""The learning rate of a phase: the phase's own or the optimizer's, never above the cap."""
+"""The learning rate of a phase: the phase's own or the optimizer's, never above the cap.
+
+The cap may fall over the second half of the phase.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,7 +25,7 @@ class _Capped(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[
 
     def __init__(self, schedule: Callable[[Any], Any], cap: float, factor: float) -> None:
         self.schedule = schedule
-        self.cap = cap
+        self.cap = tf.Variable(cap, trainable=False, dtype=tf.float32)
         self.factor = factor
         self.constant = tf.Variable(math.nan, trainable=False, dtype=tf.float32)
         self.highest = tf.Variable(0.0, trainable=False, dtype=tf.float32)
@@ -49,6 +53,7 @@ class Rates:
             may be constants or schedules.
         cap: no rate is above it; None means no cap.
         factor: every rate is multiplied by it before; None leaves them as they are.
+        anneal: share of the cap that is left of it at the end of a phase; None leaves it as it is.
     """
 
     def __init__(
@@ -56,24 +61,36 @@ class Rates:
         optimizers: Sequence[keras.optimizers.Optimizer],
         cap: float | None,
         factor: float | None = None,
+        *,
+        anneal: float | None = None,
     ) -> None:
-        self._rates = [_Rate(optimizer, cap, factor) for optimizer in optimizers]
+        self._rates = [
+            _Rate(optimizer, _Cap(height=math.inf if cap is None else cap, anneal=anneal), factor)
+            for optimizer in optimizers
+        ]
 
-    def start_phase(self, learning_rate: float | None) -> float:
+    def start_phase(self, learning_rate: float | None, *, first: int, epochs: int) -> float:
         """Set the rates.
 
         Args:
             learning_rate: the phase's own rate; None means each optimizer's rate or schedule.
+            first: epochs before the phase.
+            epochs: its own.
 
         Returns:
             The highest rate of the next step.
         """
-        return max((rate.start_phase(learning_rate) for rate in self._rates), default=0.0)
+        span = range(first, first + epochs)
+        return max((rate.start_phase(learning_rate, span) for rate in self._rates), default=0.0)
 
-    def start_epoch(self) -> None:
-        """Forget the highest rate, and bring a rate that a callback has raised under the cap."""
+    def start_epoch(self, epoch: int) -> None:
+        """Forget the highest rate, and bring a rate that is above the cap under it.
+
+        Args:
+            epoch: the epoch, counted from 0 over all phases.
+        """
         for rate in self._rates:
-            rate.start_epoch()
+            rate.start_epoch(epoch)
 
     def highest(self) -> float:
         """Highest rate since `start_epoch`."""
@@ -98,42 +115,71 @@ class Rates:
             yield
 
 
+_HALF = 0.5
+"""Share of a phase after which its cap falls: up to there the looks at a training see the rate that
+it began with."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Cap:
+    """A rate that none is above."""
+
+    height: float
+    """What it is, infinite for none."""
+    anneal: float | None
+    """What share of that is left at the end of a phase; None for all."""
+
+    def at(self, epoch: int, span: range) -> float:
+        """What is left of it in an epoch of a phase."""
+        if self.anneal is None:
+            return self.height
+        done = (epoch - span.start + 0.5) / max(len(span), 1)
+        fallen = max(done - _HALF, 0.0) / (1 - _HALF)
+        return self.height * (1 - (1 - self.anneal) * min(fallen, 1.0))
+
+
 class _Rate:
     """The rate of one optimizer; see `Rates`."""
 
     def __init__(
-        self, optimizer: keras.optimizers.Optimizer, cap: float | None, factor: float | None
+        self, optimizer: keras.optimizers.Optimizer, cap: _Cap, factor: float | None
     ) -> None:
         self._optimizer = optimizer
-        self._cap = math.inf if cap is None else cap
+        self._cap = cap
+        self._span = range(0)
         self._factor = 1.0 if factor is None else factor
         own = keras_internals.learning_rate(self._optimizer)
         self._capped: _Capped | None = None
         self._own: Any = own
         if isinstance(own, keras.optimizers.schedules.LearningRateSchedule):
-            self._capped = _Capped(own, self._cap, self._factor)
+            self._capped = _Capped(own, cap.height, self._factor)
         elif callable(own) and not isinstance(own, keras.Variable):
-            self._capped = _Capped(lambda step: own(), self._cap, self._factor)
+            self._capped = _Capped(lambda step: own(), cap.height, self._factor)
         else:
             self._own = float(self._optimizer.learning_rate)
         if self._capped is not None:
             self._optimizer.learning_rate = self._capped
 
-    def start_phase(self, learning_rate: float | None) -> float:
+    def start_phase(self, learning_rate: float | None, span: range) -> float:
+        self._span = span
         if self._capped is not None:
             self._capped.constant.assign(math.nan if learning_rate is None else learning_rate)
         else:
             wanted = self._own if learning_rate is None else learning_rate
-            self._optimizer.learning_rate = min(wanted * self._factor, self._cap)
+            self._optimizer.learning_rate = wanted * self._factor
+        self.start_epoch(span.start)
         rate = float(self._optimizer.learning_rate)
-        self.start_epoch()
-        return rate
-
-    def start_epoch(self) -> None:
         if self._capped is not None:
             self._capped.highest.assign(0.0)
-        elif float(self._optimizer.learning_rate) > self._cap:
-            self._optimizer.learning_rate = self._cap
+        return rate
+
+    def start_epoch(self, epoch: int) -> None:
+        cap = self._cap.at(epoch, self._span)
+        if self._capped is not None:
+            self._capped.cap.assign(cap)
+            self._capped.highest.assign(0.0)
+        elif float(self._optimizer.learning_rate) > cap:
+            self._optimizer.learning_rate = cap
 
     def highest(self) -> float:
         if self._capped is not None:

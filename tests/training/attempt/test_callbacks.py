@@ -118,7 +118,7 @@ def test_the_global_generators_follow_from_seed_and_epoch_too() -> None:
 
 def test_a_rate_that_was_raised_is_capped() -> None:
     model, rates = compiled(0.5, cap=0.25)
-    assert rates.start_phase(None) == 0.25
+    assert rates.start_phase(None, first=0, epochs=2) == 0.25
     model.optimizer.learning_rate = 3.0
     CapRates(rates).on_epoch_begin(1)
     assert float(model.optimizer.learning_rate) == 0.25

@@ -15,24 +15,28 @@ def compiled(learning_rate: object) -> keras.Model:
     return model
 
 
+def started(rates: Rates, learning_rate: float | None = None) -> float:
+    return rates.start_phase(learning_rate, first=0, epochs=4)
+
+
 def test_a_phase_without_a_rate_goes_back_to_the_optimizers() -> None:
     rates = Rates([compiled(0.5).optimizer], None)
-    assert [rates.start_phase(rate) for rate in (None, 0.25, None)] == [0.5, 0.25, 0.5]
+    assert [started(rates, rate) for rate in (None, 0.25, None)] == [0.5, 0.25, 0.5]
 
 
 @pytest.mark.parametrize(("wanted", "expected"), [(None, 0.125), (0.25, 0.125), (0.0625, 0.0625)])
 def test_no_rate_is_above_the_cap(wanted: float | None, expected: float) -> None:
     model = compiled(0.5)
-    assert Rates([model.optimizer], 0.125).start_phase(wanted) == expected
+    assert started(Rates([model.optimizer], 0.125), wanted) == expected
     assert float(model.optimizer.learning_rate) == expected
 
 
 def test_a_rate_that_a_callback_raised_comes_under_the_cap_at_the_next_epoch() -> None:
     model = compiled(0.5)
     rates = Rates([model.optimizer], 0.125)
-    rates.start_phase(None)
+    started(rates)
     model.optimizer.learning_rate = 0.75
-    rates.start_epoch()
+    rates.start_epoch(1)
     assert float(model.optimizer.learning_rate) == 0.125
 
 
@@ -40,14 +44,14 @@ def test_a_schedule_runs_under_the_cap_and_reports_its_highest_rate() -> None:
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], [0.5, 0.25, 0.0625])
     model = compiled(schedule)
     rates = Rates([model.optimizer], 0.375)
-    assert rates.start_phase(None) == 0.375  # step 0 of the schedule, 0.5, capped
+    assert started(rates) == 0.375  # step 0 of the schedule, 0.5, capped
     model.fit(*ROWS, batch_size=4, epochs=1, verbose=0)
     assert rates.highest() == 0.375
-    rates.start_epoch()
+    rates.start_epoch(1)
     model.fit(*ROWS, batch_size=4, epochs=1, verbose=0)
     assert rates.highest() == 0.25
-    assert rates.start_phase(0.03125) == 0.03125
-    assert rates.start_phase(None) == 0.0625  # step 2: the schedule went on meanwhile
+    assert started(rates, 0.03125) == 0.03125
+    assert started(rates) == 0.0625  # step 2: the schedule went on meanwhile
 
 
 def test_a_schedule_is_saved_as_the_users_own(tmp_path: object) -> None:
@@ -62,7 +66,35 @@ def test_a_schedule_is_saved_as_the_users_own(tmp_path: object) -> None:
 
 def test_every_rate_is_raised_before_it_is_capped() -> None:
     rates = Rates([compiled(0.5).optimizer], 3.0, 4.0)
-    assert [rates.start_phase(rate) for rate in (None, 0.25, 1.0)] == [2.0, 1.0, 3.0]
+    assert [started(rates, rate) for rate in (None, 0.25, 1.0)] == [2.0, 1.0, 3.0]
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], [0.5, 0.25, 0.0625])
     rates = Rates([compiled(schedule).optimizer], 3.0, 4.0)
-    assert [rates.start_phase(rate) for rate in (None, 0.25, 1.0)] == [2.0, 1.0, 3.0]
+    assert [started(rates, rate) for rate in (None, 0.25, 1.0)] == [2.0, 1.0, 3.0]
+
+
+def test_a_cap_falls_in_the_second_half_of_each_phase() -> None:
+    model = compiled(0.5)
+    rates = Rates([model.optimizer], 0.125, anneal=0.2)
+    for first in (0, 4):
+        seen = [rates.start_phase(None, first=first, epochs=4)]
+        for epoch in range(first, first + 4):
+            rates.start_epoch(epoch)
+            seen.append(float(model.optimizer.learning_rate))
+        assert seen == pytest.approx([0.125, 0.125, 0.125, 0.1, 0.05])
+    # What is below it all the time is left alone, and an epoch alone has no second half.
+    assert rates.start_phase(0.01, first=8, epochs=4) == pytest.approx(0.01)
+    rates.start_epoch(11)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+    assert rates.start_phase(None, first=12, epochs=1) == 0.125
+
+
+def test_a_falling_cap_holds_a_schedule_without_a_new_trace() -> None:
+    model = compiled(keras.optimizers.schedules.ExponentialDecay(0.5, 1, 0.99))
+    rates = Rates([model.optimizer], 0.125, anneal=0.2)
+    assert started(rates) == 0.125
+    seen = []
+    for epoch in range(4):
+        rates.start_epoch(epoch)
+        model.fit(*ROWS, batch_size=4, epochs=1, verbose=0)
+        seen.append(rates.highest())
+    assert seen == pytest.approx([0.125, 0.125, 0.1, 0.05])

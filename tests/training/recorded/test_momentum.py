@@ -36,10 +36,12 @@ def test_it_is_recorded_and_told_and_in_the_saved_model(fast: Path) -> None:
     first, second = run.attempts
     assert first.failure is not None and first.failure.check == "finite"
     assert (second.settings.learning_rate_cap, second.settings.momentum) == (0.01, 0.9)
+    assert second.settings.anneal == 0.1
     assert second.remedy == "lower_learning_rate"
     assert {
         "SGD had a momentum of 0.9, and none in the config: write it there",
-        "phase main ran at a rate of at most 0.01 instead of 5: write learning_rate: 0.01 there",
+        "phase main ran at a rate of at most 0.01, and of 0.001 in the end, instead of 5: write "
+        "learning_rate: 0.01 there",
     } <= {*run.warnings}
     model = keras.models.load_model(fast / "model.keras")
     assert (type(model.optimizer), model.optimizer.momentum) == (keras.optimizers.SGD, 0.9)
