@@ -150,7 +150,16 @@ def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
         changed = fixed_output.put_activations(changed, settings.output_activation)
     if weights is not None and changed is not model:
         changed.set_weights(weights)
+    if settings.dropout_cap is not None:
+        for layer in _dropout(changed):
+            layer.rate = min(layer.rate, settings.dropout_cap)
     return changed
+
+
+def _dropout(model: keras.Model) -> list[Any]:
+    """The layers that leave units out."""
+    all_layers = keras_internals.all_layers(model)
+    return [layer for layer in all_layers if layers.is_dropout(layer) and layer.rate > 0]
 
 
 def obstacles(
@@ -177,6 +186,8 @@ def obstacles(
     if settings.clip_norm is None:
         reasons = map(_clips_already, plain_optimizers(model))
         found["clip_gradients"] = next((reason for reason in reasons if reason is not None), None)
+    if settings.dropout_cap is None and not _dropout(model):
+        found["lower_dropout"] = "the model has no Dropout layer"
     if settings.momentum is None:
         found["momentum"] = _gathers_already(model)
     if settings.output_activation is None and settings.output_loss is None:

@@ -155,6 +155,7 @@ class Settings(Record, kw_only=True):
         "more_epochs": ("{} more epochs of the last phase", "+ {} epochs"),
         "negative_slope": ("leaky relu with slope {}", "slope {}"),
         "initializer": ("initializer {} and zero biases", "{}"),
+        "dropout_cap": ("dropout at most {:g}", "dropout ≤ {:g}"),
         "clip_norm": ("gradients clipped to norm {}", "norm ≤ {}"),
         "standardize": ("{} standardised", "{} scaled"),
         "output_activation": ("activation: {} for the output", "activation: {}"),
@@ -167,10 +168,10 @@ class Settings(Record, kw_only=True):
     """Seed given to `keras.utils.set_random_seed` before the model is built."""
     learning_rate_cap: float | None = None
     """Every learning rate is min(rate, cap); None leaves the rates alone."""
-    learning_rate_factor: float | None = None
     anneal: float | None = None
     """Share of the cap that is left of it at the end of each phase, in whose second half it falls
     in a straight line; None leaves the cap as it is."""
+    learning_rate_factor: float | None = None
     """Every learning rate, schedules included, is multiplied by it before it is capped; None leaves
     the rates alone."""
     momentum: float | None = None
@@ -182,6 +183,8 @@ class Settings(Record, kw_only=True):
     initializer: str | None = None
     """Name of the initializer put on hidden kernels, with zeros on hidden biases; None keeps the
     model's own."""
+    dropout_cap: float | None = None
+    """Every Dropout layer has min(its rate, this); None leaves the rates alone."""
     clip_norm: float | None = None
     """Norm that the gradients of a step, all taken together, are clipped to; None keeps the
     optimizer's own way."""

@@ -506,6 +506,7 @@ def test_remedies_without_a_place_are_obstructed(make_config: MakeConfig) -> Non
     assert obstacles_of(config) == {
         "leaky_relu": "no hidden layer of the model applies relu",
         "clip_gradients": "the optimizer clips gradients already, with clipnorm 2",
+        "lower_dropout": "the model has no Dropout layer",
         "momentum": "the optimizer is Adam, and no SGD of Keras's",
         "reinitialize": "no hidden layer has a kernel",
     }
@@ -513,7 +514,12 @@ def test_remedies_without_a_place_are_obstructed(make_config: MakeConfig) -> Non
 
 def test_remedies_in_force_are_no_obstacles(make_config: MakeConfig) -> None:
     settings = Settings(
-        seed=7, negative_slope=0.2, clip_norm=1.0, initializer="he_normal", momentum=0.9
+        seed=7,
+        negative_slope=0.2,
+        clip_norm=1.0,
+        initializer="he_normal",
+        momentum=0.9,
+        dropout_cap=0.0,
     )
     config = make_config(compile={"optimizer": "sgd", "loss": "mse"})
     assert obstacles_of(config, settings) == {}
@@ -525,8 +531,32 @@ def test_weights_from_a_file_are_not_reinitialised(make_config: MakeConfig, tmp_
     config = make_config(model={"file": "m.keras"})
     found = obstacles_of(config)
     scaled = {"standardize inputs", "standardize targets"}
-    assert found.keys() == {"new_seed", "reinitialize", "momentum", "fresh_weights"} | scaled
+    others = {"new_seed", "reinitialize", "momentum", "fresh_weights", "lower_dropout"}
+    assert found.keys() == others | scaled
     assert "initial_weights: fresh draws new ones" in found["reinitialize"]
+
+
+@pytest.mark.parametrize(("cap", "rates"), [(None, [0.5, 0.1, 0.3]), (0.2, [0.2, 0.1, 0.2]),
+                                            (0.0, [0.0, 0.0, 0.0])])  # fmt: skip
+def test_no_dropout_is_above_the_cap_and_none_is_so_in_plain_keras(
+    make_config: MakeConfig, tmp_path: Path, cap: float | None, rates: list[float]
+) -> None:
+    kinds: list[Any] = [{"Dropout": {"rate": 0.5}}, {"AlphaDropout": {"rate": 0.1}},
+                        {"GaussianDropout": {"rate": 0.3}}]  # fmt: skip
+    config = make_config(
+        model={"layers": [{"Dense": {"units": 64}}, *kinds, {"Dense": {"units": 1}}]}
+    )
+    settings = Settings(seed=7, dropout_cap=cap)
+    model = built(config, settings)
+    assert "lower_dropout" not in obstacles_of(config, settings)
+    x = np.ones((4, *model.input_shape[1:]), np.float32)
+    random = any(
+        not np.array_equal(model(x, training=True), model(x, training=False)) for _ in range(3)
+    )
+    assert random == any(rates)
+    model.save(tmp_path / "m.keras")
+    for each in (model, keras.models.load_model(tmp_path / "m.keras")):
+        assert [layer.rate for layer in each.layers if hasattr(layer, "rate")] == rates
 
 
 def test_clipping_reaches_the_optimizer_inside_a_loss_scale(make_config: MakeConfig) -> None:

@@ -349,6 +349,15 @@ CASES = {
         "died",
         ["reinitialize", "leaky_relu", "lower_learning_rate"],
     ),
+    "too little was learnt, and most of it only shows with dropout": (
+        attempt(
+            phase(INIT),
+            phase(learned="fail", skill=0.3, learnt=LITTLE),
+            findings=(Finding(cause="heavy_dropout", reason="0.93 with dropout"),),
+        ),
+        "crippled",
+        ["lower_dropout", "new_seed", "leaky_relu", "lower_learning_rate"],
+    ),
     "too little was learnt, and statistics that lag are not all": (
         attempt(
             phase(INIT),

@@ -16,6 +16,7 @@ from orchestrator.config.sections.remedies import (
     ClipGradients,
     FixOutput,
     LeakyRelu,
+    LowerDropout,
     NewSeed,
     Reinitialize,
     Standardize,
@@ -249,6 +250,7 @@ def test_an_attempt_that_did_not_fail_has_no_answer() -> None:
         (LeakyRelu(negative_slope=0.1), "negative_slope", 0.1),
         (Reinitialize(initializer="he_uniform"), "initializer", "he_uniform"),
         (ClipGradients(norm=2.0), "clip_norm", 2.0),
+        (LowerDropout(when=None, rate=0.1), "dropout_cap", 0.1),
     ],
 )
 def test_a_remedy_changes_one_thing(rung: Remedy, field: str, value: float) -> None:
@@ -264,6 +266,7 @@ def test_a_remedy_changes_one_thing(rung: Remedy, field: str, value: float) -> N
     [
         (Reinitialize(), {"initializer": "he_normal"}, "the initializer is he_normal already"),
         (ClipGradients(), {"clip_norm": 0.5}, "the norm is clipped to 0.5 already"),
+        (LowerDropout(when=None), {"dropout_cap": 0.0}, "dropout is at most 0 already"),
     ],
 )
 def test_what_is_in_force_is_passed_over(
@@ -582,6 +585,6 @@ def test_a_rate_far_above_the_usual_one_is_capped_with_another_change(
     taken = _step(Standardize(cap_rate=True), failed).taken
     assert taken is not None and taken.settings.standardize == "inputs"
     assert taken.settings.learning_rate_cap == cap
+    assert taken.settings.anneal == (None if usual is None else ANNEAL)
     taken = _step(Standardize(), failed).taken
     assert taken is not None and taken.settings.learning_rate_cap == before
-    assert taken.settings.anneal == (None if usual is None else ANNEAL)

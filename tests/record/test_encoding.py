@@ -242,6 +242,7 @@ def test_a_record_becomes_an_object_with_its_field_names() -> None:
         "more_epochs": None,
         "negative_slope": None,
         "initializer": None,
+        "dropout_cap": None,
         "clip_norm": None,
         "standardize": None,
         "output_activation": None,

@@ -48,6 +48,8 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal"]}, "rungs": []},
     # No seed makes a linear network bend.
     {"when": {"kind": _POOR, "cause": ["too_small"], "count": 2}, "rungs": []},
+    # What was learnt with dropout is wrong without it.
+    {"remedy": "lower_dropout", "keep": True, "raise_rate": True, "cap_rate": True},
     # What one remedy did not mend has several faults, or one that nothing names. What was healthy
     # before steps that were too large need not be trained again.
     {

@@ -173,6 +173,25 @@ class ClipGradients(Rung):
         return replace(settings, clip_norm=self.norm)
 
 
+class LowerDropout(Rung):
+    """Let no Dropout layer leave more out than a share, by default nothing."""
+
+    remedy: Literal["lower_dropout"] = "lower_dropout"
+    """The remedy."""
+    rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The highest share that a Dropout layer leaves out; 0 switches all of them off."""
+    when: When | None = ["heavy_dropout"]
+    """Failures that it answers; null means any."""
+
+    def apply(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings | str:
+        """A bound on every rate of dropout."""
+        if settings.dropout_cap is not None and settings.dropout_cap <= self.rate:
+            return f"dropout is at most {settings.dropout_cap:g} already"
+        return replace(settings, dropout_cap=self.rate)
+
+
 class Standardize(Rung):
     """Shift and scale the inputs, or the targets of a regression, that findings name."""
 
@@ -311,6 +330,7 @@ class UsualSettings(Rung):
         usual = replace(
             settings,
             clip_norm=None,
+            dropout_cap=before.dropout_cap,
             output_activation=before.output_activation,
             output_loss=before.output_loss,
             standardize=_standardized(parts),
@@ -335,6 +355,7 @@ AnyRemedy = (
     | Annotated[LeakyRelu, pydantic.Tag("<leaky_relu>")]
     | Annotated[Reinitialize, pydantic.Tag("<reinitialize>")]
     | Annotated[ClipGradients, pydantic.Tag("<clip_gradients>")]
+    | Annotated[LowerDropout, pydantic.Tag("<lower_dropout>")]
     | Annotated[Standardize, pydantic.Tag("<standardize>")]
     | Annotated[FixOutput, pydantic.Tag("<fix_output>")]
     | Annotated[RaiseLearningRate, pydantic.Tag("<raise_learning_rate>")]

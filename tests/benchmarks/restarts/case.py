@@ -95,6 +95,11 @@ def stack(
     return {"layers": [dense(width, **hidden)] * depth + [dense(ends, end)]}
 
 
+def dropped(depth: int, width: int, rate: float) -> dict[str, Any]:
+    """Layers that each leave a share of their units out."""
+    return {"layers": [*[dense(width), {"Dropout": {"rate": rate}}] * depth, dense(1, "linear")]}
+
+
 def normed(depth: int, width: int, **statistics: Any) -> dict[str, Any]:
     block: Layers = [dense(width, "linear"), {"BatchNormalization": statistics}, {"ReLU": {}}]
     return {"layers": [*block * depth, dense(1, "linear")]}

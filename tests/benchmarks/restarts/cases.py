@@ -8,6 +8,7 @@ from tests.benchmarks.restarts.case import (
     adam,
     convolutions,
     dense,
+    dropped,
     epochs,
     network,
     normed,
@@ -27,7 +28,7 @@ HEALTHY = {
                     data=rows("rare")),
     "dropout": absolute(
         half="held_out", kind="healthy", about="2×64 with dropout of 0.2",
-        model={"layers": [*[dense(64), {"Dropout": {"rate": 0.2}}] * 2, dense(1, "linear")]},
+        model=dropped(2, 64, 0.2),
     ),
     "normed_ok": absolute(half="tuned", kind="healthy", about="3×32 with BatchNorm",
                           model=normed(3, 32), optimizer=adam(0.01)),

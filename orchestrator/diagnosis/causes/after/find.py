@@ -10,7 +10,10 @@ from orchestrator.diagnosis.causes.after.network import (
     find_held_kernels,
     find_initialization,
 )
-from orchestrator.diagnosis.causes.after.regularisation import find_over_regularised
+from orchestrator.diagnosis.causes.after.regularisation import (
+    find_over_regularised,
+    find_shifting_dropout,
+)
 from orchestrator.diagnosis.causes.after.rows import (
     find_constant_reconstruction,
     find_distant_targets,
@@ -36,6 +39,7 @@ FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     find_over_regularised,
     find_dead_branch,
     find_lagging_statistics,
+    find_shifting_dropout,
     find_undertrained,
     find_rate_too_low,
     find_oscillating,

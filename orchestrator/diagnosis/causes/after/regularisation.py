@@ -1,4 +1,7 @@
-"""What holds a network back: penalties that shrink its weights, dropout that leaves too little."""
+"""What holds a network back: penalties that shrink its weights, dropout that leaves too little.
+
+And dropout without which, as in inference, the network is worse than with it.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,14 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.diagnosis.causes.after.subject import LOST, Subject
 from orchestrator.diagnosis.causes.scales import size
+from orchestrator.diagnosis.skill.columns import NO_SKILL, OutputSkill
+from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.keras_internals import all_layers, own_variables
 from orchestrator.model.layers import is_dropout
+from orchestrator.model.losses.returned import Returned
 from orchestrator.record.records import Finding
 
 _SHRUNK = 0.1
@@ -22,6 +28,12 @@ through two such layers a hundredth is left."""
 _LET_THROUGH = 0.15
 """Share of the units that all Dropout layers together let through at a step, where that is little:
 three of 0.5, as in networks that learn, let more through."""
+
+_ROWS = 1024
+"""Rows that tell what dropout makes of the predictions."""
+_PASSES = 16
+"""Predictions with dropout of which the mean is taken: of a network of which 0.8 of the units are
+left in it is as good as that of many."""
 
 
 def find_over_regularised(subject: Subject) -> Iterator[Finding]:
@@ -69,6 +81,60 @@ def _dropped(subject: Subject) -> Iterator[Finding]:
 def drops_too_much(subject: Subject) -> bool:
     """Whether dropout leaves too few units at a step; the loss goes up and down by that alone."""
     return math.prod(1 - rate for rate in _dropout_rates(subject).values()) < _LET_THROUGH
+
+
+def find_shifting_dropout(subject: Subject) -> Iterator[Finding]:
+    """Predictions that are good with the units left out that training leaves out, and not without.
+
+    What goes through the network has the same mean without dropout and a smaller variance, of
+    which relu and its like make other values (Li, Chen, Hu and Yang, Understanding the disharmony
+    between dropout and batch normalization by variance shift, 2019; Özgür and Nar, Effect of
+    dropout layer on classical regression problems, 2020). Not with BatchNorm, of which statistics
+    shift as well.
+    """
+    rates = _dropout_rates(subject)
+    if subject.untrained or not rates or not subject.is_poor:
+        return
+    if not subject.probe.can_measure or subject.probe.has_batch_normalization:
+        return
+    pairs = [
+        (without.skill, by.skill)
+        for without, by in zip(*_dropout_skills(subject), strict=True)
+        if without.skill is not None and by.skill is not None
+    ]
+    without, by = max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
+    if by > NO_SKILL and by - without > LOST:
+        told = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
+        reason = (
+            f"with units left out as in training, the mean of {_PASSES} predictions has a skill of "
+            f"{by:.3g}, and with all of them, as in inference, the prediction has {without:.3g}: "
+            f"dropout ({told}) changes the variance of what it does not change the mean of"
+        )
+        advice = "leave it out where values are predicted, or write much lower rates"
+        yield subject.found("heavy_dropout", reason, advice)
+
+
+def _dropout_skills(subject: Subject) -> tuple[list[OutputSkill], list[OutputSkill]]:
+    """What each column is worth without dropout, and the mean of its predictions with it."""
+    model, (x, y, weight) = subject.model, subject.rows.first(_ROWS)
+    # Random generators go on in training mode, and layers may count.
+    others = {id(each): each for each in model.variables}
+    for each in model.trainable_variables:
+        del others[id(each)]
+    kept = [(each, keras.ops.convert_to_numpy(each)) for each in others.values()]
+
+    def scored(passes: int, *, training: bool) -> list[OutputSkill]:
+        scores = Scores(subject.outputs, subject.config.batch_size, subject.class_weight)
+        seen = [keras.tree.flatten(model(x, training=training)) for _ in range(passes)]
+        means = [keras.ops.mean(keras.ops.stack(each), axis=0) for each in zip(*seen, strict=True)]
+        scores.see([Returned(each) for each in means], y, weight)
+        return [column for columns in scores.columns() for column in columns]
+
+    try:
+        return scored(1, training=False), scored(_PASSES, training=True)
+    finally:
+        for variable, value in kept:
+            variable.assign(value)
 
 
 def _dropout_rates(subject: Subject) -> dict[str, float]:

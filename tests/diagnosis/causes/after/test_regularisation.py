@@ -8,7 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator.diagnosis.causes.after.regularisation import find_over_regularised
+from orchestrator.diagnosis.causes.after.regularisation import (
+    find_over_regularised,
+    find_shifting_dropout,
+)
+from orchestrator.diagnosis.causes.after.subject import Subject
 from tests.diagnosis.causes.after.subjects import causes, curve, ended, small, stack, trained
 
 layers, optimizers = keras.layers, keras.optimizers
@@ -69,3 +73,51 @@ def test_a_penalty_on_the_output_is_certain_where_it_costs_more_than_a_constant(
     model.get_layer("last").set_weights([np.full((4, 1), 0.5), np.zeros(1, np.float32)])
     grown = [*find_over_regularised(ended(model, start=start))]
     assert [each.certain for each in grown] == [False] * certain  # it may still weigh too much
+
+
+def dropping(rate: float, *more: layers.Layer) -> keras.Model:
+    """Four layers of which each loses a share of its units at a step."""
+    seeds = (keras.initializers.HeNormal(seed) for seed in range(5))
+    hidden = [
+        each
+        for seed in range(4)
+        for each in (
+            layers.Dense(64, "relu", kernel_initializer=next(seeds)),
+            *more,
+            layers.Dropout(rate, seed=seed),
+        )
+    ]
+    return stack(*hidden, last=layers.Dense(1, kernel_initializer=next(seeds)))
+
+
+def left_out(model: keras.Model, loss: str = "mse") -> Subject:
+    """It has learnt a value with its dropout, and is judged without."""
+    x, y = curve(800)
+    gathering = optimizers.SGD(0.01, momentum=0.9)
+    return trained(model, x, y - y.mean(), optimizer=gathering, loss=loss, epochs=20)
+
+
+@pytest.mark.parametrize(
+    ("rate", "loss", "count"), [(0.3, "mse", 1), (0.3, "huber", 1), (0.01, "mse", 0)]
+)
+def test_a_value_is_predicted_worse_without_the_dropout_it_was_learnt_with(
+    rate: float, loss: str, count: int
+) -> None:
+    model = dropping(rate)
+    subject = left_out(model, loss)
+    before = [keras.ops.convert_to_numpy(each) for each in model.variables]
+    found = [*find_shifting_dropout(subject)]
+    assert [each.cause for each in found] == ["heavy_dropout"] * count
+    for each in found:
+        assert "with all of them, as in inference, the prediction has" in each.reason
+        assert each.reason.count(" 0.3") == 4
+        assert each.advice == "leave it out where values are predicted, or write much lower rates"
+        assert not each.certain
+    # The masks that training draws next are the same.
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+
+
+def test_it_is_not_asked_of_what_has_no_dropout_or_has_statistics_of_its_own() -> None:
+    for model in (small(), dropping(0.3, layers.BatchNormalization())):
+        assert [*find_shifting_dropout(left_out(model))] == []
