@@ -104,11 +104,13 @@ def find_shifting_dropout(subject: Subject) -> Iterator[Finding]:
     ]
     without, by = max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
     if by > NO_SKILL and by - without > LOST:
-        told = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
+        which = f"{len(rates)} layers, at most {max(rates.values()):g}"
+        if len(rates) == 1:
+            which = "".join(f"{name}, {rate:g}" for name, rate in rates.items())
         reason = (
-            f"with units left out as in training, the mean of {_PASSES} predictions has a skill of "
-            f"{by:.3g}, and with all of them, as in inference, the prediction has {without:.3g}: "
-            f"dropout ({told}) changes the variance of what it does not change the mean of"
+            f"with dropout ({which}), as in training, the mean of {_PASSES} predictions has a "
+            f"skill of {by:.3g}, and without it, as in inference, the prediction has {without:.3g}: "
+            "what goes through the layers varies less then, and they make other values of it"
         )
         advice = "leave it out where values are predicted, or write much lower rates"
         yield subject.found("heavy_dropout", reason, advice)
