@@ -109,8 +109,9 @@ def find_shifting_dropout(subject: Subject) -> Iterator[Finding]:
             which = "".join(f"{name}, {rate:g}" for name, rate in rates.items())
         reason = (
             f"with dropout ({which}), as in training, the mean of {_PASSES} predictions has a "
-            f"skill of {by:.3g}, and without it, as in inference, the prediction has {without:.3g}: "
-            "what goes through the layers varies less then, and they make other values of it"
+            f"skill of {by:.3g}, and without it, as in inference, the prediction has "
+            f"{without:.3g}: what goes through the layers varies less then, and they make other "
+            "values of it"
         )
         advice = "leave it out where values are predicted, or write much lower rates"
         yield subject.found("heavy_dropout", reason, advice)
