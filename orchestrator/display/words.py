@@ -238,6 +238,9 @@ def changed_model(attempts: Sequence[Attempt]) -> str:
     settings, clauses = last.settings, []
     if settings.negative_slope is not None:
         clauses.append(f"its hidden relu is leaky relu with slope {settings.negative_slope:g}")
+    if settings.dropout_cap is not None:
+        most = f"at most {settings.dropout_cap:g}" if settings.dropout_cap else "nothing"
+        clauses.append(f"its Dropout layers leave out {most}")
     for each in _fixes(attempts):
         clauses.append(each)
     if "inputs" in (settings.standardize or ""):

@@ -36,6 +36,7 @@ from orchestrator.model.losses.targets import check_targets
 from orchestrator.model.outputs import Output, find_outputs
 from orchestrator.model.remedies import (
     clones,
+    dropout,
     fixed_output,
     leaky_relu,
     scaled_inputs,
@@ -151,15 +152,8 @@ def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
     if weights is not None and changed is not model:
         changed.set_weights(weights)
     if settings.dropout_cap is not None:
-        for layer in _dropout(changed):
-            layer.rate = min(layer.rate, settings.dropout_cap)
+        dropout.lower(changed, settings.dropout_cap)
     return changed
-
-
-def _dropout(model: keras.Model) -> list[Any]:
-    """The layers that leave units out."""
-    all_layers = keras_internals.all_layers(model)
-    return [layer for layer in all_layers if layers.is_dropout(layer) and layer.rate > 0]
 
 
 def obstacles(
@@ -186,8 +180,8 @@ def obstacles(
     if settings.clip_norm is None:
         reasons = map(_clips_already, plain_optimizers(model))
         found["clip_gradients"] = next((reason for reason in reasons if reason is not None), None)
-    if settings.dropout_cap is None and not _dropout(model):
-        found["lower_dropout"] = "the model has no Dropout layer"
+    if settings.dropout_cap is None:
+        found["lower_dropout"] = dropout.obstacle(model)
     if settings.momentum is None:
         found["momentum"] = _gathers_already(model)
     if settings.output_activation is None and settings.output_loss is None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
@@ -151,11 +150,10 @@ def _faster(settings: Settings, attempts: Sequence[Attempt]) -> Settings:
 
 def _slower(settings: Settings, failed: Attempt) -> Settings:
     """Near the usual rate, where findings say that the present one is far above it."""
-    usual = failed.usual_rate()
-    if usual is None:
+    usual, cap = failed.usual_rate(), settings.learning_rate_cap
+    if usual is None or (cap is not None and cap <= NEAR * usual):
         return settings
-    cap = math.inf if settings.learning_rate_cap is None else settings.learning_rate_cap
-    return replace(settings, learning_rate_cap=min(cap, NEAR * usual), anneal=ANNEAL)
+    return replace(settings, learning_rate_cap=NEAR * usual, anneal=ANNEAL)
 
 
 def matching(
@@ -250,6 +248,8 @@ class Capped:
     """Its name."""
     cap: float
     """The highest rate that it ran at."""
+    end: float | None
+    """What its cap has fallen to in its last epoch; None where it has not fallen below its rate."""
     rate: float
     """The highest rate that the config gives it."""
 
@@ -262,7 +262,7 @@ def capped(config: Config, attempts: Sequence[Attempt], attempt: Attempt) -> Ite
         attempts: all of the run; those whose rates no remedy changed tell those of schedules.
         attempt: one of them.
     """
-    cap = attempt.settings.learning_rate_cap
+    cap, anneal = attempt.settings.learning_rate_cap, attempt.settings.anneal
     if cap is None:
         return
     free = [
@@ -273,8 +273,14 @@ def capped(config: Config, attempts: Sequence[Attempt], attempt: Attempt) -> Ite
         told = [each.learning_rates[plan.name] for each in free if plan.name in each.learning_rates]
         rate = plan.learning_rate if plan.learning_rate is not None else max(told, default=None)
         ran = attempt.learning_rates.get(plan.name)
-        if rate is not None and ran is not None and ran <= cap * ROUNDED < rate:
-            yield Capped(phase=plan.name, cap=ran, rate=rate)
+        lowest = cap * anneal if anneal is not None and plan.epochs > 1 else cap
+        if (
+            rate is not None
+            and ran is not None
+            and ran <= cap * ROUNDED
+            and lowest * ROUNDED < rate
+        ):
+            yield Capped(phase=plan.name, cap=ran, end=lowest if lowest < cap else None, rate=rate)
 
 
 def derive_seed(seed: int, count: int) -> int:

@@ -85,9 +85,9 @@ Cause = Literal[
 _NEAR_USUAL = 10.0
 """Up to so many times its usual rate an optimizer is at a usual one still."""
 
-CONFIRMED: frozenset[Cause] = frozenset({"distant_targets", "unscaled_inputs"})
+CONFIRMED: frozenset[Cause] = frozenset({"distant_targets", "unscaled_inputs", "heavy_dropout"})
 """Causes that are suspected before a training, and for which its failure is the evidence: a network
-may well cope with such rows, and so a policy goes by what was found after."""
+may well cope with them, and so a policy goes by what was found after."""
 
 FailureKind = Literal[
     "non_finite",
@@ -155,7 +155,7 @@ class Settings(Record, kw_only=True):
         "more_epochs": ("{} more epochs of the last phase", "+ {} epochs"),
         "negative_slope": ("leaky relu with slope {}", "slope {}"),
         "initializer": ("initializer {} and zero biases", "{}"),
-        "dropout_cap": ("dropout at most {:g}", "dropout ≤ {:g}"),
+        "dropout_cap": ("dropout at most {}", "dropout ≤ {}"),
         "clip_norm": ("gradients clipped to norm {}", "norm ≤ {}"),
         "standardize": ("{} standardised", "{} scaled"),
         "output_activation": ("activation: {} for the output", "activation: {}"),
@@ -169,8 +169,8 @@ class Settings(Record, kw_only=True):
     learning_rate_cap: float | None = None
     """Every learning rate is min(rate, cap); None leaves the rates alone."""
     anneal: float | None = None
-    """Share of the cap that is left of it at the end of each phase, in whose second half it falls
-    in a straight line; None leaves the cap as it is."""
+    """Share of the cap that is left of it in the last of a phase's epochs that the config gives it,
+    over whose second half it falls evenly; None leaves the cap as it is."""
     learning_rate_factor: float | None = None
     """Every learning rate, schedules included, is multiplied by it before it is capped; None leaves
     the rates alone."""

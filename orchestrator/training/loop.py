@@ -289,11 +289,6 @@ class _Loop:
             )
         if momentum is not None:
             yield f"SGD had a momentum of {momentum:g}, and none in the config: write it there"
-        if settings.dropout_cap is not None:
-            yield (
-                f"no Dropout layer had a rate above {settings.dropout_cap:g}, unlike what the "
-                "config says: write it there"
-            )
         if settings.more_epochs is not None:
             epochs = self.config.epochs_of(last, settings)
             yield (
@@ -301,12 +296,16 @@ class _Loop:
                 f"{epochs} there"
             )
         for capped in rule.capped(self.config, self.store.run.attempts, attempt):
-            falling = ""
-            if settings.anneal is not None:
-                falling = f", and of {settings.anneal * capped.cap:.2g} in the end,"
+            if capped.end is None:
+                yield (
+                    f"phase {capped.phase} ran at a rate of at most {capped.cap:.2g} instead of "
+                    f"{capped.rate:.2g}: write learning_rate: {capped.cap:.2g} there"
+                )
+                continue
             yield (
-                f"phase {capped.phase} ran at a rate of at most {capped.cap:.2g}{falling} instead "
-                f"of {capped.rate:.2g}: write learning_rate: {capped.cap:.2g} there"
+                f"phase {capped.phase} ran at a rate of at most {capped.cap:.2g}, which in its "
+                f"second half fell to {capped.end:.2g}, instead of {capped.rate:.2g}: write a "
+                "schedule that falls so"
             )
 
     def _exhaust(self, reason: str) -> Run:

@@ -21,7 +21,7 @@ from orchestrator.record.checks import (
     ValidationWorth,
     Verdict,
 )
-from orchestrator.record.records import Finding, Run, UnitsLost
+from orchestrator.record.records import Finding, Run, Settings, UnitsLost
 from tests.builders import failed
 from tests.story import started, story, told
 
@@ -261,3 +261,20 @@ def test_a_finding_is_told_in_full_once() -> None:
     assert words.verdict_reason(check) == "one_unit_softmax"
     passed = FindingsCheck(verdict="pass", reason="nothing stands against the training")
     assert words.verdict_reason(passed) == "nothing stands against the training"
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_every_setting_has_words_for_its_change(narrow: bool) -> None:
+    values: dict[str, Any] = {
+        "negative_slope": 0.2, "initializer": "he_normal", "standardize": "inputs",
+        "output_activation": {"": "linear"}, "output_loss": {"a": "mse"}, "more_epochs": 3,
+        "seed": 9,
+    }  # fmt: skip
+    names = set(Settings.__struct_fields__)
+    assert names == set(Settings.WORDS)
+    for name in names:
+        value = values.get(name, 0.5)
+        told = words._changed({name: {"from": None, "to": value}}, narrow=narrow)
+        shown = next(iter(value.values())) if isinstance(value, dict) else value
+        assert f"{shown}" in told
+        assert "taken back" in words._changed({name: {"from": value, "to": None}}, narrow=narrow)

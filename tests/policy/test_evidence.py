@@ -353,10 +353,19 @@ CASES = {
         attempt(
             phase(INIT),
             phase(learned="fail", skill=0.3, learnt=LITTLE),
-            findings=(Finding(cause="heavy_dropout", reason="0.93 with dropout"),),
+            findings=(Finding(cause="heavy_dropout", reason="0.93 with it", found="after"),),
         ),
         "crippled",
         ["lower_dropout", "new_seed", "leaky_relu", "lower_learning_rate"],
+    ),
+    "too little was learnt, and much dropout was seen before": (
+        attempt(
+            phase(INIT),
+            phase(learned="fail", skill=0.3, learnt=LITTLE),
+            findings=(Finding(cause="heavy_dropout", reason="a rate of 0.9", found="before"),),
+        ),
+        "crippled",
+        ["new_seed", "leaky_relu", "lower_learning_rate"],
     ),
     "too little was learnt, and statistics that lag are not all": (
         attempt(

@@ -176,6 +176,14 @@ def test_phases_that_a_cap_held_back_are_named() -> None:
     config = config.model_copy(update={"phases": [plan]})
     low = replace(capped, learning_rates={name: float(np.float32(0.005))})
     assert not [*rule.capped(config, [free, low], low)]
+    # A cap that falls comes below such a rate, where the phase has epochs enough.
+    assert found.end is None
+    falling = replace(low, settings=replace(settings, anneal=0.1))
+    for epochs, ends in ((8, [0.001]), (1, [])):
+        plan = plan.model_copy(update={"epochs": epochs})
+        config = config.model_copy(update={"phases": [plan]})
+        told = [*rule.capped(config, [free, falling], falling)]
+        assert [each.end for each in told] == pytest.approx(ends)
 
 
 def _short(number: int = 1, *, more: int | None = None, **told: Any) -> Attempt:

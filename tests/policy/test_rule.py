@@ -585,6 +585,6 @@ def test_a_rate_far_above_the_usual_one_is_capped_with_another_change(
     taken = _step(Standardize(cap_rate=True), failed).taken
     assert taken is not None and taken.settings.standardize == "inputs"
     assert taken.settings.learning_rate_cap == cap
-    assert taken.settings.anneal == (None if usual is None else ANNEAL)
+    assert taken.settings.anneal == (ANNEAL if usual and cap != before else None)
     taken = _step(Standardize(), failed).taken
     assert taken is not None and taken.settings.learning_rate_cap == before

@@ -49,7 +49,13 @@ DEFAULT_POLICY: Any = [
     # No seed makes a linear network bend.
     {"when": {"kind": _POOR, "cause": ["too_small"], "count": 2}, "rungs": []},
     # What was learnt with dropout is wrong without it.
-    {"remedy": "lower_dropout", "keep": True, "raise_rate": True, "cap_rate": True},
+    {
+        "remedy": "lower_dropout",
+        "when": {"kind": [*_POOR, "undertrained"], "cause": ["heavy_dropout"]},
+        "keep": True,
+        "raise_rate": True,
+        "cap_rate": True,
+    },
     # What one remedy did not mend has several faults, or one that nothing names. What was healthy
     # before steps that were too large need not be trained again.
     {

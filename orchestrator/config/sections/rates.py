@@ -47,9 +47,9 @@ class LowerLearningRate(Rung):
     training starts again: the cap is that rate then, which with a momentum of 0.9 goes as far in a
     step as ten times that rate does without. null gives none."""
     anneal: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Share of the cap that is left of it at the end of each phase, in whose second half it falls,
-    where the training starts again: what is learnt fast at a high rate gets exact at a low one.
-    null leaves the cap as it is."""
+    """Share of the cap that is left of it in the last epoch of each phase, over whose second half
+    it falls, where the training starts again: what is learnt fast at a high rate gets exact at a
+    low one. null leaves the cap as it is."""
 
     def apply(
         self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
@@ -74,7 +74,7 @@ class LowerLearningRate(Rung):
         if last is not None and last.learning_rate_cap is not None and not held:
             rate = min(rate, last.learning_rate_cap)
         factor = _factor(failed) if self.factor == "auto" else self.factor
-        return replace(settings, learning_rate_cap=factor * rate)
+        return replace(settings, learning_rate_cap=factor * rate, anneal=None)
 
     def begin(
         self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
@@ -222,7 +222,7 @@ def _to_sound(attempts: Sequence[Attempt]) -> float:
 
 
 ANNEAL = 0.1
-"""Share of a cap that is left of it at the end.
+"""Share of a cap that is left of it in the last epoch of a phase.
 
 A rate that falls in a straight line is as good as or better than other schedules over many tasks
 (Defazio et al., Optimal linear decay learning rate schedules and further refinements, 2023); here

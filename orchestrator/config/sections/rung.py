@@ -47,8 +47,8 @@ class Rung(Section):
     """Also take a rate at which most networks train, with momentum for SGD, where the attempt was
     slow at one far below it."""
     cap_rate: Flag = False
-    """Also cap the rate near the usual one, where findings say that it is far above it, and let the
-    cap fall to a tenth over the second half of each phase."""
+    """Also cap the rate near the usual one, where findings say that it is far above it, and let
+    that cap fall to a tenth over the second half of each phase."""
     rewind: Annotated[
         bool | Literal["only"],
         BeforeValidator(_flag_or_only, json_schema_input_type=bool | Word | Literal["only"]),

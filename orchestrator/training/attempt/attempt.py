@@ -255,7 +255,7 @@ def _train_phase(
         snapshots.restore_variables(begun, built)
     first = sum(each.count for each in before)
     planned = task.config.epochs_of(plan, task.settings)
-    rate = built.rates.start_phase(plan.learning_rate, first=first, epochs=planned)
+    rate = built.rates.start_phase(plan.learning_rate, first=first, epochs=plan.epochs)
     last = first + planned
     known = Epochs() if begun is None else begun.trained[-1]
     emit(

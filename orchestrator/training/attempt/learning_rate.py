@@ -1,6 +1,6 @@
 """The learning rate of a phase: the phase's own or the optimizer's, never above the cap.
 
-The cap may fall over the second half of the phase.
+The cap may fall over the second half of the phase, and stays there in what follows.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Rates:
             may be constants or schedules.
         cap: no rate is above it; None means no cap.
         factor: every rate is multiplied by it before; None leaves them as they are.
-        anneal: share of the cap that is left of it at the end of a phase; None leaves it as it is.
+        anneal: share of the cap that is left of it in the last epoch of a phase; None for all.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Rates:
         Args:
             learning_rate: the phase's own rate; None means each optimizer's rate or schedule.
             first: epochs before the phase.
-            epochs: its own.
+            epochs: its own, without those that a remedy adds to it.
 
         Returns:
             The highest rate of the next step.
@@ -98,7 +98,7 @@ class Rates:
 
     @property
     def is_constant(self) -> bool:
-        """Whether no schedule changes a rate within the phase."""
+        """Whether no schedule changes a rate within the phase, and no cap that falls."""
         return all(rate.is_constant for rate in self._rates)
 
     @property
@@ -115,11 +115,6 @@ class Rates:
             yield
 
 
-_HALF = 0.5
-"""Share of a phase after which its cap falls: up to there the looks at a training see the rate that
-it began with."""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Cap:
     """A rate that none is above."""
@@ -127,15 +122,15 @@ class _Cap:
     height: float
     """What it is, infinite for none."""
     anneal: float | None
-    """What share of that is left at the end of a phase; None for all."""
+    """What share of that is left in a phase's last epoch; None for all."""
 
     def at(self, epoch: int, span: range) -> float:
         """What is left of it in an epoch of a phase."""
-        if self.anneal is None:
+        falling = span[math.ceil(len(span) / 2) :]
+        if self.anneal is None or not falling or epoch < falling.start:
             return self.height
-        done = (epoch - span.start + 0.5) / max(len(span), 1)
-        fallen = max(done - _HALF, 0.0) / (1 - _HALF)
-        return self.height * (1 - (1 - self.anneal) * min(fallen, 1.0))
+        fallen = min((epoch - falling.start + 1) / len(falling), 1.0)
+        return self.height * (1 - (1 - self.anneal) * fallen)
 
 
 class _Rate:
@@ -188,6 +183,8 @@ class _Rate:
 
     @property
     def is_constant(self) -> bool:
+        if self._cap.anneal is not None:
+            return False
         return self._capped is None or not math.isnan(float(self._capped.constant))
 
     @property

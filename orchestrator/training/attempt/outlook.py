@@ -209,7 +209,9 @@ def _against(task: Task, built: Built, before: Sequence[Phase], times: float | N
         return _NARROW
     found = before[0].find(FindingsCheck)
     causes = () if found is None else found.measured.causes
-    named = next((each for each in causes if each in answered), None)
+    # What is learnt with much dropout is learnt slowly, and its loss tells little of inference.
+    told = (each for each in causes if each != "heavy_dropout")
+    named = next((each for each in told if each in answered), None)
     return None if named is None else f"{named} was found before it"
 
 

@@ -1,5 +1,7 @@
 """Learning rates of phases, under a cap."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -75,26 +77,47 @@ def test_every_rate_is_raised_before_it_is_capped() -> None:
 def test_a_cap_falls_in_the_second_half_of_each_phase() -> None:
     model = compiled(0.5)
     rates = Rates([model.optimizer], 0.125, anneal=0.2)
-    for first in (0, 4):
-        seen = [rates.start_phase(None, first=first, epochs=4)]
-        for epoch in range(first, first + 4):
+    assert not rates.is_constant
+    for first in (0, 5):
+        seen = [rates.start_phase(None, first=first, epochs=5)]
+        for epoch in range(first, first + 5):
             rates.start_epoch(epoch)
             seen.append(float(model.optimizer.learning_rate))
-        assert seen == pytest.approx([0.125, 0.125, 0.125, 0.1, 0.05])
+        assert seen == pytest.approx([0.125, 0.125, 0.125, 0.125, 0.075, 0.025])
     # What is below it all the time is left alone, and an epoch alone has no second half.
-    assert rates.start_phase(0.01, first=8, epochs=4) == pytest.approx(0.01)
-    rates.start_epoch(11)
+    assert rates.start_phase(0.01, first=10, epochs=4) == pytest.approx(0.01)
+    rates.start_epoch(13)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
-    assert rates.start_phase(None, first=12, epochs=1) == 0.125
+    assert rates.start_phase(None, first=14, epochs=1) == 0.125
+
+
+@pytest.mark.parametrize("decays", [False, True])
+def test_epochs_that_a_remedy_adds_are_at_what_the_cap_fell_to(decays: bool) -> None:
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 1, 0.99)
+    model = compiled(schedule if decays else 0.5)
+    rates = Rates([model.optimizer], 0.125, anneal=0.2)
+    started(rates)
+    for epoch in (4, 5):
+        rates.start_epoch(epoch)
+        assert float(model.optimizer.learning_rate) == pytest.approx(0.025)
 
 
 def test_a_falling_cap_holds_a_schedule_without_a_new_trace() -> None:
-    model = compiled(keras.optimizers.schedules.ExponentialDecay(0.5, 1, 0.99))
+    traces = []
+
+    class Traced(keras.optimizers.schedules.ExponentialDecay):
+        def __call__(self, step: Any) -> Any:
+            traces.append(step)
+            return super().__call__(step)
+
+    model = compiled(Traced(0.5, 1, 0.99))
     rates = Rates([model.optimizer], 0.125, anneal=0.2)
-    assert started(rates) == 0.125
     seen = []
     for epoch in range(4):
+        if not epoch:
+            assert started(rates) == 0.125
         rates.start_epoch(epoch)
         model.fit(*ROWS, batch_size=4, epochs=1, verbose=0)
-        seen.append(rates.highest())
-    assert seen == pytest.approx([0.125, 0.125, 0.1, 0.05])
+        seen.append((rates.highest(), len(traces)))
+    assert [rate for rate, _ in seen] == pytest.approx([0.125, 0.125, 0.075, 0.025])
+    assert len({count for _, count in seen}) == 1

@@ -40,12 +40,17 @@ def test_it_is_recorded_and_told_and_in_the_saved_model(fast: Path) -> None:
     assert second.remedy == "lower_learning_rate"
     assert {
         "SGD had a momentum of 0.9, and none in the config: write it there",
-        "phase main ran at a rate of at most 0.01, and of 0.001 in the end, instead of 5: write "
-        "learning_rate: 0.01 there",
+        "phase main ran at a rate of at most 0.01, which in its second half fell to 0.001, instead "
+        "of 5: write a schedule that falls so",
     } <= {*run.warnings}
     model = keras.models.load_model(fast / "model.keras")
     assert (type(model.optimizer), model.optimizer.momentum) == (keras.optimizers.SGD, 0.9)
     assert int(model.optimizer.iterations) == 6 * 8
+
+
+def test_its_rate_falls_in_the_second_half(fast: Path) -> None:
+    rates = [each.learning_rate for each in archive.epochs(fast)[2]]
+    assert rates == pytest.approx([0.01, 0.01, 0.01, 0.007, 0.004, 0.001])
 
 
 def test_it_replays_to_the_same_bits(fast: Path, capsys: Capture) -> None:

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from orchestrator.data.rows import transform
 from orchestrator.diagnosis.causes.after.subject import LOST, Subject
 from orchestrator.diagnosis.causes.scales import size
-from orchestrator.diagnosis.skill.columns import NO_SKILL, OutputSkill
+from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.keras_internals import all_layers, own_variables
@@ -29,8 +31,10 @@ _LET_THROUGH = 0.15
 """Share of the units that all Dropout layers together let through at a step, where that is little:
 three of 0.5, as in networks that learn, let more through."""
 
-_ROWS = 1024
+_ROWS = 512
 """Rows that tell what dropout makes of the predictions."""
+_WELL = 0.5
+"""Skill of what is predicted well enough with dropout."""
 _PASSES = 16
 """Predictions with dropout of which the mean is taken: of a network of which 0.8 of the units are
 left in it is as good as that of many."""
@@ -97,13 +101,14 @@ def find_shifting_dropout(subject: Subject) -> Iterator[Finding]:
         return
     if not subject.probe.can_measure or subject.probe.has_batch_normalization:
         return
-    pairs = [
+    skills = _dropout_skills(subject)
+    pairs = [] if skills is None else [
         (without.skill, by.skill)
-        for without, by in zip(*_dropout_skills(subject), strict=True)
+        for without, by in zip(*skills, strict=True)
         if without.skill is not None and by.skill is not None
-    ]
+    ]  # fmt: skip
     without, by = max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
-    if by > NO_SKILL and by - without > LOST:
+    if by >= _WELL and by - without > LOST:
         which = f"{len(rates)} layers, at most {max(rates.values()):g}"
         if len(rates) == 1:
             which = "".join(f"{name}, {rate:g}" for name, rate in rates.items())
@@ -117,26 +122,45 @@ def find_shifting_dropout(subject: Subject) -> Iterator[Finding]:
         yield subject.found("heavy_dropout", reason, advice)
 
 
-def _dropout_skills(subject: Subject) -> tuple[list[OutputSkill], list[OutputSkill]]:
-    """What each column is worth without dropout, and the mean of its predictions with it."""
-    model, (x, y, weight) = subject.model, subject.rows.first(_ROWS)
-    # Random generators go on in training mode, and layers may count.
-    others = {id(each): each for each in model.variables}
-    for each in model.trainable_variables:
-        del others[id(each)]
-    kept = [(each, keras.ops.convert_to_numpy(each)) for each in others.values()]
+def _dropout_skills(subject: Subject) -> tuple[list[OutputSkill], list[OutputSkill]] | None:
+    """What each column is worth without dropout, and the mean of its predictions with it.
 
-    def scored(passes: int, *, training: bool) -> list[OutputSkill]:
+    On rows from all over the data. None where units are left out in inference as well. The model
+    is as it was afterwards, its random generators and all that its layers count included.
+    """
+    model, rows = subject.model, subject.rows
+    places = np.arange(len(rows))
+    if len(rows) > _ROWS:
+        places = np.sort(np.random.default_rng(0).choice(places, _ROWS, replace=False))
+    x, y, weight = rows.batch(places)
+    trained = {id(each) for each in model.trainable_variables}
+    others = [each for each in model.variables if id(each) not in trained]
+    kept = [keras.ops.convert_to_numpy(each) for each in others]
+
+    def predict(passes: int, *, training: bool) -> list[Returned]:
+        # In a graph, whose steps cost a recurrent layer far less than a loop in Python.
+        predicted = tf.function(
+            lambda inputs: keras.tree.flatten(model(inputs, training=training)), autograph=False
+        )
+        tensors = transform(tf.convert_to_tensor, x)
+        seen = [predicted(tensors) for _ in range(passes)]
+        return [
+            Returned(tf.reduce_mean(tf.stack(each), axis=0)) for each in zip(*seen, strict=True)
+        ]
+
+    def score(returned: list[Returned]) -> list[OutputSkill]:
         scores = Scores(subject.outputs, subject.config.batch_size, subject.class_weight)
-        seen = [keras.tree.flatten(model(x, training=training)) for _ in range(passes)]
-        means = [keras.ops.mean(keras.ops.stack(each), axis=0) for each in zip(*seen, strict=True)]
-        scores.see([Returned(each) for each in means], y, weight)
+        scores.see(returned, y, weight)
         return [column for columns in scores.columns() for column in columns]
 
     try:
-        return scored(1, training=False), scored(_PASSES, training=True)
+        without = predict(1, training=False)
+        now = [keras.ops.convert_to_numpy(each) for each in others]
+        if not all(map(np.array_equal, kept, now)):
+            return None
+        return score(without), score(predict(_PASSES, training=True))
     finally:
-        for variable, value in kept:
+        for variable, value in zip(others, kept, strict=True):
             variable.assign(value)
 
 

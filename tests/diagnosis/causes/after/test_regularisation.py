@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
+from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.causes.after.regularisation import (
     find_over_regularised,
     find_shifting_dropout,
 )
 from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.diagnosis.tracing.probe import Probe
 from tests.diagnosis.causes.after.subjects import causes, curve, ended, small, stack, trained
 
 layers, optimizers = keras.layers, keras.optimizers
@@ -118,6 +122,48 @@ def test_a_value_is_predicted_worse_without_the_dropout_it_was_learnt_with(
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
 
 
-def test_it_is_not_asked_of_what_has_no_dropout_or_has_statistics_of_its_own() -> None:
-    for model in (small(), dropping(0.3, layers.BatchNormalization())):
-        assert [*find_shifting_dropout(left_out(model))] == []
+class Always(layers.Dropout):
+    """It leaves units out in inference, too."""
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return super().call(inputs, training=True)
+
+
+def test_units_that_are_left_out_in_inference_are_so_on_purpose() -> None:
+    model = dropping(0.3)
+    subject = left_out(model)
+    assert [*find_shifting_dropout(subject)]
+    for layer in model.layers:
+        if isinstance(layer, layers.Dropout):
+            layer.__class__ = Always
+    assert [*find_shifting_dropout(subject)] == []
+
+
+@pytest.mark.parametrize("other", ["normalised", "sure", "untrained", "without"])
+def test_it_is_asked_of_what_is_poor_and_has_no_statistics_of_its_own(
+    other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = left_out(dropping(0.3))
+    if other == "normalised":
+        monkeypatch.setattr(Probe, "has_batch_normalization", True)
+    if other == "sure":
+        passed = replace(subject.examined, checks=())
+        subject = replace(subject, examined=passed)
+    if other == "untrained":
+        subject = replace(subject, phases=subject.phases[:1])
+    if other == "without":
+        for layer in subject.model.layers:
+            layer.rate = 0.0
+    assert [*find_shifting_dropout(subject)] == []
+
+
+def test_rows_in_an_order_are_looked_at_all_over() -> None:
+    """Of rows that are sorted by their target the first are of one kind."""
+    subject = left_out(dropping(0.3))
+    order = np.argsort(subject.rows.y)
+    ordered = Rows(x=subject.rows.x[order], y=subject.rows.y[order])
+    (found,), (same,) = (
+        [*find_shifting_dropout(each)] for each in (subject, replace(subject, rows=ordered))
+    )
+    skills = [float(re.findall(r"skill of ([0-9.]+)", each.reason)[0]) for each in (found, same)]
+    assert skills[0] == pytest.approx(skills[1], abs=0.05)
