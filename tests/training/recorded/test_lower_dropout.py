@@ -23,11 +23,13 @@ def make():
     x = np.random.default_rng(0).normal(size=(800, 3)).astype("float32")
     return x, np.abs(x).sum(axis=1)
 """
+HE = {"kernel_initializer": "he_normal"}
 DROPPED: dict[str, Any] = {
     "data": {"train": {"callable": "wide:make"}},
-    "model": {"layers": [*[{"Dense": {"units": 64, "activation": "relu"}},
-                           {"Dropout": {"rate": 0.35}}] * 4, {"Dense": {"units": 1}}]},
-    "compile": {"optimizer": {"SGD": {"learning_rate": 0.01, "momentum": 0.9}}, "loss": "mse"},
+    "model": {"layers": [*[{"Dense": {"units": 64, "activation": "relu", **HE}},
+                           {"Dropout": {"rate": 0.3}}] * 4, {"Dense": {"units": 1}}]},
+    "compile": {"optimizer": {"SGD": {"learning_rate": 0.01, "momentum": 0.9}}, "loss": "huber"},
+    "batch_size": 50,
     "phases": [{"name": "main", "epochs": 20}],
 }  # fmt: skip
 
@@ -43,7 +45,7 @@ def test_it_is_told_recorded_saved_and_replayed(
     assert run.status == "passed"
     assert [each.cause for each in first.findings] == ["heavy_dropout"]
     assert (run.attempts[1].remedy, last.settings.dropout_cap) == ("lower_dropout", 0.0)
-    assert "its Dropout layers leave out nothing" in run.reason
+    assert "its Dropout layers leave out nothing" in " ".join(told.split())
     assert "dropout at most 0" in " ".join(told.split())
     model = keras.models.load_model(directory / "model.keras")
     assert [each.rate for each in model.layers if hasattr(each, "rate")] == [0.0] * 4
