@@ -108,6 +108,10 @@ def test_a_cap_falls_where_the_policy_says_so_and_the_training_starts_again() ->
     assert lowered(failed, anneal=0.1).anneal == 0.1
     assert lowered(failed, momentum=0.9, anneal=0.1).anneal == 0.1
     assert lowered(failed).anneal is None
+    fallen = replace(failed.settings, learning_rate_cap=0.5, anneal=0.1)
+    kept = replace(failed, settings=fallen, rung="restart.policy.0", remedy="lower_learning_rate")
+    again = lowered(kept, failed, keep=True)
+    assert again.learning_rate_cap != 0.5 and again.anneal is None
     lower = next(
         rung
         for entry in builders.config(seed=7).restart.policy
@@ -277,11 +281,18 @@ def test_the_first_cap_is_on_the_way_to_the_usual_rate(
 
 def test_usual_settings_change_all_that_the_model_can_carry() -> None:
     first = attempt("few_steps", planned_rate=0.0002, sound_rate=0.01)
-    fixed = replace(SEED, output_activation={"": "linear"}, clip_norm=1.0, learning_rate_cap=1e-5)
+    fixed = replace(
+        SEED,
+        output_activation={"": "linear"},
+        clip_norm=1.0,
+        learning_rate_cap=1e-5,
+        dropout_cap=0.0,
+    )
     second = replace(first, settings=fixed)
     usual = replace(
         SEED, learning_rate_factor=50.0, learning_rate_cap=0.01, momentum=0.9, negative_slope=0.2,
         initializer="he_normal", standardize="inputs and targets", output_activation={"": "linear"},
+        dropout_cap=0.0,
     )  # fmt: skip
     assert UsualSettings().apply(SEED, [first, second], None) == usual
     again = replace(second, settings=usual)

@@ -162,6 +162,10 @@ DEEP: dict[str, Any] = {
 }
 
 
+DROPOUT = {"Dropout": {"rate": 0.85}}
+"""So high that it is told of before the training."""
+
+
 def absolute(offset: float = 0.0, **changes: Any) -> dict[str, Any]:
     """A network on the sum of two |x|, a constant at first, which takes more than 12 epochs."""
     return {
@@ -257,6 +261,7 @@ def test_it_is_judged_alike_when_it_is_resumed_after_it_was_ended(
     "changes",
     [
         absolute(),  # nothing stands against it
+        absolute(model={"layers": [{"Dense": {"units": 16, **HE}}, DROPOUT, ENDS]}),
         absolute(**FAST, restart={"max_attempts": 1}),
         absolute(**FAST, restart={"policy": ["new_seed"]}),
         absolute(**FAST, restart={"policy": [{"remedy": "train_longer"}, "lower_learning_rate"]}),

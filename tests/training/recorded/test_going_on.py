@@ -88,6 +88,21 @@ def test_it_is_the_training_of_a_config_with_so_many_epochs(longer: Path, tmp_pa
     assert _weights(plain, 1)[-1] == _weights(archive.read(longer), 2)[-1]
 
 
+def test_epochs_beyond_those_of_a_rate_that_fell_are_at_its_end(tmp_path: Path) -> None:
+    policy = [
+        {"remedy": "lower_learning_rate", "when": None, "anneal": 0.1, "keep": True},
+        {"remedy": "train_longer", "when": None},
+    ]
+    last = {"name": "main", "epochs": 4, "learning_rate": 1e-5}
+    rising = {"metric": {"name": "loss", "max": 1e-9}, "findings": "off"}
+    directory = _run(tmp_path, "fallen", phases=[last], checks=rising, restart={"policy": policy})
+    _, second, third = archive.read(directory).attempts
+    assert (second.settings.anneal, third.settings.more_epochs) == (0.1, 4)
+    rates = [float(each["learning_rate"]) for each in _epochs(directory, 3)]
+    fell = [1e-6, 1e-6, 0.55e-6, 0.1e-6]
+    assert rates == pytest.approx([*fell, *[0.1e-6] * 4])
+
+
 def test_dead_units_get_fresh_weights(longer: Path) -> None:
     run = archive.read(longer)
     checks = [each.phases[-1].find(DeadNeuronsCheck) for each in run.attempts]

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from orchestrator.data.rows import Rows
+from orchestrator.diagnosis.causes.after import regularisation
 from orchestrator.diagnosis.causes.after.regularisation import (
     find_over_regularised,
     find_shifting_dropout,
 )
 from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.tracing.probe import Probe
 from tests.diagnosis.causes.after.subjects import causes, curve, ended, small, stack, trained
 
@@ -114,12 +116,31 @@ def test_a_value_is_predicted_worse_without_the_dropout_it_was_learnt_with(
     assert [each.cause for each in found] == ["heavy_dropout"] * count
     for each in found:
         assert each.reason.startswith("with dropout (4 layers, at most 0.3), as in training, the ")
+        # Of a single one it is far lower.
+        assert float(re.findall(r"skill of ([0-9.]+)", each.reason)[0]) > 0.8
         assert "without it, as in inference, the prediction has" in each.reason
         assert each.advice == "leave it out where values are predicted, or write much lower rates"
         assert not each.certain
     # The masks that training draws next are the same.
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+
+
+@pytest.mark.parametrize(
+    ("without", "by", "count"),
+    [(0.1, 0.6, 1), (0.1, 0.45, 0), (0.45, 0.6, 0), (None, 0.6, 0), (-3.0, 0.6, 1)],
+)
+def test_what_is_predicted_well_and_clearly_better_with_dropout_is_told(
+    without: float | None, by: float, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = [
+        [OutputSkill(output=0, kind="regression", varies=True, skill=each)]
+        for each in (without, by)
+    ]
+    monkeypatch.setattr(regularisation, "_dropout_skills", lambda _: columns)
+    model = dropping(0.1)
+    model.compile("adam", "mse")
+    assert len([*find_shifting_dropout(ended(model))]) == count
 
 
 class Always(layers.Dropout):
