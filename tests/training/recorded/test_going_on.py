@@ -88,19 +88,28 @@ def test_it_is_the_training_of_a_config_with_so_many_epochs(longer: Path, tmp_pa
     assert _weights(plain, 1)[-1] == _weights(archive.read(longer), 2)[-1]
 
 
-def test_epochs_beyond_those_of_a_rate_that_fell_are_at_its_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decays", [False, True])
+def test_epochs_beyond_those_of_a_rate_that_fell_are_at_its_end(
+    decays: bool, tmp_path: Path
+) -> None:
     policy = [
         {"remedy": "lower_learning_rate", "when": None, "anneal": 0.1, "keep": True},
         {"remedy": "train_longer", "when": None},
     ]
-    last = {"name": "main", "epochs": 4, "learning_rate": 1e-5}
+    last: dict[str, Any] = {"name": "main", "epochs": 4}
+    slowly = {"initial_learning_rate": 1e-5, "decay_steps": 1000, "decay_rate": 0.99}
+    rate = {"ExponentialDecay": slowly} if decays else 1e-5
+    compiled = {**SHORT["compile"], "optimizer": {"SGD": {"learning_rate": rate}}}
     rising = {"metric": {"name": "loss", "max": 1e-9}, "findings": "off"}
-    directory = _run(tmp_path, "fallen", phases=[last], checks=rising, restart={"policy": policy})
-    _, second, third = archive.read(directory).attempts
+    restart = {"policy": policy}
+    directory = _run(
+        tmp_path, "fallen", phases=[last], checks=rising, restart=restart, compile=compiled
+    )
+    first, second, third = archive.read(directory).attempts
     assert (second.settings.anneal, third.settings.more_epochs) == (0.1, 4)
     rates = [float(each["learning_rate"]) for each in _epochs(directory, 3)]
-    fell = [1e-6, 1e-6, 0.55e-6, 0.1e-6]
-    assert rates == pytest.approx([*fell, *[0.1e-6] * 4])
+    cap = first.learning_rates["main"] / 10
+    assert rates == pytest.approx([cap, cap, 0.55 * cap, *[0.1 * cap] * 5])
 
 
 def test_dead_units_get_fresh_weights(longer: Path) -> None:
