@@ -237,7 +237,8 @@ def is_in_question(attempt: Attempt, answered: Container[str]) -> bool:
     of those that live most have lost rows on the way, and more epochs do not bring them back; and
     where the training has shown what stood in its way, other than that it was short, or that it was
     slow at a rate far below one at which most networks train; or an output is known that fits its
-    loss and targets better, and the policy may write it.
+    loss and targets better, and the policy may write it; or it has learnt so little that it passed
+    for its falling loss alone, which is that with dropout, and shown to be of no use without.
 
     Args:
         attempt: an attempt with all of its phases.
@@ -251,6 +252,7 @@ def is_in_question(attempt: Attempt, answered: Container[str]) -> bool:
         )
         or attempt.usual_rate() is not None
         or not shown.isdisjoint(_IN_THE_WAY)
+        or ("heavy_dropout" in shown and attempt.phases[-1].is_behind())
         or is_slow([attempt])
         or len(attempt.screened) >= _OFTEN
         or is_deep_and_narrow(attempt.phases)

@@ -479,6 +479,20 @@ def test_a_deep_and_narrow_network_that_is_alive_and_learns_nothing_is_one_as_we
     assert not evidence.is_in_question(replace(far, screened=SCREENED[:4]), ANSWERED)
 
 
+@pytest.mark.parametrize(("share", "asked"), [(0.49, True), (0.5, False), (0.7, False)])
+def test_dropout_is_in_the_way_where_the_loss_alone_was_still_falling(
+    share: float, asked: bool
+) -> None:
+    learnt = {"outputs": [{"output": 0, "share": share, "skill": share, "reference": 1.0}]}
+    last = phase(learned="warn", skill=share, learnt=learnt)
+    passed = attempt(phase(INIT), last)
+    assert not evidence.is_in_question(passed, ANSWERED)
+    found = Finding(cause="heavy_dropout", reason="0.93 with it", found="after")
+    assert evidence.is_in_question(replace(passed, findings=(found,)), ANSWERED) is asked
+    before = replace(found, found="before")
+    assert not evidence.is_in_question(replace(passed, findings=(before,)), ANSWERED)
+
+
 def test_a_first_attempt_is_in_question_by_what_its_training_has_shown() -> None:
     poor = attempt(phase(INIT), phase(learned="warn", skill=0.6), findings=(UNSCALED,))
     assert evidence.is_in_question(poor, ANSWERED)
