@@ -245,6 +245,7 @@ def is_in_question(attempt: Attempt, answered: Container[str]) -> bool:
         answered: the causes that the policy answers.
     """
     shown = {each.cause for each in attempt.findings if each.found == "after"}
+    learned = attempt.phases[-1].find(LearnedCheck)
     return (
         any(
             each.fix and each.cause in _OUTPUT and each.cause in answered
@@ -252,7 +253,7 @@ def is_in_question(attempt: Attempt, answered: Container[str]) -> bool:
         )
         or attempt.usual_rate() is not None
         or not shown.isdisjoint(_IN_THE_WAY)
-        or ("heavy_dropout" in shown and attempt.phases[-1].is_behind())
+        or ("heavy_dropout" in shown and learned is not None and learned.is_behind())
         or is_slow([attempt])
         or len(attempt.screened) >= _OFTEN
         or is_deep_and_narrow(attempt.phases)

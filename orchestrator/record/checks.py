@@ -452,6 +452,11 @@ class LearnedCheck(Check, tag="learned", kw_only=True):
             and _is_below(share, limits.warn_below)
         )
 
+    def is_behind(self) -> bool:
+        """Whether less was learnt than a share that does not fail, whatever the verdict."""
+        share = self.share()
+        return share is not None and _is_below(share, self.limits.fail_below)
+
     def was_falling(self) -> bool:
         """Whether the loss still fell by a tenth in the last quarter of the epochs."""
         epochs, loss, slope = self.measured.epochs, self.measured.loss, self.measured.slope

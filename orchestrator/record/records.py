@@ -440,13 +440,6 @@ class Phase(Record, kw_only=True):
         check = self.find(LearnedCheck)
         return None if check is None else check.share()
 
-    def is_behind(self) -> bool:
-        """Whether less was learnt than `learned` asks for, whatever its verdict."""
-        check = self.find(LearnedCheck)
-        share = None if check is None else check.share()
-        limit = None if check is None else check.limits.fail_below
-        return share is not None and limit is not None and share < limit
-
     def without_units(self) -> Phase:
         """As `run.json` has it: without the lists with an entry for each unit."""
         return replace(self, checks=tuple(check.without_units() for check in self.checks))
