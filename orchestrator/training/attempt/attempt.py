@@ -26,7 +26,7 @@ from orchestrator.policy import rewind
 from orchestrator.record.checks import AnyCheck, Break, LearnedCheck
 from orchestrator.record.directory import Place, writing
 from orchestrator.record.events import AttemptResumed, PhaseEnded, PhaseStarted, Warned
-from orchestrator.record.records import INIT, Phase
+from orchestrator.record.records import Phase
 from orchestrator.training.attempt import (
     build,
     callbacks,
@@ -42,6 +42,7 @@ from orchestrator.training.attempt import (
 )
 from orchestrator.training.attempt.build import Built, Loaded
 from orchestrator.training.attempt.callbacks import EpochLog, Epochs
+from orchestrator.training.attempt.moment import Moment
 from orchestrator.training.attempt.snapshots import Keeper, Resume, Snapshot
 from orchestrator.training.attempt.task import Begun, Origin, Standing, Task
 from orchestrator.training.executors.executor import Emit
@@ -75,68 +76,55 @@ def train(task: Task, emit: Emit) -> Standing | None:
         )
         place = Place(0, 0) if begun is None else begun.place
         boards = build.open_boards(task, rows, built, place, sum(each.count for each in trained))
+        moment = Moment(
+            task=task, rows=rows, built=built, emit=emit, trained=trained, phases=phases
+        )
         plans = (None, *task.config.phases)  # phase 0, `init`, has no epochs
         for plan in plans[len(trained) :]:
-            start = time.perf_counter()
-            if plan is None:
-                epochs = Epochs()
-            else:
-                fails = functools.partial(
-                    outlook.ends_now,
-                    task,
-                    rows,
-                    built,
-                    plan,
-                    trained,
-                    phases,
-                    emit,
-                )
-                epochs = _train_phase(
-                    task, rows, built, plan, trained, keeper, begun, emit, boards, fails
-                )
-            begun = None
-            trained.append(epochs)
+            start, first = time.perf_counter(), dataclasses.replace(moment, plan=plan)
+            epochs = Epochs()
+            if plan is not None:
+                ends = functools.partial(outlook.ends_now, start=weights)
+                epochs = _train_phase(first, plan, keeper, begun, boards, ends)
+            begun, moment = None, first.after(epochs)
             if task.race is not None and keeper.rest is not None:
                 snapshots.write(keeper.rest, task.directory)
-                return check.stand(task, rows, built, trained)
-            judged = task
-            if plan is not None and epochs.count < task.config.epochs_of(plan, task.settings):
-                judged = outlook.held(task, built, plan, epochs)
-            examined = check.examine_phase(judged, rows, built, plan, trained, phases)
-            examined, settled = moving_statistics.settle(
-                judged, rows, built, plan, trained, phases, examined, emit
-            )
+                return check.stand(moment)
+            judged = moment if epochs.count >= moment.epochs else outlook.held(moment)
+            examined = check.examine_phase(judged)
+            examined, settled = moving_statistics.settle(judged, examined)
             if plan is None:
-                examined = check.look_before(task, rows, built, examined, emit)
-            if plan is not None:
+                examined = check.look_before(moment, examined)
+            else:
                 _save_checkpoint(task, built)
-            phase = _phase(plan, trained, examined.checks, built.model, start, settled)
-            phase = check.look_back(built, trained, phase)
-            phases.append(phase)
+            phase = _phase(moment, examined.checks, start, settled)
+            phase = check.look_back(moment, phase)
             failed = phase.failure() is not None
-            _leave_snapshots(task, phase, trained, keeper)
+            _leave_snapshots(moment, phase, keeper)
             emit(PhaseEnded(attempt=task.attempt, phase=phase))
             for board in boards:
-                board.end_phase(len(phases) - 1, phase, passed=not failed and plan is plans[-1])
-            check.explain(task, rows, built, weights, trained, phases, examined, emit)
+                passed = not failed and moment.is_last
+                board.end_phase(len(moment.phases), phase, passed=passed)
+            check.explain(moment, weights, phase, examined)
             if failed and task.race is not None:
-                return check.stand(task, rows, built, trained, phase.failure())
+                return check.stand(moment, phase.failure())
             if failed or task.until == phase.phase:
                 return None
+            moment = dataclasses.replace(moment, phases=[*moment.phases, phase])
         _save_result(task, rows, built, emit)
-        return None if task.race is None else check.stand(task, rows, built, trained)
+        return None if task.race is None else check.stand(moment)
 
 
-def _leave_snapshots(task: Task, phase: Phase, trained: Sequence[Epochs], keeper: Keeper) -> None:
+def _leave_snapshots(moment: Moment, phase: Phase, keeper: Keeper) -> None:
     """Keep what another attempt may go on from after a phase, where the policy may ask for that."""
-    restart, failed = task.config.restart, phase.failure() is not None
+    restart, failed = moment.task.config.restart, phase.failure() is not None
     healthy = rewind.healthy_epoch(phase)
     if failed and healthy and restart.may_rewind():
         keeper.leave(healthy)
     learned = phase.find(LearnedCheck)
     short = learned is not None and learned.falls_short()
-    if (failed or short) and len(trained) > len(task.config.phases) and restart.may_go_on():
-        keeper.leave(sum(each.count for each in trained))
+    if (failed or short) and moment.is_last and restart.may_go_on():
+        keeper.leave(sum(each.count for each in moment.trained))
 
 
 def _known_phases(task: Task) -> Sequence[Phase]:
@@ -202,10 +190,11 @@ def _train_until(task: Task, origin: Origin, rows: Loaded) -> Snapshot:
     built, _, begun = _begin(task, rows, lambda event: None)
     trained: list[Epochs] = [Epochs()] if begun is None else begun.trained[:-1]
     keeper = Keeper(built, task.directory, math.inf, lambda text: None, until=origin.epoch)
+    moment = Moment(task=task, rows=rows, built=built, emit=lambda event: None, trained=trained)
     for plan in task.config.phases[len(trained) - 1 : origin.place.phases]:
-        epochs = _train_phase(task, rows, built, plan, trained, keeper, begun, lambda event: None)
+        moment = dataclasses.replace(moment, plan=plan)
+        moment = moment.after(_train_phase(moment, plan, keeper, begun))
         begun = None
-        trained.append(epochs)
     assert keeper.rest is not None  # noqa: S101 - else rewinding is an obstacle on record
     return keeper.rest
 
@@ -226,43 +215,35 @@ def _tell_resumed(task: Task, place: Place, emit: Emit) -> None:
 
 
 def _train_phase(
-    task: Task,
-    rows: Loaded,
-    built: Built,
+    moment: Moment,
     plan: PhasePlan,
-    before: Sequence[Epochs],
     keeper: Keeper,
     begun: Snapshot | None,
-    emit: Emit,
     boards: Sequence[keras.callbacks.Callback] = (),
-    fails: Callable[[Epochs], bool] = lambda epochs: False,
+    ends: Callable[[Moment], bool] = lambda moment: False,
 ) -> Epochs:
     """Train the epochs of a phase, or fewer where the attempt is lost on the way.
 
     Args:
-        task: the attempt.
-        rows: its rows.
-        built: its model.
+        moment: the beginning of the phase.
         plan: the phase.
-        before: what the epochs of the phases before logged.
         keeper: takes snapshots.
         begun: the snapshot in this phase from which it goes on; None for its beginning.
-        emit: is told what happens.
         boards: write for TensorBoard.
-        fails: tells from what its epochs logged whether it is ended, for the checks after it fail.
+        ends: tells after an epoch whether it is ended, for the checks after it fail.
     """
+    task, built, emit = moment.task, moment.built, moment.emit
     if begun is not None:  # the rate of a schedule hangs on the steps that were trained
         snapshots.restore_variables(begun, built)
-    first = sum(each.count for each in before)
-    planned = task.config.epochs_of(plan, task.settings)
+    first = sum(each.count for each in moment.trained)
     rate = built.rates.start_phase(plan.learning_rate, first=first, epochs=plan.epochs)
-    last = first + planned
+    last = first + moment.epochs
     known = Epochs() if begun is None else begun.trained[-1]
     emit(
         PhaseStarted(
             attempt=task.attempt,
             phase=plan.name,
-            epochs=planned,
+            epochs=moment.epochs,
             learning_rate=rate,
             done=known.count,
         )
@@ -271,11 +252,11 @@ def _train_phase(
         emit, attempt=task.attempt, phase=plan.name, rates=built.rates, begun=known
     )
     kept = [*built.callbacks, keras.callbacks.History(), built.signals]
-    keeper.start_phase(before, log, kept)
+    keeper.start_phase(moment.trained, log, kept)
 
     def is_lost(losses: Mapping[int, float]) -> bool:
-        reason = check.why_lost(task, rows, built, losses, emit)
-        return reason is not None or fails(log.epochs)
+        now = moment.after(log.epochs)
+        return check.why_lost(now, losses) is not None or ends(now)
 
     def fit(start: int, end: int, step: int, state: Snapshot | None) -> None:
         """Train from a step of an epoch to another epoch's end."""
@@ -300,7 +281,7 @@ def _train_phase(
                 *boards,
                 callbacks.EndWhenLost(is_lost, last_epoch=last),
                 *([] if state is None else [Resume(state, built, kept)]),
-                _within(task, rows, built, log, emit, step),
+                _within(moment, log, step),
                 keeper,
             ],
         )
@@ -315,18 +296,16 @@ def _train_phase(
     return log.epochs
 
 
-def _within(
-    task: Task, rows: Loaded, built: Built, log: EpochLog, emit: Emit, step: int
-) -> within.LookWithin:
+def _within(moment: Moment, log: EpochLog, step: int) -> within.LookWithin:
     """What ends an epoch on the way, from a step of it on."""
-    checks = task.config.checks
+    checks, built = moment.task.config.checks, moment.built
     weights = None if checks.finite is None else within.Weights(built)
     is_dead = None
     if checks.dead_neurons is not None:
         is_dead = within.layer_died(
             built.signals,
-            lambda: check.why_lost(task, rows, built, {}, emit),
-            lambda text: emit(Warned(message=text)),
+            lambda: check.why_lost(moment, {}),
+            lambda text: moment.emit(Warned(message=text)),
             built.pipeline.steps,
         )
 
@@ -347,30 +326,23 @@ def _blaming(feed: Feed | LiveFeed) -> Iterator[None]:
         raise feed.fault from error
 
 
-def _phase(
-    plan: PhasePlan | None,
-    trained: Sequence[Epochs],
-    checks: tuple[AnyCheck, ...],
-    model: keras.Model,
-    start: float,
-    settled: bool,
-) -> Phase:
-    """The record of the last phase."""
-    epochs = trained[-1]
+def _phase(moment: Moment, checks: tuple[AnyCheck, ...], start: float, settled: bool) -> Phase:
+    """The record of a phase at its end."""
+    epochs = moment.now
     phase = Phase(
-        phase=INIT if plan is None else plan.name,
+        phase=moment.name,
         epochs=epochs.count,
         seconds=round(time.perf_counter() - start, 3),
         metrics=dict(epochs.metrics),
         first_loss=epochs.first_loss,
         highest_loss=epochs.highest_loss,
-        weights=saving.digest(variable.numpy() for variable in model.weights),
+        weights=saving.digest(variable.numpy() for variable in moment.built.model.weights),
         settled=settled,
         checks=checks,
     )
-    losses = check.losses_of(trained)
+    losses = moment.losses
     if phase.failure() is not None:
-        losses.pop(sum(each.count for each in trained), None)
+        losses.pop(sum(each.count for each in moment.trained), None)
     finite = [(loss, -epoch) for epoch, loss in losses.items() if math.isfinite(loss)]
     if not finite:
         return phase

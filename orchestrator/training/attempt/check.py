@@ -10,7 +10,6 @@ from typing import Any
 import keras
 from msgspec.structs import replace
 
-from orchestrator.config.schema import PhasePlan
 from orchestrator.config.sections.rates import is_capped
 from orchestrator.data.rows import AnyRows, Tree
 from orchestrator.diagnosis import examine
@@ -42,45 +41,28 @@ from orchestrator.record.checks import (
 )
 from orchestrator.record.events import CausesFound, LayerShare, Preview
 from orchestrator.record.records import Failure, Phase
-from orchestrator.training.attempt.build import Built, Loaded
-from orchestrator.training.attempt.callbacks import Epochs
+from orchestrator.training.attempt.build import Built
+from orchestrator.training.attempt.moment import Moment
 from orchestrator.training.attempt.task import Standing, Task
-from orchestrator.training.executors.executor import Emit
 
 
-def examine_phase(
-    task: Task,
-    rows: Loaded,
-    built: Built,
-    plan: PhasePlan | None,
-    epochs: Sequence[Epochs],
-    before: Sequence[Phase],
-) -> Examination:
-    """Look at the network after a phase, and take its checks.
-
-    Args:
-        task: the attempt.
-        rows: its rows.
-        built: its model.
-        plan: the phase; None after phase 0.
-        epochs: what the epochs of every phase logged, this one included.
-        before: the phases before this one.
-    """
-    limits = task.config.checks
-    last = plan is task.config.phases[-1]
+def examine_phase(moment: Moment) -> Examination:
+    """Look at the network after a phase, and take its checks."""
+    task, rows, built, plan = moment.task, moment.rows, moment.built, moment.plan
+    limits, last = task.config.checks, moment.is_last
     due = [
         gate
         for gate in limits.metric
         if plan is not None and (plan.name in gate.phases if gate.phases else last)
     ]
     known = Evidence(
-        non_finite=_non_finite(built.model, losses_of(epochs)),
+        non_finite=_non_finite(built.model, moment.losses),
         untrained=plan is None,
         last=last,
         exact=len(rows.checked) == rows.dataset.num_rows,
         gates=due,
-        logged=epochs[-1].metrics,
-        course=_course(epochs, before),
+        logged=moment.now.metrics,
+        course=_course(moment, moment.phases),
     )
     examined = examine.examine(
         built.probe,
@@ -99,29 +81,21 @@ def examine_phase(
     return examined
 
 
-def stand(
-    task: Task,
-    rows: Loaded,
-    built: Built,
-    epochs: Sequence[Epochs],
-    failure: Failure | None = None,
-) -> Standing:
+def stand(moment: Moment, failure: Failure | None = None) -> Standing:
     """How far an attempt has come that races.
 
     Args:
-        task: the attempt.
-        rows: its rows.
-        built: its model.
-        epochs: what the epochs of every phase logged.
+        moment: the end of its last epoch.
         failure: the check that has failed, where one has; else what would fail at any time is
             looked at here, and what was learnt.
     """
-    losses, share = losses_of(epochs), None
+    task, rows, built = moment.task, moment.rows, moment.built
+    losses, share = moment.losses, None
     if failure is None:
         known = Evidence(
             non_finite=_non_finite(built.model, losses),
             exact=len(rows.checked) == rows.dataset.num_rows,
-            course=_course(epochs, ()),
+            course=_course(moment, ()),
         )
         examined = examine.examine(
             built.probe,
@@ -154,18 +128,17 @@ def _lost(checks: Sequence[AnyCheck]) -> Failure | None:
     return None
 
 
-def look_before(
-    task: Task, rows: Loaded, built: Built, examined: Examination, emit: Emit
-) -> Examination:
+def look_before(moment: Moment, examined: Examination) -> Examination:
     """Look for what stands against the training before it begins, and report it.
 
     Returns:
         The examination with the verdict on that.
     """
+    task, rows, built = moment.task, moment.rows, moment.built
     limits = task.config.checks.findings
     if limits is None:
         return examined
-    subject = Planned(
+    planned = Planned(
         model=built.model,
         outputs=built.outputs,
         rows=rows.dataset.train,
@@ -178,16 +151,16 @@ def look_before(
         steps_per_epoch=built.pipeline.steps,
     )
     with built.rates.plain():  # as the user has set them
-        found = find_before(subject, limits.ignore)
+        found = find_before(planned, limits.ignore)
     if found:
-        emit(CausesFound(attempt=task.attempt, findings=found, failed=False))
+        moment.emit(CausesFound(attempt=task.attempt, findings=found, failed=False))
     return dataclasses.replace(examined, checks=with_findings(examined.checks, found))
 
 
-def _course(epochs: Sequence[Epochs], before: Sequence[Phase]) -> Course:
+def _course(moment: Moment, before: Sequence[Phase]) -> Course:
     """How the training went until now."""
-    losses = [*losses_of(epochs).values()]
-    first = next((each.first_loss for each in epochs if each.first_loss is not None), None)
+    losses = [*moment.losses.values()]
+    first = next((each.first_loss for each in moment.trained if each.first_loss is not None), None)
     earlier = (
         Earlier(phase=phase.phase, skills=tuple(each.skill for each in check.measured.outputs))
         for phase in before[1:]
@@ -229,27 +202,26 @@ def _with_validation(examined: Examination, task: Task, built: Built, held: AnyR
     return dataclasses.replace(examined, checks=tuple(checks))
 
 
-def look_back(built: Built, epochs: Sequence[Epochs], phase: Phase) -> Phase:
+def look_back(moment: Moment, phase: Phase) -> Phase:
     """Note when the units fell silent that are dead at a phase's end, or where weights broke.
 
     Args:
-        built: the model.
-        epochs: what the epochs of every phase logged.
-        phase: the record of the last one.
+        moment: the end of the phase.
+        phase: its record.
 
     Returns:
         The record with the epoch of each unit, and with the largest loss of them; with the steps
         and rows at which weights have turned NaN or infinite.
     """
-    finite = phase.find(FiniteCheck)
-    if finite is not None and epochs[-1].broken is not None:
-        told = with_break(finite, epochs[-1].broken)
+    built, finite = moment.built, phase.find(FiniteCheck)
+    if finite is not None and moment.now.broken is not None:
+        told = with_break(finite, moment.now.broken)
         phase = replace(
             phase, checks=tuple(told if each is finite else each for each in phase.checks)
         )
     watched = built.signals.epochs
     # A step of the user's own may apply its gradients without an optimizer.
-    unseen = not watched and any(each.count for each in epochs)
+    unseen = not watched and any(each.count for each in moment.trained)
     signals = built.signals
     last = {**signals.last_heard_at(built.probe.reads), **signals.last_heard}
     heard = Heard(epochs=watched, last={} if unseen else last)
@@ -258,8 +230,8 @@ def look_back(built: Built, epochs: Sequence[Epochs], phase: Phase) -> Phase:
         return phase
     check = with_silence(found, heard)
     past = Past(
-        rates=[each.rates for each in epochs],
-        losses=losses_of(epochs),
+        rates=[each.rates for each in moment.trained],
+        losses=moment.losses,
         healthy=(phase.lowest_epoch or 0) if phase.failure() is not None else 0,
     )
     return replace(
@@ -269,25 +241,21 @@ def look_back(built: Built, epochs: Sequence[Epochs], phase: Phase) -> Phase:
     )
 
 
-def why_lost(
-    task: Task, rows: Loaded, built: Built, losses: Mapping[int, float], emit: Emit
-) -> str | None:
-    """Why training on is in vain, in one clause; None where it is not.
+def why_lost(moment: Moment, losses: Mapping[int, float]) -> str | None:
+    """Why training on is in vain, in one clause; None where it is not. Tells what is seen first.
 
     Args:
-        task: the attempt.
-        rows: its rows.
-        built: its model.
+        moment: of an attempt that trains.
         losses: the losses that are new, by the number of the epoch.
-        emit: gets what the first rows have shown.
     """
+    task, rows, built = moment.task, moment.rows, moment.built
     return examine.why_lost(
         built.probe,
         rows.checked,
         task.config.checks,
         non_finite=_non_finite(built.model, losses),
         training_batch_size=task.config.batch_size,
-        see=lambda found: emit(_preview(found)),
+        see=lambda found: moment.emit(_preview(found)),
     )
 
 
@@ -312,34 +280,40 @@ def _non_finite(model: keras.Model, losses: Mapping[int, float]) -> list[str]:
     return found
 
 
-def explain(
-    task: Task,
-    rows: Loaded,
-    built: Built,
-    start: Weights,
-    epochs: Sequence[Epochs],
-    phases: Sequence[Phase],
-    examined: Examination,
-    emit: Emit,
-) -> None:
+def explain(moment: Moment, start: Weights, phase: Phase, examined: Examination) -> None:
     """Look for the causes of a failure after a phase, or for what to know after the last one.
 
     Args:
-        task: the attempt.
-        rows: its rows.
-        built: its model.
+        moment: the end of the phase.
         start: what the weights were before the training.
-        epochs: what the epochs of every phase logged, this one included.
-        phases: the phases until now, this one included.
-        examined: what the checks of the phase looked at.
-        emit: gets what was found.
+        phase: its record.
+        examined: what its checks looked at.
     """
-    limits, failure = task.config.checks.findings, phases[-1].failure()
-    last = len(phases) == 1 + len(task.config.phases)
+    limits, failure = moment.task.config.checks.findings, phase.failure()
     told = failure is not None and failure.check == "findings"
-    if limits is None or told or (failure is None and not last):
+    if limits is None or told or (failure is None and not moment.is_last):
         return
-    subject = Subject(
+    before = (moment.phases[0] if moment.phases else phase).find(FindingsCheck)
+    known = () if before is None else before.measured.causes
+    screened = moment.built.findings if failure is not None else ()
+    found = find_after(subject(moment, start, phase, examined), known)
+    found = tuple(each for each in (*screened, *found) if each.cause not in limits.ignore)
+    if found:
+        attempt, failed = moment.task.attempt, failure is not None
+        moment.emit(CausesFound(attempt=attempt, findings=found, failed=failed))
+
+
+def subject(moment: Moment, start: Weights, phase: Phase, examined: Examination) -> Subject:
+    """What the finders of causes look at after epochs.
+
+    Args:
+        moment: the end of the last of them.
+        start: what the weights were before the training.
+        phase: the record of the phase until then.
+        examined: what its checks looked at.
+    """
+    task, rows, built = moment.task, moment.rows, moment.built
+    return Subject(
         config=task.config,
         model=built.model,
         outputs=built.outputs,
@@ -348,22 +322,10 @@ def explain(
         validation=rows.dataset.validation,
         class_weight=built.class_weight,
         examined=examined,
-        phases=phases,
-        losses=[*losses_of(epochs).values()],
-        rates=[rate for each in epochs for rate in each.rates],
-        steps=built.pipeline.steps * sum(each.count for each in epochs),
+        phases=[*moment.phases, phase],
+        losses=[*moment.losses.values()],
+        rates=[rate for each in moment.trained for rate in each.rates],
+        steps=moment.steps,
         slowed=is_capped(built.settings, built.planned_rate),
         start=start,
     )
-    before = phases[0].find(FindingsCheck)
-    known = () if before is None else before.measured.causes
-    screened = built.findings if failure is not None else ()
-    found = find_after(subject, known)
-    found = tuple(each for each in (*screened, *found) if each.cause not in limits.ignore)
-    if found:
-        emit(CausesFound(attempt=task.attempt, findings=found, failed=failure is not None))
-
-
-def losses_of(epochs: Sequence[Epochs]) -> dict[int, float]:
-    """The loss of every epoch until now, by its number."""
-    return {number: loss for each in epochs for number, loss in each.losses.items()}

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 import keras
 import numpy as np
 
-from orchestrator.config.schema import PhasePlan
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.causes.after.subject import LOST
 from orchestrator.diagnosis.examine import Examination
@@ -16,40 +15,22 @@ from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.model.keras_internals import all_layers
 from orchestrator.record.checks import AnyCheck, LearnedCheck, PredictionVarianceCheck
 from orchestrator.record.events import Warned
-from orchestrator.record.records import Phase
 from orchestrator.training.attempt import check
-from orchestrator.training.attempt.build import Built, Loaded
-from orchestrator.training.attempt.callbacks import Epochs
-from orchestrator.training.attempt.task import Task
-from orchestrator.training.executors.executor import Emit
+from orchestrator.training.attempt.moment import Moment
 
 
-def settle(
-    task: Task,
-    rows: Loaded,
-    built: Built,
-    plan: PhasePlan | None,
-    epochs: Sequence[Epochs],
-    before: Sequence[Phase],
-    examined: Examination,
-    emit: Emit,
-) -> tuple[Examination, bool]:
+def settle(moment: Moment, examined: Examination) -> tuple[Examination, bool]:
     """Settle the moving statistics where they alone make the last phase fail, or fall short.
 
     Args:
-        task: the attempt.
-        rows: its rows.
-        built: its model; where that does not help, as it was.
-        plan: the phase; None after phase 0.
-        epochs: what the epochs of every phase logged, this one included.
-        before: the phases before this one.
+        moment: the end of a phase; where it does not help, the model is as it was.
         examined: what the checks of the phase looked at.
-        emit: is told of it.
 
     Returns:
         The checks taken again, and whether the statistics were settled.
     """
-    skills = None if plan is not task.config.phases[-1] else lag(examined)
+    built, batch_size = moment.built, moment.task.config.batch_size
+    skills = lag(examined) if moment.is_last else None
     norms = [
         layer
         for layer in all_layers(built.model)
@@ -58,16 +39,16 @@ def settle(
     if skills is None or not norms:
         return examined, False
     first = built.model.get_weights()
-    pass_rows(built.model, norms, rows.dataset.train, task.config.batch_size, built.settings.seed)
-    again = check.examine_phase(task, rows, built, plan, epochs, before)
+    pass_rows(built.model, norms, moment.rows.dataset.train, batch_size, built.settings.seed)
+    again = check.examine_phase(moment)
     if any(each.verdict == "fail" for each in again.checks):
         built.model.set_weights(first)
         return examined, False
     moving, batch = skills
-    steps = built.pipeline.steps * sum(each.count for each in epochs)
-    left = max(layer.momentum for layer in norms) ** steps
-    advice = f"of their first values {left:.0%} was left after {steps:,} steps: " if left else ""
-    emit(
+    left = max(layer.momentum for layer in norms) ** moment.steps
+    told = f"of their first values {left:.0%} was left after {moment.steps:,} steps: "
+    advice = told if left else ""
+    moment.emit(
         Warned(
             message=(
                 "BatchNorm's moving statistics had not arrived, and were settled by a forward "

@@ -1,0 +1,66 @@
+"""An attempt at one moment: what it trains, and what it has been through until then."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from orchestrator.config.schema import PhasePlan
+from orchestrator.record.records import INIT, Phase
+from orchestrator.training.attempt.build import Built, Loaded
+from orchestrator.training.attempt.callbacks import Epochs
+from orchestrator.training.attempt.task import Task
+from orchestrator.training.executors.executor import Emit
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Moment:
+    """An attempt at the beginning of a phase, or at the end of one of its epochs."""
+
+    task: Task
+    rows: Loaded
+    built: Built
+    emit: Emit
+    """Is told what happens."""
+    plan: PhasePlan | None = None
+    """The phase; None for phase 0, which has no epochs."""
+    trained: Sequence[Epochs] = ()
+    """What the epochs of every phase logged, those of this one until now included."""
+    phases: Sequence[Phase] = ()
+    """The records of the phases before."""
+
+    def after(self, epochs: Epochs) -> Moment:
+        """The same phase after epochs of it, from its beginning."""
+        return dataclasses.replace(self, trained=[*self.trained, epochs])
+
+    @property
+    def name(self) -> str:
+        """Name of the phase."""
+        return INIT if self.plan is None else self.plan.name
+
+    @property
+    def now(self) -> Epochs:
+        """What the epochs of this phase logged."""
+        return self.trained[-1]
+
+    @property
+    def losses(self) -> dict[int, float]:
+        """The loss of every epoch until now, by its number."""
+        return {number: loss for each in self.trained for number, loss in each.losses.items()}
+
+    @property
+    def steps(self) -> int:
+        """Steps of all epochs until now."""
+        return self.built.pipeline.steps * sum(each.count for each in self.trained)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that the phase is to have."""
+        if self.plan is None:
+            return 0
+        return self.task.config.epochs_of(self.plan, self.built.settings)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it is in the last phase."""
+        return self.plan is self.task.config.phases[-1]
