@@ -48,7 +48,7 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal"]}, "rungs": []},
     # No seed makes a linear network bend.
     {"when": {"kind": _POOR, "cause": ["too_small"], "count": 2}, "rungs": []},
-    # What was learnt with dropout is wrong without it.
+    # What is learnt with dropout is wrong without it, or drowns in it.
     {
         "remedy": "lower_dropout",
         "when": {"kind": [*_POOR, "undertrained"], "cause": ["heavy_dropout"]},

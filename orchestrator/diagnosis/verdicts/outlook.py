@@ -46,7 +46,7 @@ _FIRST = 2
 """Epochs of a phase that have a slope."""
 _RISEN = 3
 """Epochs that tell that a loss leads nowhere, where it has been lower before."""
-_LITTLE = 0.2
+LITTLE = 0.2
 """Less of what there is to learn than this is next to nothing."""
 _WILD = 100.0
 """So many times the usual rate, networks whose units survive are as good or bad after a quarter of
@@ -104,7 +104,7 @@ def stays_low(
         return False
     loss = losses[-1]
     if worse or loss > min(losses):
-        return (worse or len(losses) >= _RISEN) and share < min(_LITTLE, limit)
+        return (worse or len(losses) >= _RISEN) and share < min(LITTLE, limit)
     span = math.ceil(len(losses) / 4)
     lowest = loss + _AHEAD * left * (loss - losses[-1 - span]) / span
     return any(

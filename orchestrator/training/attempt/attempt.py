@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import tempfile
 import time
@@ -77,15 +76,20 @@ def train(task: Task, emit: Emit) -> Standing | None:
         place = Place(0, 0) if begun is None else begun.place
         boards = build.open_boards(task, rows, built, place, sum(each.count for each in trained))
         moment = Moment(
-            task=task, rows=rows, built=built, emit=emit, trained=trained, phases=phases
+            task=task,
+            rows=rows,
+            built=built,
+            emit=emit,
+            start=weights,
+            trained=trained,
+            phases=phases,
         )
         plans = (None, *task.config.phases)  # phase 0, `init`, has no epochs
         for plan in plans[len(trained) :]:
             start, first = time.perf_counter(), dataclasses.replace(moment, plan=plan)
             epochs = Epochs()
             if plan is not None:
-                ends = functools.partial(outlook.ends_now, start=weights)
-                epochs = _train_phase(first, plan, keeper, begun, boards, ends)
+                epochs = _train_phase(first, plan, keeper, begun, boards, outlook.ends_now)
             begun, moment = None, first.after(epochs)
             if task.race is not None and keeper.rest is not None:
                 snapshots.write(keeper.rest, task.directory)
@@ -105,7 +109,7 @@ def train(task: Task, emit: Emit) -> Standing | None:
             for board in boards:
                 passed = not failed and moment.is_last
                 board.end_phase(len(moment.phases), phase, passed=passed)
-            check.explain(moment, weights, phase, examined)
+            check.explain(moment, phase, examined)
             if failed and task.race is not None:
                 return check.stand(moment, phase.failure())
             if failed or task.until == phase.phase:

@@ -14,7 +14,7 @@ from orchestrator.config.sections.rates import is_capped
 from orchestrator.data.rows import AnyRows, Tree
 from orchestrator.diagnosis import examine
 from orchestrator.diagnosis.causes.after.find import find_after
-from orchestrator.diagnosis.causes.after.subject import Subject, Weights
+from orchestrator.diagnosis.causes.after.subject import Subject
 from orchestrator.diagnosis.causes.before.find import find_before
 from orchestrator.diagnosis.causes.before.subject import Subject as Planned
 from orchestrator.diagnosis.examine import Examination, non_finite_variables, whole_batches
@@ -280,12 +280,11 @@ def _non_finite(model: keras.Model, losses: Mapping[int, float]) -> list[str]:
     return found
 
 
-def explain(moment: Moment, start: Weights, phase: Phase, examined: Examination) -> None:
+def explain(moment: Moment, phase: Phase, examined: Examination) -> None:
     """Look for the causes of a failure after a phase, or for what to know after the last one.
 
     Args:
         moment: the end of the phase.
-        start: what the weights were before the training.
         phase: its record.
         examined: what its checks looked at.
     """
@@ -296,19 +295,18 @@ def explain(moment: Moment, start: Weights, phase: Phase, examined: Examination)
     before = (moment.phases[0] if moment.phases else phase).find(FindingsCheck)
     known = () if before is None else before.measured.causes
     screened = moment.built.findings if failure is not None else ()
-    found = find_after(subject(moment, start, phase, examined), known)
+    found = find_after(subject(moment, phase, examined), known)
     found = tuple(each for each in (*screened, *found) if each.cause not in limits.ignore)
     if found:
         attempt, failed = moment.task.attempt, failure is not None
         moment.emit(CausesFound(attempt=attempt, findings=found, failed=failed))
 
 
-def subject(moment: Moment, start: Weights, phase: Phase, examined: Examination) -> Subject:
+def subject(moment: Moment, phase: Phase, examined: Examination) -> Subject:
     """What the finders of causes look at after epochs.
 
     Args:
         moment: the end of the last of them.
-        start: what the weights were before the training.
         phase: the record of the phase until then.
         examined: what its checks looked at.
     """
@@ -327,5 +325,5 @@ def subject(moment: Moment, start: Weights, phase: Phase, examined: Examination)
         rates=[rate for each in moment.trained for rate in each.rates],
         steps=moment.steps,
         slowed=is_capped(built.settings, built.planned_rate),
-        start=start,
+        start=moment.start,
     )

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from orchestrator.config.schema import PhasePlan
+from orchestrator.diagnosis.causes.after.subject import Weights
 from orchestrator.record.records import INIT, Phase
 from orchestrator.training.attempt.build import Built, Loaded
 from orchestrator.training.attempt.callbacks import Epochs
@@ -22,6 +23,8 @@ class Moment:
     built: Built
     emit: Emit
     """Is told what happens."""
+    start: Weights = dataclasses.field(default_factory=dict)
+    """What the weights were before the training."""
     plan: PhasePlan | None = None
     """The phase; None for phase 0, which has no epochs."""
     trained: Sequence[Epochs] = ()

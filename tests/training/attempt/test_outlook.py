@@ -72,12 +72,18 @@ def test_a_rate_that_cannot_suffice_ends_early_and_says_so(
 
 
 @pytest.mark.parametrize(
-    ("way", "after", "epochs"), [("above", 3, 5), ("behind", 3, 6), ("soon", 1, 2)]
+    ("way", "after", "epochs"),
+    [("above", 3, 5), ("behind", 3, 6), ("soon", 1, 2), ("shifted", 1, 2)],
 )
 def test_it_ends_at_the_same_epoch_when_it_is_resumed(
     way: str, after: int, epochs: int, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    ways = {"above": SLOW, "behind": absolute(**SGD), "soon": absolute(100.0)}
+    ways = {
+        "above": SLOW,
+        "behind": absolute(**SGD),
+        "soon": absolute(100.0),
+        "shifted": absolute(**SHIFTED),
+    }
     config = make_config(ROWS, **{**ways[way], "checkpoint_seconds": 0.001})
     directory = tmp_path / "1"
     whole = train(config, directory)
@@ -134,6 +140,10 @@ def read(offset=0.0):
     y = np.abs(x).sum(axis=1, keepdims=True)
     return x + np.float32(offset), (y - y.mean()) / y.std()
 
+def three():
+    x = np.random.default_rng(0).uniform(-1.7, 1.7, size=(400, 3)).astype("float32")
+    return x, np.abs(x).sum(axis=1, keepdims=True)
+
 def far():
     x, y = read()
     return np.concatenate([x, np.full_like(x, 1e-5) * x], axis=1), y
@@ -165,6 +175,13 @@ DEEP: dict[str, Any] = {
 DROPOUT = {"Dropout": {"rate": 0.85}}
 """So high that it is told of before the training."""
 
+SHIFTED: dict[str, Any] = {
+    # Good with dropout, and worse than a constant without.
+    "data": {"train": {"callable": "rows:three"}},
+    "model": {"layers": [{"Dense": {"units": 64, **HE}}, {"Dropout": {"rate": 0.4}}] * 4 + [ENDS]},
+    "compile": {"optimizer": {"Adam": {"learning_rate": 0.003}}, "loss": "mse"},
+}
+
 
 def absolute(offset: float = 0.0, **changes: Any) -> dict[str, Any]:
     """A network on the sum of two |x|, a constant at first, which takes more than 12 epochs."""
@@ -193,6 +210,7 @@ def absolute(offset: float = 0.0, **changes: Any) -> dict[str, Any]:
         ),
         (absolute(100.0), 2, "unscaled_inputs was found before it; after 2 epochs: skill"),
         (absolute(**DEEP), 6, "most networks as deep and narrow are dead from the start"),
+        (absolute(**SHIFTED), 2, "after 2 epochs, with dropout (4 layers, at most 0.4), as in tr"),
     ],
 )
 def test_what_has_something_against_it_is_given_up_when_it_has_learnt_too_little(
@@ -200,7 +218,8 @@ def test_what_has_something_against_it_is_given_up_when_it_has_learnt_too_little
 ) -> None:
     events = train(make_config(ROWS, **changes), tmp_path / "1")
     told = [event.message for event in events if isinstance(event, Warned)]
-    assert ended(events)[0] == epochs
+    count, failed = ended(events)
+    assert count == epochs and failed is not None
     (said,) = [each for each in told if "early" in each]
     assert said.startswith(f"attempt 1 ended {12 - epochs} epochs early: {why}")
 
@@ -272,6 +291,11 @@ def test_it_is_judged_alike_when_it_is_resumed_after_it_was_ended(
         absolute(**DEEP, restart={"policy": ["leaky_relu"]}),  # not by what it is of this kind
         absolute(**DEEP, restart={"policy": [{"when": ["often_dead_at_init"], "rungs": []}]}),
         absolute(**SGD, model=TRAINED),
+        absolute(**SHIFTED, restart={"max_attempts": 1}),
+        absolute(**SHIFTED, restart={"policy": ["new_seed", "lower_learning_rate"]}),
+        absolute(**SHIFTED, checks={"findings": "off"}),
+        absolute(**SHIFTED, checks={"findings": {"ignore": ["heavy_dropout"]}}),
+        absolute(**SHIFTED, checks={"learned": "off"}),
     ],
 )
 def test_else_it_has_all_its_epochs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 
 from orchestrator.diagnosis.causes.after.capacity import find_overfitting, find_too_small
+from orchestrator.diagnosis.causes.after.dropout import find_heavy_dropout
 from orchestrator.diagnosis.causes.after.network import (
     find_dead_branch,
     find_held_kernels,
@@ -12,7 +13,6 @@ from orchestrator.diagnosis.causes.after.network import (
 )
 from orchestrator.diagnosis.causes.after.regularisation import (
     find_over_regularised,
-    find_shifting_dropout,
 )
 from orchestrator.diagnosis.causes.after.rows import (
     find_constant_reconstruction,
@@ -39,7 +39,7 @@ FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     find_over_regularised,
     find_dead_branch,
     find_lagging_statistics,
-    find_shifting_dropout,
+    find_heavy_dropout,
     find_undertrained,
     find_rate_too_low,
     find_oscillating,

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from orchestrator.config.sections.rates import MOMENTUM
 from orchestrator.diagnosis.causes.after.capacity import find_too_small
-from orchestrator.diagnosis.causes.after.regularisation import drops_too_much
+from orchestrator.diagnosis.causes.after.dropout import drops_too_much
 from orchestrator.diagnosis.causes.after.subject import Subject
 from orchestrator.diagnosis.causes.plan import (
     ADAPTIVE,
