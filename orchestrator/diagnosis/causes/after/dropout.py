@@ -117,6 +117,8 @@ def _has_no_other_fault(subject: Subject) -> bool:
 class _Dropped:
     """What one output's predictions are worth, and what dropout makes of them."""
 
+    of_output: str
+    """Which it is, to be told; empty where there is one."""
     without: float
     """Skill without dropout, as in inference, of the column that dropout changes most."""
     by: float
@@ -131,10 +133,10 @@ def _shift(seen: list[_Dropped], rates: dict[str, float]) -> str | None:
     if not (worst.by >= _WELL and worst.by - worst.without > LOST):
         return None
     return (
-        f"with dropout ({_told(rates)}), as in training, the mean of {_PASSES} predictions has a "
-        f"skill of {worst.by:.3g}, and without it, as in inference, the prediction has "
-        f"{worst.without:.3g}: what goes through the layers varies less then, and they make other "
-        "values of it"
+        f"with dropout ({_told(rates)}), as in training, the mean of {_PASSES} predictions"
+        f"{worst.of_output} has a skill of {worst.by:.3g}, and without it, as in inference, the "
+        f"prediction has {worst.without:.3g}: what goes through the layers varies less then, and "
+        "they make other values of it"
     )
 
 
@@ -147,8 +149,8 @@ def _noise(seen: list[_Dropped], rates: dict[str, float]) -> str | None:
     if math.isinf(worst.noise):
         varies = "by the units that are left out, and not over the rows"
     return (
-        f"with dropout ({_told(rates)}), as in training, the prediction varies {varies}, so that "
-        "little can be learnt"
+        f"with dropout ({_told(rates)}), as in training, the prediction{worst.of_output} varies "
+        f"{varies}, so that little can be learnt"
     )
 
 
@@ -197,7 +199,9 @@ def _look(subject: Subject) -> list[_Dropped] | None:
         for variable, value in zip(others, kept, strict=True):
             variable.assign(value)
     found = []
-    for predicted, old, new in zip(by, score(without), score(by), strict=True):
+    looked = zip(subject.outputs, by, score(without), score(by), strict=True)
+    for output, predicted, old, new in looked:
+        of_output = f" of output {output.name}" if output.name else ""
         pairs = [
             (one.skill, other.skill)
             for one, other in zip(old, new, strict=True)
@@ -205,7 +209,8 @@ def _look(subject: Subject) -> list[_Dropped] | None:
         ]
         if pairs:
             worst = max(pairs, key=lambda pair: pair[1] - pair[0])
-            found.append(_Dropped(without=worst[0], by=worst[1], noise=_noise_of(predicted)))
+            noise = _noise_of(predicted)
+            found.append(_Dropped(of_output=of_output, without=worst[0], by=worst[1], noise=noise))
     return found or None
 
 

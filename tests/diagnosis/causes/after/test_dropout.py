@@ -70,7 +70,7 @@ def test_a_value_is_predicted_worse_without_the_dropout_it_was_learnt_with(
 
 def seen(monkeypatch: pytest.MonkeyPatch, without: float, by: float, noise: float = 0.0) -> Subject:
     """A network of which dropout makes this."""
-    found = [dropout._Dropped(without=without, by=by, noise=noise)]
+    found = [dropout._Dropped(of_output="", without=without, by=by, noise=noise)]
     monkeypatch.setattr(dropout, "_look", lambda _: found)
     model = dropping(0.1)
     model.compile(optimizers.Adam(0.001), "mse")
@@ -138,6 +138,22 @@ def test_a_small_network_learns_nothing_with_so_much_dropout() -> None:
     times = re.findall(r"varies ([0-9.e+]+) times as much by the units that are left", found.reason)
     assert float(times[0]) > 1.5
     assert find_shift(subject) is None
+
+
+def test_the_output_is_named_where_there_are_several() -> None:
+    """One of a network of two hangs on its dropout."""
+    x, y = curve(800)
+    there = keras.Input((3,))
+    good = layers.Dense(32, "relu", kernel_initializer=keras.initializers.HeNormal(0))(there)
+    ends = [layers.Dense(1, name="good")(good), dropping(0.4)(there)]
+    model = keras.Model(there, ends)
+    first, second = model.output_names
+    subject = trained(
+        model, x, (y, y - y.mean()), optimizer=optimizers.Adam(0.003), loss=["mse", "mse"],
+        epochs=12,
+    )  # fmt: skip
+    shift = find_shift(subject)
+    assert shift is not None and f"predictions of output {second} has" in shift
 
 
 def test_noise_is_measured_against_what_differs_between_rows() -> None:
