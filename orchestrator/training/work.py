@@ -70,7 +70,7 @@ class PrepareWork:
         Returns:
             What was found, and where the attempts find the data.
         """
-        from orchestrator.training.attempt import preparation  # noqa: PLC0415
+        from orchestrator.training.attempt.building import preparation  # noqa: PLC0415
 
         def tell(what: str) -> None:
             emit(Doing(what=what))
@@ -103,7 +103,7 @@ class ReadWork:
 
     def do(self, emit: Emit) -> Stored:
         """Read it; see `preparation.store`."""
-        from orchestrator.training.attempt import preparation  # noqa: PLC0415
+        from orchestrator.training.attempt.building import preparation  # noqa: PLC0415
 
         emit(Doing(what="reading rows"))
         return preparation.store(self.config, self.folder, emit)[1]

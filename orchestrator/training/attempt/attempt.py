@@ -26,22 +26,12 @@ from orchestrator.record.checks import AnyCheck, Break, LearnedCheck
 from orchestrator.record.directory import Place, writing
 from orchestrator.record.events import AttemptResumed, PhaseEnded, PhaseStarted, Warned
 from orchestrator.record.records import Phase
-from orchestrator.training.attempt import (
-    build,
-    callbacks,
-    check,
-    checkpoints,
-    keras_warnings,
-    moving_statistics,
-    outlook,
-    preparation,
-    revival,
-    snapshots,
-    within,
-)
-from orchestrator.training.attempt.build import Built, Loaded
+from orchestrator.training.attempt import callbacks, checkpoints, revival, snapshots
+from orchestrator.training.attempt.building import build, keras_warnings, preparation
+from orchestrator.training.attempt.building.build import Built, Loaded
 from orchestrator.training.attempt.callbacks import EpochLog, Epochs
-from orchestrator.training.attempt.moment import Moment
+from orchestrator.training.attempt.checking import check, moving_statistics, outlook, within
+from orchestrator.training.attempt.checking.moment import Moment
 from orchestrator.training.attempt.snapshots import Keeper, Resume, Snapshot
 from orchestrator.training.attempt.task import Begun, Origin, Standing, Task
 from orchestrator.training.executors.executor import Emit

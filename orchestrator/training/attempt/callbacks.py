@@ -19,7 +19,7 @@ from orchestrator.data.streams.kinds.position import seed_global_generators
 from orchestrator.model import keras_internals
 from orchestrator.record.checks import Break
 from orchestrator.record.events import EpochEnded, TrainingProgress
-from orchestrator.training.attempt import preparation
+from orchestrator.training.attempt.building import preparation
 from orchestrator.training.attempt.learning_rate import Rates
 from orchestrator.training.executors.executor import Emit
 

@@ -8,7 +8,7 @@ from orchestrator.model import revival
 from orchestrator.model.build import plain_optimizers
 from orchestrator.record.events import Warned
 from orchestrator.training.attempt import snapshots
-from orchestrator.training.attempt.build import Built, Loaded
+from orchestrator.training.attempt.building.build import Built, Loaded
 from orchestrator.training.attempt.snapshots import Snapshot
 from orchestrator.training.executors.executor import Emit
 

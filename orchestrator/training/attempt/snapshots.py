@@ -28,7 +28,7 @@ from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import Finding
 from orchestrator.training.attempt import checkpoints, states
-from orchestrator.training.attempt.build import Built
+from orchestrator.training.attempt.building.build import Built
 from orchestrator.training.attempt.callbacks import EpochLog, Epochs
 
 _SHARE = 100

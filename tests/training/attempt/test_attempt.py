@@ -29,7 +29,7 @@ from orchestrator.record.events import (
 )
 from orchestrator.record.records import Phase, Settings
 from orchestrator.training.attempt import attempt as training
-from orchestrator.training.attempt import preparation
+from orchestrator.training.attempt.building import preparation
 from orchestrator.training.attempt.task import Task
 from tests.conftest import MakeConfig
 

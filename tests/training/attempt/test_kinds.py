@@ -18,7 +18,7 @@ from orchestrator.record.directory import AttemptPaths
 from orchestrator.record.events import EpochEnded, PhaseEnded
 from orchestrator.record.records import Phase, Settings
 from orchestrator.training.attempt import attempt as training
-from orchestrator.training.attempt import preparation
+from orchestrator.training.attempt.building import preparation
 from orchestrator.training.attempt.task import Prepared, Task
 from tests.conftest import MakeConfig
 

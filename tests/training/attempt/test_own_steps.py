@@ -16,7 +16,7 @@ from orchestrator.record.directory import AttemptPaths
 from orchestrator.record.events import CausesFound, EpochEnded, PhaseEnded
 from orchestrator.record.records import Settings
 from orchestrator.training.attempt import attempt as training
-from orchestrator.training.attempt import preparation
+from orchestrator.training.attempt.building import preparation
 from orchestrator.training.attempt.task import Task
 from tests.conftest import MakeConfig
 

@@ -11,7 +11,7 @@ from orchestrator.data.rows import Rows, Tree
 from orchestrator.model.build import build_model
 from orchestrator.model.outputs import find_outputs
 from orchestrator.record.records import Settings
-from orchestrator.training.attempt import preparation
+from orchestrator.training.attempt.building import preparation
 from tests import builders
 from tests.conftest import MakeConfig
 

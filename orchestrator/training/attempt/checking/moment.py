@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from orchestrator.config.schema import PhasePlan
 from orchestrator.diagnosis.causes.after.subject import Weights
 from orchestrator.record.records import INIT, Phase
-from orchestrator.training.attempt.build import Built, Loaded
+from orchestrator.training.attempt.building.build import Built, Loaded
 from orchestrator.training.attempt.callbacks import Epochs
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Emit

@@ -31,9 +31,10 @@ from orchestrator.model.remedies import scaled_targets
 from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.events import Doing, ModelBuilt, ScreeningProgress, SeedsScreened
 from orchestrator.record.records import Finding, Settings, Standardization
-from orchestrator.training.attempt import preparation, states
+from orchestrator.training.attempt import states
+from orchestrator.training.attempt.building import preparation
+from orchestrator.training.attempt.building.screening import Screening, screen
 from orchestrator.training.attempt.learning_rate import Rates
-from orchestrator.training.attempt.screening import Screening, screen
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors.executor import Emit
 

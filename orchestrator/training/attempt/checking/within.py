@@ -18,7 +18,7 @@ from orchestrator.data.streams.pipeline import Feed
 from orchestrator.diagnosis.watch.signals import SignalLog
 from orchestrator.record.checks import Break
 from orchestrator.training.attempt import snapshots
-from orchestrator.training.attempt.build import Built
+from orchestrator.training.attempt.building.build import Built
 
 RUN = 64
 """Steps between two looks: a pass over the weights, where a step makes several, and each for many

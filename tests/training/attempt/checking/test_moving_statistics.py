@@ -12,7 +12,7 @@ from orchestrator.diagnosis.examine import Examination
 from orchestrator.record.events import PhaseEnded, Warned
 from orchestrator.record.records import Phase, Settings
 from orchestrator.training.attempt import attempt as training
-from orchestrator.training.attempt import moving_statistics
+from orchestrator.training.attempt.checking import moving_statistics
 from orchestrator.training.attempt.task import Task
 from tests import builders
 from tests.conftest import MakeConfig

@@ -28,8 +28,8 @@ from orchestrator.record.checks import (
 )
 from orchestrator.record.events import Warned
 from orchestrator.record.records import Phase
-from orchestrator.training.attempt import check, moving_statistics
-from orchestrator.training.attempt.moment import Moment
+from orchestrator.training.attempt.checking import check, moving_statistics
+from orchestrator.training.attempt.checking.moment import Moment
 from orchestrator.training.attempt.task import Task
 
 C = TypeVar("C", bound=AnyCheck)

@@ -41,7 +41,7 @@ from orchestrator.model.layers import count_parameters
 from orchestrator.model.losses.targets import check_classes, check_targets
 from orchestrator.model.outputs import Output, find_outputs
 from orchestrator.record.records import Finding, Inputs, Settings
-from orchestrator.training.attempt import keras_warnings
+from orchestrator.training.attempt.building import keras_warnings
 from orchestrator.training.attempt.task import Prepared
 
 Tell = Callable[[str], None]

@@ -41,8 +41,8 @@ from orchestrator.record.checks import (
 )
 from orchestrator.record.events import CausesFound, LayerShare, Preview
 from orchestrator.record.records import Failure, Phase
-from orchestrator.training.attempt.build import Built
-from orchestrator.training.attempt.moment import Moment
+from orchestrator.training.attempt.building.build import Built
+from orchestrator.training.attempt.checking.moment import Moment
 from orchestrator.training.attempt.task import Standing, Task
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.model import initialization
 from orchestrator.model.initialization import Recorder, Replay
-from orchestrator.training.attempt.screening import AT_FAULT, Screening, screen
+from orchestrator.training.attempt.building.screening import AT_FAULT, Screening, screen
 
 layers = keras.layers
 

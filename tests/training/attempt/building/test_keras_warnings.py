@@ -14,7 +14,7 @@ from orchestrator.model import objects, saving
 from orchestrator.record.events import Warned
 from orchestrator.record.records import Settings
 from orchestrator.training.attempt import attempt as training
-from orchestrator.training.attempt import keras_warnings, preparation
+from orchestrator.training.attempt.building import keras_warnings, preparation
 from orchestrator.training.attempt.task import Task
 from tests.conftest import MakeConfig
 

@@ -20,7 +20,7 @@ _OF_USER = frozenset(
         "orchestrator.config.user_code",
         "orchestrator.model.build",
         "orchestrator.model.objects",
-        "orchestrator.training.attempt.preparation",
+        "orchestrator.training.attempt.building.preparation",
     }
 )
 """Modules that do what the config asks for; what others do of Keras's is our own way of looking."""

@@ -9,7 +9,8 @@ import numpy as np
 
 from orchestrator.diagnosis.watch.gradients import GradientWatch
 from orchestrator.diagnosis.watch.signals import SignalLog
-from orchestrator.training.attempt import states, within
+from orchestrator.training.attempt import states
+from orchestrator.training.attempt.checking import within
 
 
 def network(*layers: keras.Layer) -> keras.Model:

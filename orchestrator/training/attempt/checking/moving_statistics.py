@@ -15,8 +15,8 @@ from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.model.keras_internals import all_layers
 from orchestrator.record.checks import AnyCheck, LearnedCheck, PredictionVarianceCheck
 from orchestrator.record.events import Warned
-from orchestrator.training.attempt import check
-from orchestrator.training.attempt.moment import Moment
+from orchestrator.training.attempt.checking import check
+from orchestrator.training.attempt.checking.moment import Moment
 
 
 def settle(moment: Moment, examined: Examination) -> tuple[Examination, bool]:

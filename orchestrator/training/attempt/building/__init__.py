@@ -1,0 +1,1 @@
+"""What comes before an attempt trains: its rows, its model and the seed of that."""

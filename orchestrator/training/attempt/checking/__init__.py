@@ -1,0 +1,1 @@
+"""What is looked at while an attempt trains, and after."""
