@@ -253,7 +253,12 @@ def is_in_question(attempt: Attempt, answered: Container[str]) -> bool:
         )
         or attempt.usual_rate() is not None
         or not shown.isdisjoint(_IN_THE_WAY)
-        or ("heavy_dropout" in shown and learned is not None and learned.is_behind())
+        or (
+            "heavy_dropout" in shown
+            and learned is not None
+            and learned.is_behind()
+            and learned.was_falling()
+        )
         or is_slow([attempt])
         or len(attempt.screened) >= _OFTEN
         or is_deep_and_narrow(attempt.phases)

@@ -483,12 +483,15 @@ def test_a_deep_and_narrow_network_that_is_alive_and_learns_nothing_is_one_as_we
 def test_dropout_is_in_the_way_where_the_loss_alone_was_still_falling(
     share: float, asked: bool
 ) -> None:
-    learnt = {"outputs": [{"output": 0, "share": share, "skill": share, "reference": 1.0}]}
-    last = phase(learned="warn", skill=share, learnt=learnt)
+    each = {"output": 0, "share": share, "skill": share, "reference": 1.0}
+    last = phase(learned="warn", skill=share, learnt={"outputs": [each], **FALLING})
     passed = attempt(phase(INIT), last)
     assert not evidence.is_in_question(passed, ANSWERED)
     found = Finding(cause="heavy_dropout", reason="0.93 with it", found="after")
     assert evidence.is_in_question(replace(passed, findings=(found,)), ANSWERED) is asked
+    # Another reason to pass is one still.
+    lenient = attempt(phase(INIT), phase(learned="warn", learnt={"outputs": [each]}))
+    assert not evidence.is_in_question(replace(lenient, findings=(found,)), ANSWERED)
     before = replace(found, found="before")
     assert not evidence.is_in_question(replace(passed, findings=(before,)), ANSWERED)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 
 from orchestrator.diagnosis.causes.after.capacity import find_overfitting, find_too_small
-from orchestrator.diagnosis.causes.after.dropout import find_heavy_dropout
+from orchestrator.diagnosis.causes.after.dropout import find_drowning_dropout, find_shifting_dropout
 from orchestrator.diagnosis.causes.after.network import (
     find_dead_branch,
     find_held_kernels,
@@ -39,7 +39,7 @@ FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     find_over_regularised,
     find_dead_branch,
     find_lagging_statistics,
-    find_heavy_dropout,
+    find_shifting_dropout,
     find_undertrained,
     find_rate_too_low,
     find_oscillating,
@@ -61,7 +61,7 @@ def find_after(subject: Subject, known: Collection[str] = ()) -> tuple[Finding, 
         subject: its network and its training.
         known: names of causes that were found before the training.
     """
-    found = ask(FINDERS, subject)
+    found = ask(FINDERS, subject) or ask((find_drowning_dropout,), subject)
     # That targets are out of reach is told again with how much they keep the output from.
     told = frozenset(known) - CONFIRMED - {"unreachable_targets"}
     return tuple(each for each in found if each.certain or each.cause not in told)

@@ -16,7 +16,9 @@ from orchestrator.config.schema import Config
 from orchestrator.data.rows import AnyRows, Tree
 from orchestrator.diagnosis.causes.scales import size
 from orchestrator.diagnosis.examine import Examination
+from orchestrator.diagnosis.skill import dropped
 from orchestrator.diagnosis.skill.columns import NO_SKILL, OutputSkill
+from orchestrator.diagnosis.skill.dropped import Dropped
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model.losses.returned import Returned
@@ -174,6 +176,19 @@ class Subject:
         ]
         moving, batch = max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
         return (moving, batch) if batch > NO_SKILL and batch - moving > LOST else None
+
+    @functools.cached_property
+    def dropped(self) -> tuple[Dropped, ...]:
+        """What dropout makes of the outputs; nothing without it, or with BatchNorm."""
+        if not self.probe.can_measure or self.probe.has_batch_normalization:
+            return ()
+        return dropped.measure(
+            self.model,
+            self.rows,
+            self.outputs,
+            batch_size=self.config.batch_size,
+            class_weight=self.class_weight,
+        )
 
     @property
     def shares(self) -> tuple[OutputShare, ...]:

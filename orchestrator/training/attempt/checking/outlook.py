@@ -11,13 +11,13 @@ import functools
 import math
 from typing import TypeVar
 
-from orchestrator.diagnosis.causes.after.dropout import find_shift
+from orchestrator.diagnosis.causes.after.dropout import find_shifting_dropout
+from orchestrator.diagnosis.causes.finders import ask
 from orchestrator.diagnosis.causes.plan import UNUSUAL, times_usual
 from orchestrator.diagnosis.examine import Examination
+from orchestrator.diagnosis.skill.dropped import dropping
 from orchestrator.diagnosis.verdicts.outlook import LITTLE, Outlook, is_late, midterms, stays_low
 from orchestrator.model.build import plain_optimizers
-from orchestrator.model.keras_internals import all_layers
-from orchestrator.model.layers import is_dropout
 from orchestrator.model.outputs import own_way
 from orchestrator.policy import evidence
 from orchestrator.record.checks import (
@@ -36,7 +36,7 @@ C = TypeVar("C", bound=AnyCheck)
 
 
 def ends_now(moment: Moment) -> bool:
-    """Whether the checks after the training are taken now, for at its end they would fail, too.
+    """Whether the checks after the training are taken now, for it would hardly pass at its end.
 
     Tells why. Only in the last phase, at a rate that stays the same. Not where BatchNorm's moving
     statistics may be late, for with time they arrive, nor where the policy may go on from an end.
@@ -145,9 +145,9 @@ def _stays_above(view: _View) -> str | None:
 
 _NARROW = "most networks as deep and narrow are dead from the start"
 """Such networks may rest for long on their way, so that a quarter of the epochs tells nothing."""
-_RESTS = "few networks as deep and narrow that have learnt little half way learn it"
-"""Whatever their activation: of 256 with leaky relu, nine layers of two at Adam's 0.01, 30 have
-learnt less than half by then, of which 0.37 end above 0.8; of fresh ones 0.93 do."""
+_RESTS = "most networks as deep and narrow that have learnt little half way do not learn it"
+"""With leaky relu as well: of 256 with nine layers of two at Adam's 0.01, 30 have learnt less than
+half by then, of which 0.37 end above 0.8; of fresh ones 0.93 do."""
 
 
 def _stays_behind(view: _View) -> str | None:
@@ -185,28 +185,29 @@ def _stays_shifted(view: _View) -> str | None:
     their epochs on average, and all of these would have ended below a skill of 0.57.
     """
     moment, limits = view.moment, view.moment.task.config.checks.findings
-    restart = moment.task.config.restart
+    restart, probe = moment.task.config.restart, moment.built.probe
     if limits is None or "heavy_dropout" in limits.ignore:
         return None
     if "heavy_dropout" not in restart.answered() or moment.task.attempt >= restart.max_attempts:
         return None
-    if not any(map(is_dropout, all_layers(moment.built.model))):
+    if not dropping(moment.built.model) or probe.has_batch_normalization or not probe.can_measure:
         return None
     if view.done not in midterms(moment.epochs, early=True):
         return None
     found = view.find(LearnedCheck)
     if found is None or found.verdict != "fail":
         return None
-    share, least = found.share(), found.limits.fail_below
-    if share is None or least is None:
-        return None
-    if not share < (least if is_late(moment.epochs, view.done, None) else min(LITTLE, least)):
+    share, below = found.share(), found.limits.fail_below
+    if below is not None and not is_late(moment.epochs, view.done, None):
+        below = min(LITTLE, below)
+    if share is None or below is None or not share < below:
         return None
     phase = Phase(
         phase=moment.name, epochs=view.done, seconds=0.0, metrics={}, checks=view.examined.checks
     )
-    shift = find_shift(check.subject(moment, phase, view.examined))
-    return None if shift is None else f"after {view.done} epochs, {shift}"
+    subject = check.subject(moment, phase, view.examined)
+    told = ask((functools.partial(find_shifting_dropout, below=below),), subject)
+    return None if not told else f"after {view.done} epochs, {told[0].reason}"
 
 
 def _is_worse_than_untrained(view: _View) -> bool:

@@ -13,11 +13,16 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis.causes.after import dropout
-from orchestrator.diagnosis.causes.after.dropout import find_heavy_dropout, find_shift
+from orchestrator.diagnosis.causes.after.dropout import (
+    find_drowning_dropout,
+    find_shifting_dropout,
+)
+from orchestrator.diagnosis.causes.after.find import find_after
 from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.diagnosis.skill.dropped import Dropped
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.record.checks import FindingsCheck, FindingsMeasured
+from tests.builders import made
 from tests.diagnosis.causes.after.subjects import curve, ended, stack, trained
 
 layers, optimizers = keras.layers, keras.optimizers
@@ -54,90 +59,137 @@ def test_a_value_is_predicted_worse_without_the_dropout_it_was_learnt_with(
     model = dropping(rate)
     subject = left_out(model, loss)
     before = [keras.ops.convert_to_numpy(each) for each in model.variables]
-    found = [*find_heavy_dropout(subject)]
+    found = [*find_shifting_dropout(subject)]
     assert [each.cause for each in found] == ["heavy_dropout"] * count
     for each in found:
         assert each.reason.startswith("with dropout (4 layers, at most 0.3), as in training, the ")
         # Of a single one it is far lower.
         assert float(re.findall(r"skill of ([0-9.]+)", each.reason)[0]) > 0.8
         assert "without it, as in inference, the prediction has" in each.reason
-        assert each.advice == "leave it out where values are predicted, or write much lower rates"
+        assert each.advice == "write much lower rates, or leave it out"
         assert not each.certain
     # The masks that training draws next are the same.
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
 
 
-def seen(monkeypatch: pytest.MonkeyPatch, without: float, by: float, noise: float = 0.0) -> Subject:
+def short(subject: Subject, share: float | None = 0.1) -> Subject:
+    """It has learnt a share of what there is to learn."""
+    each = {"output": 0, "share": share, "skill": share, "reference": 1.0}
+    limits = {"fail_below": 0.5, "warn_below": 0.8}
+    check = made("learned", verdict="fail", measured={"outputs": [each]}, limits=limits)
+    last = replace(subject.phases[-1], checks=(*subject.phases[-1].checks, check))
+    poor = dataclasses.replace(subject.examined, checks=(*subject.examined.checks, check))
+    return dataclasses.replace(subject, phases=[*subject.phases[:-1], last], examined=poor)
+
+
+def seen(*, without: float = 0.1, by: float = 0.2, noise: float = 0.0, **known: Any) -> Subject:
     """A network of which dropout makes this."""
-    found = [dropout._Dropped(of_output="", without=without, by=by, noise=noise)]
-    monkeypatch.setattr(dropout, "_look", lambda _: found)
     model = dropping(0.1)
     model.compile(optimizers.Adam(0.001), "mse")
-    return ended(model, rates=[0.001])
+    share = known.pop("share", 0.1)
+    subject = short(ended(model, **{"rates": [0.001], **known}), share)
+    found = Dropped(output=0, name="", without=without, by=by, noise=noise)
+    vars(subject)["dropped"] = (found,)
+    return subject
 
 
 @pytest.mark.parametrize(
-    ("without", "by", "count"), [(0.1, 0.6, 1), (0.1, 0.45, 0), (0.45, 0.6, 0), (-3.0, 0.6, 1)]
+    ("without", "by", "below", "count"),
+    [
+        (0.1, 0.6, None, 1),
+        (0.1, 0.45, None, 0),
+        (0.45, 0.6, None, 0),
+        (-3.0, 0.6, None, 1),
+        (0.1, 0.6, 0.05, 0),  # it is not this output that has learnt too little
+    ],
 )
 def test_what_is_predicted_well_and_clearly_better_with_dropout_is_told(
-    without: float, by: float, count: int, monkeypatch: pytest.MonkeyPatch
+    without: float, by: float, below: float | None, count: int
 ) -> None:
-    subject = seen(monkeypatch, without, by)
-    assert len([*find_heavy_dropout(subject)]) == count
-    assert (find_shift(subject) is not None) is bool(count)
+    subject = seen(without=without, by=by)
+    assert len([*find_shifting_dropout(subject, below)]) == count
 
 
 @pytest.mark.parametrize(
-    ("noise", "changes", "count"),
+    ("noise", "known", "before", "count"),
     [
-        (1.0, {}, 1),
-        (0.99, {}, 0),
-        (math.inf, {}, 1),
-        (5.0, {"losses": [4.0, 3.0, 2.0, 1.0]}, 0),  # it may still learn
-        (5.0, {"losses": [4.0, 1.0, 1.0, 1.0]}, 1),
-        (5.0, {"rates": [0.04]}, 0),  # too high, or too low, for other networks as well
-        (5.0, {"rates": [0.02]}, 1),
-        (5.0, {"rates": [0.00002]}, 0),
-        (5.0, {"before": ("unscaled_inputs", "heavy_dropout")}, 0),
-        (5.0, {"before": ("heavy_dropout",)}, 1),
+        (1.0, {}, None, 1),
+        (0.99, {}, None, 0),
+        (math.inf, {}, None, 1),
+        (5.0, {"losses": [4.0, 3.0, 2.0, 1.0]}, None, 0),  # it may still learn
+        (5.0, {"losses": [4.0, 1.0, 1.0, 1.0]}, None, 1),
+        (5.0, {"rates": [0.04]}, None, 0),  # too high, or too low, for other networks as well
+        (5.0, {"rates": [0.02]}, None, 1),
+        (5.0, {"rates": [0.00009]}, None, 0),
+        (5.0, {"rates": [0.00011]}, None, 1),
+        (5.0, {}, ("unscaled_inputs", "heavy_dropout"), 0),
+        (5.0, {}, ("heavy_dropout",), 1),
+        (5.0, {"share": None}, None, 0),  # there may be nothing to learn
+        (5.0, {"share": 0.9}, None, 0),
     ],
 )
 def test_what_drowns_in_dropout_is_told_where_nothing_else_is_at_fault(
-    noise: float, changes: dict[str, Any], count: int, monkeypatch: pytest.MonkeyPatch
+    noise: float, known: dict[str, Any], before: tuple[str, ...] | None, count: int
 ) -> None:
-    subject = seen(monkeypatch, 0.1, 0.2, noise)
-    if "before" in changes:
-        measured = FindingsMeasured(causes=changes["before"])
+    subject = seen(noise=noise, **known)
+    if before is not None:
+        measured = FindingsMeasured(causes=before)
         check = FindingsCheck(verdict="warn", reason="found before", measured=measured)
         first = replace(subject.phases[0], checks=(check,))
-        changes = {"phases": [first, *subject.phases[1:]]}
-    found = [*find_heavy_dropout(dataclasses.replace(subject, **changes))]
+        dropped = subject.dropped
+        subject = dataclasses.replace(subject, phases=[first, *subject.phases[1:]])
+        vars(subject)["dropped"] = dropped
+    found = [*find_drowning_dropout(subject)]
     assert len(found) == count
     for each in found:
         times = "not over the rows" if noise == math.inf else f"{noise:.2g} times as much by the un"
         assert times in each.reason
 
 
-def test_a_small_network_learns_nothing_with_so_much_dropout() -> None:
+def small(
+    rate: float, x: Any, y: Any, *, activation: str = "elu", optimizer: Any = None
+) -> Subject:
+    """A small network that is trained on rows with dropout, and is known to have learnt little."""
     hidden = [
         each
         for seed in range(2)
         for each in (
-            layers.Dense(32, "elu", kernel_initializer=keras.initializers.HeNormal(seed)),
-            layers.Dropout(0.5, seed=seed),
+            layers.Dense(32, activation, kernel_initializer=keras.initializers.HeNormal(seed)),
+            layers.Dropout(rate, seed=seed),
         )
     ]
-    x = np.random.default_rng(0).uniform(-1.7, 1.7, (800, 3)).astype(np.float32)
-    y = np.abs(x).sum(axis=1, keepdims=True)
     model = stack(*hidden, last=layers.Dense(1, kernel_initializer="zeros"))
-    adam = optimizers.Adam(0.001)
-    subject = trained(model, x, y - y.mean(), optimizer=adam, loss="mse", epochs=20)
-    (found,) = find_heavy_dropout(subject)
-    assert found.cause == "heavy_dropout" and not found.certain
-    times = re.findall(r"varies ([0-9.e+]+) times as much by the units that are left", found.reason)
-    assert float(times[0]) > 1.5
-    assert find_shift(subject) is None
+    optimizer = optimizer or optimizers.Adam(0.003)
+    return short(trained(model, x, y, optimizer=optimizer, epochs=20))
+
+
+def absolute() -> tuple[Any, Any]:
+    x = np.random.default_rng(0).uniform(-1.7, 1.7, (800, 3)).astype(np.float32)
+    y = np.abs(x).sum(axis=1)
+    return x, y - y.mean()
+
+
+def test_a_small_network_learns_nothing_with_so_much_dropout() -> None:
+    found = find_after(small(0.5, *absolute()))
+    assert [each.cause for each in found] == ["heavy_dropout"]
+    reason = found[0].reason
+    times = re.findall(r"varies ([0-9.e+]+) times as much by the units that are left", reason)
+    assert float(times[0]) > 1 and not found[0].certain
+
+
+@pytest.mark.parametrize("fault", ["linear", "noise", "slow"])
+def test_what_leaves_no_signal_for_another_reason_is_not_the_dropout(fault: str) -> None:
+    x, y = absolute()
+    if fault == "noise":
+        y = np.random.default_rng(1).normal(size=y.shape)
+    changes: dict[str, Any] = {
+        "linear": {"activation": "linear"},
+        "slow": {"optimizer": optimizers.SGD(0.0005)},
+    }
+    subject = small(0.3, x, y, **changes.get(fault, {}))
+    assert subject.dropped[0].noise > 1
+    assert "heavy_dropout" not in {each.cause for each in find_after(subject)}
 
 
 def test_the_output_is_named_where_there_are_several() -> None:
@@ -152,19 +204,8 @@ def test_the_output_is_named_where_there_are_several() -> None:
         model, x, (y, y - y.mean()), optimizer=optimizers.Adam(0.003), loss=["mse", "mse"],
         epochs=12,
     )  # fmt: skip
-    shift = find_shift(subject)
-    assert shift is not None and f"predictions of output {second} has" in shift
-
-
-def test_noise_is_measured_against_what_differs_between_rows() -> None:
-    draw = np.random.default_rng(0).normal
-    rows = draw(size=(1, 4000, 1))
-    predicted = rows + 2.0 * draw(size=(16, 4000, 1))
-    assert dropout._noise_of(predicted) == pytest.approx(4.0, rel=0.1)
-    assert dropout._noise_of(np.broadcast_to(rows, (16, 4000, 1))) < 1e-20
-    assert dropout._noise_of(np.ones((16, 5, 1))) == 0.0
-    # What its draws share says nothing of the rows.
-    assert dropout._noise_of(np.broadcast_to(draw(size=(16, 1, 1)), (16, 9, 1))) == math.inf
+    (found,) = find_shifting_dropout(subject)
+    assert f"predictions of output {second} has" in found.reason
 
 
 class Always(layers.Dropout):
@@ -177,11 +218,11 @@ class Always(layers.Dropout):
 def test_units_that_are_left_out_in_inference_are_so_on_purpose() -> None:
     model = dropping(0.3)
     subject = left_out(model)
-    assert [*find_heavy_dropout(subject)]
+    assert [*find_shifting_dropout(subject)]
     for layer in model.layers:
         if isinstance(layer, layers.Dropout):
             layer.__class__ = Always
-    assert [*find_heavy_dropout(subject)] == []
+    assert [*find_shifting_dropout(dataclasses.replace(subject))] == []
 
 
 @pytest.mark.parametrize("other", ["normalised", "sure", "untrained", "without"])
@@ -199,7 +240,7 @@ def test_it_is_asked_of_what_is_poor_and_has_no_statistics_of_its_own(
     if other == "without":
         for layer in subject.model.layers:
             layer.rate = 0.0
-    assert [*find_heavy_dropout(subject)] == []
+    assert [*find_shifting_dropout(subject)] == []
 
 
 def test_rows_in_an_order_are_looked_at_all_over() -> None:
@@ -208,7 +249,7 @@ def test_rows_in_an_order_are_looked_at_all_over() -> None:
     order = np.argsort(subject.rows.y)
     ordered = Rows(x=subject.rows.x[order], y=subject.rows.y[order])
     (found,), (same,) = (
-        [*find_heavy_dropout(each)]
+        [*find_shifting_dropout(each)]
         for each in (subject, dataclasses.replace(subject, rows=ordered))
     )
     skills = [float(re.findall(r"skill of ([0-9.]+)", each.reason)[0]) for each in (found, same)]
@@ -216,13 +257,15 @@ def test_rows_in_an_order_are_looked_at_all_over() -> None:
 
 
 @pytest.mark.parametrize(("rates", "count"), [((0.7, 0.7), 1), ((0.5, 0.5), 0), ((), 0)])
-def test_dropout_has_to_leave_something(
-    rates: tuple[float, ...], count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dropout, "_look", lambda _: None)
+def test_dropout_has_to_leave_something(rates: tuple[float, ...], count: int) -> None:
+    """Where what it makes of the predictions cannot be told, as with BatchNorm."""
     dropped = (layers.Dropout(rate, name=f"drop{index}") for index, rate in enumerate(rates))
-    found = [*find_heavy_dropout(ended(stack(layers.Dense(4), *dropped)))]
-    assert [each.reason for each in found] == count * [
-        "dropout (2 layers, at most 0.7) leaves 0.09 of what goes through the network at a step, "
-        "too little to learn from"
+    model = stack(layers.Dense(4), layers.BatchNormalization(), *dropped)
+    found = [*find_drowning_dropout(ended(model))]
+    assert [(each.cause, each.reason) for each in found] == count * [
+        (
+            "over_regularised",
+            "dropout (2 layers, at most 0.7) leaves 0.09 of what goes through the network at a "
+            "step, too little to learn from",
+        )
     ]

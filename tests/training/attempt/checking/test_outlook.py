@@ -224,6 +224,24 @@ def test_what_has_something_against_it_is_given_up_when_it_has_learnt_too_little
     assert said.startswith(f"attempt 1 ended {12 - epochs} epochs early: {why}")
 
 
+LEAKY: dict[str, Any] = {
+    "model": {"layers": [{"Dense": {"units": 2, "activation": "leaky_relu"}}] * 9 + [ENDS]},
+    "compile": {"optimizer": {"SGD": {"learning_rate": 0.001}}, "loss": "mse"},
+}
+
+
+@pytest.mark.parametrize(("attempt", "epochs"), [(1, 12), (2, 6)])
+def test_a_restarted_network_that_is_deep_and_narrow_is_given_up_half_way(
+    attempt: int, epochs: int, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    events = train(make_config(ROWS, **absolute(**LEAKY)), tmp_path / "1", attempt=attempt)
+    assert ended(events)[0] == epochs
+    told = [event.message for event in events if isinstance(event, Warned)]
+    assert any("most networks as deep and narrow that have" in each for each in told) is (
+        epochs < 12
+    )
+
+
 FAR = {"data": {"train": {"callable": "rows:far"}}}
 HALF_GOOD: dict[str, Any] = {
     # A share of 0.7 half way, and of 0.5 at the end.
