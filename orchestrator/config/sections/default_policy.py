@@ -53,6 +53,7 @@ DEFAULT_POLICY: Any = [
         "remedy": "lower_dropout",
         "when": {"kind": [*_POOR, "undertrained"], "cause": ["heavy_dropout"]},
         "keep": True,
+        "raise_rate": True,
         "cap_rate": True,
     },
     # What one remedy did not mend has several faults, or one that nothing names. What was healthy

@@ -95,9 +95,10 @@ def stack(
     return {"layers": [dense(width, **hidden)] * depth + [dense(ends, end)]}
 
 
-def dropped(depth: int, width: int, rate: float) -> dict[str, Any]:
+def dropped(depth: int, width: int, rate: float, activation: str = "relu") -> dict[str, Any]:
     """Layers that each leave a share of their units out."""
-    return {"layers": [*[dense(width), {"Dropout": {"rate": rate}}] * depth, dense(1, "linear")]}
+    hidden: Layers = [dense(width, activation), {"Dropout": {"rate": rate}}]
+    return {"layers": [*hidden * depth, dense(1, "linear")]}
 
 
 def normed(depth: int, width: int, **statistics: Any) -> dict[str, Any]:

@@ -61,7 +61,10 @@ def find_after(subject: Subject, known: Collection[str] = ()) -> tuple[Finding, 
         subject: its network and its training.
         known: names of causes that were found before the training.
     """
-    found = ask(FINDERS, subject) or ask((find_drowning_dropout,), subject)
+    found = ask(FINDERS, subject)
+    # Where no gradient outweighs the noise weights hardly move, and the loss falls slowly.
+    if {each.cause for each in found} <= {"rate_too_low", "undertrained"}:
+        found = [*ask((find_drowning_dropout,), subject), *found]
     # That targets are out of reach is told again with how much they keep the output from.
     told = frozenset(known) - CONFIRMED - {"unreachable_targets"}
     return tuple(each for each in found if each.certain or each.cause not in told)

@@ -117,7 +117,8 @@ def test_what_is_predicted_well_and_clearly_better_with_dropout_is_told(
         (1.0, {}, None, 1),
         (0.99, {}, None, 0),
         (math.inf, {}, None, 1),
-        (5.0, {"losses": [4.0, 3.0, 2.0, 1.0]}, None, 0),  # it may still learn
+        (4.9, {"losses": [4.0, 3.0, 2.0, 1.0]}, None, 0),  # it may still learn
+        (5.0, {"losses": [4.0, 3.0, 2.0, 1.0]}, None, 1),
         (5.0, {"losses": [4.0, 1.0, 1.0, 1.0]}, None, 1),
         (5.0, {"rates": [0.04]}, None, 0),  # too high, or too low, for other networks as well
         (5.0, {"rates": [0.02]}, None, 1),
