@@ -12,7 +12,7 @@ from keras import layers, optimizers
 from orchestrator.diagnosis.causes.plan import sound_rate
 from orchestrator.record.events import ModelBuilt
 from tests.conftest import MakeConfig
-from tests.training.attempt.test_outlook import train
+from tests.training.attempt.checking.test_outlook import train
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from orchestrator.diagnosis.causes.after import dropped
+from orchestrator.diagnosis.causes.after.dropped import PASSES, Dropped
 from orchestrator.diagnosis.causes.after.subject import LOST, Subject
 from orchestrator.diagnosis.causes.plan import UNUSUAL, times_usual
-from orchestrator.diagnosis.skill import dropped
-from orchestrator.diagnosis.skill.dropped import PASSES, Dropped
 from orchestrator.model.build import plain_optimizers
 from orchestrator.record.checks import FindingsCheck
 from orchestrator.record.records import Finding

@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from orchestrator.config.schema import Config
 from orchestrator.data.rows import AnyRows, Tree
+from orchestrator.diagnosis.causes.after import dropped
+from orchestrator.diagnosis.causes.after.dropped import Dropped
 from orchestrator.diagnosis.causes.scales import size
 from orchestrator.diagnosis.examine import Examination
-from orchestrator.diagnosis.skill import dropped
 from orchestrator.diagnosis.skill.columns import NO_SKILL, OutputSkill
-from orchestrator.diagnosis.skill.dropped import Dropped
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model.losses.returned import Returned

@@ -12,10 +12,10 @@ import math
 from typing import TypeVar
 
 from orchestrator.diagnosis.causes.after.dropout import find_shifting_dropout
+from orchestrator.diagnosis.causes.after.dropped import dropping
 from orchestrator.diagnosis.causes.finders import ask
 from orchestrator.diagnosis.causes.plan import UNUSUAL, times_usual
 from orchestrator.diagnosis.examine import Examination
-from orchestrator.diagnosis.skill.dropped import dropping
 from orchestrator.diagnosis.verdicts.outlook import LITTLE, Outlook, is_late, midterms, stays_low
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.outputs import own_way

@@ -17,9 +17,9 @@ from orchestrator.diagnosis.causes.after.dropout import (
     find_drowning_dropout,
     find_shifting_dropout,
 )
+from orchestrator.diagnosis.causes.after.dropped import Dropped
 from orchestrator.diagnosis.causes.after.find import find_after
 from orchestrator.diagnosis.causes.after.subject import Subject
-from orchestrator.diagnosis.skill.dropped import Dropped
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.record.checks import FindingsCheck, FindingsMeasured
 from tests.builders import made

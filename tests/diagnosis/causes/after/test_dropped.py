@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from orchestrator.data.rows import Rows
+from orchestrator.diagnosis.causes.after.dropped import _Scatter, dropping, measure
 from orchestrator.diagnosis.diagnose import Arguments
-from orchestrator.diagnosis.skill.dropped import _Scatter, dropping, measure
 from orchestrator.model.keras_internals import global_generator
 from orchestrator.model.outputs import find_outputs
 
