@@ -237,6 +237,11 @@ def is_dropout(layer: Any) -> bool:
     return isinstance(layer, kinds)
 
 
+def drops(layer: Any) -> bool:
+    """Whether the layer leaves anything out in training, by the rate that it has."""
+    return is_dropout(layer) and layer.rate > 0
+
+
 def is_activation(layer: Any) -> bool:
     """Whether the layer only applies an activation."""
     kinds = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU, keras.layers.ELU)

@@ -17,7 +17,7 @@ def obstacle(model: keras.Model) -> str | None:
         model: a built model.
     """
     reached = {id(layer) for layer in _reached(model)}
-    dropping = [each for each in keras_internals.all_layers(model) if _drops(each)]
+    dropping = [each for each in keras_internals.all_layers(model) if layers.drops(each)]
     missed = [each.name for each in dropping if id(each) not in reached]
     if missed:
         return (
@@ -45,9 +45,5 @@ def _reached(layer: keras.Layer) -> Iterator[Any]:
             yield from _reached(inner)
     elif type(layer) is keras.layers.TimeDistributed:
         yield from _reached(layer.layer)
-    elif _drops(layer):
+    elif layers.drops(layer):
         yield layer
-
-
-def _drops(layer: Any) -> bool:
-    return layers.is_dropout(layer) and layer.rate > 0

@@ -89,7 +89,8 @@ def find_drowning_dropout(subject: Subject) -> Iterator[Finding]:
     worst = min(short, key=lambda each: each.without)
     if not worst.noise >= (_DROWNS_FALLING if subject.is_falling else _DROWNS):
         return
-    varies = f"{worst.noise:.2g} times as much by the units that are left out as over the rows"
+    times = f"{worst.noise:.2g}" if worst.noise < 10 else f"{worst.noise:,.0f}"
+    varies = f"{times} times as much by the units that are left out as over the rows"
     if math.isinf(worst.noise):
         varies = "by the units that are left out, and not over the rows"
     reason = (

@@ -16,7 +16,7 @@ import tensorflow as tf
 from orchestrator.data.rows import AnyRows, transform
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.model.keras_internals import all_layers, global_generator
-from orchestrator.model.layers import is_dropout
+from orchestrator.model.layers import drops
 from orchestrator.model.losses.returned import Returned
 from orchestrator.model.outputs import Output
 
@@ -51,7 +51,7 @@ class Dropped:
 
 def dropping(model: keras.Model) -> list[keras.Layer]:
     """The layers that leave units out in training."""
-    return [each for each in all_layers(model) if is_dropout(each) and each.rate > 0]
+    return [each for each in all_layers(model) if drops(each)]
 
 
 def measure(

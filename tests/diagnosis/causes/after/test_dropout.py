@@ -116,6 +116,7 @@ def test_what_is_predicted_well_and_clearly_better_with_dropout_is_told(
     [
         (1.0, {}, None, 1),
         (0.99, {}, None, 0),
+        (1140.0, {}, None, 1),
         (math.inf, {}, None, 1),
         (4.9, {"losses": [4.0, 3.0, 2.0, 1.0]}, None, 0),  # it may still learn
         (5.0, {"losses": [4.0, 3.0, 2.0, 1.0]}, None, 1),
@@ -144,7 +145,9 @@ def test_what_drowns_in_dropout_is_told_where_nothing_else_is_at_fault(
     found = [*find_drowning_dropout(subject)]
     assert len(found) == count
     for each in found:
-        times = "not over the rows" if noise == math.inf else f"{noise:.2g} times as much by the un"
+        times = (
+            "not over the rows" if noise == math.inf else f"{noise:,.4g} times as much by the un"
+        )
         assert times in each.reason
 
 
