@@ -75,7 +75,7 @@ def measure(
 
     Returns:
         What it makes of each column that has a skill; nothing without dropout, nor where training
-        differs from inference by more than dropout, or inference draws or counts as well.
+        without it differs from inference, as by another noise.
     """
     size = min(batch_size, len(rows), _ROWS)
     places = np.arange(len(rows))
@@ -86,12 +86,10 @@ def measure(
         return ()
     plain, dropped = (Scores(outputs, batch_size, class_weight) for _ in range(2))
     scatter = [_Scatter() for _ in outputs]
-    with _restored(model) as is_unchanged:
+    with _restored(model):
         infer, train = _graph(model, training=False), _graph(model, training=True)
         first = transform(tf.convert_to_tensor, rows.batch(batches[0])[0])
         inferred = infer(first)
-        if not is_unchanged(model.variables):
-            return ()
         with _without_dropout(model):
             if not all(map(_alike, inferred, _graph(model, training=True)(first))):
                 return ()
@@ -104,8 +102,6 @@ def measure(
                 each.see(mean, variance)
                 means.append(Returned(tf.constant(mean.astype(np.float32))))
             dropped.see(means, y, weight)
-        if not is_unchanged(model.trainable_variables):
-            return ()
     return tuple(_columns(outputs, plain, dropped, scatter))
 
 
@@ -199,23 +195,13 @@ def _without_dropout(model: keras.Model) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _restored(model: keras.Model) -> Iterator[Callable[[Sequence[keras.Variable]], bool]]:
-    """Put back what a forward pass changes: of the model, and the generator of unseeded layers.
-
-    Gives what tells whether variables of the model are as they were.
-    """
+def _restored(model: keras.Model) -> Iterator[None]:
+    """Put back what a forward pass changes: of the model, and the generator of unseeded layers."""
     generator = global_generator()
     variables = [*model.variables, *([] if generator is None else [generator.state])]
-    kept = {id(each): keras.ops.convert_to_numpy(each) for each in variables}
-
-    def is_unchanged(some: Sequence[keras.Variable]) -> bool:
-        return all(
-            np.array_equal(kept[id(each)], keras.ops.convert_to_numpy(each), equal_nan=True)
-            for each in some
-        )
-
+    kept = [keras.ops.convert_to_numpy(each) for each in variables]
     try:
-        yield is_unchanged
+        yield
     finally:
-        for variable in variables:
-            variable.assign(kept[id(variable)])
+        for variable, value in zip(variables, kept, strict=True):
+            variable.assign(value)

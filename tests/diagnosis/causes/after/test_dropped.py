@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from orchestrator.data.rows import Rows
-from orchestrator.diagnosis.causes.after.dropped import _Scatter, dropping, measure
+from orchestrator.diagnosis.causes.after.dropped import PASSES, _Scatter, dropping, measure
 from orchestrator.diagnosis.diagnose import Arguments
 from orchestrator.model.keras_internals import global_generator
 from orchestrator.model.outputs import find_outputs
@@ -65,10 +65,24 @@ def test_what_all_rows_share_is_no_signal() -> None:
     assert scatter.noises(1) == [0.0]
 
 
+def test_a_mean_of_passes_has_a_part_of_the_noise() -> None:
+    scatter = _Scatter()
+    far = (1 + 1 / PASSES) ** 0.5
+    scatter.see(np.array([[-far], [far]]), np.ones((2, 1)))
+    assert scatter.noises(1) == pytest.approx([1.0])
+
+
+class Drawing(layers.Layer):
+    """It draws from the generator of those without a seed, and makes nothing of it."""
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return inputs + 0.0 * keras.random.normal((1,))
+
+
 def test_the_model_is_as_it_was() -> None:
     """Its masks, and what layers without a seed draw."""
-    model = scaled(layers.Dropout(0.1))
     keras.random.normal((1,))
+    model = scaled(layers.Dropout(0.1), Drawing())
     generator = global_generator()
     assert generator is not None
     model.compile("adam", "mse")
