@@ -86,9 +86,11 @@ def test_the_model_is_as_it_was() -> None:
     generator = global_generator()
     assert generator is not None
     model.compile("adam", "mse")
+    given = rows()
+    outputs = find_outputs(model, Arguments(), given)
     variables = [*model.variables, generator.state]
     before = [keras.ops.convert_to_numpy(each) for each in variables]
-    assert look(model, rows())
+    assert measure(model, given, outputs, batch_size=50)
     for variable, value in zip(variables, before, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
     assert [each.rate for each in dropping(model)] == [0.1, 0.5]
