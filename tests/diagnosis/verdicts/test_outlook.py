@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from orchestrator.diagnosis.verdicts.outlook import Outlook, is_late, midterms, stays_low
-from orchestrator.record.checks import LearnedCheck, LearnedLimits, LearnedMeasured, OutputShare
+from orchestrator.diagnosis.verdicts.outlook import Outlook, least_share, midterms
+from orchestrator.record.checks import LearnedCheck, LearnedLimits
 
 
 def outlook(*losses: float, left: int, level: float | None = None) -> Outlook:
@@ -19,10 +19,15 @@ def outlook(*losses: float, left: int, level: float | None = None) -> Outlook:
 HALVED = (128.0, 64.0, 32.0, 16.0)
 
 
-@pytest.mark.parametrize(("left", "out"), [(0, False), (1, True), (2, False)])
-def test_a_steady_pace_is_reckoned_with_three_times(left: int, out: bool) -> None:
+@pytest.mark.parametrize(
+    ("left", "times", "out"),
+    [(0, 1, False), (1, 1, True), (3, 1, True), (4, 1, False), (5, 3, False)],
+)
+def test_a_steady_pace_is_reckoned_with_once_and_three_times_in_the_first_half(
+    left: int, times: int, out: bool
+) -> None:
     seen = outlook(*HALVED, left=left)
-    assert seen.lowest == pytest.approx(16 / 8**left)
+    assert seen.lowest == pytest.approx(16 / 2 ** (times * left))
     assert seen.is_out_of_reach() is out
 
 
@@ -67,6 +72,11 @@ def test_it_is_asked_half_way_and_from_a_tenth_on_where_that_may_tell(
     assert midterms(epochs, early=early) == asked
 
 
+def learned(limit: float | None) -> LearnedCheck:
+    limits = LearnedLimits(fail_below=limit, warn_below=0.8)
+    return LearnedCheck(verdict="fail", reason="little", limits=limits)
+
+
 @pytest.mark.parametrize(
     ("epochs", "times", "late"),
     [
@@ -79,64 +89,17 @@ def test_it_is_asked_half_way_and_from_a_tenth_on_where_that_may_tell(
         (6, 100.0, {4}),
     ],
 )
-def test_it_is_late_half_way_and_after_a_quarter_at_a_wild_rate(
+def test_it_is_held_to_its_limit_half_way_and_after_a_quarter_at_a_wild_rate(
     epochs: int, times: float | None, late: set[int]
 ) -> None:
-    asked = midterms(epochs, early=True)
-    assert {done for done in asked if is_late(epochs, done, times)} == late
-    narrow = midterms(epochs, early=False)
-    assert all(is_late(epochs, done, times) for done in narrow)
+    for done in midterms(epochs, early=True):
+        limit = 0.5 if done in late else 0.2
+        assert least_share(learned(0.5), epochs, done, times) == limit
+    for done in midterms(epochs, early=False):
+        assert least_share(learned(0.5), epochs, done, times) == 0.5
 
 
-def little(share: float, limit: float = 0.5) -> LearnedCheck:
-    output = OutputShare(output=0, share=share, skill=share, reference=1.0)
-    return LearnedCheck(
-        verdict="fail",
-        reason="little",
-        measured=LearnedMeasured(outputs=(output,), epochs=5, loss=1.0),
-        limits=LearnedLimits(fail_below=limit, warn_below=0.8),
-    )
-
-
-@pytest.mark.parametrize(
-    ("losses", "share", "left", "expected"),
-    [
-        # From a loss of 1 to 0.5 at three times the slope, or not.
-        ((1.02, 1.01, 1.0), 0.0, 15, True),
-        ((1.02, 1.01, 1.0), 0.0, 17, False),
-        ((1.02, 1.01, 1.0), 0.25, 11, True),  # to 2/3
-        ((1.02, 1.01, 1.0), 0.25, 12, False),
-        ((9.0, 9.0, 9.0, 1.02, 1.01, 1.0), 0.0, 15, True),  # the last quarter counts
-        ((9.0, 9.0, 9.0, 1.02, 1.01, 1.0), 0.0, 17, False),
-        # It has been lower before.
-        ((0.8, 0.9, 1.0), 0.19, 1, True),
-        ((0.8, 0.9, 1.0), 0.2, 1, False),
-        ((1.2, 0.9, 1.0), 0.3, 1, False),
-        ((0.9, 1.0), 0.0, 1, False),  # two epochs do not tell
-        ((1.0,), 0.0, 1, False),  # one has no slope
-        ((1.002, 1.001, 1.0), 0.6, 1, False),  # enough is learnt
-    ],
-)
-def test_a_loss_is_held_to_what_is_left_of_its_way(
-    losses: tuple[float, ...], share: float, left: int, expected: bool
-) -> None:
-    assert stays_low(little(share), losses, left) is expected
-
-
-@pytest.mark.parametrize(
-    ("losses", "share", "expected"),
-    [
-        ((9.0, 1.0), 0.19, True),  # however it falls
-        ((0.9, 1.0), 0.19, True),
-        ((9.0, 1.0), 0.2, False),
-        ((1.0,), 0.0, False),
-    ],
-)
-def test_what_is_worse_than_untrained_leads_nowhere(
-    losses: tuple[float, ...], share: float, expected: bool
-) -> None:
-    assert stays_low(little(share), losses, 18, worse=True) is expected
-
-
-def test_who_asks_for_less_than_that_gets_no_more() -> None:
-    assert not stays_low(little(0.05, limit=0.04), (0.8, 0.9, 1.0), 15)
+def test_who_asks_for_less_than_a_little_gets_no_more() -> None:
+    assert least_share(learned(0.04), 20, 2, None) == 0.04
+    assert least_share(learned(None), 20, 2, None) is None
+    assert least_share(learned(None), 20, 10, None) is None

@@ -16,7 +16,7 @@ from orchestrator.diagnosis.causes.after.dropped import dropping
 from orchestrator.diagnosis.causes.finders import ask
 from orchestrator.diagnosis.causes.plan import UNUSUAL, times_usual
 from orchestrator.diagnosis.examine import Examination
-from orchestrator.diagnosis.verdicts.outlook import LITTLE, Outlook, is_late, midterms, stays_low
+from orchestrator.diagnosis.verdicts.outlook import Outlook, least_share, midterms
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.outputs import own_way
 from orchestrator.policy import evidence
@@ -27,7 +27,7 @@ from orchestrator.record.checks import (
     PredictionVarianceCheck,
 )
 from orchestrator.record.events import Warned
-from orchestrator.record.records import Phase
+from orchestrator.record.records import DECLINE, Phase
 from orchestrator.training.attempt.checking import check, moving_statistics
 from orchestrator.training.attempt.checking.moment import Moment
 from orchestrator.training.attempt.task import Task
@@ -137,15 +137,28 @@ def _stays_above(view: _View) -> str | None:
     seen = dataclasses.replace(seen, level=min(level, losses[-1]), limit=limit)
     if not seen.is_out_of_reach():
         return None
+    pace = "its pace" if seen.ahead == 1 else f"{seen.ahead:g} times its pace"
     return (
-        f"the loss is {seen.level:.4g}, and at three times its pace it would be {seen.lowest:.4g} "
+        f"the loss is {seen.level:.4g}, and at {pace} it would be {seen.lowest:.4g} "
         f"at the end, still clearly worse than a constant prediction's"
     )
 
 
-_NARROW = "most networks as deep and narrow are dead from the start"
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Against:
+    """Something that stands against a training from its beginning."""
+
+    told: str
+    early: bool
+    """Whether what it has learnt after a tenth of its epochs tells, or only half way."""
+
+
+_NARROW = _Against("most networks as deep and narrow are dead from the start", early=False)
 """Such networks may rest for long on their way, so that a quarter of the epochs tells nothing."""
-_RESTS = "most networks as deep and narrow that have learnt little half way do not learn it"
+_RESTS = _Against(
+    "most networks as deep and narrow that have learnt little half way do not learn it",
+    early=False,
+)
 """With leaky relu as well: of 256 with nine layers of two at Adam's 0.01, 30 have learnt less than
 half by then, of which 0.37 end above 0.8; of fresh ones 0.93 do."""
 
@@ -157,23 +170,17 @@ def _stays_behind(view: _View) -> str | None:
     """
     moment, done = view.moment, view.done
     known = _against(moment)
-    if known is None or done not in midterms(moment.epochs, early=known not in (_NARROW, _RESTS)):
+    if known is None or done not in midterms(moment.epochs, early=known.early):
         return None
     if moment.task.attempt >= moment.task.config.restart.max_attempts:
         return None
     found = view.find(LearnedCheck)
     if found is None or found.verdict != "fail":
         return None
-    share, limit = found.share(), found.limits.fail_below
-    if share is None or limit is None or not share < limit:  # what was lost since an earlier phase
+    share, below = found.share(), least_share(found, moment.epochs, done, _times_usual(moment))
+    if share is None or below is None or not share < below:
         return None
-    # Of a loss with a penalty in it the share that is left says nothing of the skill.
-    if not is_late(moment.epochs, done, _times_usual(moment)):
-        worse = _is_worse_than_untrained(view)
-        penalised = moment.built.model.losses
-        if penalised or not stays_low(found, view.losses, view.left, worse=worse):
-            return None
-    return f"{known}; after {done} epochs: {found.reason}"
+    return f"{known.told}; after {done} epochs: {found.reason}"
 
 
 def _stays_shifted(view: _View) -> str | None:
@@ -197,9 +204,7 @@ def _stays_shifted(view: _View) -> str | None:
     found = view.find(LearnedCheck)
     if found is None or found.verdict != "fail":
         return None
-    share, below = found.share(), found.limits.fail_below
-    if below is not None and not is_late(moment.epochs, view.done, None):
-        below = min(LITTLE, below)
+    share, below = found.share(), least_share(found, moment.epochs, view.done, None)
     if share is None or below is None or not share < below:
         return None
     phase = Phase(
@@ -210,20 +215,13 @@ def _stays_shifted(view: _View) -> str | None:
     return None if not told else f"after {view.done} epochs, {told[0].reason}"
 
 
-def _is_worse_than_untrained(view: _View) -> bool:
-    """Whether the loss is higher than before the training, in the last epoch and at its end."""
-    now, before = view.find(PredictionVarianceCheck), view.find_before(PredictionVarianceCheck)
-    level, untrained = (None if each is None else _mean(each, "loss") for each in (now, before))
-    if level is None or untrained is None:
-        return False
-    return min(level, view.losses[-1]) > untrained
-
-
-def _against(moment: Moment) -> str | None:
+def _against(moment: Moment) -> _Against | None:
     """What stands against a training from its beginning, of all that the policy has answers to."""
     by_rate = _by_rate(moment)
     if by_rate is not None:
-        return by_rate
+        return _Against(by_rate, early=True)
+    if _is_undone(moment):
+        return _Against("what it had learnt in an earlier phase was lost", early=True)
     answered = moment.task.config.restart.answered()
     if "often_dead_at_init" in answered:
         if evidence.is_deep_and_narrow(moment.phases):
@@ -235,7 +233,18 @@ def _against(moment: Moment) -> str | None:
     # What is learnt with much dropout is learnt slowly, and its loss tells little of inference.
     told = (each for each in causes if each != "heavy_dropout")
     named = next((each for each in told if each in answered), None)
-    return None if named is None else f"{named} was found before it"
+    if named is None:
+        return None
+    # In few epochs the first of them tell little: of 14, two learn what passes.
+    return _Against(f"{named} was found before it", early=named != "few_steps")
+
+
+def _is_undone(moment: Moment) -> bool:
+    """Whether the phase before has lost what others had learnt, which another may go on from."""
+    skills = [skill for phase in moment.phases[1:] if (skill := phase.skill()) is not None]
+    if not skills or not moment.task.config.restart.may_rewind():
+        return False
+    return max(skills) - skills[-1] > DECLINE
 
 
 def _by_rate(moment: Moment) -> str | None:

@@ -80,7 +80,7 @@ def test_it_ends_at_the_same_epoch_when_it_is_resumed(
 ) -> None:
     ways = {
         "above": SLOW,
-        "behind": absolute(**SGD),
+        "behind": absolute(**DEEP),
         "soon": absolute(100.0),
         "shifted": absolute(**SHIFTED),
     }
@@ -144,6 +144,10 @@ def three():
     x = np.random.default_rng(0).uniform(-1.7, 1.7, size=(400, 3)).astype("float32")
     return x, np.abs(x).sum(axis=1, keepdims=True)
 
+def high():
+    x, y = read()
+    return x, y + 10
+
 def far():
     x, y = read()
     return np.concatenate([x, np.full_like(x, 1e-5) * x], axis=1), y
@@ -155,9 +159,8 @@ FAST: dict[str, Any] = {
     "compile": {"optimizer": {"Adam": {"learning_rate": 2.0}}, "loss": "mse"},
     "model": {"layers": [{"Dense": {"units": 16, "activation": "tanh"}}, ENDS]},  # none dies
 }
-WILD: dict[str, Any] = {
-    **FAST, "compile": {"optimizer": {"Adam": {"learning_rate": 30.0}}, "loss": "mse"}
-}  # fmt: skip
+UNHELD: dict[str, Any] = {"checks": {"prediction_variance": "off"}}
+"""Worse than a constant it would be ended, too."""
 SGD: dict[str, Any] = {"compile": {"optimizer": {"SGD": {"learning_rate": 2e-4}}, "loss": "mse"}}
 CRAWL: dict[str, Any] = {"compile": {"optimizer": {"SGD": {"learning_rate": 2e-6}}, "loss": "mse"}}
 PENALTY: dict[str, Any] = {
@@ -198,15 +201,13 @@ def absolute(offset: float = 0.0, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "epochs", "why"),
     [
-        (absolute(**FAST), 4, "its rate is 2,000 times the usual one; after 4 epochs: skill"),
-        # Its loss falls, but from far above that of the untrained network.
-        (absolute(**WILD), 2, "its rate is 30,000 times the usual one; after 2 epochs: skill"),
-        (absolute(**SGD), 6, "its rate is 0.02 times the usual one; after 6 epochs: skill"),
+        (absolute(**FAST), 2, "its rate is 2,000 times the usual one; after 2 epochs: skill"),
+        (absolute(**SGD), 2, "its rate is 0.02 times the usual one; after 2 epochs: skill"),
         (absolute(**CRAWL), 2, "its rate is 0.0002 times the usual one; after 2 epochs: skill"),
         (
             absolute(**CRAWL, **PENALTY),
-            6,
-            "its rate is 0.0002 times the usual one; after 6 epochs: ",
+            2,
+            "its rate is 0.0002 times the usual one; after 2 epochs: ",
         ),
         (absolute(100.0), 2, "unscaled_inputs was found before it; after 2 epochs: skill"),
         (absolute(**DEEP), 6, "most networks as deep and narrow are dead from the start"),
@@ -222,6 +223,53 @@ def test_what_has_something_against_it_is_given_up_when_it_has_learnt_too_little
     assert count == epochs and failed is not None
     (said,) = [each for each in told if "early" in each]
     assert said.startswith(f"attempt 1 ended {12 - epochs} epochs early: {why}")
+
+
+def phases(*given: tuple[str, int, float | None]) -> dict[str, Any]:
+    plans = [
+        {"name": name, "epochs": epochs} | ({} if rate is None else {"learning_rate": rate})
+        for name, epochs, rate in given
+    ]
+    return {"phases": plans}
+
+
+@pytest.mark.parametrize(
+    ("changes", "given_up"),
+    [
+        ({}, True),
+        # Nothing is there to go back to, or nothing goes.
+        (phases(("shock", 1, 5.0), ("after", 12, 1e-4)), False),
+        ({"restart": {"policy": ["new_seed"]}}, False),
+    ],
+)
+def test_a_phase_that_does_not_learn_again_what_one_has_undone_is_given_up(
+    changes: dict[str, Any], given_up: bool, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    tanh = {"layers": [{"Dense": {"units": 16, "activation": "tanh"}}, ENDS]}  # none dies
+    shock = phases(("before", 20, None), ("shock", 1, 5.0), ("after", 12, 1e-4))
+    fast = {"optimizer": {"Adam": {"learning_rate": 0.01}}, "loss": "mse"}
+    ignore = {"checks": {"findings": {"ignore": ["unusual_rate"]}}}
+    config = make_config(ROWS, **absolute(model=tanh, compile=fast) | shock | ignore | changes)
+    events = train(config, tmp_path / "1")
+    told = [event.message for event in events if isinstance(event, Warned)]
+    early = (
+        "attempt 1 ended 10 epochs early: what it had learnt in an earlier phase was lost; after"
+    )
+    assert any(each.startswith(early) for each in told) is given_up
+    assert (ended(events)[0] == 2) is given_up
+
+
+def test_what_would_be_worse_than_a_constant_at_its_pace_is_given_up_from_half_way_on(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    high = {
+        "data": {"train": {"callable": "rows:high"}},
+        "compile": {"optimizer": {"Adam": {"learning_rate": 0.0015}}, "loss": "mse"},
+    }
+    events = train(make_config(ROWS, **absolute(**high)), tmp_path / "1")
+    assert ended(events) == (6, "prediction_variance")
+    (said,) = [event.message for event in events if isinstance(event, Warned)]
+    assert "and at its pace it would be" in said
 
 
 LEAKY: dict[str, Any] = {
@@ -243,6 +291,11 @@ def test_a_restarted_network_that_is_deep_and_narrow_is_given_up_half_way(
 
 
 FAR = {"data": {"train": {"callable": "rows:far"}}}
+FASTER: dict[str, Any] = {
+    # A share of 0.6 at the end.
+    "compile": {"optimizer": {"Adam": {"learning_rate": 0.6}}, "loss": "mse"},
+    "batch_size": 20,
+}
 HALF_GOOD: dict[str, Any] = {
     # A share of 0.7 half way, and of 0.5 at the end.
     "compile": {"optimizer": {"Adam": {"learning_rate": 0.3}}, "loss": "mse"},
@@ -258,7 +311,7 @@ HALF_GOOD: dict[str, Any] = {
         (1, {"restart": {"max_seconds": 1000}}, 12),
         (1, {"restart": {"policy": ["new_seed"]}}, 12),
         # Something else stands against it, too.
-        (1, {**FAR, "checks": {"findings": {"ignore": ["unusual_rate"]}}}, 12),
+        (1, {**FAR, **FASTER, "checks": {"findings": {"ignore": ["unusual_rate"]}}}, 12),
     ],
 )
 def test_at_an_unusual_rate_it_is_held_to_what_its_end_would_be(
@@ -299,12 +352,12 @@ def test_it_is_judged_alike_when_it_is_resumed_after_it_was_ended(
     [
         absolute(),  # nothing stands against it
         absolute(model={"layers": [{"Dense": {"units": 16, **HE}}, DROPOUT, ENDS]}),
-        absolute(**FAST, restart={"max_attempts": 1}),
-        absolute(**FAST, restart={"policy": ["new_seed"]}),
+        absolute(**FAST, **UNHELD, restart={"max_attempts": 1}),
+        absolute(**FAST, **UNHELD, restart={"policy": ["new_seed"]}),
         absolute(**FAST, restart={"policy": [{"remedy": "train_longer"}, "lower_learning_rate"]}),
         absolute(**FAST, checks={"learned": "off", "prediction_variance": "off"}),
-        absolute(**FAST, checks={"findings": "off"}),
-        absolute(**FAST, checks={"findings": {"ignore": ["unusual_rate"]}}),
+        absolute(**FAST, checks={"findings": "off", **UNHELD["checks"]}),
+        absolute(**FAST, checks={"findings": {"ignore": ["unusual_rate"]}, **UNHELD["checks"]}),
         absolute(100.0, checks={"findings": "off"}),
         absolute(**DEEP, restart={"policy": ["leaky_relu"]}),  # not by what it is of this kind
         absolute(**DEEP, restart={"policy": [{"when": ["often_dead_at_init"], "rungs": []}]}),
