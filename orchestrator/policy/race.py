@@ -53,8 +53,6 @@ def entrants(config: Config, attempts: Sequence[Attempt]) -> tuple[Racer, ...]:
     racing = [
         each for each in taken if each.start is None and each.rung.remedy in rule.OTHER_NETWORK
     ]
-    if taken[0].rung.remedy == "usual_settings":  # at a rate of its own
-        racing = taken[:1]
     found: list[Racer] = []
     for lane in rule.lanes(config, attempts):
         for each in racing:
