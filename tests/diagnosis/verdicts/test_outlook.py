@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from orchestrator.diagnosis.verdicts.outlook import Outlook, least_share, midterms
+from orchestrator.diagnosis.verdicts.outlook import HALF, LATE, SOON, Outlook, least_share, midterms
 from orchestrator.record.checks import LearnedCheck, LearnedLimits
 
 
@@ -55,21 +55,22 @@ def test_what_is_better_in_inference_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "early", "asked"),
+    ("epochs", "first", "asked"),
     [
-        (20, False, {10}),
-        (20, True, {2, 3, 5, 10}),
-        (40, True, {4, 6, 10, 20}),
-        (8, True, {2, 4}),
-        (5, True, {2, 4}),
-        (3, True, {4}),  # fewer tell nothing
-        (5, False, {4}),
+        (20, HALF, {10}),
+        (20, LATE, {5, 10}),
+        (20, SOON, {2, 3, 5, 10}),
+        (40, SOON, {4, 6, 10, 20}),
+        (8, SOON, {2, 4}),
+        (5, SOON, {2, 4}),
+        (3, SOON, {4}),  # fewer tell nothing
+        (5, HALF, {4}),
     ],
 )
-def test_it_is_asked_half_way_and_from_a_tenth_on_where_that_may_tell(
-    epochs: int, early: bool, asked: set[int]
+def test_it_is_asked_half_way_and_earlier_where_that_tells(
+    epochs: int, first: float, asked: set[int]
 ) -> None:
-    assert midterms(epochs, early=early) == asked
+    assert midterms(epochs, first=first) == asked
 
 
 def learned(limit: float | None) -> LearnedCheck:
@@ -92,10 +93,10 @@ def learned(limit: float | None) -> LearnedCheck:
 def test_it_is_held_to_its_limit_half_way_and_after_a_quarter_at_a_wild_rate(
     epochs: int, times: float | None, late: set[int]
 ) -> None:
-    for done in midterms(epochs, early=True):
+    for done in midterms(epochs, first=SOON):
         limit = 0.5 if done in late else 0.2
         assert least_share(learned(0.5), epochs, done, times) == limit
-    for done in midterms(epochs, early=False):
+    for done in midterms(epochs, first=HALF):
         assert least_share(learned(0.5), epochs, done, times) == 0.5
 
 

@@ -16,7 +16,7 @@ from orchestrator.diagnosis.causes.after.dropped import dropping
 from orchestrator.diagnosis.causes.finders import ask
 from orchestrator.diagnosis.causes.plan import UNUSUAL, times_usual
 from orchestrator.diagnosis.examine import Examination
-from orchestrator.diagnosis.verdicts.outlook import Outlook, least_share, midterms
+from orchestrator.diagnosis.verdicts.outlook import HALF, LATE, SOON, Outlook, least_share, midterms
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.outputs import own_way
 from orchestrator.policy import evidence
@@ -149,15 +149,15 @@ class _Against:
     """Something that stands against a training from its beginning."""
 
     told: str
-    early: bool
-    """Whether what it has learnt after a tenth of its epochs tells, or only half way."""
+    first: float = SOON
+    """Share of the epochs after which what it has learnt tells."""
 
 
-_NARROW = _Against("most networks as deep and narrow are dead from the start", early=False)
-"""Such networks may rest for long on their way, so that a quarter of the epochs tells nothing."""
+_NARROW = _Against("most networks as deep and narrow are dead from the start", LATE)
+"""Such networks may rest for long on their way."""
 _RESTS = _Against(
     "most networks as deep and narrow that have learnt little half way do not learn it",
-    early=False,
+    HALF,
 )
 """With leaky relu as well: of 256 with nine layers of two at Adam's 0.01, 30 have learnt less than
 half by then, of which 0.37 end above 0.8; of fresh ones 0.93 do."""
@@ -170,7 +170,7 @@ def _stays_behind(view: _View) -> str | None:
     """
     moment, done = view.moment, view.done
     known = _against(moment)
-    if known is None or done not in midterms(moment.epochs, early=known.early):
+    if known is None or done not in midterms(moment.epochs, first=known.first):
         return None
     if moment.task.attempt >= moment.task.config.restart.max_attempts:
         return None
@@ -199,7 +199,7 @@ def _stays_shifted(view: _View) -> str | None:
         return None
     if not dropping(moment.built.model) or probe.has_batch_normalization or not probe.can_measure:
         return None
-    if view.done not in midterms(moment.epochs, early=True):
+    if view.done not in midterms(moment.epochs, first=SOON):
         return None
     found = view.find(LearnedCheck)
     if found is None or found.verdict != "fail":
@@ -219,9 +219,9 @@ def _against(moment: Moment) -> _Against | None:
     """What stands against a training from its beginning, of all that the policy has answers to."""
     by_rate = _by_rate(moment)
     if by_rate is not None:
-        return _Against(by_rate, early=True)
+        return _Against(by_rate)
     if _is_undone(moment):
-        return _Against("what it had learnt in an earlier phase was lost", early=True)
+        return _Against("what it had learnt in an earlier phase was lost")
     answered = moment.task.config.restart.answered()
     if "often_dead_at_init" in answered:
         if evidence.is_deep_and_narrow(moment.phases):
@@ -236,7 +236,7 @@ def _against(moment: Moment) -> _Against | None:
     if named is None:
         return None
     # In few epochs the first of them tell little: of 14, two learn what passes.
-    return _Against(f"{named} was found before it", early=named != "few_steps")
+    return _Against(f"{named} was found before it", HALF if named == "few_steps" else SOON)
 
 
 def _is_undone(moment: Moment) -> bool:
