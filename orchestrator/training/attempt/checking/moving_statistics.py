@@ -18,6 +18,10 @@ from orchestrator.record.events import Warned
 from orchestrator.training.attempt.checking import check
 from orchestrator.training.attempt.checking.moment import Moment
 
+_SOME = 0.01
+"""Share of the first values that is left where there were too few steps; else weights have moved
+faster than the statistics of what they make."""
+
 
 def settle(moment: Moment, examined: Examination) -> tuple[Examination, bool]:
     """Settle the moving statistics where they alone make the last phase fail, or fall short.
@@ -47,11 +51,11 @@ def settle(moment: Moment, examined: Examination) -> tuple[Examination, bool]:
     moving, batch = skills
     left = max(layer.momentum for layer in norms) ** moment.steps
     told = f"of their first values {left:.0%} was left after {moment.steps:,} steps: "
-    advice = told if left else ""
+    advice = told if left >= _SOME else ""
     moment.emit(
         Warned(
             message=(
-                "BatchNorm's moving statistics had not arrived, and were settled by a forward "
+                "BatchNorm's moving statistics had not caught up, and were settled by a forward "
                 f"pass over the training rows, which changes no weight that trains: with them the "
                 f"skill was {moving:.3g}, with each batch's {batch:.3g}; {advice}write a lower "
                 "momentum, or train for more steps"
@@ -62,7 +66,10 @@ def settle(moment: Moment, examined: Examination) -> tuple[Examination, bool]:
 
 
 def lag(examined: Examination) -> tuple[float, float] | None:
-    """Skill with moving statistics, and with the batches' where what is learnt hangs on that."""
+    """Skill with moving statistics, and with the batches' where what is learnt hangs on that.
+
+    It does where much is lost by them, or as much as the network falls short by.
+    """
     if not any(_is_in_question(each) for each in examined.checks):
         return None
     found = [
@@ -77,11 +84,20 @@ def lag(examined: Examination) -> tuple[float, float] | None:
         if moving is not None and batch is not None and math.isfinite(batch)
     ]
     moving, batch = max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
-    return (moving, batch) if batch > NO_SKILL and not batch - moving <= LOST else None
+    lost = not batch - moving <= LOST or any(_is_short_by(each, batch) for each in examined.checks)
+    return (moving, batch) if batch > NO_SKILL and lost else None
 
 
 def _is_in_question(check: AnyCheck) -> bool:
     return check.verdict == "fail" or (isinstance(check, LearnedCheck) and check.falls_short())
+
+
+def _is_short_by(check: AnyCheck, skill: float) -> bool:
+    """Whether less was learnt than passes without a warning, and that skill would be as much."""
+    if not isinstance(check, LearnedCheck) or not check.falls_short():
+        return False
+    limit = check.limits.warn_below or 0.0
+    return all(skill >= limit * (each.reference or 0.0) for each in check.measured.outputs)
 
 
 def pass_rows(

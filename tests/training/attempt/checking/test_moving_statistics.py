@@ -116,13 +116,21 @@ def test_statistics_that_are_not_alone_to_blame_are_left_as_they_are(
 
 
 @pytest.mark.parametrize(
-    ("verdict", "share", "expected"),
-    [("warn", 0.67, (0.67, 0.94)), ("pass", 0.9, None), ("warn", 0.9, None)],
+    ("verdict", "share", "batch", "lags"),
+    [
+        ("warn", 0.67, 0.94, True),
+        ("pass", 0.9, 0.94, False),
+        ("warn", 0.9, 0.94, False),
+        # Little is lost by them, with which it would pass, or would not.
+        ("warn", 0.76, 0.82, True),
+        ("warn", 0.74, 0.79, False),
+        ("fail", 0.45, 0.6, False),
+    ],
 )
 def test_what_falls_short_by_lagging_statistics_is_settled_too(
-    verdict: str, share: float, expected: tuple[float, float] | None
+    verdict: str, share: float, batch: float, lags: bool
 ) -> None:
-    worth = {"output": 0, "skill": share, "skill_with_batch_statistics": 0.94}
+    worth = {"output": 0, "skill": share, "skill_with_batch_statistics": batch}
     learnt = {"output": 0, "share": share, "skill": share, "reference": 1.0}
     checks = (
         builders.made("prediction_variance", measured={"outputs": [worth]}),
@@ -133,4 +141,4 @@ def test_what_falls_short_by_lagging_statistics_is_settled_too(
             limits={"fail_below": 0.5, "warn_below": 0.8},
         ),
     )
-    assert moving_statistics.lag(Examination(checks=checks)) == expected
+    assert moving_statistics.lag(Examination(checks=checks)) == ((share, batch) if lags else None)
