@@ -251,10 +251,14 @@ class Subject:
 
         By the root of the epochs: the way of a weight gets slower as the loss falls.
         """
+        return max(self.moved.values()) * math.sqrt(self.given_up) if self.moved else None
+
+    @property
+    def given_up(self) -> float:
+        """So many times as many epochs the last phase was to have, where it ended early; else 1."""
         last = self.phases[-1]
         planned = next((each.epochs for each in self.config.phases if each.name == last.phase), 0)
-        times = max(planned / last.epochs, 1.0) if last.epochs else 1.0
-        return max(self.moved.values()) * math.sqrt(times) if self.moved else None
+        return max(planned / last.epochs, 1.0) if last.epochs else 1.0
 
     def found(self, cause: Cause, reason: str, advice: str, *, certain: bool = False) -> Finding:
         """A finding of this folder's.

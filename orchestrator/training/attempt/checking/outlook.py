@@ -36,8 +36,8 @@ from orchestrator.training.attempt.checking.moment import Moment
 from orchestrator.training.attempt.task import Task
 
 _FAR_BELOW = 0.01
-"""Of rates that are fewer times the usual one, a tenth of the epochs tells; of others, on which a
-long training may count, a quarter."""
+"""Of rates that are at most so many times the usual one, a tenth of the epochs tells; of others, on
+which a long training may count, a quarter."""
 
 C = TypeVar("C", bound=AnyCheck)
 
@@ -272,7 +272,7 @@ def _by_rate(moment: Moment) -> _Against | None:
     long = times / (1 - gathers) if gathers < 1 else math.inf
     # A network that others have trained is tuned at such rates.
     if long < 1 / UNUSUAL and "undertrained" in answered and not moment.built.begins_trained:
-        first = SOON if long < _FAR_BELOW else LATE
+        first = SOON if long <= _FAR_BELOW else LATE
         return _Against(f"its rate is {times:.2g} times the usual one", first, times)
     return None
 

@@ -105,6 +105,18 @@ def test_a_loss_that_was_still_falling_is_undertrained(epochs: int, span: int, w
     assert found.fix is not None and found.fix.learning_rate_factor == 10
 
 
+def test_a_loss_that_was_falling_when_it_was_given_up_needs_no_more_epochs() -> None:
+    planned = builders.config().phases[-1].epochs
+    for epochs, when, advice in (
+        (planned, "ended", "train for more epochs, or at a higher rate"),
+        (planned - 1, "was given up", "train at a higher rate"),
+    ):
+        phases = (builders.phase("init"), replace(builders.phase("main"), epochs=epochs))
+        (found,) = find_undertrained(ended(LINEAR, losses=[1.0, 0.8, 0.6, 0.4], phases=phases))
+        assert found.reason.startswith(f"the loss was still falling when the training {when}, from")
+        assert found.advice == advice
+
+
 def test_how_much_higher_the_rate_has_to_be_follows_from_how_far_the_weights_moved() -> None:
     for factor, times in ((1.5, 10), (1.1, 10), (1.029, 100)):
         known = {"start": {"kernel": np.ones(3)}, "losses": [1.0, 0.8, 0.6, 0.4]}
