@@ -60,27 +60,27 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--fortieth`: a Python that is not the main one gets a part of the tests."""
+    """`--eightieth`: a Python that is not the main one gets a part of the tests."""
     parser.addoption(
-        "--fortieth",
+        "--eightieth",
         type=int,
         choices=range(40),
-        help="run a fortieth of the tests: those whose name has a checksum that leaves this",
+        help="run an eightieth of the tests: those whose name has a checksum that leaves this",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the other thirty-nine fortieths.
+    """Leave out the other seventy-nine eightieths.
 
     The checksum is of the name alone, so that every worker of pytest-xdist, every machine and
     every run come to the same tests.
     """
-    rest = config.getoption("fortieth")
+    rest = config.getoption("eightieth")
     if rest is None:
         return
     parts: dict[bool, list[pytest.Item]] = {True: [], False: []}
     for item in items:
-        parts[zlib.crc32(item.nodeid.encode()) % 40 == rest].append(item)
+        parts[zlib.crc32(item.nodeid.encode()) % 80 == rest].append(item)
     config.hook.pytest_deselected(items=parts[False])
     items[:] = parts[True]
 
