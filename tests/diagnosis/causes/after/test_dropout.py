@@ -151,6 +151,15 @@ def test_what_drowns_in_dropout_is_told_where_nothing_else_is_at_fault(
         assert times in each.reason
 
 
+@pytest.mark.parametrize(("noise", "now", "at_end"), [(5.0, 1, 1), (4.9, 0, 1), (0.9, 0, 0)])
+def test_while_a_training_goes_on_it_has_to_drown_five_times_over(
+    noise: float, now: int, at_end: int
+) -> None:
+    subject = seen(noise=noise)
+    assert len([*find_drowning_dropout(subject, early=True)]) == now
+    assert len([*find_drowning_dropout(subject)]) == at_end
+
+
 def small(
     rate: float, x: Any, y: Any, *, activation: str = "elu", optimizer: Any = None
 ) -> Subject:
