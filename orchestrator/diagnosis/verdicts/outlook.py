@@ -1,6 +1,6 @@
 """What is left of a training held against what its loss still has to fall by. Pure.
 
-It tells when the verdict that follows the last phase is certain before its end.
+It tells when the verdict that follows the last phase is foreseen before its end.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ they are restarted.
 SOON = 0.1
 """Share of the epochs after which `learned` fails where next to nothing is learnt.
 
-Of 124 drawn networks that have something against them from the start, 106 are given up, after 0.18
-of their epochs on average; five of these would have ended above a share of 0.5, three of them at
-more than 200 times the usual rate.
+Of 366 drawn networks 147 have something against them: 113 are given up, after 0.20 of their epochs
+on average; four of these would have ended above a share of 0.5, two of them at 300 times the usual
+rate and more.
 """
 _NEXT = 0.15
 """And the one after which it does so again."""

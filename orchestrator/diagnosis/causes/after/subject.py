@@ -251,10 +251,10 @@ class Subject:
 
         By the root of the epochs: the way of a weight gets slower as the loss falls.
         """
-        return max(self.moved.values()) * math.sqrt(self.given_up) if self.moved else None
+        return max(self.moved.values()) * math.sqrt(self.shortened) if self.moved else None
 
     @property
-    def given_up(self) -> float:
+    def shortened(self) -> float:
         """So many times as many epochs the last phase was to have, where it ended early; else 1."""
         last = self.phases[-1]
         planned = next((each.epochs for each in self.config.phases if each.name == last.phase), 0)

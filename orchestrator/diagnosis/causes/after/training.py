@@ -101,13 +101,13 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
     when = f"{late} of {count} epochs" if span < count else f"all {count} epochs"
     if count == 1:
         when = "the only epoch"
-    given_up = subject.given_up > 1
+    ended, advice = "ended", "train for more epochs, or at a higher rate"
+    if subject.shortened > 1:
+        ended, advice = "ended early", "train at a higher rate"
     reason = (
-        f"the loss was still falling when the training {'was given up' if given_up else 'ended'}, "
-        f"from {before:.4g} to {last:.4g} in {when}, {(last - before) / span:.3g} an epoch, after "
-        f"{_steps(subject)}"
+        f"the loss was still falling when the training {ended}, from {before:.4g} to {last:.4g} in "
+        f"{when}, {(last - before) / span:.3g} an epoch, after {_steps(subject)}"
     )
-    advice = "train at a higher rate" if given_up else "train for more epochs, or at a higher rate"
     found = subject.found("undertrained", reason, advice)
     times = _times(subject)
     for optimizer in optimizers[:1]:

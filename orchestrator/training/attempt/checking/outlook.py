@@ -1,4 +1,4 @@
-"""The checks that follow a training, brought forward to an epoch at which their verdict is known.
+"""The checks that follow a training, brought forward to an epoch that foretells them.
 
 What is asked is a function of the record and of the weights, so that an attempt that is resumed or
 replayed ends at the same epoch.
@@ -120,7 +120,7 @@ class _View:
 
 
 def _stays_above(view: _View) -> str | None:
-    """Why a prediction that is worse than the best constant is certain to be so at the end.
+    """Why a prediction that is worse than the best constant is foreseen to be so at the end.
 
     Of a loss that is below that of the best constant nothing is certain, nor of the sum of several
     losses.
@@ -172,23 +172,12 @@ half by then, of which 0.37 end above 0.8; of fresh ones 0.93 do."""
 
 
 def _stays_behind(view: _View) -> str | None:
-    """Why a training is given up that has something against it, and has learnt too little by now.
-
-    Not where no attempt may follow.
-    """
-    moment, done = view.moment, view.done
-    known = _against(moment)
-    if known is None or done not in midterms(moment.epochs, first=known.first):
+    """Why a training is given up that has something against it, and has learnt too little."""
+    known = _against(view.moment)
+    short = None if known is None else _short(view, known.first, known.times)
+    if known is None or short is None:
         return None
-    if moment.task.attempt >= moment.task.config.restart.max_attempts:
-        return None
-    found = view.find(LearnedCheck)
-    if found is None or found.verdict != "fail":
-        return None
-    share, below = found.share(), least_share(found, moment.epochs, done, known.times)
-    if share is None or below is None or not share < below:
-        return None
-    return f"{known.told}; after {done} epochs: {found.reason}"
+    return f"{known.told}; after {view.done} epochs: {short.reason}"
 
 
 def _stays_dropped(view: _View) -> str | None:
@@ -201,30 +190,46 @@ def _stays_dropped(view: _View) -> str | None:
     told after a quarter; after a tenth some do that learn in the end.
     """
     moment, limits = view.moment, view.moment.task.config.checks.findings
-    restart, probe = moment.task.config.restart, moment.built.probe
-    if limits is None or "heavy_dropout" in limits.ignore:
-        return None
-    if "heavy_dropout" not in restart.answered() or moment.task.attempt >= restart.max_attempts:
+    answered, probe = moment.task.config.restart.answered(), moment.built.probe
+    if limits is None or "heavy_dropout" in limits.ignore or "heavy_dropout" not in answered:
         return None
     if not dropping(moment.built.model) or probe.has_batch_normalization or not probe.can_measure:
         return None
-    if view.done not in midterms(moment.epochs, first=SOON):
-        return None
-    found = view.find(LearnedCheck)
-    if found is None or found.verdict != "fail":
-        return None
-    share, below = found.share(), least_share(found, moment.epochs, view.done, None)
-    if share is None or below is None or not share < below:
+    short = _short(view, SOON)
+    if short is None:
         return None
     phase = Phase(
         phase=moment.name, epochs=view.done, seconds=0.0, metrics={}, checks=view.examined.checks
     )
     subject = check.subject(moment, phase, view.examined)
+    below = least_share(short, moment.epochs, view.done, None)
     shifting = functools.partial(find_shifting_dropout, below=below)
     drowning = functools.partial(find_drowning_dropout, early=True)
     tells = view.done in midterms(moment.epochs, first=LATE)
     told = ask((shifting, drowning) if tells else (shifting,), subject)
     return None if not told else f"after {view.done} epochs, {told[0].reason}"
+
+
+def _short(view: _View, first: float, times: float | None = None) -> LearnedCheck | None:
+    """`learned`, where it is asked after this epoch, and too little has been learnt to go on.
+
+    Not where no attempt may follow.
+
+    Args:
+        view: what is seen of the attempt.
+        first: share of the epochs that tells at the earliest.
+        times: how many times the usual rate its rate is, where that stands against it.
+    """
+    moment = view.moment
+    if view.done not in midterms(moment.epochs, first=first):
+        return None
+    if moment.task.attempt >= moment.task.config.restart.max_attempts:
+        return None
+    found = view.find(LearnedCheck)
+    if found is None or found.verdict != "fail":
+        return None
+    share, below = found.share(), least_share(found, moment.epochs, view.done, times)
+    return None if share is None or below is None or not share < below else found
 
 
 def _against(moment: Moment) -> _Against | None:

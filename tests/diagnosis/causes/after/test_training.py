@@ -105,11 +105,11 @@ def test_a_loss_that_was_still_falling_is_undertrained(epochs: int, span: int, w
     assert found.fix is not None and found.fix.learning_rate_factor == 10
 
 
-def test_a_loss_that_was_falling_when_it_was_given_up_needs_no_more_epochs() -> None:
+def test_a_loss_that_was_falling_when_it_ended_early_needs_no_more_epochs() -> None:
     planned = builders.config().phases[-1].epochs
     for epochs, when, advice in (
         (planned, "ended", "train for more epochs, or at a higher rate"),
-        (planned - 1, "was given up", "train at a higher rate"),
+        (planned - 1, "ended early", "train at a higher rate"),
     ):
         phases = (builders.phase("init"), replace(builders.phase("main"), epochs=epochs))
         (found,) = find_undertrained(ended(LINEAR, losses=[1.0, 0.8, 0.6, 0.4], phases=phases))
