@@ -252,7 +252,7 @@ CASES = {
     "nothing was learnt until now": (
         attempt(phase(INIT), phase(learned="fail", learnt={**NOTHING, **FALLING})),
         "undertrained",
-        ["raise_learning_rate"],
+        ["raise_learning_rate", "usual_settings"],
     ),
     "nothing was learnt, and no more would be": (
         attempt(phase(INIT), phase(learned="fail", learnt={**NOTHING, **STILL})),
@@ -262,7 +262,7 @@ CASES = {
     "worse than a constant, and on the way": (
         attempt(phase(INIT), phase(variance="fail", skill=-8.0, learnt=FALLING)),
         "undertrained",
-        ["raise_learning_rate"],
+        ["raise_learning_rate", "usual_settings"],
     ),
     "worse than a constant by the moving statistics alone": (
         attempt(phase(INIT), lagging(phase(variance="fail", skill=-1.0, learnt=FALLING))),
@@ -283,14 +283,18 @@ CASES = {
             findings=(Finding(cause="undertrained", reason="it falls"),),
         ),
         "worse_than_baseline",
-        ["raise_learning_rate"],
+        ["raise_learning_rate", "usual_settings"],
     ),
     "alive, after a training that was too short": (
         pointing("few_steps"),
         "crippled",
-        ["raise_learning_rate"],
+        ["raise_learning_rate", "usual_settings"],
     ),
-    "alive, and still learning": (pointing("undertrained"), "crippled", ["raise_learning_rate"]),
+    "alive, and still learning": (
+        pointing("undertrained"),
+        "crippled",
+        ["raise_learning_rate", "usual_settings"],
+    ),
     "alive, and up and down": (
         pointing("oscillating"),
         "crippled",

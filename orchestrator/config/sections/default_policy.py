@@ -93,9 +93,10 @@ DEFAULT_POLICY: Any = [
         "when": {"kind": [*_POOR, "undertrained"], "cause": ["rate_too_low"]},
         "rungs": [_RAISE, *_NO_LOWER],
     },
-    # What was on its way needs a higher rate or more epochs: no seed brings it much further.
-    {"when": {"kind": ["undertrained"]}, "rungs": [_RAISE]},
-    {"when": {"kind": _POOR, "cause": ["undertrained", "few_steps"]}, "rungs": [_RAISE]},
+    # What was on its way needs a higher rate or more epochs: no seed brings it much further. Where
+    # nothing says how much higher, more than the rate is at fault.
+    {"when": {"kind": ["undertrained"]}, "rungs": [_RAISE, _USUAL]},
+    {"when": {"kind": _POOR, "cause": ["undertrained", "few_steps"]}, "rungs": [_RAISE, _USUAL]},
     # No seed makes a linear network bend.
     {"when": {"kind": _POOR, "cause": ["too_small"]}, "rungs": []},
     # That its statistics lag is not all, where settling them did not suffice.

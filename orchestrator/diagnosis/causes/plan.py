@@ -81,11 +81,15 @@ def sound_rate(model: keras.Model) -> float | None:
     if times_usual(optimizers[0], 0.0) is None:
         return None
     optimizer = optimizers[0]
-    shapes = [each.shape for each in model.trainable_variables if len(each.shape) > 1]
-    inputs = max((math.prod(shape[:-1]) for shape in shapes), default=0)
     adaptive = isinstance(optimizer, ADAPTIVE) and not isinstance(optimizer, keras.optimizers.Lion)
-    narrow = adaptive and inputs <= _NARROW
+    narrow = adaptive and most_inputs(model) <= _NARROW
     return (_SOUND_IN_NARROW if narrow else _SOUND) * usual_rate(optimizers[0])
+
+
+def most_inputs(model: keras.Model) -> int:
+    """How many inputs a unit has at most, of layers that train; 0 where none has any."""
+    shapes = [each.shape for each in model.trainable_variables if len(each.shape) > 1]
+    return max((math.prod(shape[:-1]) for shape in shapes), default=0)
 
 
 def faster(optimizer: keras.optimizers.Optimizer, rate: float, times: float) -> Fix:

@@ -170,6 +170,30 @@ def test_targets_that_no_planned_step_leads_to_are_named() -> None:
     assert not distant(200 + 50 * Y)
 
 
+@pytest.mark.parametrize(
+    ("y", "options", "named"),
+    [
+        (35 + Y, {}, True),
+        (-35 + Y, {}, True),
+        # Nearer, with units of more inputs, or at a higher rate it comes there in time.
+        (25 + Y, {}, False),
+        (35 + Y, {"width": 100}, False),
+        (60 + Y, {"width": 100}, True),
+        (35 + Y, {"optimizer": keras.optimizers.Adam(0.01)}, False),
+        (35 + Y, {"optimizer": keras.optimizers.SGD(0.001)}, False),  # steps as large as the errors
+        (35 + 4 * Y, {}, False),  # what there is to learn is no small part of the errors
+    ],
+)
+def test_targets_that_are_reached_too_late_are_named(
+    y: Any, options: dict[str, Any], named: bool
+) -> None:
+    given = {"optimizer": keras.optimizers.Adam(0.005), "width": 8, **options}
+    width = given.pop("width")  # a hundred steps at 0.005
+    model = compiled(layers.Dense(width, activation="relu"), layers.Dense(1), **given)
+    found = find_distant_targets(make_subject(model, X, y, measured=True))
+    assert ["for how short the training is" in each.reason for each in found] == [True] * named
+
+
 def test_small_targets_are_not_far_from_zero_however_far_the_network_begins() -> None:
     far = keras.initializers.Constant(1e5)
     assert not distant(Y, layers.Dense(1, bias_initializer=far))
@@ -179,7 +203,7 @@ def test_targets_that_the_network_begins_near_are_not() -> None:
     near = keras.initializers.Constant(299.0)
     assert not distant(300 + Y, layers.Dense(1, bias_initializer=near))
     assert not distant(300 + Y, layers.Dense(1), layers.Rescaling(1.0, offset=300.0))
-    assert not distant(50 + Y)
+    assert not distant(50 + Y, optimizer=keras.optimizers.Adam(0.01))
     assert not distant(1000 * Y)
     assert not distant(np.full(300, 500.0))  # a constant is judged elsewhere
 
