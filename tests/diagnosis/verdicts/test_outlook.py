@@ -6,7 +6,15 @@ import math
 
 import pytest
 
-from orchestrator.diagnosis.verdicts.outlook import HALF, LATE, SOON, Outlook, least_share, midterms
+from orchestrator.diagnosis.verdicts.outlook import (
+    HALF,
+    LATE,
+    SOON,
+    Outlook,
+    least_share,
+    midterms,
+    rests,
+)
 from orchestrator.record.checks import LearnedCheck, LearnedLimits
 
 
@@ -99,3 +107,24 @@ def test_who_asks_for_less_than_a_little_gets_no_more() -> None:
     assert least_share(learned(0.04), 20, 2, None) == 0.04
     assert least_share(learned(None), 20, 2, None) is None
     assert least_share(learned(None), 20, 10, None) is None
+
+
+def test_what_rests_is_held_to_its_limit_after_a_quarter() -> None:
+    assert least_share(learned(0.5), 20, 4, None, rests=True) == 0.2
+    assert least_share(learned(0.5), 20, 5, None, rests=True) == 0.5
+    assert least_share(learned(None), 20, 5, None, rests=True) is None
+
+
+@pytest.mark.parametrize(
+    ("losses", "still"),
+    [
+        ([4.0, 2.0, 1.0, 1.2, 1.3], True),
+        ([1.0, 1.0, 1.0, 1.0], True),
+        ([1.0, 0.5, 0.499, 0.496], True),
+        ([1.0, 0.5, 0.499, 0.494], False),
+        ([1.0, 0.5, 0.6, 0.4, 0.7], False),  # it goes up and down
+        ([1.0, 1.0, 1.0, 0.98, 1.0], False),
+    ],
+)
+def test_a_loss_rests_that_falls_by_less_than_a_hundredth(losses: list[float], still: bool) -> None:
+    assert rests(losses) == still

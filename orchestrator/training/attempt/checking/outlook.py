@@ -19,7 +19,15 @@ from orchestrator.diagnosis.causes.after.dropped import dropping
 from orchestrator.diagnosis.causes.finders import ask
 from orchestrator.diagnosis.causes.plan import UNUSUAL, times_usual
 from orchestrator.diagnosis.examine import Examination
-from orchestrator.diagnosis.verdicts.outlook import HALF, LATE, SOON, Outlook, least_share, midterms
+from orchestrator.diagnosis.verdicts.outlook import (
+    HALF,
+    LATE,
+    SOON,
+    Outlook,
+    least_share,
+    midterms,
+    rests,
+)
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.outputs import own_way
 from orchestrator.policy import evidence
@@ -159,13 +167,15 @@ class _Against:
     """Share of the epochs after which what it has learnt tells."""
     times: float | None = None
     """How many times the usual rate its rate is, where it is that."""
+    may_rest: bool = False
+    """Whether a loss that rests may fall again."""
 
 
-_NARROW = _Against("most networks as deep and narrow are dead from the start", LATE)
-"""Such networks may rest for long on their way."""
+_NARROW = _Against("most networks as deep and narrow are dead from the start", LATE, may_rest=True)
 _RESTS = _Against(
     "most networks as deep and narrow that have learnt little half way do not learn it",
     HALF,
+    may_rest=True,
 )
 """With leaky relu as well: of 256 with nine layers of two at Adam's 0.01, 30 have learnt less than
 half by then, of which 0.37 end above 0.8; of fresh ones 0.93 do."""
@@ -174,8 +184,11 @@ half by then, of which 0.37 end above 0.8; of fresh ones 0.93 do."""
 def _stays_behind(view: _View) -> str | None:
     """Why a training is given up that has something against it, and has learnt too little."""
     known = _against(view.moment)
-    short = None if known is None else _short(view, known.first, known.times)
-    if known is None or short is None:
+    if known is None:
+        return None
+    still = not known.may_rest and len(view.losses) > 1 and rests(view.losses)
+    short = _short(view, known.first, known.times, rests=still)
+    if short is None:
         return None
     return f"{known.told}; after {view.done} epochs: {short.reason}"
 
@@ -210,7 +223,9 @@ def _stays_dropped(view: _View) -> str | None:
     return None if not told else f"after {view.done} epochs, {told[0].reason}"
 
 
-def _short(view: _View, first: float, times: float | None = None) -> LearnedCheck | None:
+def _short(
+    view: _View, first: float, times: float | None = None, *, rests: bool = False
+) -> LearnedCheck | None:
     """`learned`, where it is asked after this epoch, and too little has been learnt to go on.
 
     Not where no attempt may follow.
@@ -219,6 +234,7 @@ def _short(view: _View, first: float, times: float | None = None) -> LearnedChec
         view: what is seen of the attempt.
         first: share of the epochs that tells at the earliest.
         times: how many times the usual rate its rate is, where that stands against it.
+        rests: whether its loss has come to rest.
     """
     moment = view.moment
     if view.done not in midterms(moment.epochs, first=first):
@@ -228,7 +244,8 @@ def _short(view: _View, first: float, times: float | None = None) -> LearnedChec
     found = view.find(LearnedCheck)
     if found is None or found.verdict != "fail":
         return None
-    share, below = found.share(), least_share(found, moment.epochs, view.done, times)
+    share = found.share()
+    below = least_share(found, moment.epochs, view.done, times, rests=rests)
     return None if share is None or below is None or not share < below else found
 
 
