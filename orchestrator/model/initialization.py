@@ -61,7 +61,8 @@ def reinitialize(model: keras.Model, name: str, x: Tree, recorder: Recorder) -> 
     """
     for _, variable, is_kernel in hidden_variables(model, x):
         initializer = keras.initializers.get(name if is_kernel else "zeros")
-        variable.assign(initializer(tuple(variable.shape), dtype=variable.dtype))
+        drawn = "float32" if variable.dtype == "bfloat16" else variable.dtype
+        variable.assign(initializer(tuple(variable.shape), dtype=drawn))
         recorder.note(variable, initializer)
 
 

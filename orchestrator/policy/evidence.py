@@ -325,7 +325,7 @@ def _kind(attempt: Attempt) -> FailureKind:
     return "crippled" if failure.check == "learned" else "worse_than_baseline"
 
 
-def is_deep_and_narrow(phases: Sequence[Phase], *, leaky: bool = False) -> bool:
+def is_deep_and_narrow(phases: Sequence[Phase]) -> bool:
     """Whether most networks with layers of relu as wide are dead as they are drawn.
 
     All units of a layer of n are negative for a row with probability 2**-n (Lu, Shin, Su and
@@ -334,16 +334,12 @@ def is_deep_and_narrow(phases: Sequence[Phase], *, leaky: bool = False) -> bool:
 
     Args:
         phases: the finished ones of an attempt.
-        leaky: whether layers of leaky relu count as such, too.
     """
     check = phases[0].find(DeadNeuronsCheck) if phases else None
     layers = () if check is None else check.measured.layers
     places = min((each.rows or 0 for each in layers), default=0)
     widths = [
-        each.units
-        for each in layers
-        if each.activation == "relu" or (leaky and each.activation == "leaky_relu")
-        if each.rows in (None, places)
+        each.units for each in layers if each.activation == "relu" and each.rows in (None, places)
     ]
     return math.prod(1 - 0.5**units for units in widths) < _FEW_LIVE
 

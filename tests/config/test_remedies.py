@@ -14,11 +14,12 @@ from orchestrator.config.sections.rates import (
 )
 from orchestrator.config.sections.remedies import (
     FixOutput,
+    LeakyRelu,
     Standardize,
     UsualSettings,
 )
 from orchestrator.policy import rule
-from orchestrator.record.records import Attempt, Cause, Finding, Fix, Settings
+from orchestrator.record.records import INIT, Attempt, Cause, Finding, Fix, Settings
 from tests import builders
 
 SEED = Settings(seed=7)
@@ -290,7 +291,7 @@ def test_usual_settings_change_all_that_the_model_can_carry() -> None:
     )
     second = replace(first, settings=fixed)
     usual = replace(
-        SEED, learning_rate_factor=50.0, learning_rate_cap=0.01, momentum=0.9, negative_slope=0.2,
+        SEED, learning_rate_factor=50.0, learning_rate_cap=0.01, momentum=0.9, negative_slope=0.3,
         initializer="he_normal", standardize="inputs and targets", output_activation={"": "linear"},
         dropout_cap=0.0,
     )  # fmt: skip
@@ -301,6 +302,33 @@ def test_usual_settings_change_all_that_the_model_can_carry() -> None:
     hindered = {each: "no" for each in ("leaky_relu", "momentum", "standardize targets")}
     found = UsualSettings().apply(SEED, [replace(first, obstacles=hindered), second], None)
     assert found == replace(usual, momentum=None, negative_slope=None, standardize="inputs")
+
+
+@pytest.mark.parametrize(
+    ("units", "initializer"),
+    [
+        ([2] * 9, "orthogonal"),
+        ([32] * 12, "orthogonal"),
+        ([32] * 13, "he_normal"),
+        ([2, 33, 2], "he_normal"),
+        ([], "he_normal"),
+    ],
+)
+def test_usual_weights_of_narrow_layers_are_orthogonal(units: list[int], initializer: str) -> None:
+    layers = [{"layer": "a", "activation": "relu", "units": each, "dead": 0} for each in units]
+    init = builders.phase(INIT, builders.made("dead_neurons", measured={"layers": layers}))
+    failed = replace(attempt("few_steps"), phases=(init,))
+    found = UsualSettings().apply(SEED, [failed], None)
+    assert isinstance(found, Settings) and found.initializer == initializer
+
+
+def test_a_slope_that_is_steep_enough_is_left() -> None:
+    steep = replace(SEED, negative_slope=0.3)
+    assert LeakyRelu().apply(steep, [attempt("few_steps")], None) == "the slope is 0.3 already"
+    flat = replace(SEED, negative_slope=0.1)
+    assert LeakyRelu().apply(flat, [attempt("few_steps")], None) == replace(
+        flat, negative_slope=0.2
+    )
 
 
 def test_usual_settings_leave_weights_that_were_trained_before_and_their_rate() -> None:

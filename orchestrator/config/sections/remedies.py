@@ -134,8 +134,8 @@ class LeakyRelu(Rung):
         self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
     ) -> Settings | str:
         """Leaky relu in every hidden place of relu."""
-        if settings.negative_slope == self.negative_slope:
-            return f"the slope is {self.negative_slope} already"
+        if settings.negative_slope is not None and settings.negative_slope >= self.negative_slope:
+            return f"the slope is {settings.negative_slope} already"
         return replace(settings, negative_slope=self.negative_slope)
 
 
@@ -300,6 +300,32 @@ class FixOutput(Rung):
         return replace(changed, standardize=_standardized(parts))
 
 
+_USUAL_SLOPE = 0.3
+"""Keras's own for leaky relu.
+
+Of 256 networks with nine layers of two units on |x|, Adam at 0.01 for 30 epochs, 0.94 learn with
+it, and 0.86 with a slope of 0.2; on a sum of two |x| 0.73 and 0.68 learn half of it.
+"""
+_NARROW, _FEW = 32, 12
+"""Units of a layer, and layers, up to which weights are orthogonal: the few units of such a layer
+keep rows apart, which drawn ones may all send to one place (Saxe, McClelland and Ganguli, Exact
+solutions to the nonlinear dynamics of learning in deep linear neural networks, 2014).
+
+Of the networks above 0.98 and 0.90 learn so, instead of by `he_normal`; of seven wider shapes, up
+to ten layers of 16 and six of 32, none learns less. But behind each layer of leaky relu what comes
+through is a quarter smaller: with 20 layers they learn more slowly, with 32 not at all.
+"""
+
+
+def _usual_initializer(attempts: Sequence[Attempt]) -> str:
+    """Keras's name of what hidden kernels are drawn by."""
+    found = [check for each in attempts for phase in each.phases[:1]
+             if (check := phase.find(DeadNeuronsCheck)) is not None]  # fmt: skip
+    layers = found[-1].measured.layers if found else ()
+    narrow = 0 < len(layers) <= _FEW and all(each.units <= _NARROW for each in layers)
+    return "orthogonal" if narrow else Reinitialize().initializer
+
+
 class UsualSettings(Rung):
     """Take all at once what is known to train most networks.
 
@@ -338,9 +364,9 @@ class UsualSettings(Rung):
         if "fresh_weights" not in hindered:
             usual = at_sound_rate(usual, attempts)
             if "leaky_relu" not in hindered:
-                usual = replace(usual, negative_slope=LeakyRelu().negative_slope)
+                usual = replace(usual, negative_slope=_USUAL_SLOPE)
             if "reinitialize" not in hindered:
-                usual = replace(usual, initializer=Reinitialize().initializer)
+                usual = replace(usual, initializer=_usual_initializer(attempts))
         if usual == replace(before, seed=usual.seed):
             if "new_seed" in hindered:
                 return hindered["new_seed"]

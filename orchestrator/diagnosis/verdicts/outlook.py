@@ -37,8 +37,7 @@ HALF = 0.5
 Of 530 networks at rates, scales and outputs out of the usual it fails here for 374: 359 of these
 end at skills below 0.5, and six above 0.8. Of 47 at usual ones it fails for none. Of 3,072 with
 nine layers of two units of relu it fails for 2,937, of which eight end above 0.8; of as many
-with leaky relu for 1,207, but 270 of these end above 0.8, so that it is asked of these only where
-they are restarted.
+with leaky relu for 1,207, but 270 of these end above 0.8, so that it is not asked of these.
 """
 SOON = 0.1
 """Share of the epochs after which `learned` fails where next to nothing is learnt.

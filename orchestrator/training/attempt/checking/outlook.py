@@ -172,13 +172,6 @@ class _Against:
 
 
 _NARROW = _Against("most networks as deep and narrow are dead from the start", LATE, may_rest=True)
-_RESTS = _Against(
-    "most networks as deep and narrow that have learnt little half way do not learn it",
-    HALF,
-    may_rest=True,
-)
-"""With leaky relu as well: of 256 with nine layers of two at Adam's 0.01, 30 have learnt less than
-half by then, of which 0.37 end above 0.8; of fresh ones 0.93 do."""
 
 
 def _stays_behind(view: _View) -> str | None:
@@ -255,11 +248,8 @@ def _against(moment: Moment) -> _Against | None:
     if by_rate is not None:
         return by_rate
     answered = moment.task.config.restart.answered()
-    if "often_dead_at_init" in answered:
-        if evidence.is_deep_and_narrow(moment.phases):
-            return _NARROW
-        if moment.task.attempt > 1 and evidence.is_deep_and_narrow(moment.phases, leaky=True):
-            return _RESTS
+    if "often_dead_at_init" in answered and evidence.is_deep_and_narrow(moment.phases):
+        return _NARROW
     if _is_undone(moment):
         return _Against("what it had learnt in an earlier phase was lost", LATE)
     found = moment.phases[0].find(FindingsCheck)

@@ -290,24 +290,6 @@ def test_a_phase_that_does_not_learn_again_what_one_has_undone_is_given_up(
     assert any(each.startswith(early) for each in told) is given_up
 
 
-LEAKY: dict[str, Any] = {
-    "model": {"layers": [{"Dense": {"units": 2, "activation": "leaky_relu"}}] * 9 + [ENDS]},
-    "compile": {"optimizer": {"SGD": {"learning_rate": 0.001}}, "loss": "mse"},
-}
-
-
-@pytest.mark.parametrize(("attempt", "epochs"), [(1, 12), (2, 6)])
-def test_a_restarted_network_that_is_deep_and_narrow_is_given_up_half_way(
-    attempt: int, epochs: int, make_config: MakeConfig, tmp_path: Path
-) -> None:
-    events = train(make_config(ROWS, **absolute(**LEAKY)), tmp_path / "1", attempt=attempt)
-    assert ended(events)[0] == epochs
-    told = [event.message for event in events if isinstance(event, Warned)]
-    assert any("most networks as deep and narrow that have" in each for each in told) is (
-        epochs < 12
-    )
-
-
 FAR = {"data": {"train": {"callable": "rows:far"}}}
 FASTER: dict[str, Any] = {
     # A share of 0.6 at the end.
