@@ -9,8 +9,8 @@ best settings known; and with `--reseeding` training to the end and then from an
 many attempts, judged by the same checks. Costs are in trainings: epochs that were really trained,
 divided by those of one full training; what an attempt inherits by going on from another's snapshot
 is not counted, what the losers of a race have trained is. Every candidate seed that was screened
-counts as half an epoch, which is more than it takes: a forward pass is a third of a training step,
-and a candidate takes one over all rows, or over the first 256 where a live path shows at once.
+counts as a third of an epoch, which is more than it takes: of nine layers of two units and a
+thousand rows 11 ms, where an epoch takes 41.
 Seconds are those of the attempts, with building and tracing, without the start of the program.
 Skills are those of the check `learned` where it applies, beside what its closed form learns.
 

@@ -42,6 +42,8 @@ RESEEDING: dict[str, Any] = {
         "policy": [{"remedy": "new_seed", "times": MAX_ATTEMPTS - 1}],
     },
 }
+SCREENED = 1 / 3
+"""Epochs that a candidate seed counts as."""
 ONCE: dict[str, Any] = {"restart": {"max_attempts": 1}}
 
 
@@ -191,7 +193,7 @@ def read(run: Mapping[str, Any], case: Case, seed: int) -> Outcome:
     return Outcome(
         seed=seed,
         passed=passed,
-        cost=(trained + run["screened_seeds"] / 2) / case.epochs,
+        cost=(trained + SCREENED * run["screened_seeds"]) / case.epochs,
         seconds=sum(attempt["seconds"] for attempt in attempts),
         skill=skill,
         reference=reference,
