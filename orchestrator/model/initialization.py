@@ -61,9 +61,15 @@ def reinitialize(model: keras.Model, name: str, x: Tree, recorder: Recorder) -> 
     """
     for _, variable, is_kernel in hidden_variables(model, x):
         initializer = keras.initializers.get(name if is_kernel else "zeros")
-        drawn = "float32" if variable.dtype == "bfloat16" else variable.dtype
-        variable.assign(initializer(tuple(variable.shape), dtype=drawn))
+        variable.assign(_draw(initializer, variable))
         recorder.note(variable, initializer)
+
+
+def _draw(initializer: Any, variable: keras.Variable) -> Any:
+    """Values for a variable; TensorFlow decomposes no matrix in bfloat16, as `orthogonal` does."""
+    decomposes = isinstance(initializer, keras.initializers.Orthogonal)
+    half = decomposes and variable.dtype == "bfloat16"
+    return initializer(tuple(variable.shape), dtype="float32" if half else variable.dtype)
 
 
 def hidden_variables(
@@ -160,8 +166,7 @@ class Replay:
             if draw is not None:
                 settings = {**initializer.get_config(), "seed": _Seed(seeds[draw])}
                 again = type(initializer)(**settings)
-            value = again(tuple(variable.shape), dtype=variable.dtype)
-            values.append(tf.convert_to_tensor(value, dtype=variable.dtype))
+            values.append(tf.cast(_draw(again, variable), variable.dtype))
         return values
 
     def _is_faithful(self, seed: int) -> bool:

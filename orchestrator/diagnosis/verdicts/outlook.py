@@ -59,11 +59,7 @@ the epochs: of 29 `learned` failed then for 15, held to 0.8, and one of them end
 
 
 _FELL = 0.01
-"""A loss that falls by less than this share of itself in the second half of some epochs rests.
-
-Of the 147 networks above ten have learnt 0.1 to 0.5 after a quarter: five rest, and these end where
-they are, within 0.05; of the others three end above 0.9.
-"""
+"""A loss that falls by less than this share of itself in the second half of some epochs rests."""
 
 
 def rests(losses: Sequence[float]) -> bool:

@@ -12,6 +12,7 @@ from orchestrator.diagnosis.causes import table
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.diagnosis.causes.plan import ADAPTIVE, begins_trained, most_inputs, read_plan
 from orchestrator.diagnosis.causes.scales import describe_scales, is_out_of_reach, size
+from orchestrator.model import layers
 from orchestrator.model.keras_internals import all_layers
 from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding
@@ -119,6 +120,9 @@ def _is_beyond(
     plan = read_plan(subject)
     if plan is None or not isinstance(plan.optimizer, ADAPTIVE) or begins_trained(subject):
         return False
+    ends = layers.last_layers(subject.model, subject.few[0])
+    if not all(getattr(each, "weights", ()) for each in ends):
+        return False  # what is behind the weights, as a Rescaling, may lengthen each step
     typical = float(np.median(np.abs(targets)))  # whatever outliers there are
     if typical >= _BEYOND * max(size(predicted), 1.0) * max(plan.way, 1.0):
         return True

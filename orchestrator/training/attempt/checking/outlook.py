@@ -38,7 +38,7 @@ from orchestrator.record.checks import (
     PredictionVarianceCheck,
 )
 from orchestrator.record.events import Warned
-from orchestrator.record.records import DECLINE, Phase
+from orchestrator.record.records import DECLINE, Cause, Phase
 from orchestrator.training.attempt.checking import check, moving_statistics
 from orchestrator.training.attempt.checking.moment import Moment
 from orchestrator.training.attempt.task import Task
@@ -167,11 +167,14 @@ class _Against:
     """Share of the epochs after which what it has learnt tells."""
     times: float | None = None
     """How many times the usual rate its rate is, where it is that."""
-    may_rest: bool = False
-    """Whether a loss that rests may fall again."""
+    rests: bool = False
+    """Whether a loss that rests does not fall again."""
 
 
-_NARROW = _Against("most networks as deep and narrow are dead from the start", LATE, may_rest=True)
+_NARROW = _Against("most networks as deep and narrow are dead from the start", LATE)
+_OUTPUT: frozenset[Cause] = frozenset({"loss_mismatch", "unreachable_targets"})
+"""Where an output or its loss is cut off no gradient comes back. Others rest on their way, too: at
+a third of what there is to learn, where that is linear."""
 
 
 def _stays_behind(view: _View) -> str | None:
@@ -179,7 +182,7 @@ def _stays_behind(view: _View) -> str | None:
     known = _against(view.moment)
     if known is None:
         return None
-    still = not known.may_rest and len(view.losses) > 1 and rests(view.losses)
+    still = known.rests and len(view.losses) > 1 and rests(view.losses)
     short = _short(view, known.first, known.times, rests=still)
     if short is None:
         return None
@@ -259,8 +262,13 @@ def _against(moment: Moment) -> _Against | None:
     named = next((each for each in told if each in answered), None)
     if named is None:
         return None
-    # In few epochs the first of them tell little: of 14, two learn what passes.
-    return _Against(f"{named} was found before it", HALF if "few_steps" in causes else SOON)
+    return _Against(
+        f"{named} was found before it",
+        # In few epochs the first of them tell little: of 14, two learn what passes.
+        HALF if "few_steps" in causes else SOON,
+        # Of several outputs others may learn while the sum of the losses hardly falls.
+        rests=named in _OUTPUT and len(moment.built.outputs) == 1,
+    )
 
 
 def _is_undone(moment: Moment) -> bool:

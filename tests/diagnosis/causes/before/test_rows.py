@@ -181,6 +181,7 @@ def test_targets_that_no_planned_step_leads_to_are_named() -> None:
         (60 + Y, {"width": 100}, True),
         (35 + Y, {"optimizer": keras.optimizers.Adam(0.01)}, False),
         (35 + Y, {"optimizer": keras.optimizers.SGD(0.001)}, False),  # steps as large as the errors
+        (35 + Y, {"last": [layers.Rescaling(50.0)]}, False),  # steps 50 times as long
         (35 + 4 * Y, {}, False),  # what there is to learn is no small part of the errors
     ],
 )
@@ -188,8 +189,8 @@ def test_targets_that_are_reached_too_late_are_named(
     y: Any, options: dict[str, Any], named: bool
 ) -> None:
     given = {"optimizer": keras.optimizers.Adam(0.005), "width": 8, **options}
-    width = given.pop("width")  # a hundred steps at 0.005
-    model = compiled(layers.Dense(width, activation="relu"), layers.Dense(1), **given)
+    width, last = given.pop("width"), given.pop("last", [])  # a hundred steps at 0.005
+    model = compiled(layers.Dense(width, activation="relu"), layers.Dense(1), *last, **given)
     found = find_distant_targets(make_subject(model, X, y, measured=True))
     assert ["for how short the training is" in each.reason for each in found] == [True] * named
 
