@@ -10,6 +10,7 @@ import numpy as np
 
 from orchestrator.diagnosis.causes.after.subject import Subject
 from orchestrator.diagnosis.causes.scales import size
+from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.keras_internals import all_layers, own_variables
 from orchestrator.record.records import Finding
@@ -97,7 +98,10 @@ def _held_small(subject: Subject, found: _Penalised) -> Finding:
             f", for the penalty of a usual kernel would be {found.price:.3g}, and the loss of a "
             f"constant is {loss:.3g}"
         )
-        certain = subject.is_constant and found.left < _SHRUNK and found.price >= loss
+        # What is left of a kernel that swings about zero is not always constant enough to fail by.
+        learnt = any(each.skill is None or each.skill >= NO_SKILL for each in subject.columns)
+        useless = subject.is_constant or (subject.is_poor and not learnt)
+        certain = useless and found.left < _SHRUNK and found.price >= loss
     return subject.found("over_regularised", reason, "weaken it or take it away", certain=certain)
 
 

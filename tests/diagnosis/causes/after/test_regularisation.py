@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from orchestrator.diagnosis.causes.after.regularisation import find_over_regularised
+from tests import builders
 from tests.diagnosis.causes.after.subjects import causes, curve, ended, small, stack, trained
 
 layers, optimizers = keras.layers, keras.optimizers
+
+LITTLE = builders.made("learned", verdict="fail")
 
 
 def test_a_penalty_that_weighs_more_than_the_loss_shrinks_the_weights() -> None:
@@ -56,6 +59,9 @@ def test_a_penalty_on_the_output_is_certain_where_it_costs_more_than_a_constant(
     (found,) = find_over_regularised(ended(model, start=start))
     assert found.certain is certain
     assert f"the kernel of layer last is shrunk to nothing by its {by}" in found.reason
+    for skill in (0.0, 0.02):  # it swings about a constant, or brings something after all
+        (poor,) = find_over_regularised(ended(model, None, LITTLE, start=start, skill=skill))
+        assert poor.certain is (certain and skill == 0.0)
     model.get_layer("last").set_weights([np.full((4, 1), 0.5), np.zeros(1, np.float32)])
     grown = [*find_over_regularised(ended(model, start=start))]
     assert [each.certain for each in grown] == [False] * certain  # it may still weigh too much
