@@ -72,12 +72,20 @@ def test_replayed_weights_are_those_of_a_fresh_build(make: Make, one: int, other
     assert initialization.same(replay.weights(other), fresh)
 
 
-def test_reinitialised_weights_are_replayed_too() -> None:
+def short() -> keras.Model:
+    hidden = layers.Dense(4, activation="relu", dtype="bfloat16")
+    return keras.Sequential([layers.Input((1,)), hidden, layers.Dense(1, dtype="bfloat16")])
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(dense, "he_uniform"), (dense, "orthogonal"), (short, "orthogonal")]
+)
+def test_reinitialised_weights_are_replayed_too(make: Make, name: str) -> None:
     x = np.zeros((1, 1), np.float32)
 
     def changed(seed: int, recorder: Recorder) -> keras.Model:
-        model = build_from(dense, seed, recorder)
-        initialization.reinitialize(model, "he_uniform", x, recorder)
+        model = build_from(make, seed, recorder)
+        initialization.reinitialize(model, name, x, recorder)
         return model
 
     recorder = Recorder()
