@@ -137,6 +137,9 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
         yield from _find_exploded(subject)
     if "prediction_variance" not in subject.failed or not subject.is_alive or subject.untrained:
         return
+    when, otherwise = "at the end of the training", "train for longer or at a higher rate"
+    if subject.shortened > 1:
+        when, otherwise = "when the training ended early", "train at a higher rate"
     scaled = scaled_targets.describe(subject.model, subject.outputs)
     for output, got, wanted in _predictions(subject):
         if output.name in scaled:
@@ -153,13 +156,10 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
         of_output = f"of output {output.name} " if output.name else ""
         reason = (
             f"the targets {of_output}are far from zero, {targets.mean():.5g} on average with a "
-            f"standard deviation of {spread:.3g}, and at the end of the training the predictions "
-            f"were still {error:.3g} away from them"
+            f"standard deviation of {spread:.3g}, and {when} the predictions were still "
+            f"{error:.3g} away from them"
         )
-        advice = (
-            "subtract the mean and divide by the standard deviation, or train for longer or at a "
-            "higher rate"
-        )
+        advice = f"subtract the mean and divide by the standard deviation, or {otherwise}"
         varied = predicted.std() > _VARIED * min(size(predicted), spread)
         far = size(targets) >= FAR * spread and error > _DISTANT * spread
         certain = bool(far and subject.is_falling and not subject.slowed and varied)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
@@ -28,27 +29,40 @@ layers = keras.layers
 # ----------------------------------------------------------------------------- distance
 
 
-def distant(got: Any, wanted: Any, *, falling: bool = True, slowed: bool = False) -> list[Finding]:
+def distant(
+    got: Any, wanted: Any, *, falling: bool = True, slowed: bool = False, **known: Any
+) -> list[Finding]:
     """What is found where a network predicts `got` of targets `wanted`."""
     model = stack()  # passes its first column on
     model.set_weights([np.array([[1], [0], [0]], np.float32), np.zeros(1, np.float32)])
     x = np.zeros((len(got), 3))
     x[:, 0] = got
     losses = (4.0, 3.0, 2.0, 1.0 if falling else 1.9)
-    return [*find_distant_targets(ended(model, rows(wanted, x), losses=losses, slowed=slowed))]
+    return [
+        *find_distant_targets(ended(model, rows(wanted, x), losses=losses, slowed=slowed, **known))
+    ]
 
 
 WAVE = np.sin(np.arange(100.0))
 
 
 def test_targets_that_training_had_not_come_to_are_named() -> None:
-    (found,) = distant(9_000 + 50 * WAVE, 10_000 + WAVE)
+    planned = builders.config().phases[-1].epochs
+    whole = (builders.phase("init"), replace(builders.phase("main"), epochs=planned))
+    (found,) = distant(9_000 + 50 * WAVE, 10_000 + WAVE, phases=whole)
     assert (found.cause, found.certain) == ("distant_targets", True)
     assert found.reason == (
         "the targets are far from zero, 10000 on average with a standard deviation of 0.707, and "
         "at the end of the training the predictions were still 1e+03 away from them"
     )
-    assert found.advice.startswith("subtract the mean and divide by the standard deviation, or")
+    assert found.advice == (
+        "subtract the mean and divide by the standard deviation, or train for longer or at a "
+        "higher rate"
+    )
+    short = (whole[0], replace(whole[1], epochs=planned - 1))
+    (early,) = distant(9_000 + 50 * WAVE, 10_000 + WAVE, phases=short)
+    assert "and when the training ended early the predictions were still" in early.reason
+    assert early.advice.endswith("deviation, or train at a higher rate")
 
 
 @pytest.mark.parametrize(
