@@ -40,7 +40,7 @@ _IN_THE_WAY: frozenset[Cause] = frozenset(
     {"rate_too_low", "unscaled_inputs", "distant_targets", "initialization"}
 )
 """What a network that has learnt too little could have done without, in as many epochs."""
-_OUTPUT: frozenset[Cause] = frozenset({"loss_mismatch", "unreachable_targets"})
+OUTPUT: frozenset[Cause] = frozenset({"loss_mismatch", "unreachable_targets"})
 """What is found of an output that does not fit its loss or its targets."""
 _SLOW: frozenset[Cause] = frozenset({"rate_too_low", "undertrained", "unusual_rate"})
 """What is found of a network that got too little far; a rate far above the usual one aside."""
@@ -248,7 +248,7 @@ def is_in_question(attempt: Attempt, answered: Container[str]) -> bool:
     learned = attempt.phases[-1].find(LearnedCheck)
     return (
         any(
-            each.fix and each.cause in _OUTPUT and each.cause in answered
+            each.fix and each.cause in OUTPUT and each.cause in answered
             for each in attempt.findings
         )
         or attempt.usual_rate() is not None

@@ -38,7 +38,7 @@ from orchestrator.record.checks import (
     PredictionVarianceCheck,
 )
 from orchestrator.record.events import Warned
-from orchestrator.record.records import DECLINE, Cause, Phase
+from orchestrator.record.records import DECLINE, Phase
 from orchestrator.training.attempt.checking import check, moving_statistics
 from orchestrator.training.attempt.checking.moment import Moment
 from orchestrator.training.attempt.task import Task
@@ -167,14 +167,13 @@ class _Against:
     """Share of the epochs after which what it has learnt tells."""
     times: float | None = None
     """How many times the usual rate its rate is, where it is that."""
-    rests: bool = False
-    """Whether a loss that rests does not fall again."""
+    cut_off: bool = False
+    """Whether an output is cut off, or by its loss: no gradient comes back from there, and a loss
+    that rests does not fall again. Others rest on their way, too, at a third of what there is to
+    learn, where that is linear."""
 
 
 _NARROW = _Against("most networks as deep and narrow are dead from the start", LATE)
-_OUTPUT: frozenset[Cause] = frozenset({"loss_mismatch", "unreachable_targets"})
-"""Where an output or its loss is cut off no gradient comes back. Others rest on their way, too: at
-a third of what there is to learn, where that is linear."""
 
 
 def _stays_behind(view: _View) -> str | None:
@@ -182,7 +181,7 @@ def _stays_behind(view: _View) -> str | None:
     known = _against(view.moment)
     if known is None:
         return None
-    still = known.rests and len(view.losses) > 1 and rests(view.losses)
+    still = known.cut_off and len(view.losses) > 1 and rests(view.losses)
     short = _short(view, known.first, known.times, rests=still)
     if short is None:
         return None
@@ -267,7 +266,7 @@ def _against(moment: Moment) -> _Against | None:
         # In few epochs the first of them tell little: of 14, two learn what passes.
         HALF if "few_steps" in causes else SOON,
         # Of several outputs others may learn while the sum of the losses hardly falls.
-        rests=named in _OUTPUT and len(moment.built.outputs) == 1,
+        cut_off=named in evidence.OUTPUT and len(moment.built.outputs) == 1,
     )
 
 
