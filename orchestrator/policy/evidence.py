@@ -290,9 +290,27 @@ def is_slow(attempts: Sequence[Attempt]) -> bool:
 
 
 def best_short(attempts: Sequence[Attempt]) -> Attempt | None:
-    """Of the attempts that failed by nothing else the one that learnt the most, or None."""
-    short = [each for each in attempts if each.status == "failed" and short_fall(each) is not None]
-    return max(short, key=lambda each: each.phases[-1].share() or 0.0, default=None)
+    """Of the attempts that failed by nothing else the one that learnt the most.
+
+    Args:
+        attempts: all so far.
+
+    Returns:
+        None where there is none, and where it passed its checks for its falling loss alone, and an
+        attempt that failed them has learnt more.
+    """
+    ended = [each for each in attempts if each.status == "failed" and each.phases]
+    short = [each for each in ended if short_fall(each) is not None]
+    best = max(short, key=_share, default=None)
+    if best is None or all(_share(each) <= _share(best) for each in attempts):
+        return best
+    learned = best.phases[-1].find(LearnedCheck)
+    return None if learned is not None and learned.is_behind() else best
+
+
+def _share(attempt: Attempt) -> float:
+    """What it learnt of what the reference learns; none where that is not known."""
+    return (attempt.phases[-1].share() if attempt.phases else None) or 0.0
 
 
 def _kind(attempt: Attempt) -> FailureKind:

@@ -299,6 +299,11 @@ def test_usual_settings_change_all_that_the_model_can_carry() -> None:
     again = replace(second, settings=usual)
     assert UsualSettings().apply(SEED, [first, second, again], usual) == usual
     assert "as far as it can" in str(UsualSettings().apply(SEED, [first, second, again], None))
+    short = Finding(cause="undertrained", reason="still falling", found="after")
+    again = replace(again, findings=(short,))
+    assert "on its way" in str(UsualSettings().apply(SEED, [first, second, again], usual))
+    short_before = replace(second, findings=(short,))
+    assert UsualSettings().apply(SEED, [first, short_before], None) == usual
     hindered = {each: "no" for each in ("leaky_relu", "momentum", "standardize targets")}
     found = UsualSettings().apply(SEED, [replace(first, obstacles=hindered), second], None)
     assert found == replace(usual, momentum=None, negative_slope=None, standardize="inputs")

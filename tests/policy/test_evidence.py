@@ -552,6 +552,24 @@ def test_what_was_slow_is_told_by_the_rate_that_ran() -> None:
     assert not evidence.is_slow([thrown])
 
 
+def test_what_passes_for_its_falling_loss_alone_is_not_ended_with_where_another_learnt_more() -> (
+    None
+):
+    def learnt(share: float, verdict: str) -> Attempt:
+        outputs = {"outputs": [{"output": 0, "share": share, "skill": share, "reference": 1.0}]}
+        return attempt(phase(INIT), phase(learned=verdict, learnt=outputs))
+
+    falling, flat, good = learnt(0.02, "warn"), learnt(0.15, "fail"), learnt(0.6, "warn")
+    assert evidence.best_short([falling]) is falling
+    assert evidence.best_short([falling, learnt(0.01, "fail")]) is falling
+    assert evidence.best_short([falling, attempt(phase(INIT, dead="fail")), attempt()]) is falling
+    assert evidence.best_short([falling, flat]) is None
+    assert evidence.best_short([flat, falling, good]) is good
+    passed = replace(learnt(0.7, "fail"), failure=None)
+    assert evidence.best_short([falling, good, passed]) is good
+    assert evidence.best_short([flat]) is None
+
+
 def test_the_loss_of_the_untrained_network_is_the_measure() -> None:
     # From the second phase on the first step's loss is that of a trained network.
     earlier = phase("warmup", losses=(1.0, 0.9))

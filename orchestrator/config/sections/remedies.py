@@ -348,7 +348,8 @@ class UsualSettings(Rung):
     ) -> Settings | str:
         """Usual settings throughout; what was made of the output stays.
 
-        At its second use they are the same, from another seed.
+        At its second use they are the same, from another seed: not after a training that was on its
+        way when it ended, which no seed brings much further.
         """
         before, hindered = attempts[-1].settings, obstacles(attempts)
         parts = [part for part in _OUT_OF_SCALE if part in (before.standardize or "")
@@ -372,6 +373,8 @@ class UsualSettings(Rung):
                 return hindered["new_seed"]
             if last is None:
                 return "the model is at usual settings, as far as it can carry them"
+            if any(each.cause == "undertrained" for each in attempts[-1].findings):
+                return "it was on its way with them, and no seed brings it much further"
         return usual
 
 
