@@ -102,7 +102,8 @@ def pointing(cause: Cause) -> Attempt:
     return attempt(phase(INIT), phase(learned="fail", skill=0.3, learnt=LITTLE), findings=(found,))
 
 
-CRIPPLED = ["new_seed", "leaky_relu", "lower_learning_rate"]
+DIED = ["new_seed", "usual_settings", "leaky_relu", "new_seed", "lower_learning_rate"]
+CRIPPLED = ["usual_settings", "new_seed", "leaky_relu", "lower_learning_rate"]
 DEAD_AT_INIT = attempt(phase(INIT, dead="fail"))
 FAULT = Finding(cause="initialization", reason="its kernel is zero", certain=False)
 UNSCALED = Finding(cause="unscaled_inputs", reason="x is in millions", certain=False)
@@ -148,7 +149,7 @@ CASES = {
     "dead, quietly": (
         attempt(phase(INIT), phase(dead="fail")),
         "died",
-        ["new_seed", "leaky_relu", "lower_learning_rate"],
+        DIED,
     ),
     "dead, quietly, and most seeds are dead at init": (
         attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:5]),
@@ -158,22 +159,22 @@ CASES = {
     "dead, quietly, and some seeds are dead at init": (
         attempt(phase(INIT), phase(dead="fail"), screened=SCREENED[:4]),
         "died",
-        ["new_seed", "leaky_relu", "lower_learning_rate"],
+        DIED,
     ),
     "constant for every row has died in another layer": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0, responding=0)),
         "died",
-        ["new_seed", "leaky_relu", "lower_learning_rate"],
+        DIED,
     ),
     "constant with living units": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0, responding=9)),
         "constant",
-        ["new_seed", "lower_learning_rate", "leaky_relu"],
+        CRIPPLED,
     ),
     "worse than a constant": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.5, responding=9)),
         "worse_than_baseline",
-        ["new_seed", "leaky_relu", "lower_learning_rate"],
+        CRIPPLED,
     ),
     "worse than a constant, on inputs of wild scales": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.5), findings=(UNSCALED,)),
@@ -207,7 +208,7 @@ CASES = {
     "constant, on targets unrelated to the inputs": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(UNRELATED,)),
         "constant",
-        ["new_seed", "lower_learning_rate", "leaky_relu"],
+        CRIPPLED,
     ),
     "on targets unrelated to the inputs, of two outputs": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(UNRELATED,) * 2),
@@ -222,7 +223,7 @@ CASES = {
     "dead, on targets unrelated to the inputs": (
         attempt(phase(INIT), phase(dead="fail"), findings=(UNRELATED,) * 9),
         "died",
-        ["new_seed", "leaky_relu", "lower_learning_rate"],
+        DIED,
     ),
     "a gate, with a certain finding": (
         attempt(phase(INIT), phase(metric="fail"), findings=(FAULT, CERTAIN)),
@@ -252,7 +253,7 @@ CASES = {
     "nothing was learnt until now": (
         attempt(phase(INIT), phase(learned="fail", learnt={**NOTHING, **FALLING})),
         "undertrained",
-        ["raise_learning_rate", "usual_settings"],
+        ["usual_settings", "raise_learning_rate"],
     ),
     "nothing was learnt, and no more would be": (
         attempt(phase(INIT), phase(learned="fail", learnt={**NOTHING, **STILL})),
@@ -262,19 +263,19 @@ CASES = {
     "worse than a constant, and on the way": (
         attempt(phase(INIT), phase(variance="fail", skill=-8.0, learnt=FALLING)),
         "undertrained",
-        ["raise_learning_rate", "usual_settings"],
+        ["usual_settings", "raise_learning_rate"],
     ),
     "worse than a constant by the moving statistics alone": (
         attempt(phase(INIT), lagging(phase(variance="fail", skill=-1.0, learnt=FALLING))),
         "worse_than_baseline",
-        ["new_seed", "leaky_relu", "lower_learning_rate"],
+        CRIPPLED,
     ),
     "linear, where a line is not enough": (pointing("too_small"), "crippled", []),
     "rows that cannot be told apart": (pointing("lost_signal"), "crippled", []),
     "alive, and hardly moved": (
         pointing("rate_too_low"),
         "crippled",
-        ["raise_learning_rate", "new_seed", "leaky_relu"],
+        ["raise_learning_rate", "usual_settings"],
     ),
     "worse than a constant, and still learning": (
         attempt(
@@ -283,17 +284,17 @@ CASES = {
             findings=(Finding(cause="undertrained", reason="it falls"),),
         ),
         "worse_than_baseline",
-        ["raise_learning_rate", "usual_settings"],
+        ["usual_settings", "raise_learning_rate"],
     ),
     "alive, after a training that was too short": (
         pointing("few_steps"),
         "crippled",
-        ["raise_learning_rate", "usual_settings"],
+        ["usual_settings", "raise_learning_rate"],
     ),
     "alive, and still learning": (
         pointing("undertrained"),
         "crippled",
-        ["raise_learning_rate", "usual_settings"],
+        ["usual_settings", "raise_learning_rate"],
     ),
     "alive, and up and down": (
         pointing("oscillating"),
@@ -360,7 +361,7 @@ CASES = {
             findings=(Finding(cause="heavy_dropout", reason="0.93 with it", found="after"),),
         ),
         "crippled",
-        ["lower_dropout", "new_seed", "leaky_relu", "lower_learning_rate"],
+        ["lower_dropout", *CRIPPLED],
     ),
     "too little was learnt, and much dropout was seen before": (
         attempt(
@@ -369,7 +370,7 @@ CASES = {
             findings=(Finding(cause="heavy_dropout", reason="a rate of 0.9", found="before"),),
         ),
         "crippled",
-        ["new_seed", "leaky_relu", "lower_learning_rate"],
+        CRIPPLED,
     ),
     "too little was learnt, and statistics that lag are not all": (
         attempt(
@@ -404,7 +405,7 @@ CASES = {
     "dead under a loss below zero": (
         attempt(phase(INIT), phase(dead="fail", losses=(-0.1, -0.09))),
         "died",
-        ["new_seed", "leaky_relu", "lower_learning_rate"],
+        DIED,
     ),
     "dead at init, with one seed tried": (
         DEAD_AT_INIT,
@@ -793,7 +794,5 @@ def test_the_second_failure_of_a_training_is_answered_by_usual_settings() -> Non
         "lower_learning_rate", "usual_settings", "lower_learning_rate", "usual_settings",
     ]  # fmt: skip
     # What never trained says nothing of how it would have.
-    assert [rung.remedy for _, rung in rule.matching(CONFIG, [DEAD_AT_INIT, dead])[0]] == [
-        "new_seed", "leaky_relu", "lower_learning_rate",
-    ]  # fmt: skip
+    assert [rung.remedy for _, rung in rule.matching(CONFIG, [DEAD_AT_INIT, dead])[0]] == [*DIED]
     assert rule.matching(CONFIG, [dead, replace(dead, findings=(CERTAIN,))])[0] == []

@@ -506,7 +506,7 @@ def test_what_was_raised_to_a_sound_rate_is_not_lowered_and_goes_on_up() -> None
     taken = rule.step(config, [first]).taken
     assert taken is not None and taken.settings.learning_rate_cap == 0.003
     again = builders.failed(2, "learned", settings=taken.settings, rates={"main": 0.003})
-    still = replace(SLOW, fix=Fix(learning_rate_factor=3.0))
+    still = replace(SLOW, cause="rate_too_low", fix=Fix(learning_rate_factor=3.0))
     again = replace(again, findings=(still,), rung=taken.key, remedy="fix_output")
     step = rule.step(config, [first, replace(again, obstacles=hindered)])
     assert step.taken is not None and step.taken.rung.remedy == "raise_learning_rate"

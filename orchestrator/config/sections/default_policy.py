@@ -17,15 +17,13 @@ _LOWER = {
 _LOWER_FROM_NOW_ON = {**_LOWER, "keep": True}
 _NEW_SEED = {"remedy": "new_seed"}
 _SEEDS = {"remedy": "new_seed", "times": 3}
-_ANOTHER_ORDER = {"remedy": "new_seed", "rewind": True}
+_ANOTHER_ORDER = {"remedy": "new_seed", "rewind": "only"}
 _RAISE = {"remedy": "raise_learning_rate", "when": None, "momentum": 0.9, "keep": True}
 _LEAKY = {"remedy": "leaky_relu"}
 _REINITIALIZE = {"remedy": "reinitialize"}
 _FRESH = {"remedy": "reinitialize", "keep": True, "raise_rate": True}
 _CLIP = {"remedy": "clip_gradients", "rewind": True}
 _USUAL = {"remedy": "usual_settings", "keep": True}
-
-_NO_LOWER = [_NEW_SEED, _LEAKY]
 
 _LIVING = ["constant", "worse_than_baseline"]
 """Failures of networks whose units are alive: one that cannot learn noise is not at fault, one that
@@ -91,12 +89,12 @@ DEFAULT_POLICY: Any = [
     # Weights that have hardly moved say how much higher the rate has to be.
     {
         "when": {"kind": [*_POOR, "undertrained"], "cause": ["rate_too_low"]},
-        "rungs": [_RAISE, *_NO_LOWER],
+        "rungs": [_RAISE, _USUAL],
     },
     # What was on its way needs a higher rate or more epochs: no seed brings it much further. Where
-    # nothing says how much higher, more than the rate is at fault.
-    {"when": {"kind": ["undertrained"]}, "rungs": [_RAISE, _USUAL]},
-    {"when": {"kind": _POOR, "cause": ["undertrained", "few_steps"]}, "rungs": [_RAISE, _USUAL]},
+    # its weights have moved, a higher rate alone fails once more in two cases of five.
+    {"when": {"kind": ["undertrained"]}, "rungs": [_USUAL, _RAISE]},
+    {"when": {"kind": _POOR, "cause": ["undertrained", "few_steps"]}, "rungs": [_USUAL, _RAISE]},
     # No seed makes a linear network bend.
     {"when": {"kind": _POOR, "cause": ["too_small"]}, "rungs": []},
     # That its statistics lag is not all, where settling them did not suffice.
@@ -131,11 +129,10 @@ DEFAULT_POLICY: Any = [
         "rungs": [_FRESH, _LEAKY, _SEEDS],
     },
     {"when": ["dead_at_init"], "rungs": [_SEEDS, _LEAKY, _REINITIALIZE]},
-    # Bad luck: a lower rate makes it rarer, and leaves many networks untrained.
-    {"when": ["died"], "rungs": [_ANOTHER_ORDER, _LEAKY, _LOWER]},
-    {"when": ["constant"], "rungs": [_NEW_SEED, _LOWER, _LEAKY]},
-    {"when": ["worse_than_baseline"], "rungs": [_NEW_SEED, _LEAKY, _LOWER]},
+    # Bad luck. Where the network was healthy before, another order of the rows is enough; where it
+    # was not, another seed alone dies again, or is caught on the way.
+    {"when": ["died"], "rungs": [_ANOTHER_ORDER, _USUAL, _LEAKY, _NEW_SEED, _LOWER]},
     # Alive, and too narrow for what there is to learn, or caught on the way.
-    {"when": ["crippled"], "rungs": [_NEW_SEED, _LEAKY, _LOWER]},
+    {"when": _POOR, "rungs": [_USUAL, _NEW_SEED, _LEAKY, _LOWER]},
     {"when": ["metric", "crashed"], "rungs": [_SEEDS, {**_LOWER, "times": 3}]},
 ]
