@@ -215,7 +215,8 @@ def _last_failure(failures: Sequence[Failure]) -> str:
 def short_fall(attempt: Attempt) -> Failure | None:
     """Why an attempt that passed its checks has learnt less than it is to.
 
-    That is asked of one that was restarted, and of one that is in question.
+    That is asked of one that was restarted, and of one that is in question. That a part of the
+    model is frozen excuses a little that was learnt, but not at a rate far above the usual one.
 
     Args:
         attempt: an attempt with all of its phases.
@@ -225,9 +226,12 @@ def short_fall(attempt: Attempt) -> Failure | None:
     """
     last = attempt.phases[-1]
     check = last.find(LearnedCheck)
-    if last.failure() is not None or check is None or not check.falls_short():
+    if last.failure() is not None or check is None:
         return None
-    return Failure(check=check.check, phase=last.phase, reason=check.reason)
+    if not check.falls_short() and (attempt.usual_rate() is None or not check.is_behind()):
+        return None
+    reason = check.reason.removesuffix(f"; {check.measured.lenient}")
+    return Failure(check=check.check, phase=last.phase, reason=reason)
 
 
 def is_in_question(attempt: Attempt, answered: Container[str]) -> bool:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from orchestrator.config.sections.restart import Restart
 from orchestrator.config.sections.when import All
 from orchestrator.policy import evidence, rule
+from orchestrator.record.checks import LearnedCheck
 from orchestrator.record.records import (
     INIT,
     Attempt,
@@ -569,6 +570,28 @@ def test_what_passes_for_its_falling_loss_alone_is_not_ended_with_where_another_
     passed = replace(learnt(0.7, "fail"), failure=None)
     assert evidence.best_short([falling, good, passed]) is good
     assert evidence.best_short([flat]) is None
+
+
+def test_a_frozen_part_excuses_what_was_not_learnt_but_at_no_rate_far_above_the_usual() -> None:
+    fast = Finding(cause="unusual_rate", reason="it is 1", found="after", fix=Fix(usual_rate=0.001))
+
+    def learnt(share: float, *findings: Finding) -> Attempt:
+        outputs = [{"output": 0, "share": share, "skill": share, "reference": 1.0}]
+        frozen = {"outputs": outputs, "lenient": "a part of the model is frozen"}
+        last = phase(learned="warn", learnt=frozen)
+        checks = [
+            replace(each, reason="little; a part of the model is frozen")
+            if isinstance(each, LearnedCheck)
+            else each
+            for each in last.checks
+        ]
+        return attempt(phase(INIT), replace(last, checks=tuple(checks)), findings=findings)
+
+    assert evidence.short_fall(learnt(0.1)) is None
+    assert evidence.short_fall(learnt(0.6, fast)) is None
+    short = evidence.short_fall(learnt(0.1, fast))
+    assert short is not None and (short.check, short.reason) == ("learned", "little")
+    assert evidence.is_in_question(learnt(0.1, fast), ANSWERED)
 
 
 def test_the_loss_of_the_untrained_network_is_the_measure() -> None:
