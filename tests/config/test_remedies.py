@@ -19,7 +19,7 @@ from orchestrator.config.sections.remedies import (
     UsualSettings,
 )
 from orchestrator.policy import rule
-from orchestrator.record.records import INIT, Attempt, Cause, Finding, Fix, Settings
+from orchestrator.record.records import INIT, Attempt, Cause, Failure, Finding, Fix, Settings
 from tests import builders
 
 SEED = Settings(seed=7)
@@ -302,6 +302,15 @@ def test_usual_settings_change_all_that_the_model_can_carry() -> None:
     short = Finding(cause="undertrained", reason="still falling", found="after")
     again = replace(again, findings=(short,))
     assert "on its way" in str(UsualSettings().apply(SEED, [first, second, again], usual))
+    enough = builders.failed(2, "learned")
+    passed = builders.phase("main", builders.made("learned", verdict="warn"))
+    again = replace(again, findings=(), failure=enough.failure, phases=(passed,))
+    assert "seldom" in str(UsualSettings().apply(SEED, [first, second, again], usual))
+    poor = builders.phase("main", builders.made("learned", verdict="fail"))
+    assert UsualSettings().apply(SEED, [first, replace(again, phases=(poor,))], usual) == usual
+    crashed = Failure(check="crashed", phase=None, reason="killed")
+    again = replace(again, failure=crashed, phases=())
+    assert UsualSettings().apply(SEED, [first, again], usual) == usual
     short_before = replace(second, findings=(short,))
     assert UsualSettings().apply(SEED, [first, short_before], None) == usual
     hindered = {each: "no" for each in ("leaky_relu", "momentum", "standardize targets")}
