@@ -224,6 +224,23 @@ def trained_layer(model: keras.Model) -> keras.Layer | None:
     return None
 
 
+NORMALIZING = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.UnitNormalization,
+)
+"""Layers behind which the scale of all that came before them is gone, wherever they are.
+
+What scales by fixed numbers, such as Rescaling, is seen by what comes out of it.
+"""
+
+
+def normalizes(model: keras.Model) -> bool:
+    """Whether any of a model's layers normalises what comes through it."""
+    return any(isinstance(each, NORMALIZING) for each in keras_internals.all_layers(model))
+
+
 def is_dropout(layer: Any) -> bool:
     """Whether the layer leaves a share of its inputs out, or blurs them, in training alone."""
     kinds = (

@@ -217,6 +217,7 @@ def short_fall(attempt: Attempt) -> Failure | None:
 
     That is asked of one that was restarted, and of one that is in question. That a part of the
     model is frozen excuses a little that was learnt, but not at a rate far above the usual one.
+    What the scatter of the rows may explain is no shortfall.
 
     Args:
         attempt: an attempt with all of its phases.
@@ -228,7 +229,8 @@ def short_fall(attempt: Attempt) -> Failure | None:
     check = last.find(LearnedCheck)
     if last.failure() is not None or check is None:
         return None
-    if not check.falls_short() and (attempt.usual_rate() is None or not check.is_behind()):
+    short = check.surely_falls_short()
+    if not short and (attempt.usual_rate() is None or not check.is_behind()):
         return None
     reason = check.reason.removesuffix(f"; {check.measured.lenient}")
     return Failure(check=check.check, phase=last.phase, reason=reason)

@@ -385,6 +385,17 @@ def test_a_rate_is_lowered_from_where_it_was_last() -> None:
     assert isinstance(found, Settings) and found.learning_rate_cap == pytest.approx(0.00005)
 
 
+@pytest.mark.parametrize(("sound", "cap"), [(0.03, 0.01), (0.0026, 0.0026), (None, 0.01)])
+def test_with_momentum_a_rate_is_lowered_to_a_sound_one(sound: float | None, cap: float) -> None:
+    fast = Finding(
+        cause="unusual_rate", reason="it is 0.8", found="after", fix=Fix(usual_rate=0.01)
+    )
+    failed = replace(attempt("non_finite"), findings=(fast,), sound_rate=sound)
+    lowered = replace(SEED, learning_rate_cap=0.04)
+    begun = LowerLearningRate(momentum=0.9).begin(lowered, [failed], None)
+    assert (begun.momentum, begun.learning_rate_cap) == (0.9, cap)
+
+
 def test_a_rate_is_raised_to_a_sound_one_at_least_by_the_highest_that_ran() -> None:
     short = Finding(cause="undertrained", reason="falling", fix=Fix(learning_rate_factor=2.0))
     failed = replace(

@@ -594,6 +594,15 @@ def test_a_frozen_part_excuses_what_was_not_learnt_but_at_no_rate_far_above_the_
     assert evidence.is_in_question(learnt(0.1, fast), ANSWERED)
 
 
+def test_what_the_scatter_of_the_rows_may_explain_is_no_shortfall() -> None:
+    def learnt(share: float, error: float) -> Attempt:
+        output = {"output": 0, "share": share, "share_error": error, "reference": 1.0}
+        return attempt(phase(INIT), phase(learned="warn", learnt={"outputs": [output]}))
+
+    assert evidence.short_fall(learnt(0.7, 0.02)) is not None
+    assert evidence.short_fall(learnt(0.7, 0.2)) is None
+
+
 def test_the_loss_of_the_untrained_network_is_the_measure() -> None:
     # From the second phase on the first step's loss is that of a trained network.
     earlier = phase("warmup", losses=(1.0, 0.9))

@@ -94,7 +94,8 @@ class LowerLearningRate(Rung):
         usual, cap = failed.usual_rate(), settings.learning_rate_cap
         if cap is None or not (usual or (last is not None and last.momentum is not None)):
             return settings
-        return replace(settings, momentum=self.momentum, learning_rate_cap=min(cap, usual or cap))
+        cap = min(cap, usual or cap, sound_rate(attempts) or cap)
+        return replace(settings, momentum=self.momentum, learning_rate_cap=cap)
 
 
 ROUNDED = 1 + 1e-6

@@ -15,18 +15,8 @@ import numpy.typing as npt
 from orchestrator.data.rows import is_text, leaves, name_of
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.model import layers
-from orchestrator.model.keras_internals import all_layers, own_variables
+from orchestrator.model.keras_internals import own_variables
 
-_NORMALIZING = (
-    keras.layers.BatchNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.UnitNormalization,
-)
-"""Layers behind which the scale of all that came before them is gone, wherever they are.
-
-What scales by fixed numbers, such as Rescaling, is seen by what comes out of it.
-"""
 _MAGNITUDES = 1e3
 """Inputs this far from 1, or columns this far from each other, hamper any training."""
 _OFFSET = 10.0
@@ -71,7 +61,7 @@ def describe_scales(subject: Subject) -> tuple[str, str] | None:
         the first layers with weights is scaled or looked up. Behind weights a layer that
         normalises takes away the scale of all columns together, and not what is between them.
     """
-    normalizes = any(isinstance(layer, _NORMALIZING) for layer in all_layers(subject.model))
+    normalizes = layers.normalizes(subject.model)
     describe = _describe_apart if normalizes else _describe
     x, _, _ = subject.sample
     for path, array in leaves(x):
@@ -163,7 +153,7 @@ def _reaches_weights(subject: Subject, describe: _Describe) -> bool:
 
     def is_last(call: layers.Call) -> bool:
         inside = any(isinstance(each, keras.layers.RNN) for each in call.around)
-        if isinstance(call.layer, _NORMALIZING) and not taken:
+        if isinstance(call.layer, layers.NORMALIZING) and not taken:
             taken.append(False)  # it scales each column once it is trained
         elif not inside and call.inputs and _has_kernel(call.layer):
             given = np.asarray(call.inputs[0]) if call.layer.trainable_weights else None

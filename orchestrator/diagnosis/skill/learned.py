@@ -51,6 +51,8 @@ class Learnt:
     """Skill of the reference, on the same rows, by the same measure."""
     linear: float | None = None
     """Skill of the reference's linear model alone."""
+    share_error: float | None = None
+    """Standard error of the share."""
     by_absolute_error: bool = False
     """Whether skill and reference are those of the absolute error instead of the squared one."""
     unjudged: str | None = None
@@ -166,18 +168,20 @@ def _compared(
         return dataclasses.replace(learnt, unjudged="the targets do not vary")
     if _is_input(x, targets[:, reference.targets]):
         return dataclasses.replace(learnt, unjudged="the targets occur among the inputs")
-    judged = [
-        dataclasses.replace(
-            learnt,
-            skill=reference.skill_of(predicted, targets),
-            reference=reference.skill,
-            linear=reference.linear,
-        )
-    ]
-    if output.loss is not None and output.loss.name in _MEDIANS:
-        own, other = reference.absolute_skills(predicted, targets)
+    absolute = output.loss is not None and output.loss.name in _MEDIANS
+    judged = []
+    for by_absolute_error in (False, True)[: 1 + absolute]:
+        compared = reference.compare(predicted, targets, absolute=by_absolute_error)
+        own, other = compared.skills
         judged.append(
-            dataclasses.replace(judged[0], skill=own, reference=other, by_absolute_error=True)
+            dataclasses.replace(
+                learnt,
+                skill=own,
+                reference=other if by_absolute_error else reference.skill,
+                linear=reference.linear,
+                share_error=compared.share_error,
+                by_absolute_error=by_absolute_error,
+            )
         )
     for each in judged:
         if not (each.reference or 0.0) >= _LEAST_REFERENCE:

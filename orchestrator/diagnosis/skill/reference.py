@@ -57,35 +57,60 @@ class Reference:
     predicted: npt.NDArray[np.float32]
     """What the model that was chosen predicts there, shape (rows, targets)."""
 
-    def skill_of(self, predicted: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
-        """Other predictions of the same rows, by the measure that the reference has.
+    def compare(
+        self, predicted: npt.NDArray[Any], y: npt.NDArray[Any], *, absolute: bool = False
+    ) -> Compared:
+        """Other predictions of the same rows beside those of the reference, by one measure.
 
         Args:
             predicted: predictions for all rows, shape (rows, columns).
             y: the targets that the reference was fitted to, of the same shape.
+            absolute: measure by the absolute error and the median, not by the squared error and the
+                mean.
         """
         places = np.ix_(self.rows, self.targets)
         wanted = np.asarray(y[places], np.float64)
-        error = float(((wanted - predicted[places]) ** 2).sum())
-        return 1.0 - error / float(((wanted - wanted.mean(axis=0)) ** 2).sum())
 
-    def absolute_skills(
-        self, predicted: npt.NDArray[Any], y: npt.NDArray[Any]
-    ) -> tuple[float, float]:
-        """The skills of other predictions and of the reference, by their absolute error.
+        def cost(values: npt.NDArray[Any]) -> _Array:
+            away = wanted - values
+            return np.asarray((np.abs(away) if absolute else away**2).sum(axis=1), np.float64)
 
-        1 - absolute error / that of the median.
-        """
-        places = np.ix_(self.rows, self.targets)
-        wanted = np.asarray(y[places], np.float64)
-        constant = float(np.abs(wanted - np.median(wanted, axis=0)).sum())
-        if not constant > 0:
+        middle = np.median(wanted, axis=0) if absolute else wanted.mean(axis=0)
+        constant = cost(middle)
+        own, other = (constant - cost(each) for each in (predicted[places], self.predicted))
+        return Compared(own=own, other=other, constant=float(constant.sum()))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Compared:
+    """What a prediction and the reference save of the best constant's error, row by row."""
+
+    own: _Array
+    """Of the prediction, shape (rows,)."""
+    other: _Array
+    """Of the reference, on the same rows."""
+    constant: float
+    """Error of the best constant, over all of these rows."""
+
+    @property
+    def skills(self) -> tuple[float, float]:
+        """1 - error / that of the constant, of the prediction and of the reference."""
+        if not self.constant > 0:
             return math.nan, math.nan
-        errors = (
-            float(np.abs(wanted - each).sum()) for each in (predicted[places], self.predicted)
-        )
-        one, other = (1.0 - error / constant for error in errors)
-        return one, other
+        return float(self.own.sum()) / self.constant, float(self.other.sum()) / self.constant
+
+    @property
+    def share_error(self) -> float | None:
+        """Standard error of the share of the reference's skill, were the rows drawn again.
+
+        That of a ratio of two means over the same rows (Cochran, Sampling Techniques, 1977, section
+        2.11); None where the reference has no skill.
+        """
+        total = float(self.other.sum())
+        if not total > 0:
+            return None
+        left = self.own - float(self.own.sum()) / total * self.other
+        return math.sqrt(len(left) * float(left.var())) / total
 
 
 def fit_reference(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Reference | None:

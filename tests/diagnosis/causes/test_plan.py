@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 from keras import layers, optimizers
 
+from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.causes.plan import sound_rate
+from orchestrator.model.outputs import find_outputs
 from orchestrator.record.events import ModelBuilt
 from tests.conftest import MakeConfig
 from tests.training.attempt.checking.test_outlook import train
@@ -33,6 +36,28 @@ def test_the_rate_that_does_is_the_optimizers_and_that_of_the_width(
     model = keras.Sequential([layers.Input((4,)), *stack])
     model.compile(optimizer, "mse")
     assert sound_rate(model) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "loss", "stack", "rate"),
+    [
+        (optimizers.SGD(), "mse", [layers.Dense(16)], 0.03),
+        (optimizers.SGD(), "mse", [layers.Dense(64)] * 4, 2 / (4 + 4 * 64)),
+        (optimizers.SGD(), "mse", [layers.Dense(256)] * 3, 2 / (4 + 3 * 256)),
+        (optimizers.SGD(), "huber", [layers.Dense(256)] * 3, 0.03),
+        (optimizers.SGD(), "mse", [layers.Dense(256), layers.BatchNormalization()] * 3, 0.03),
+        (optimizers.Adam(), "mse", [layers.Dense(256)] * 3, 0.003),
+    ],
+)
+def test_steps_of_sgd_under_squared_error_are_the_smaller_the_more_inputs_there_are(
+    make_config: MakeConfig, optimizer: Any, loss: str, stack: list[Any], rate: float
+) -> None:
+    copies = [type(each).from_config(each.get_config() | {"name": None}) for each in stack]
+    model = keras.Sequential([layers.Input((4,)), *copies, layers.Dense(1)])
+    model.compile(optimizer, loss)
+    x, y = np.zeros((8, 4), np.float32), np.arange(8.0)
+    outputs = find_outputs(model, make_config(), Rows(x=x, y=y))
+    assert sound_rate(model, outputs) == pytest.approx(rate, rel=0.02)
 
 
 def test_the_planned_rate_is_that_of_the_longest_phase(

@@ -130,9 +130,36 @@ def test_other_predictions_are_measured_on_the_same_rows() -> None:
     y = np.stack([x[:, 0], x[:, 1], np.full(2500, 3.0)], axis=1)
     found = fit_reference(x, y)
     assert found is not None
-    assert found.skill_of(y, y) == 1.0
+    best, own = found.compare(y, y).skills
+    assert best == 1.0 and own == pytest.approx(found.skill, abs=1e-4)
     means = np.broadcast_to(y[found.rows].mean(axis=0), y.shape)
-    assert found.skill_of(means, y) == pytest.approx(0)
+    assert found.compare(means, y).skills[0] == pytest.approx(0)
     half = y.copy()
     half[:, 0] = means[:, 0]
-    assert found.skill_of(half, y) == pytest.approx(0.5, abs=0.05)
+    assert found.compare(half, y).skills[0] == pytest.approx(0.5, abs=0.05)
+    medians = np.broadcast_to(np.median(y[found.rows], axis=0), y.shape)
+    assert found.compare(medians, y, absolute=True).skills[0] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_the_error_of_a_share_is_how_it_scatters_where_rows_are_drawn_again(
+    absolute: bool,
+) -> None:
+    draw, x = rows(2500)
+    y = x[:, :1] ** 2 + 0.5 * draw.normal(size=(2500, 1))
+    found = fit_reference(x, y)
+    assert found is not None
+    predicted = 0.6 * y + 0.4 * draw.normal(size=y.shape)
+    told = found.compare(predicted, y, absolute=absolute)
+    assert told.share_error is not None
+    again = draw.integers(len(told.own), size=(4000, len(told.own)))
+    shares = told.own[again].sum(axis=1) / told.other[again].sum(axis=1)
+    assert told.share_error == pytest.approx(shares.std(), rel=0.1)
+
+
+def test_of_a_reference_without_skill_there_is_no_share() -> None:
+    draw, x = rows(400)
+    noise = draw.normal(size=(400, 1))
+    found = fit_reference(x, noise)
+    assert found is not None and found.skill < 0
+    assert found.compare(noise, noise).share_error is None

@@ -159,7 +159,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
             parameters=count_parameters(model),
             obstacles={**hindered, **_rewind_obstacle(built)},
             standardization=_describe_scales(settings, dataset, built),
-            sound_rate=sound_rate(model),
+            sound_rate=sound_rate(model, built.outputs),
             planned_rate=built.planned_rate,
         )
     )
