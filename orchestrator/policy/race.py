@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
-from orchestrator.policy import evidence, rule
+from orchestrator.policy import rule
+from orchestrator.policy.kinds import kinds
 from orchestrator.record.records import INIT, Attempt, Racer
 
 _EPOCHS = 20
@@ -44,8 +45,8 @@ def entrants(config: Config, attempts: Sequence[Attempt]) -> tuple[Racer, ...]:
         return ()
     if failure.check in ("metric", "crashed", "findings") or "rewind" in failed.obstacles:
         return ()
-    spent, kinds = sum(each.trained for each in attempts), evidence.kinds(failed)
-    if spent * _BUDGET <= planned or kinds & {"diverged", "non_finite"}:
+    spent = sum(each.trained for each in attempts)
+    if spent * _BUDGET <= planned or kinds(failed) & {"diverged", "non_finite"}:
         return ()
     taken = [*rule.answers(config, attempts, [])]
     if not taken or taken[0].start is not None or taken[0].rung.remedy not in rule.OTHER_NETWORK:

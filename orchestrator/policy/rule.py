@@ -22,7 +22,7 @@ from orchestrator.config.sections.remedies import AnyRemedy, Revive
 from orchestrator.config.sections.restart import Case
 from orchestrator.config.sections.rung import obstacles
 from orchestrator.config.sections.when import All
-from orchestrator.policy import evidence, rewind
+from orchestrator.policy import evidence, rewind, shortfall
 from orchestrator.record.records import Attempt, Settings, Start
 
 LANES = 4
@@ -147,7 +147,7 @@ def _faster(settings: Settings, attempts: Sequence[Attempt]) -> Settings:
     instead of 2.15. Of nine layers of two units with leaky relu, 480 steps of Adam at 0.001 bring
     0.41 to a skill of 0.8, and at 0.01 0.89.
     """
-    if settings.learning_rate_cap is not None or not evidence.is_slow(attempts):
+    if settings.learning_rate_cap is not None or not shortfall.is_slow(attempts):
         return settings
     return at_sound_rate(settings, attempts)
 

@@ -22,7 +22,7 @@ from orchestrator.errors import (
     WorkerError,
     unwritable,
 )
-from orchestrator.policy import evidence, race, rule
+from orchestrator.policy import evidence, race, rule, shortfall
 from orchestrator.record import archive
 from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.events import (
@@ -245,7 +245,7 @@ class _Loop:
 
     def _pass(self) -> Run:
         """End with the attempt that learnt the most, of those that pass at the end."""
-        short = evidence.best_short(self.store.run.attempts)
+        short = shortfall.best_short(self.store.run.attempts)
         share = self._last.phases[-1].share()
         if short is not None and share is not None and share < (short.phases[-1].share() or 0):
             return self._accept_short(short)
@@ -309,7 +309,7 @@ class _Loop:
             )
 
     def _exhaust(self, reason: str) -> Run:
-        short = evidence.best_short(self.store.run.attempts)
+        short = shortfall.best_short(self.store.run.attempts)
         if short is not None:
             return self._accept_short(short)
         return self._end("exhausted", evidence.conclusion(self.store.run.attempts, reason))
@@ -409,7 +409,7 @@ class _Loop:
         if failure is None and len(phases) < planned:
             return WorkerError(f"the worker ended after {len(phases)} of {planned} phases")
         if failure is None and self._may_ask_for_more():
-            failure = evidence.short_fall(self._last)
+            failure = shortfall.find(self._last)
         self._record(
             AttemptEnded(
                 attempt=task.attempt,
@@ -425,7 +425,7 @@ class _Loop:
         """Keep on disk no more than what the run may still end with."""
         attempts = self.store.run.attempts
         if self.config.keep == "accepted":
-            short = evidence.best_short(attempts)
+            short = shortfall.best_short(attempts)
             hopeful = {each.attempt for each in attempts if each.status == "passed"}
             hopeful |= set() if short is None else {short.attempt}
             best = _best(self.store.run)
@@ -478,7 +478,7 @@ class _Loop:
         trained = sum(attempt.trained for attempt in attempts)
         planned = sum(plan.epochs for plan in self.config.phases)
         answered = self.config.restart.answered()
-        in_question = len(attempts) > 1 or evidence.is_in_question(self._last, answered)
+        in_question = len(attempts) > 1 or shortfall.is_in_question(self._last, answered)
         return in_question and trained < _DEAR * planned and self._refusal() is None
 
     def _refusal(self) -> str | None:

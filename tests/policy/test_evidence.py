@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from orchestrator.config.sections.restart import Restart
 from orchestrator.config.sections.when import All
 from orchestrator.policy import evidence, rule
-from orchestrator.record.checks import LearnedCheck
+from orchestrator.policy.kinds import kinds
 from orchestrator.record.records import (
     INIT,
     Attempt,
@@ -21,72 +21,10 @@ from orchestrator.record.records import (
     Finding,
     Fix,
     Phase,
-    Settings,
-    UnitsLost,
 )
 from tests import builders
 from tests.builders import made
-
-SHARES = {"fail_below": 0.5, "warn_below": 0.8}
-LIMITS = {"min_ratio": 1e-4, "min_information": 1e-4, "min_skill": -0.1}
-
-
-def phase(
-    name: str = "main",
-    *,
-    losses: tuple[float | None, float | None] = (1.0, 1.0),
-    ratio: float = 0.5,
-    skill: float = 0.0,
-    responding: int | None = None,
-    learnt: dict[str, Any] | None = None,
-    **verdicts: Any,
-) -> Phase:
-    dead = {} if responding is None else {"responding_rows": responding}
-    outputs = {"outputs": [{"output": 0, "variance_ratio": ratio, "skill": skill}]}
-    checks = [
-        made("finite", verdict=verdicts.get("finite", "pass")),
-        made("dead_neurons", verdict=verdicts.get("dead", "pass"), measured=dead),
-        made(
-            "prediction_variance",
-            verdict=verdicts.get("variance", "pass"),
-            measured=outputs,
-            limits=LIMITS,
-        ),
-        made(
-            "learned", verdict=verdicts.get("learned", "pass"), measured=learnt or {}, limits=SHARES
-        ),
-        made("metric", verdict=verdicts.get("metric", "pass")),
-    ]
-    first, highest = (None, None) if name == INIT else losses
-    return Phase(
-        phase=name,
-        epochs=int(name != INIT),
-        seconds=1.0,
-        metrics={},
-        checks=tuple(checks),
-        first_loss=first,
-        highest_loss=highest,
-    )
-
-
-def attempt(*phases: Phase, rates: dict[str, float] | None = None, **fields: Any) -> Attempt:
-    """A failed attempt; its last phase has the failure, if any has."""
-    failure = phases[-1].failure() if phases else None
-    failure = failure or Failure(check="crashed", phase=None, reason="killed")
-    return Attempt(
-        attempt=1,
-        status="failed",
-        settings=Settings(seed=7),
-        failure=failure,
-        phases=phases,
-        learning_rates=rates or {},
-        **fields,
-    )
-
-
-LOST = UnitsLost(
-    layer="dense", units=8, lost=8, alive=8, epoch=4, learning_rate=0.2, rate_before=0.001
-)
+from tests.policy.attempts import LIMITS, LOST, attempt, phase
 
 
 def lagging(found: Phase) -> Phase:
@@ -125,7 +63,6 @@ FALLING = {"epochs": 8, "loss": 2.0, "slope": -1.0}
 LAGGING = {"outputs": [{"output": 0, "skill": -1.0, "skill_with_batch_statistics": 0.9}]}
 ANSWERED = Restart().answered()
 SCREENED = tuple(Candidate(seed=seed, reason="dead") for seed in range(64))
-
 CASES = {
     "not finite": (
         attempt(phase(INIT), phase(finite="fail")),
@@ -429,16 +366,14 @@ CASES = {
         ["reinitialize", "leaky_relu", "new_seed"],
     ),
 }
-
-
 CONFIG = builders.config()
 
 
-@pytest.mark.parametrize(("failed", "kinds", "remedies"), CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(("failed", "names", "remedies"), CASES.values(), ids=CASES.keys())
 def test_the_evidence_names_the_kind_and_the_default_policy_the_remedies(
-    failed: Attempt, kinds: str, remedies: list[str]
+    failed: Attempt, names: str, remedies: list[str]
 ) -> None:
-    assert evidence.kinds(failed) == set(kinds.split())
+    assert kinds(failed) == set(names.split())
     rungs, case = rule.matching(CONFIG, [failed])
     assert [rung.remedy for _, rung in rungs] == remedies
     assert case is not None
@@ -454,218 +389,6 @@ def test_every_case_of_the_default_policy_has_its_failure_above() -> None:
         rung for rungs, _ in matching for _, rung in rungs
     ]
     assert [entry for entry in CONFIG.restart.policy if entry not in found] == []
-
-
-@pytest.mark.parametrize(
-    ("units", "activation", "often"),
-    [
-        ([2] * 9, "relu", True),  # 0.075 of the seeds are alive
-        ([5] * 9, "relu", False),  # 0.75
-        ([3] * 7, "relu", True),  # 0.39
-        ([2] * 3, "relu", True),  # 0.42
-        ([2] * 2, "relu", False),  # 0.56
-        ([32, 32, 1], "relu", False),  # 0.50
-        ([2] * 9, "leaky_relu", False),
-    ],
-)
-def test_most_seeds_are_dead_by_the_widths_of_the_layers(
-    units: list[int], activation: str, often: bool
-) -> None:
-    layers = [{"layer": "a", "activation": activation, "units": each, "dead": 0} for each in units]
-    init = replace(phase(INIT), checks=(made("dead_neurons", measured={"layers": layers}),))
-    failed = attempt(init, phase(learned="fail", skill=0.3, learnt=LITTLE))
-    assert evidence.kinds(failed) == ({"crippled"} | ({"often_dead_at_init"} if often else set()))
-    assert evidence.is_in_question(failed, ANSWERED) is often
-
-
-def test_a_deep_and_narrow_network_that_is_alive_and_learns_nothing_is_one_as_well() -> None:
-    far = attempt(phase(INIT), phase(variance="fail", skill=-4.6), screened=SCREENED[:5])
-    assert evidence.kinds(far) == {"worse_than_baseline", "often_dead_at_init"}
-    assert evidence.is_in_question(far, ANSWERED)
-    assert not evidence.is_in_question(replace(far, screened=SCREENED[:4]), ANSWERED)
-
-
-@pytest.mark.parametrize(("share", "asked"), [(0.49, True), (0.5, False), (0.7, False)])
-def test_dropout_is_in_the_way_where_the_loss_alone_was_still_falling(
-    share: float, asked: bool
-) -> None:
-    each = {"output": 0, "share": share, "skill": share, "reference": 1.0}
-    last = phase(learned="warn", skill=share, learnt={"outputs": [each], **FALLING})
-    passed = attempt(phase(INIT), last)
-    assert not evidence.is_in_question(passed, ANSWERED)
-    found = Finding(cause="heavy_dropout", reason="0.93 with it", found="after")
-    assert evidence.is_in_question(replace(passed, findings=(found,)), ANSWERED) is asked
-    # Another reason to pass is one still.
-    lenient = attempt(phase(INIT), phase(learned="warn", learnt={"outputs": [each]}))
-    assert not evidence.is_in_question(replace(lenient, findings=(found,)), ANSWERED)
-    before = replace(found, found="before")
-    assert not evidence.is_in_question(replace(passed, findings=(before,)), ANSWERED)
-
-
-def test_a_first_attempt_is_in_question_by_what_its_training_has_shown() -> None:
-    poor = attempt(phase(INIT), phase(learned="warn", skill=0.6), findings=(UNSCALED,))
-    assert evidence.is_in_question(poor, ANSWERED)
-    suspected = replace(UNSCALED, found="before")
-    assert not evidence.is_in_question(replace(poor, findings=(suspected,)), ANSWERED)
-    for cause, found in (("loss_mismatch", "before"), ("unreachable_targets", "after")):
-        fix = Fix(activation="softmax")
-        misfit = replace(UNSCALED, cause=cause, found=found, fix=fix)
-        known = replace(poor, findings=(misfit,))
-        assert evidence.is_in_question(known, ANSWERED)
-        assert not evidence.is_in_question(known, ANSWERED - {cause})
-        left_to_the_user = replace(misfit, fix=None)
-        assert not evidence.is_in_question(replace(poor, findings=(left_to_the_user,)), ANSWERED)
-    short = replace(UNSCALED, cause="undertrained")  # the epochs are the user's
-    assert not evidence.is_in_question(replace(poor, findings=(short,)), ANSWERED)
-    # Unless the rate is far below one that does.
-    hindered = {"momentum": "Adam has its own"}
-    for rate, in_question in ((0.002, False), (0.0009, True)):
-        slow = replace(poor, findings=(short,), planned_rate=rate, sound_rate=0.003)
-        assert evidence.is_in_question(replace(slow, obstacles=hindered), ANSWERED) is in_question
-        assert evidence.is_in_question(slow, ANSWERED)  # without momentum it goes a tenth as far
-        trained = {**hindered, "fresh_weights": "they are loaded"}
-        assert not evidence.is_in_question(replace(slow, obstacles=trained), ANSWERED)
-    assert not evidence.is_in_question(replace(slow, findings=()), ANSWERED)
-
-
-def test_what_was_slow_is_told_by_the_rate_that_ran() -> None:
-    short = Finding(cause="undertrained", reason="still falling", found="after")
-    failed = attempt(
-        phase(INIT), phase(learned="fail", skill=0.3, learnt=LITTLE), findings=(short,)
-    )
-    hindered = {"momentum": "Adam has its own"}
-    failed = replace(failed, obstacles=hindered, planned_rate=1e-4, sound_rate=0.003)
-    settings = failed.settings
-
-    def ran(rate: float, **told: Any) -> list[Attempt]:
-        changed = replace(settings, **told)
-        return [replace(failed, settings=changed, learning_rates={"main": rate})]
-
-    assert evidence.is_slow(ran(1e-4))
-    assert not evidence.is_slow(ran(0.01, learning_rate_factor=100.0))  # raised since
-    assert not evidence.is_slow(ran(1e-5, learning_rate_cap=1e-5))  # lowered since
-    assert not evidence.is_slow(ran(0.003, learning_rate_factor=30.0, learning_rate_cap=0.003))
-    sgd = [replace(each, obstacles={}, sound_rate=0.03) for each in ran(0.05)]
-    assert evidence.is_slow(sgd)
-    gathering = replace(settings, momentum=0.9)
-    assert not evidence.is_slow([replace(each, settings=gathering) for each in sgd])
-    thrown = attempt(phase(INIT), phase(finite="fail"), findings=(short,))
-    thrown = replace(thrown, obstacles=hindered, planned_rate=1e-4, sound_rate=0.003)
-    assert not evidence.is_slow([thrown])
-
-
-def test_what_passes_for_its_falling_loss_alone_is_not_ended_with_where_another_learnt_more() -> (
-    None
-):
-    def learnt(share: float, verdict: str) -> Attempt:
-        outputs = {"outputs": [{"output": 0, "share": share, "skill": share, "reference": 1.0}]}
-        return attempt(phase(INIT), phase(learned=verdict, learnt=outputs))
-
-    falling, flat, good = learnt(0.02, "warn"), learnt(0.15, "fail"), learnt(0.6, "warn")
-    assert evidence.best_short([falling]) is falling
-    assert evidence.best_short([falling, learnt(0.01, "fail")]) is falling
-    assert evidence.best_short([falling, attempt(phase(INIT, dead="fail")), attempt()]) is falling
-    assert evidence.best_short([falling, flat]) is None
-    assert evidence.best_short([flat, falling, good]) is good
-    passed = replace(learnt(0.7, "fail"), failure=None)
-    assert evidence.best_short([falling, good, passed]) is good
-    assert evidence.best_short([flat]) is None
-
-
-def test_a_frozen_part_excuses_what_was_not_learnt_but_at_no_rate_far_above_the_usual() -> None:
-    fast = Finding(cause="unusual_rate", reason="it is 1", found="after", fix=Fix(usual_rate=0.001))
-
-    def learnt(share: float, *findings: Finding) -> Attempt:
-        outputs = [{"output": 0, "share": share, "skill": share, "reference": 1.0}]
-        frozen = {"outputs": outputs, "lenient": "a part of the model is frozen"}
-        last = phase(learned="warn", learnt=frozen)
-        checks = [
-            replace(each, reason="little; a part of the model is frozen")
-            if isinstance(each, LearnedCheck)
-            else each
-            for each in last.checks
-        ]
-        return attempt(phase(INIT), replace(last, checks=tuple(checks)), findings=findings)
-
-    assert evidence.short_fall(learnt(0.1)) is None
-    assert evidence.short_fall(learnt(0.6, fast)) is None
-    short = evidence.short_fall(learnt(0.1, fast))
-    assert short is not None and (short.check, short.reason) == ("learned", "little")
-    assert evidence.is_in_question(learnt(0.1, fast), ANSWERED)
-
-
-def test_what_the_scatter_of_the_rows_may_explain_is_no_shortfall() -> None:
-    def learnt(share: float, error: float) -> Attempt:
-        output = {"output": 0, "share": share, "share_error": error, "reference": 1.0}
-        return attempt(phase(INIT), phase(learned="warn", learnt={"outputs": [output]}))
-
-    assert evidence.short_fall(learnt(0.7, 0.02)) is not None
-    assert evidence.short_fall(learnt(0.7, 0.2)) is None
-
-
-def test_the_loss_of_the_untrained_network_is_the_measure() -> None:
-    # From the second phase on the first step's loss is that of a trained network.
-    earlier = phase("warmup", losses=(1.0, 0.9))
-    quiet = attempt(phase(INIT), earlier, phase(dead="fail", losses=(0.01, 0.9)))
-    loud = attempt(phase(INIT), earlier, phase(dead="fail", losses=(0.01, 3.1)))
-    assert (evidence.kinds(quiet), evidence.kinds(loud)) == ({"died"}, {"diverged"})
-
-
-@pytest.mark.parametrize(
-    ("warmup", "rates", "kind"),
-    [
-        (0.9, {"warmup": 0.001, "main": 0.01}, "diverged"),
-        (0.9, {"warmup": 0.001, "main": 0.0099}, "died"),
-        (0.0, {"warmup": 0.001, "main": 0.2}, "died"),  # nothing says that it was healthy
-        (0.9, {"warmup": 0.2, "main": 0.001}, "died"),
-        (0.9, {"warmup": 0.0, "main": 0.2}, "died"),
-        (0.9, {"main": 0.2}, "died"),
-    ],
-)
-def test_units_that_die_far_above_a_rate_that_was_healthy_died_of_the_rate(
-    warmup: float, rates: dict[str, float], kind: str
-) -> None:
-    failed = attempt(phase(INIT), phase("warmup", skill=warmup), phase(dead="fail"), rates=rates)
-    assert evidence.kinds(failed) == {kind}
-
-
-def test_what_a_shock_has_left_is_laid_to_the_shock() -> None:
-    failed = attempt(
-        phase(INIT),
-        phase("before", skill=0.99),
-        phase("shock", skill=0.3),
-        phase("after", skill=0.3, dead="fail"),
-        rates={"before": 0.001, "shock": 0.2, "after": 0.001},
-    )
-    assert failed.blamed_phase() == "shock"
-    assert evidence.kinds(failed) == {"diverged"}
-    taken = rule.step(CONFIG, [failed]).taken
-    assert taken is not None
-    assert taken.rung.remedy == "lower_learning_rate"
-    cap = taken.settings.learning_rate_cap  # two thirds of the way down to the healthy rate
-    assert cap == pytest.approx(0.2 * (0.001 / 0.2) ** (2 / 3))
-
-
-def test_what_a_phase_far_above_the_usual_rate_has_left_is_laid_to_it() -> None:
-    far = Finding(cause="unusual_rate", reason="far", fix=Fix(usual_rate=0.001))
-    failed = attempt(
-        phase(INIT),
-        phase("before"),
-        phase("shock"),
-        phase("after", learned="fail", skill=0.1),
-        rates={"before": 0.0007, "shock": 0.6, "after": 0.0007},
-        findings=(far,),
-    )
-    assert failed.blamed_phase() == "shock"
-    assert replace(failed, findings=()).blamed_phase() == "after"
-    also = {"before": 0.0007, "shock": 0.6, "after": 0.02}  # which is no usual rate itself
-    assert replace(failed, learning_rates=also).blamed_phase() == "after"
-
-
-def test_an_attempt_without_a_failure_has_no_kind() -> None:
-    passed = Attempt(attempt=1, status="passed", settings=Settings(seed=7))
-    with pytest.raises(ValueError, match="expected a failed attempt"):
-        evidence.kinds(passed)
 
 
 def test_what_is_certain_is_at_the_root_of_a_failure() -> None:

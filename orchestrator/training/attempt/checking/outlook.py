@@ -30,7 +30,8 @@ from orchestrator.diagnosis.verdicts.outlook import (
 )
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.outputs import own_way
-from orchestrator.policy import evidence
+from orchestrator.policy.kinds import is_deep_and_narrow
+from orchestrator.policy.shortfall import OUTPUT
 from orchestrator.record.checks import (
     AnyCheck,
     FindingsCheck,
@@ -250,7 +251,7 @@ def _against(moment: Moment) -> _Against | None:
     if by_rate is not None:
         return by_rate
     answered = moment.task.config.restart.answered()
-    if "often_dead_at_init" in answered and evidence.is_deep_and_narrow(moment.phases):
+    if "often_dead_at_init" in answered and is_deep_and_narrow(moment.phases):
         return _NARROW
     if _is_undone(moment):
         return _Against("what it had learnt in an earlier phase was lost", LATE)
@@ -266,7 +267,7 @@ def _against(moment: Moment) -> _Against | None:
         # In few epochs the first of them tell little: of 14, two learn what passes.
         HALF if "few_steps" in causes else SOON,
         # Of several outputs others may learn while the sum of the losses hardly falls.
-        cut_off=named in evidence.OUTPUT and len(moment.built.outputs) == 1,
+        cut_off=named in OUTPUT and len(moment.built.outputs) == 1,
     )
 
 
