@@ -204,6 +204,12 @@ class Plan:
         return sum(each.way for each in self.stretches) * self.updates / max(self.steps, 1)
 
     @property
+    def capped_way(self) -> float:
+        """The same of the rates as they run, under a cap."""
+        ways = (float(each.rates.mean()) * each.steps for each in self.stretches)
+        return sum(ways) * self.updates / max(self.steps, 1)
+
+    @property
     def highest(self) -> Stretch:
         """The phase with the highest rate."""
         return max(self.stretches, key=lambda each: float(each.rates.max()))

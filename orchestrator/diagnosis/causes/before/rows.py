@@ -124,12 +124,12 @@ def _is_beyond(
     if not all(getattr(each, "weights", ()) for each in ends):
         return False  # what is behind the weights, as a Rescaling, may lengthen each step
     typical = float(np.median(np.abs(targets)))  # whatever outliers there are
-    if typical >= _BEYOND * max(size(predicted), 1.0) * max(plan.way, 1.0):
+    if typical >= _BEYOND * max(size(predicted), 1.0) * max(plan.capped_way, 1.0):
         return True
     mean, spread = float(targets.mean()), float(targets.std())
     distance = min(abs(mean), abs(mean - float(predicted.mean())))
     times = max(_LONG, most_inputs(subject.model))
-    return spread > 0 and distance >= max(_ASIDE * spread, times * plan.way)
+    return spread > 0 and distance >= max(_ASIDE * spread, times * plan.capped_way)
 
 
 def _works(subject: Subject) -> Iterator[bool]:

@@ -195,6 +195,17 @@ def test_targets_that_are_reached_too_late_are_named(
     assert ["for how short the training is" in each.reason for each in found] == [True] * named
 
 
+def test_a_cap_on_the_rate_leaves_targets_further_away() -> None:
+    model = compiled(
+        layers.Dense(8, activation="relu"),
+        layers.Dense(1),
+        optimizer=keras.optimizers.Adam(0.5),
+    )
+    rows = (model, X, 35 + Y)
+    assert not [*find_distant_targets(make_subject(*rows, measured=True))]
+    assert [*find_distant_targets(make_subject(*rows, measured=True, learning_rate_cap=0.005))]
+
+
 def test_small_targets_are_not_far_from_zero_however_far_the_network_begins() -> None:
     far = keras.initializers.Constant(1e5)
     assert not distant(Y, layers.Dense(1, bias_initializer=far))
