@@ -70,9 +70,9 @@ def screen(
     replay = Replay(model, recorder, seeds[0])
     faithful = replay.faithful
     finding = None
-    faults = int(at_fault(model))
+    all_at_fault = at_fault(model)
     for seed in seeds[1:]:
-        if faults == len(candidates) == AT_FAULT:
+        if all_at_fault and len(candidates) == AT_FAULT:
             break
         built = None
         if not faithful or len(candidates) == 1:
@@ -87,7 +87,7 @@ def screen(
         else:
             reason = judge(built)()
         candidates.append(Candidate(seed=seed, reason=reason))
-        faults += at_fault(model if faithful or built is None else built)
+        all_at_fault = all_at_fault and at_fault(model if faithful or built is None else built)
         progress(len(candidates))
         if reason is None:
             return Screening(
