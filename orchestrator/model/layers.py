@@ -152,13 +152,7 @@ def _chain(output: Any) -> list[keras.Operation]:
             pending.extend(keras.tree.flatten(layer.outputs))
             continue
         found.append(layer)
-        linear = vars(layer).get("activation") in (None, keras.activations.linear)
-        if (
-            not getattr(layer, "weights", ())
-            and len(inputs) == 1
-            and linear
-            and not is_activation(layer)
-        ):
+        if not getattr(layer, "weights", ()) and len(inputs) == 1 and is_linear(layer):
             pending.extend(inputs)
     return found
 
@@ -228,12 +222,19 @@ NORMALIZING = (
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
     keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
     keras.layers.UnitNormalization,
 )
 """Layers behind which the scale of all that came before them is gone, wherever they are.
 
 What scales by fixed numbers, such as Rescaling, is seen by what comes out of it.
 """
+
+
+def is_linear(layer: Any) -> bool:
+    """Whether a layer or function has no activation, and is none."""
+    own = vars(layer).get("activation")
+    return own in (None, keras.activations.linear) and not is_activation(layer)
 
 
 def normalizes(model: keras.Model) -> bool:

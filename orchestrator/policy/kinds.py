@@ -6,7 +6,12 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from orchestrator.record.checks import DeadNeuronsCheck, LearnedCheck, PredictionVarianceCheck
+from orchestrator.record.checks import (
+    NO_SKILL,
+    DeadNeuronsCheck,
+    LearnedCheck,
+    PredictionVarianceCheck,
+)
 from orchestrator.record.records import DECLINE, INIT, Attempt, FailureKind, Phase
 
 OFTEN = 5
@@ -19,8 +24,6 @@ leaky relu at ten times the rate 0.75 to 0.95. One unit of relu, as an output ma
 _FAR_ABOVE = 10.0
 """So many times the rate of a healthy phase is more than one chooses on purpose: usual rates of an
 optimizer, and what warm-up and decay make of them, lie within a factor of ten of one another."""
-_NO_SKILL = 0.01
-"""Skill below which nothing was learnt (design, section 4)."""
 THROWN: frozenset[FailureKind] = frozenset({"diverged", "non_finite"})
 """Failures of steps that were too large."""
 _LITTLE_LEARNT = ("died", "constant", "worse_than_baseline", "undertrained", "crippled")
@@ -104,7 +107,7 @@ def _is_undertrained(phase: Phase) -> bool:
     if learnt is None or not learnt.was_falling() or (variance is not None and variance.lags()):
         return False
     skills = [each.skill for each in learnt.measured.outputs] + [phase.skill()]
-    return any(skill is not None and skill < _NO_SKILL for skill in skills)
+    return any(skill is not None and skill < NO_SKILL for skill in skills)
 
 
 def _declined(attempt: Attempt) -> bool:
@@ -134,7 +137,7 @@ def _stepped_too_far(attempt: Attempt) -> bool:
     healthy = [
         attempt.learning_rates.get(phase.phase, math.inf)
         for phase in trained
-        if (skill := phase.skill()) is None or skill > _NO_SKILL
+        if (skill := phase.skill()) is None or skill > NO_SKILL
     ]
     rate = attempt.learning_rates.get(blamed or "", 0.0)
     return any(0 < each * _FAR_ABOVE <= rate for each in healthy)

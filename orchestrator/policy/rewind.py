@@ -7,15 +7,12 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.config.schema import Config
-from orchestrator.record.checks import PredictionVarianceCheck
+from orchestrator.record.checks import NO_SKILL, PredictionVarianceCheck
 from orchestrator.record.records import INIT, Attempt, Phase, Start
 
 _RISE = 0.1
 """A network was healthy at an epoch after which its loss has risen by this share: the loss of one
 that collapses becomes that of a constant, and so it had learnt a tenth of what there is."""
-
-_NO_SKILL = 0.01
-"""Skill below which nothing was learnt (design, section 4): there is nothing to go back to."""
 
 
 def start(attempts: Sequence[Attempt]) -> Start | None:
@@ -92,7 +89,7 @@ def _healthy(failed: Attempt) -> int | None:
     if lowest is None or first is None or not lowest < first:
         return None
     constant = _constant_loss(last)
-    if constant is not None and not lowest < (1 - _NO_SKILL) * constant:
+    if constant is not None and not lowest < (1 - NO_SKILL) * constant:
         return None
     final = last.metrics.get("loss", math.nan)
     # Weights that are not finite may leave the loss as it was, for relu makes zeros of them.

@@ -126,7 +126,8 @@ def answers(config: Config, attempts: Sequence[Attempt], passed_over: list[str])
         if applied is None:
             applied = rung.apply(before, attempts, uses[-1].settings if uses else None)
         if isinstance(applied, str):
-            passed_over.append(f"{rung.remedy}: {applied}")
+            told = f"{rung.remedy}: {applied}"
+            passed_over += [told] * (told not in passed_over)
             continue
         if start is None:
             applied = rung.begin(applied, attempts, uses[-1].settings if uses else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Sequence
 
 from orchestrator.config.sections.rates import MOMENTUM, NEAR, is_held, planned_rate, sound_rate
@@ -37,8 +38,8 @@ def find(attempt: Attempt) -> Failure | None:
     check = last.find(LearnedCheck)
     if last.failure() is not None or check is None:
         return None
-    short = check.surely_falls_short()
-    if not short and (attempt.usual_rate() is None or not check.is_behind()):
+    excused = check.measured.lenient is not None and attempt.usual_rate() is not None
+    if not check.surely_falls_short() and not (excused and check.is_surely_behind()):
         return None
     reason = check.reason.removesuffix(f"; {check.measured.lenient}")
     return Failure(check=check.check, phase=last.phase, reason=reason)
@@ -110,16 +111,22 @@ def best_short(attempts: Sequence[Attempt]) -> Attempt | None:
         attempts: all so far.
 
     Returns:
-        None where there is none, and where it passed its checks for its falling loss alone, and an
-        attempt that failed them has learnt more.
+        None where there is none, and where it passed its checks for its falling loss alone, and the
+        skill of another one is higher.
     """
     ended = [each for each in attempts if each.status == "failed" and each.phases]
     short = [each for each in ended if find(each) is not None]
     best = max(short, key=_share, default=None)
-    if best is None or all(_share(each) <= _share(best) for each in attempts):
+    if best is None or not any(_skill(each) > _skill(best) for each in attempts):
         return best
     learned = best.phases[-1].find(LearnedCheck)
     return None if learned is not None and learned.is_behind() else best
+
+
+def _skill(attempt: Attempt) -> float:
+    """By which the best attempt of a run that ends without a model is named."""
+    skill = attempt.skill()
+    return -math.inf if skill is None else skill
 
 
 def _share(attempt: Attempt) -> float:

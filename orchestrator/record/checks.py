@@ -380,6 +380,8 @@ def _numbers(outputs: Sequence[OutputWorth]) -> str:
     return ", ".join(told)
 
 
+NO_SKILL = 0.01
+"""Skill below which nothing was learnt (design, section 4)."""
 _ONE_SIDED = 1.645
 """Standard errors that a figure is below its limit by where it is so at 95%."""
 
@@ -465,12 +467,17 @@ class LearnedCheck(Check, tag="learned", kw_only=True):
         error is 0.2, and a training that brought the share from 0.7 to 1.9 on them brought nothing
         on other rows.
         """
-        return self.falls_short() and any(
-            each.share is not None
-            and _is_below(
-                each.share + _ONE_SIDED * (each.share_error or 0.0), self.limits.warn_below
-            )
-            for each in self.measured.outputs
+        return self.falls_short() and self._is_surely_below(self.limits.warn_below)
+
+    def is_surely_behind(self) -> bool:
+        """Whether it is behind by more than that."""
+        return self.is_behind() and self._is_surely_below(self.limits.fail_below)
+
+    def _is_surely_below(self, limit: float | None) -> bool:
+        shares = ((each.share, each.share_error or 0.0) for each in self.measured.outputs)
+        return any(
+            share is not None and _is_below(share + _ONE_SIDED * error, limit)
+            for share, error in shares
         )
 
     def is_behind(self) -> bool:

@@ -260,8 +260,8 @@ class _Loop:
             )
             self._record(ended)
         warning = (
-            f"attempt {number} has learnt {share:.2g} of what the reference learns, which is the "
-            "most of all attempts: more can be learnt"
+            f"attempt {number} has learnt {share:.2g} of what the reference learns, the most of "
+            "those that passed their checks: more can be learnt"
         )
         if warning not in self.store.run.warnings:
             self._record(Warned(message=warning))

@@ -11,6 +11,7 @@ from orchestrator.config.sections.rates import (
     RaiseLearningRate,
     at_sound_rate,
     is_capped,
+    is_held,
 )
 from orchestrator.config.sections.remedies import (
     FixOutput,
@@ -367,9 +368,43 @@ def test_usual_settings_are_at_the_sound_rate(rate: float | None, factor: float 
 
 
 def test_usual_settings_leave_the_rate_of_an_optimizer_that_nothing_is_known_of() -> None:
-    found = UsualSettings().apply(SEED, [attempt("few_steps", planned_rate=7.0)], None)
+    failed = attempt("few_steps", planned_rate=7.0)
+    found = UsualSettings().apply(SEED, [failed], None)
     assert isinstance(found, Settings)
     assert (found.learning_rate_factor, found.learning_rate_cap) == (None, None)
+
+
+def test_without_a_sound_rate_usual_settings_are_at_that_which_a_finding_asks_for() -> None:
+    slow = Finding(
+        cause="undertrained", reason="falling", found="after", fix=Fix(learning_rate_factor=10.0)
+    )
+    first = replace(attempt("undertrained"), findings=(slow,), planned_rate=0.001)
+    found = UsualSettings().apply(SEED, [first], None)
+    assert isinstance(found, Settings) and found.learning_rate_factor == 10.0
+    raised = replace(first, settings=replace(SEED, learning_rate_factor=3.0))
+    found = UsualSettings().apply(SEED, [raised], None)
+    assert isinstance(found, Settings) and found.learning_rate_factor == 30.0
+    lowered = replace(
+        first,
+        settings=replace(SEED, learning_rate_cap=0.001),
+        learning_rates={"main": 0.001},
+    )
+    found = UsualSettings().apply(SEED, [lowered], None)
+    assert isinstance(found, Settings) and found.learning_rate_factor is None
+
+
+def test_a_rate_that_was_lowered_is_held_also_to_a_sound_one() -> None:
+    settings = replace(SEED, learning_rate_cap=0.0026)
+    rates = {"warm": 0.001, "shock": 0.0026}
+    raised = replace(
+        attempt("non_finite"),
+        settings=settings,
+        learning_rates=rates,
+        sound_rate=0.0026,
+        planned_rate=0.001,
+    )
+    assert not is_held([raised])
+    assert is_held([replace(raised, remedy="lower_learning_rate")])
 
 
 def test_a_rate_is_lowered_from_where_it_was_last() -> None:
@@ -394,6 +429,10 @@ def test_with_momentum_a_rate_is_lowered_to_a_sound_one(sound: float | None, cap
     lowered = replace(SEED, learning_rate_cap=0.04)
     begun = LowerLearningRate(momentum=0.9).begin(lowered, [failed], None)
     assert (begun.momentum, begun.learning_rate_cap) == (0.9, cap)
+    # With one of its own it goes as far, but a bound that is no matter of size is not meant.
+    own = replace(failed, obstacles={"momentum": "SGD has its own"})
+    begun = LowerLearningRate(momentum=0.9).begin(lowered, [own], None)
+    assert begun.learning_rate_cap == (cap if sound == 0.0026 else 0.04)
 
 
 def test_a_rate_is_raised_to_a_sound_one_at_least_by_the_highest_that_ran() -> None:

@@ -98,7 +98,7 @@ def test_what_passes_for_its_falling_loss_alone_is_not_ended_with_where_another_
 ):
     def learnt(share: float, verdict: str) -> Attempt:
         outputs = {"outputs": [{"output": 0, "share": share, "skill": share, "reference": 1.0}]}
-        return attempt(phase(INIT), phase(learned=verdict, learnt=outputs))
+        return attempt(phase(INIT), phase(learned=verdict, skill=share, learnt=outputs))
 
     falling, flat, good = learnt(0.02, "warn"), learnt(0.15, "fail"), learnt(0.6, "warn")
     assert shortfall.best_short([falling]) is falling
@@ -106,6 +106,10 @@ def test_what_passes_for_its_falling_loss_alone_is_not_ended_with_where_another_
     assert shortfall.best_short([falling, attempt(phase(INIT, dead="fail")), attempt()]) is falling
     assert shortfall.best_short([falling, flat]) is None
     assert shortfall.best_short([flat, falling, good]) is good
+    # By what names the best attempt, which a share of squared errors need not agree with.
+    bad = {"outputs": [{"output": 0, "share": 0.3, "skill": 0.3, "reference": 1.0}]}
+    worse = attempt(phase(INIT), phase(variance="fail", skill=-0.5, learned="fail", learnt=bad))
+    assert shortfall.best_short([falling, worse]) is falling
     passed = replace(learnt(0.7, "fail"), failure=None)
     assert shortfall.best_short([falling, good, passed]) is good
     assert shortfall.best_short([flat]) is None
@@ -114,8 +118,9 @@ def test_what_passes_for_its_falling_loss_alone_is_not_ended_with_where_another_
 def test_a_frozen_part_excuses_what_was_not_learnt_but_at_no_rate_far_above_the_usual() -> None:
     fast = Finding(cause="unusual_rate", reason="it is 1", found="after", fix=Fix(usual_rate=0.001))
 
-    def learnt(share: float, *findings: Finding) -> Attempt:
-        outputs = [{"output": 0, "share": share, "skill": share, "reference": 1.0}]
+    def learnt(share: float, *findings: Finding, error: float = 0.0) -> Attempt:
+        output = {"output": 0, "share": share, "share_error": error, "reference": 1.0}
+        outputs = [output | {"skill": share}]
         frozen = {"outputs": outputs, "lenient": "a part of the model is frozen"}
         last = phase(learned="warn", learnt=frozen)
         checks = [
@@ -131,6 +136,7 @@ def test_a_frozen_part_excuses_what_was_not_learnt_but_at_no_rate_far_above_the_
     short = shortfall.find(learnt(0.1, fast))
     assert short is not None and (short.check, short.reason) == ("learned", "little")
     assert shortfall.is_in_question(learnt(0.1, fast), ANSWERED)
+    assert shortfall.find(learnt(0.49, fast, error=0.3)) is None
 
 
 def test_what_the_scatter_of_the_rows_may_explain_is_no_shortfall() -> None:

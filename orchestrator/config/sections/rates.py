@@ -44,8 +44,9 @@ class LowerLearningRate(Rung):
     `unusual_rate` names, and 0.1 where there is neither."""
     momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Momentum that SGD is given where it has none, where a finding names its usual rate and the
-    training starts again: the cap is that rate then, which with a momentum of 0.9 goes as far in a
-    step as ten times that rate does without. null gives none."""
+    training starts again: the cap is that rate then, or what the size of the model allows, which
+    with a momentum of 0.9 goes as far in a step as ten times that rate does without. null gives
+    none."""
     anneal: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the cap that is left of it in the last epoch of each phase, over whose second half
     it falls, where the training starts again: what is learnt fast at a high rate gets exact at a
@@ -89,12 +90,15 @@ class LowerLearningRate(Rung):
         failed = attempts[-1]
         if self.anneal is not None:
             settings = replace(settings, anneal=self.anneal)
-        if self.momentum is None or "momentum" in failed.obstacles or settings.momentum is not None:
+        usual, cap, sound = failed.usual_rate(), settings.learning_rate_cap, sound_rate(attempts)
+        own = "momentum" in failed.obstacles
+        if own and cap and usual and sound and sound < usual:  # by the size of the model
+            return replace(settings, learning_rate_cap=min(cap, sound))
+        if self.momentum is None or own or settings.momentum is not None:
             return settings
-        usual, cap = failed.usual_rate(), settings.learning_rate_cap
         if cap is None or not (usual or (last is not None and last.momentum is not None)):
             return settings
-        cap = min(cap, usual or cap, sound_rate(attempts) or cap)
+        cap = min(cap, usual or cap, sound or cap)
         return replace(settings, momentum=self.momentum, learning_rate_cap=cap)
 
 
@@ -262,7 +266,12 @@ def is_held(attempts: Sequence[Attempt]) -> bool:
     rate = failed.learning_rates.get(failed.blamed_phase() or "", math.inf)
     if cap is None or cap >= _APART * rate:
         return False
-    return cap != sound_rate(attempts) or is_capped(failed.settings, planned_rate(attempts))
+    lowered = any(
+        each.remedy == "lower_learning_rate" and each.settings.learning_rate_cap == cap
+        for each in attempts
+    )
+    sound = cap == sound_rate(attempts) and not lowered
+    return not sound or is_capped(failed.settings, planned_rate(attempts))
 
 
 def is_capped(settings: Settings, planned: float | None) -> bool:
@@ -295,3 +304,14 @@ def at_sound_rate(settings: Settings, attempts: Sequence[Attempt]) -> Settings:
         learning_rate_cap=sound,
         anneal=ANNEAL if planned > sound * _TOLD else None,
     )
+
+
+def told_rate(settings: Settings, attempts: Sequence[Attempt]) -> Settings:
+    """At the rate that findings on the last attempt ask for, where no sound one is known."""
+    failed = attempts[-1]
+    told = [each.fix.learning_rate_factor for each in failed.findings
+            if each.fix is not None and each.fix.learning_rate_factor]  # fmt: skip
+    if not told or failed.usual_rate() is not None or is_held(attempts):
+        return settings
+    before = failed.settings.learning_rate_factor or 1.0
+    return replace(settings, learning_rate_factor=before * max(told))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
+from orchestrator.config.sections.rates import MOMENTUM
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.model import keras_internals, layers
 from orchestrator.model.build import plain_optimizers
@@ -69,9 +70,9 @@ _NARROW = 32
 
 _STABLE = 2.0
 """The rate of SGD with a momentum of 0.9 may be so many times one over the number of inputs, those
-of a unit of each layer added up, under squared error: the more there are, the further a step moves
-what comes out, and so the error that the next step answers (Karakida, Akaho and Amari, Universal
-statistics of Fisher information in deep neural networks, 2019).
+of a unit of each Dense layer added up, under squared error of a linear output: the more there are,
+the further a step moves what comes out, and so the error that the next step answers (Karakida,
+Akaho and Amari, Universal statistics of Fisher information in deep neural networks, 2019).
 
 Of 32 networks of leaky relu with one to eight layers of 32 to 256 units, on |x| of two and of ten
 columns, none is thrown to NaN at 1 and 2, one at 3, ten at 4.5. At 0.03 cross-entropy, whose
@@ -79,7 +80,7 @@ gradient is bounded, throws none of those with up to four layers of 128, or two 
 """
 
 
-def sound_rate(model: keras.Model, outputs: Sequence[Output] = ()) -> float | None:
+def sound_rate(model: keras.Model, outputs: Sequence[Output]) -> float | None:
     """A rate at which most networks train; None where there is not one optimizer, and known.
 
     Args:
@@ -89,43 +90,63 @@ def sound_rate(model: keras.Model, outputs: Sequence[Output] = ()) -> float | No
     optimizers = plain_optimizers(model)
     if len(optimizers) != 1:
         return None
-    highest = DIVIDING.get(type(optimizers[0]))
+    optimizer = optimizers[0]
+    highest = DIVIDING.get(type(optimizer))
     if highest is not None:
         return highest
-    if times_usual(optimizers[0], 0.0) is None:
+    if times_usual(optimizer, 0.0) is None:
         return None
-    optimizer = optimizers[0]
     adaptive = isinstance(optimizer, ADAPTIVE) and not isinstance(optimizer, keras.optimizers.Lion)
     narrow = adaptive and most_inputs(model) <= _NARROW
     sound = (_SOUND_IN_NARROW if narrow else _SOUND) * usual_rate(optimizer)
+    return min(sound, _stable_rate(model, outputs) or sound)
+
+
+def _stable_rate(model: keras.Model, outputs: Sequence[Output]) -> float | None:
+    """The highest rate of SGD with momentum that the size of a model allows, if that bounds it."""
+    if not isinstance(plain_optimizers(model)[0], keras.optimizers.SGD):
+        return None
+    chains = layers.output_chains(model)
     squared = any(
-        output.trained and output.loss is not None and output.loss.name == "mean_squared_error"
-        for output in outputs
+        output.trained
+        and output.loss is not None
+        and output.loss.is_keras
+        and output.loss.name == "mean_squared_error"
+        and all(map(layers.is_linear, chain))
+        for output, chain in zip(outputs, chains, strict=False)
     )
-    if squared and isinstance(optimizer, keras.optimizers.SGD) and not layers.normalizes(model):
-        sound = min(sound, float(f"{_STABLE / max(sum(_inputs(model)), 1):.2g}"))
-    return sound
+    inputs = max((sum(each) for each in _stretches(model) if len(each) > 1), default=0)
+    return float(f"{_STABLE / inputs:.2g}") if squared and inputs else None
+
+
+def _stretches(model: keras.Model) -> list[list[int]]:
+    """How many inputs a unit has, of each Dense layer that trains, between those that normalise."""
+    found: list[list[int]] = [[]]
+    for layer in keras_internals.all_layers(model):
+        if isinstance(layer, layers.NORMALIZING):
+            found.append([])
+        elif isinstance(layer, keras.layers.Dense) and layer.trainable:
+            found[-1].append(layer.kernel.shape[0])
+    return found
 
 
 def most_inputs(model: keras.Model) -> int:
     """How many inputs a unit has at most, of layers that train; 0 where none has any."""
-    return max(_inputs(model), default=0)
-
-
-def _inputs(model: keras.Model) -> list[int]:
-    """How many inputs a unit has, of each layer that trains."""
     shapes = [each.shape for each in model.trainable_variables if len(each.shape) > 1]
-    return [math.prod(shape[:-1]) for shape in shapes]
+    return max((math.prod(shape[:-1]) for shape in shapes), default=0)
 
 
-def faster(optimizer: keras.optimizers.Optimizer, rate: float, times: float) -> Fix:
+def faster(model: keras.Model, outputs: Sequence[Output], rate: float, times: float) -> Fix:
     """What to write for a rate at which a training gets too little done.
 
     Args:
-        optimizer: of the model.
+        model: compiled, with one optimizer.
+        outputs: what it puts out, and what trains it.
         rate: the highest rate that it has had, or is to have; above 0.
-        times: how many times as high it has to be. Nothing is raised far above what is usual.
+        times: how many times as high it has to be. Nothing is raised far above what is usual, nor
+            above what the size of the model allows.
     """
+    (optimizer,) = plain_optimizers(model)
     usual, highest = usual_rate(optimizer), DIVIDING.get(type(optimizer))
     if highest is not None:
         times = min(times, highest / rate)
@@ -133,8 +154,15 @@ def faster(optimizer: keras.optimizers.Optimizer, rate: float, times: float) -> 
         times = _FASTER * usual / rate
     gathered = None
     near = (times_usual(optimizer, rate) or 0.0) <= _FASTER
-    if isinstance(optimizer, keras.optimizers.SGD) and not optimizer.momentum and near:
-        gathered = float(f"{max(min(times, _GATHERING * usual / rate), 1.0):.3g}")
+    stable = _stable_rate(model, outputs) or math.inf
+    if isinstance(optimizer, keras.optimizers.SGD) and optimizer.momentum:
+        times = min(times, stable / rate)
+    elif isinstance(optimizer, keras.optimizers.SGD):
+        without = stable / (1 - MOMENTUM)  # without momentum a step goes so much less far
+        if near and rate < without:
+            most = max(min(times, _GATHERING * usual / rate), 1.0)
+            gathered = float(f"{min(most, stable / rate):.3g}")
+        times = min(times, without / rate)
     factor = float(f"{times:.3g}") if times >= _WORTH_IT else None
     return Fix(learning_rate_factor=factor, factor_with_momentum=gathered)
 
@@ -205,7 +233,7 @@ class Plan:
 
     @property
     def capped_way(self) -> float:
-        """The same of the rates as they run, under a cap."""
+        """The same of the rates under a cap, which may fall in the end."""
         ways = (float(each.rates.mean()) * each.steps for each in self.stretches)
         return sum(ways) * self.updates / max(self.steps, 1)
 

@@ -17,8 +17,6 @@ from orchestrator.record.records import Form
 
 _Array = npt.NDArray[np.float64]
 
-NO_SKILL = 0.01
-"""Skill at or below which a prediction counts as no better than the best constant."""
 _EPSILON = 1e-7
 """Probabilities are clipped to this distance from 0 and 1, as Keras clips them
 (`keras.config.epsilon`)."""

@@ -168,9 +168,9 @@ def _compared(
         return dataclasses.replace(learnt, unjudged="the targets do not vary")
     if _is_input(x, targets[:, reference.targets]):
         return dataclasses.replace(learnt, unjudged="the targets occur among the inputs")
-    absolute = output.loss is not None and output.loss.name in _MEDIANS
+    medians = output.loss is not None and output.loss.name in _MEDIANS
     judged = []
-    for by_absolute_error in (False, True)[: 1 + absolute]:
+    for by_absolute_error in (False, True) if medians else (False,):
         compared = reference.compare(predicted, targets, absolute=by_absolute_error)
         own, other = compared.skills
         judged.append(

@@ -21,12 +21,13 @@ from orchestrator.config.sections.checks import (
     Learned,
     PredictionVariance,
 )
-from orchestrator.diagnosis.skill.columns import NO_SKILL, OutputSkill, numbered
+from orchestrator.diagnosis.skill.columns import OutputSkill, numbered
 from orchestrator.diagnosis.skill.learned import Learnt
 from orchestrator.diagnosis.units import NO_FLOW, Flow, Layer
 from orchestrator.diagnosis.verdicts.dead_neurons import dead_neurons
 from orchestrator.diagnosis.verdicts.learned import Course, learned
 from orchestrator.record.checks import (
+    NO_SKILL,
     AnyCheck,
     Break,
     DeadNeuronsCheck,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.config.sections.checks import DeadNeurons
-from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.diagnosis.units import Flow, Layer, cut_reason, livelier, names_of
 from orchestrator.record.checks import (
+    NO_SKILL,
     DeadNeuronsCheck,
     DeadNeuronsLimits,
     DeadNeuronsMeasured,

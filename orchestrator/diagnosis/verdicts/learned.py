@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.config.sections.checks import Learned
-from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.diagnosis.skill.learned import Learnt
 from orchestrator.record.checks import (
+    NO_SKILL,
     LearnedCheck,
     LearnedLimits,
     LearnedMeasured,

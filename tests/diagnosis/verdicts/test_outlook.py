@@ -9,6 +9,7 @@ import pytest
 from orchestrator.diagnosis.verdicts.outlook import (
     HALF,
     LATE,
+    NEXT,
     SOON,
     Outlook,
     least_share,
@@ -62,6 +63,7 @@ def test_what_is_better_in_inference_counts() -> None:
     [
         (20, HALF, {10}),
         (20, LATE, {5, 10}),
+        (20, NEXT, {3, 5, 10}),
         (20, SOON, {2, 3, 5, 10}),
         (40, SOON, {4, 6, 10, 20}),
         (8, SOON, {2, 4}),
@@ -107,6 +109,13 @@ def test_who_asks_for_less_than_a_little_gets_no_more() -> None:
     assert least_share(learned(0.04), 20, 2, None) == 0.04
     assert least_share(learned(None), 20, 2, None) is None
     assert least_share(learned(None), 20, 10, None) is None
+
+
+def test_before_a_little_tells_nothing_does() -> None:
+    shares = [least_share(learned(0.5), 40, done, None, little=LATE) for done in (3, 6, 10, 20)]
+    assert shares == [None, 0.005, 0.2, 0.5]  # in three epochs nothing is told
+    assert least_share(learned(0.001), 40, 6, None, little=LATE) == 0.001
+    assert least_share(learned(None), 40, 6, None, little=LATE) is None
 
 
 def test_what_rests_is_held_to_its_limit_after_a_quarter() -> None:

@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from orchestrator.data.rows import AnyRows, Tree, leaves, num_rows, transform
 from orchestrator.diagnosis.causes.after.subject import Subject
-from orchestrator.diagnosis.skill.columns import NO_SKILL, distribution
+from orchestrator.diagnosis.skill.columns import distribution
 from orchestrator.diagnosis.skill.learned import read_predictions
 from orchestrator.diagnosis.skill.sample import as_columns
 from orchestrator.model.losses.returned import Returned
 from orchestrator.model.outputs import Output
-from orchestrator.record.checks import OutputShare, PredictionVarianceCheck
+from orchestrator.record.checks import NO_SKILL, OutputShare, PredictionVarianceCheck
 from orchestrator.record.records import Finding
 
 _GAP = 0.2

@@ -10,9 +10,9 @@ import numpy as np
 
 from orchestrator.diagnosis.causes.after.subject import Subject
 from orchestrator.diagnosis.causes.scales import size
-from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.keras_internals import all_layers, own_variables
+from orchestrator.record.checks import NO_SKILL
 from orchestrator.record.records import Finding
 
 _SHRUNK = 0.1

@@ -22,13 +22,13 @@ from orchestrator.diagnosis.causes.scales import (
     is_on_its_way,
     size,
 )
-from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.diagnosis.skill.reference import FEATURES, MOST_TARGETS, fit_reference
 from orchestrator.diagnosis.skill.sample import as_columns, draw
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.keras_internals import all_layers
 from orchestrator.model.outputs import Output
 from orchestrator.model.remedies import scaled_targets
+from orchestrator.record.checks import NO_SKILL
 from orchestrator.record.records import Finding
 
 _FEW_ROWS = 2000

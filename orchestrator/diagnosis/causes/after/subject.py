@@ -18,12 +18,12 @@ from orchestrator.diagnosis.causes.after import dropped
 from orchestrator.diagnosis.causes.after.dropped import Dropped
 from orchestrator.diagnosis.causes.scales import size
 from orchestrator.diagnosis.examine import Examination
-from orchestrator.diagnosis.skill.columns import NO_SKILL, OutputSkill
+from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.skill.scores import Scores
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model.losses.returned import Returned
 from orchestrator.model.outputs import Output
-from orchestrator.record.checks import LearnedCheck, OutputShare, PredictionVarianceCheck
+from orchestrator.record.checks import NO_SKILL, LearnedCheck, OutputShare, PredictionVarianceCheck
 from orchestrator.record.records import Cause, Finding, Phase
 
 FALLEN = 0.1

@@ -113,7 +113,11 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
     for optimizer in optimizers[:1]:
         if subject.without_skill and isinstance(optimizer, keras.optimizers.SGD):
             times *= 10  # gradients get smaller as the loss falls, and so do the steps
-        fix = faster(optimizer, rate, times) if rate > 0 else Fix(learning_rate_factor=times)
+        fix = (
+            faster(subject.model, subject.outputs, rate, times)
+            if rate > 0
+            else Fix(learning_rate_factor=times)
+        )
         if fix.learning_rate_factor is not None or fix.factor_with_momentum is not None:
             found = replace(found, fix=fix)
     yield found
@@ -194,7 +198,7 @@ def _find_slow(subject: Subject) -> Iterator[Finding]:
     )
     advice = f"write {instead}, take Adam, or train for more epochs"
     found = subject.found("rate_too_low", reason, advice)
-    yield replace(found, fix=faster(optimizer, rate, times))
+    yield replace(found, fix=faster(subject.model, subject.outputs, rate, times))
 
 
 def _has_learnt_little(subject: Subject) -> bool:
@@ -231,7 +235,11 @@ def _find_unmoved(subject: Subject) -> Iterator[Finding]:
     found = subject.found("rate_too_low", reason, advice)
     optimizers, rate = plain_optimizers(subject.model), max(subject.rates, default=0.0)
     known = len(optimizers) == 1 and rate > 0
-    fix = faster(optimizers[0], rate, times) if known else Fix(learning_rate_factor=times)
+    fix = (
+        faster(subject.model, subject.outputs, rate, times)
+        if known
+        else Fix(learning_rate_factor=times)
+    )
     yield replace(found, fix=fix)
 
 

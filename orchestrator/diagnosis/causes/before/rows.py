@@ -100,6 +100,8 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
                 continue
             of_output = f" of output {output.name}" if output.name else ""
             why = "for how little they vary" if far else "for how short the training is"
+            if not far and subject.learning_rate_cap is not None:
+                why += " at the rate that it is held to"
             reason = (
                 f"the targets{of_output} are far from zero {why}, "
                 f"{wanted.mean():.5g} on average with a standard deviation of {wanted.std():.3g}, "

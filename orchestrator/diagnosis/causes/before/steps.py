@@ -123,12 +123,16 @@ def _find_short(subject: Subject, plan: Plan) -> Iterator[Finding]:
         )
         advice = f"write a rate near {_rate(usual)}"
         found = subject.found("unusual_rate", reason, advice, key=plan.highest.key)
-        yield replace(found, fix=faster(plan.optimizer, rate, usual / rate)) if rate else found
+        yield (
+            replace(found, fix=faster(subject.model, subject.outputs, rate, usual / rate))
+            if rate
+            else found
+        )
     elif reach is not None:
         reason = f"the training is short: in {count} {name}, at a rate up to {_rate(rate)}, {reach}"
         advice = "train for more epochs, in smaller batches, or at a higher rate"
         found = subject.found("few_steps", reason, advice, key=_longest(subject))
-        yield replace(found, fix=faster(plan.optimizer, rate, _FASTER))
+        yield replace(found, fix=faster(subject.model, subject.outputs, rate, _FASTER))
     else:
         yield from _find_few(subject, plan)
 

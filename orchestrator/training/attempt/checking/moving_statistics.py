@@ -11,9 +11,8 @@ import numpy as np
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.causes.after.subject import LOST
 from orchestrator.diagnosis.examine import Examination
-from orchestrator.diagnosis.skill.columns import NO_SKILL
 from orchestrator.model.keras_internals import all_layers
-from orchestrator.record.checks import AnyCheck, LearnedCheck, PredictionVarianceCheck
+from orchestrator.record.checks import NO_SKILL, AnyCheck, LearnedCheck, PredictionVarianceCheck
 from orchestrator.record.events import Warned
 from orchestrator.training.attempt.checking import check
 from orchestrator.training.attempt.checking.moment import Moment

@@ -22,6 +22,7 @@ from orchestrator.diagnosis.examine import Examination
 from orchestrator.diagnosis.verdicts.outlook import (
     HALF,
     LATE,
+    NEXT,
     SOON,
     Outlook,
     least_share,
@@ -166,6 +167,8 @@ class _Against:
     told: str
     first: float = SOON
     """Share of the epochs after which what it has learnt tells."""
+    little: float = SOON
+    """Share of the epochs after which next to nothing fails, and before which nothing does."""
     times: float | None = None
     """How many times the usual rate its rate is, where it is that."""
     cut_off: bool = False
@@ -174,7 +177,9 @@ class _Against:
     learn, where that is linear."""
 
 
-_NARROW = _Against("most networks as deep and narrow are dead from the start", LATE)
+_NARROW = _Against(
+    "most networks as deep and narrow are dead from the start", first=NEXT, little=LATE
+)
 
 
 def _stays_behind(view: _View) -> str | None:
@@ -183,7 +188,7 @@ def _stays_behind(view: _View) -> str | None:
     if known is None:
         return None
     still = known.cut_off and len(view.losses) > 1 and rests(view.losses)
-    short = _short(view, known.first, known.times, rests=still)
+    short = _short(view, known.first, known.times, rests=still, little=known.little)
     if short is None:
         return None
     return f"{known.told}; after {view.done} epochs: {short.reason}"
@@ -220,7 +225,12 @@ def _stays_dropped(view: _View) -> str | None:
 
 
 def _short(
-    view: _View, first: float, times: float | None = None, *, rests: bool = False
+    view: _View,
+    first: float,
+    times: float | None = None,
+    *,
+    rests: bool = False,
+    little: float = SOON,
 ) -> LearnedCheck | None:
     """`learned`, where it is asked after this epoch, and too little has been learnt to go on.
 
@@ -231,6 +241,7 @@ def _short(
         first: share of the epochs that tells at the earliest.
         times: how many times the usual rate its rate is, where that stands against it.
         rests: whether its loss has come to rest.
+        little: share of the epochs before which only what has learnt nothing fails.
     """
     moment = view.moment
     if view.done not in midterms(moment.epochs, first=first):
@@ -241,7 +252,7 @@ def _short(
     if found is None or found.verdict != "fail":
         return None
     share = found.share()
-    below = least_share(found, moment.epochs, view.done, times, rests=rests)
+    below = least_share(found, moment.epochs, view.done, times, rests=rests, little=little)
     return None if share is None or below is None or not share < below else found
 
 
@@ -293,7 +304,7 @@ def _by_rate(moment: Moment) -> _Against | None:
     # A network that others have trained is tuned at such rates.
     if long < 1 / UNUSUAL and "undertrained" in answered and not moment.built.begins_trained:
         first = SOON if long <= _FAR_BELOW else LATE
-        return _Against(f"its rate is {times:.2g} times the usual one", first, times)
+        return _Against(f"its rate is {times:.2g} times the usual one", first, times=times)
     return None
 
 
