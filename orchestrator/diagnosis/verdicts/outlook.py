@@ -49,9 +49,9 @@ rate and more.
 NEXT = 0.15
 """And the one after which it does so again.
 
-Of networks too deep and narrow what has learnt nothing by then fails: of 1,101 of nine layers of two
-and seven of three units, at Adam's 0.001 to 0.01 for 30 epochs, that live as they are drawn and have
-learnt nothing after five, nine end above a skill of 0.5; after three 30 of 1,150.
+Of networks too deep and narrow what has learnt nothing by then fails: of 1,101 of nine layers of
+two and seven of three units, at Adam's 0.001 to 0.01 for 30 epochs, that live as they are drawn and
+have learnt nothing after five, nine end above a skill of 0.5; after three 30 of 1,150.
 """
 _FIRST = 2
 """Epochs of a phase after which it is asked at least."""

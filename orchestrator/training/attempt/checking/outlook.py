@@ -198,7 +198,9 @@ def _stays_dropped(view: _View) -> str | None:
     """Why a training is given up whose predictions are good with dropout alone, or drown in it.
 
     What is hardly better without dropout than a constant prediction is no good in the end, either,
-    however well the loss falls, which is that with dropout; half way, nor is what fails then. Of
+    however well the loss falls, which is that with dropout; half way, nor is what has learnt less
+    than passes: of 16 networks of three and four layers with dropout of 0.4, 15 had learnt less
+    than half by then, and ended at 0.27 to 0.56, with the loss falling until the end. Of
     200 networks drawn with dropout of 0.1 to 0.5, 69 fail: 33 are given up so, after a quarter of
     their epochs on average, and all of these would have ended below a skill of 0.57. What drowns is
     told after a quarter; after a tenth some do that learn in the end.
@@ -209,7 +211,7 @@ def _stays_dropped(view: _View) -> str | None:
         return None
     if not dropping(moment.built.model) or probe.has_batch_normalization or not probe.can_measure:
         return None
-    short = _short(view, SOON)
+    short = _short(view, SOON, falling=True)
     if short is None:
         return None
     phase = Phase(
@@ -231,6 +233,7 @@ def _short(
     *,
     rests: bool = False,
     little: float = SOON,
+    falling: bool = False,
 ) -> LearnedCheck | None:
     """`learned`, where it is asked after this epoch, and too little has been learnt to go on.
 
@@ -242,6 +245,7 @@ def _short(
         times: how many times the usual rate its rate is, where that stands against it.
         rests: whether its loss has come to rest.
         little: share of the epochs before which only what has learnt nothing fails.
+        falling: whether half way a loss that falls is no excuse.
     """
     moment = view.moment
     if view.done not in midterms(moment.epochs, first=first):
@@ -249,7 +253,10 @@ def _short(
     if moment.task.attempt >= moment.task.config.restart.max_attempts:
         return None
     found = view.find(LearnedCheck)
-    if found is None or found.verdict != "fail":
+    if found is None:
+        return None
+    told = falling and view.done >= HALF * moment.epochs and found.measured.lenient is None
+    if found.verdict != "fail" and not (told and found.is_behind()):
         return None
     share = found.share()
     below = least_share(found, moment.epochs, view.done, times, rests=rests, little=little)

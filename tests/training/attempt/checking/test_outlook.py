@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from orchestrator.config.schema import Config
-from orchestrator.record.checks import LearnedCheck
+from orchestrator.diagnosis.verdicts.outlook import SOON
+from orchestrator.record.checks import LearnedCheck, LearnedLimits, LearnedMeasured, OutputShare
 from orchestrator.record.directory import Place
 from orchestrator.record.events import CausesFound, EpochEnded, Event, PhaseEnded, Warned
 from orchestrator.record.records import Settings
 from orchestrator.training.attempt import attempt as training
+from orchestrator.training.attempt.checking import outlook
 from orchestrator.training.attempt.task import Begun, Task
 from tests.conftest import MakeConfig
 
@@ -268,6 +271,37 @@ def test_what_has_something_against_it_is_given_up_when_it_has_learnt_too_little
     (said,) = [each for each in told if "early" in each]
     left = changes["phases"][0]["epochs"] - epochs
     assert said.startswith(f"attempt 1 ended {left} epochs early: {why}")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "lenient", "done", "falling", "given_up"),
+    [
+        ("fail", None, 10, False, True),
+        ("warn", None, 10, True, True),  # it is on its way, with dropout
+        ("warn", None, 10, False, False),
+        ("warn", None, 5, True, False),  # not half way yet
+        ("warn", "a part of the model is frozen", 10, True, False),
+        ("pass", None, 10, True, False),
+    ],
+)
+def test_a_falling_loss_is_no_excuse_half_way_where_it_is_another_one(
+    verdict: Any,
+    lenient: str | None,
+    done: int,
+    falling: bool,
+    given_up: bool,
+    make_config: MakeConfig,
+) -> None:
+    share = 0.9 if verdict == "pass" else 0.15
+    found = LearnedCheck(
+        verdict=verdict,
+        reason="little",
+        measured=LearnedMeasured(outputs=(OutputShare(output=0, share=share),), lenient=lenient),
+        limits=LearnedLimits(fail_below=0.5, warn_below=0.8),
+    )
+    moment = SimpleNamespace(epochs=20, task=SimpleNamespace(attempt=1, config=make_config()))
+    view: Any = SimpleNamespace(moment=moment, done=done, find=lambda kind: found)
+    assert (outlook._short(view, SOON, falling=falling) is not None) == given_up
 
 
 def phases(*given: tuple[str, int, float | None]) -> dict[str, Any]:
