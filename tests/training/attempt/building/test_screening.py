@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -133,8 +134,9 @@ class Screened:
         make: Make,
         seeds: list[int],
         dead: Callable[[keras.Model], str | None] = first_weight_is_negative,
-        at_fault: bool = False,
+        at_fault: Sequence[bool] = (False,),
     ) -> None:
+        faults = itertools.chain(at_fault, itertools.repeat(False))
         self.made = make
         self.built: list[int] = []
         self.told: list[int] = []
@@ -144,7 +146,11 @@ class Screened:
             return build_from(make, seed, recorder)
 
         self.result: Screening = screen(
-            seeds, build, lambda model: lambda: dead(model), lambda _: at_fault, self.told.append
+            seeds,
+            build,
+            lambda model: lambda: dead(model),
+            lambda _: next(faults),
+            self.told.append,
         )
 
     def fresh(self, seed: int) -> keras.Model:
@@ -228,5 +234,12 @@ def test_a_part_that_does_not_follow_the_seed_is_named_where_no_seed_helps() -> 
 
 
 def test_where_the_initialisers_are_at_fault_a_few_seeds_are_enough() -> None:
-    found = Screened(dense, list(range(64)), lambda _: "dead", at_fault=True).result
+    found = Screened(dense, list(range(64)), lambda _: "dead", at_fault=[True] * 64).result
     assert len(found.candidates) == AT_FAULT
+
+
+@pytest.mark.parametrize("spared", range(AT_FAULT))
+def test_where_one_was_dead_for_want_of_luck_the_next_may_have_it(spared: int) -> None:
+    faults = [index != spared for index in range(8)]
+    found = Screened(dense, list(range(8)), lambda _: "dead", at_fault=faults).result
+    assert len(found.candidates) == 8
