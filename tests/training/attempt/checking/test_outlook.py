@@ -381,6 +381,27 @@ def test_at_an_unusual_rate_it_is_held_to_what_its_end_would_be(
     assert (phase.failure() is not None) is failed
 
 
+@pytest.mark.parametrize(("policy", "epochs"), [(None, 10), (["new_seed"], 20)])
+def test_so_is_an_output_whose_classes_are_cut_off(
+    policy: list[str] | None, epochs: int, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    drawn = {"activation": "relu", "kernel_initializer": {"HeNormal": {"seed": 1}}}
+    layers = [{"Dense": {"units": 64, **drawn}}, {"Dense": {"units": 8, **drawn}}]
+    adam = {"optimizer": {"Adam": {"learning_rate": 0.003}}, "loss": RESTING["compile"]["loss"]}
+    changes = {**RESTING, "model": {"layers": layers}, "compile": adam}
+    limits = {"learned": {"fail_below": 0.1, "warn_below": 0.8}}
+    restart = {} if policy is None else {"restart": {"policy": policy}}
+    config = make_config(ROWS, **absolute(**changes, **restart, checks=limits))
+    events = train(config, tmp_path / "1")
+    phase = [event.phase for event in events if isinstance(event, PhaseEnded)][-1]
+    learned = phase.find(LearnedCheck)
+    assert phase.epochs == epochs
+    assert learned is not None and 0.1 < (learned.share() or 0.0) < 0.8
+    assert (learned.verdict, learned.limits.fail_below) == (
+        ("fail", 0.8) if policy is None else ("warn", 0.1)
+    )
+
+
 def test_it_is_judged_alike_when_it_is_resumed_after_it_was_ended(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
