@@ -464,8 +464,7 @@ class LearnedCheck(Check, tag="learned", kw_only=True):
         """Whether it falls short by more than the scatter of the rows may make of enough.
 
         Of a class of few rows a share tells little: of fourteen rows in a thousand its standard
-        error is 0.2, and a training that brought the share from 0.7 to 1.9 on them brought nothing
-        on other rows.
+        error is 0.2, and trainings with the greater share of them were no better on other rows.
         """
         return self.falls_short() and self._is_surely_below(self.limits.warn_below)
 
