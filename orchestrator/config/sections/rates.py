@@ -179,8 +179,7 @@ class RaiseLearningRate(Rung):
             return "a remedy has lowered the rates"
         factor: float | str = self.factor
         if factor == "auto":
-            fixes = (finding.fix for finding in failed.findings if finding.fix is not None)
-            told = [each.learning_rate_factor for each in fixes if each.learning_rate_factor]
+            told = _told(failed)
             if failed.usual_rate() is not None:
                 return "the rate is far above the usual one"
             if not told and (self.rewind or self._gathered(settings, failed) is None):
@@ -216,6 +215,12 @@ class RaiseLearningRate(Rung):
             return float(self.factor)
         fixes = (finding.fix for finding in failed.findings if finding.fix is not None)
         return max((each.factor_with_momentum or 0.0 for each in fixes), default=0.0) or None
+
+
+def _told(failed: Attempt) -> list[float]:
+    """How many times as high a rate findings ask for."""
+    fixes = (finding.fix for finding in failed.findings if finding.fix is not None)
+    return [each.learning_rate_factor for each in fixes if each.learning_rate_factor]
 
 
 def _to_sound(attempts: Sequence[Attempt]) -> float:
@@ -270,8 +275,9 @@ def is_held(attempts: Sequence[Attempt]) -> bool:
         each.remedy == "lower_learning_rate" and each.settings.learning_rate_cap == cap
         for each in attempts
     )
-    sound = cap == sound_rate(attempts) and not lowered
-    return not sound or is_capped(failed.settings, planned_rate(attempts))
+    return (
+        lowered or cap != sound_rate(attempts) or is_capped(failed.settings, planned_rate(attempts))
+    )
 
 
 def is_capped(settings: Settings, planned: float | None) -> bool:
@@ -288,10 +294,17 @@ def is_capped(settings: Settings, planned: float | None) -> bool:
 
 
 def at_sound_rate(settings: Settings, attempts: Sequence[Attempt]) -> Settings:
-    """At a rate at which most networks train, where one is known, and with momentum for SGD."""
-    sound = sound_rate(attempts)
+    """At a rate at which most networks train, and with momentum for SGD.
+
+    Where none is known, at the one that findings on the last attempt ask for.
+    """
+    sound, failed = sound_rate(attempts), attempts[-1]
     if sound is None:
-        return settings
+        told = _told(failed)
+        if not told or failed.usual_rate() is not None or is_held(attempts):
+            return settings
+        before = failed.settings.learning_rate_factor or 1.0
+        return replace(settings, learning_rate_factor=before * max(told))
     planned = planned_rate(attempts) or sound
     hindered = "momentum" in obstacles(attempts)
     momentum = settings.momentum if hindered else settings.momentum or MOMENTUM
@@ -304,14 +317,3 @@ def at_sound_rate(settings: Settings, attempts: Sequence[Attempt]) -> Settings:
         learning_rate_cap=sound,
         anneal=ANNEAL if planned > sound * _TOLD else None,
     )
-
-
-def told_rate(settings: Settings, attempts: Sequence[Attempt]) -> Settings:
-    """At the rate that findings on the last attempt ask for, where no sound one is known."""
-    failed = attempts[-1]
-    told = [each.fix.learning_rate_factor for each in failed.findings
-            if each.fix is not None and each.fix.learning_rate_factor]  # fmt: skip
-    if not told or failed.usual_rate() is not None or is_held(attempts):
-        return settings
-    before = failed.settings.learning_rate_factor or 1.0
-    return replace(settings, learning_rate_factor=before * max(told))

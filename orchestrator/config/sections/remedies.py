@@ -21,13 +21,7 @@ from orchestrator.config.sections.base import (
     PositiveInt,
     flag,
 )
-from orchestrator.config.sections.rates import (
-    LowerLearningRate,
-    RaiseLearningRate,
-    at_sound_rate,
-    sound_rate,
-    told_rate,
-)
+from orchestrator.config.sections.rates import LowerLearningRate, RaiseLearningRate, at_sound_rate
 from orchestrator.config.sections.rung import Rung, obstacles
 from orchestrator.config.sections.when import When
 from orchestrator.errors import short, suggestion
@@ -370,11 +364,7 @@ class UsualSettings(Rung):
             standardize=_standardized(parts),
         )
         if "fresh_weights" not in hindered:
-            usual = (
-                at_sound_rate(usual, attempts)
-                if sound_rate(attempts)
-                else told_rate(usual, attempts)
-            )
+            usual = at_sound_rate(usual, attempts)
             if "leaky_relu" not in hindered:
                 usual = replace(usual, negative_slope=_USUAL_SLOPE)
             if "reinitialize" not in hindered:
