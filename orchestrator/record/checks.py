@@ -382,8 +382,6 @@ def _numbers(outputs: Sequence[OutputWorth]) -> str:
 
 NO_SKILL = 0.01
 """Skill below which nothing was learnt (design, section 4)."""
-_ONE_SIDED = 1.645
-"""Standard errors that a figure is below its limit by where it is so at 95%."""
 
 
 class OutputShare(Record, kw_only=True, omit_defaults=True):
@@ -395,8 +393,8 @@ class OutputShare(Record, kw_only=True, omit_defaults=True):
     """Keras's name of it, where the model has several."""
     share: float | None = None
     """`skill` over `reference`; None where the check is not applicable to this output."""
-    share_error: float | None = None
-    """Standard error of the share, by the scatter of the rows that it was measured on."""
+    share_at_most: float | None = None
+    """The most that the share may be at 99%, by the scatter of the rows that it was measured on."""
     skill: float | None = None
     """The network's skill: 1 - squared error / variance, for classes of the probabilities."""
     reference: float | None = None
@@ -463,8 +461,8 @@ class LearnedCheck(Check, tag="learned", kw_only=True):
     def surely_falls_short(self) -> bool:
         """Whether it falls short by more than the scatter of the rows may make of enough.
 
-        Of a class of few rows a share tells little: of fourteen rows in a thousand its standard
-        error is 0.2, and trainings with the greater share of them were no better on other rows.
+        Of a class of few rows a share tells little: of fourteen rows in a thousand one of 0.42 may
+        be more than 0.8, and trainings with the greater one were no better on other rows.
         """
         return self.falls_short() and self._is_surely_below(self.limits.warn_below)
 
@@ -473,10 +471,10 @@ class LearnedCheck(Check, tag="learned", kw_only=True):
         return self.is_behind() and self._is_surely_below(self.limits.fail_below)
 
     def _is_surely_below(self, limit: float | None) -> bool:
-        shares = ((each.share, each.share_error or 0.0) for each in self.measured.outputs)
         return any(
-            share is not None and _is_below(share + _ONE_SIDED * error, limit)
-            for share, error in shares
+            each.share is not None
+            and _is_below(each.share if each.share_at_most is None else each.share_at_most, limit)
+            for each in self.measured.outputs
         )
 
     def is_behind(self) -> bool:

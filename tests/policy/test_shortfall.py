@@ -118,8 +118,8 @@ def test_what_passes_for_its_falling_loss_alone_is_not_ended_with_where_another_
 def test_a_frozen_part_excuses_what_was_not_learnt_but_at_no_rate_far_above_the_usual() -> None:
     fast = Finding(cause="unusual_rate", reason="it is 1", found="after", fix=Fix(usual_rate=0.001))
 
-    def learnt(share: float, *findings: Finding, error: float = 0.0) -> Attempt:
-        output = {"output": 0, "share": share, "share_error": error, "reference": 1.0}
+    def learnt(share: float, *findings: Finding, most: float | None = None) -> Attempt:
+        output = {"output": 0, "share": share, "share_at_most": most, "reference": 1.0}
         outputs = [output | {"skill": share}]
         frozen = {"outputs": outputs, "lenient": "a part of the model is frozen"}
         last = phase(learned="warn", learnt=frozen)
@@ -136,13 +136,13 @@ def test_a_frozen_part_excuses_what_was_not_learnt_but_at_no_rate_far_above_the_
     short = shortfall.find(learnt(0.1, fast))
     assert short is not None and (short.check, short.reason) == ("learned", "little")
     assert shortfall.is_in_question(learnt(0.1, fast), ANSWERED)
-    assert shortfall.find(learnt(0.49, fast, error=0.3)) is None
+    assert shortfall.find(learnt(0.49, fast, most=0.99)) is None
 
 
 def test_what_the_scatter_of_the_rows_may_explain_is_no_shortfall() -> None:
-    def learnt(share: float, error: float) -> Attempt:
-        output = {"output": 0, "share": share, "share_error": error, "reference": 1.0}
+    def learnt(share: float, most: float) -> Attempt:
+        output = {"output": 0, "share": share, "share_at_most": most, "reference": 1.0}
         return attempt(phase(INIT), phase(learned="warn", learnt={"outputs": [output]}))
 
-    assert shortfall.find(learnt(0.7, 0.02)) is not None
-    assert shortfall.find(learnt(0.7, 0.2)) is None
+    assert shortfall.find(learnt(0.7, 0.73)) is not None
+    assert shortfall.find(learnt(0.7, 1.1)) is None

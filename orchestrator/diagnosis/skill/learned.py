@@ -51,8 +51,8 @@ class Learnt:
     """Skill of the reference, on the same rows, by the same measure."""
     linear: float | None = None
     """Skill of the reference's linear model alone."""
-    share_error: float | None = None
-    """Standard error of the share."""
+    share_at_most: float | None = None
+    """The most that the share may be, by the scatter of the rows."""
     by_absolute_error: bool = False
     """Whether skill and reference are those of the absolute error instead of the squared one."""
     unjudged: str | None = None
@@ -179,7 +179,7 @@ def _compared(
                 skill=own,
                 reference=other if by_absolute_error else reference.skill,
                 linear=reference.linear,
-                share_error=compared.share_error,
+                share_at_most=compared.share_at_most,
                 by_absolute_error=by_absolute_error,
             )
         )

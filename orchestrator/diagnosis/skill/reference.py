@@ -28,6 +28,8 @@ MOST_TARGETS = 50
 """Target columns, or classes, that are looked at: those that vary the most."""
 FEATURES = 256
 """Random relu features."""
+_SURE = 2.326
+"""Standard errors within which a mean is, on one side, at 99%."""
 _PARTS = 5
 """Parts of the rows: one is held back, one chooses the penalty, the others are fitted."""
 _MANY = 2_000
@@ -100,17 +102,23 @@ class Compared:
         return float(self.own.sum()) / self.constant, float(self.other.sum()) / self.constant
 
     @property
-    def share_error(self) -> float | None:
-        """Standard error of the share of the reference's skill, were the rows drawn again.
+    def share_at_most(self) -> float:
+        """The most that the share may be at 99%, were the rows drawn again.
 
-        That of a ratio of two means over the same rows (Cochran, Sampling Techniques, 1977, section
-        2.11); None where the reference has no skill.
+        The upper end of Fieller's interval for a ratio of two means over the same rows (Some
+        problems in interval estimation, 1954). Unlike the standard error of the ratio it knows how
+        uncertain the reference's own skill is: of classes of fourteen rows in a thousand 5% lay
+        further than 2.326 such errors below what they came from, and 1% outside of the interval.
+        Infinite where that skill may be nothing.
         """
-        total = float(self.other.sum())
-        if not total > 0:
-            return None
-        left = self.own - float(self.own.sum()) / total * self.other
-        return math.sqrt(len(left) * float(left.var())) / total
+        own, other = float(self.own.mean()), float(self.other.mean())
+        (own_var, both), (_, other_var) = _SURE**2 * np.cov(self.own, self.other) / len(self.own)
+        other_low = other**2 - other_var
+        if not (other > 0 and other_low > 0):
+            return math.inf
+        middle = own * other - both
+        root = max(middle**2 - other_low * (own**2 - own_var), 0.0)
+        return float((middle + math.sqrt(root)) / other_low)
 
 
 def fit_reference(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Reference | None:

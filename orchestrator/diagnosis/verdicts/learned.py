@@ -169,7 +169,7 @@ def _recorded(learnt: Learnt, with_batch_statistics: float | None) -> OutputShar
         output=learnt.output,
         name=learnt.name or None,
         share=learnt.share,
-        share_error=None if learnt.share is None else learnt.share_error,
+        share_at_most=None if learnt.share is None else learnt.share_at_most,
         skill=learnt.skill,
         reference=learnt.reference,
         linear=learnt.linear,

@@ -1,11 +1,13 @@
 """What closed-form models learn: of known rows as much as there is in them, of noise nothing."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from orchestrator.diagnosis.skill import reference
-from orchestrator.diagnosis.skill.reference import fit_reference
+from orchestrator.diagnosis.skill.reference import Compared, fit_reference
 
 Array = npt.NDArray[np.float64]
 
@@ -142,7 +144,7 @@ def test_other_predictions_are_measured_on_the_same_rows() -> None:
 
 
 @pytest.mark.parametrize("absolute", [False, True])
-def test_the_error_of_a_share_is_how_it_scatters_where_rows_are_drawn_again(
+def test_the_most_that_a_share_may_be_is_what_it_is_in_99_of_100_draws_of_the_rows(
     absolute: bool,
 ) -> None:
     draw, x = rows(2500)
@@ -151,15 +153,32 @@ def test_the_error_of_a_share_is_how_it_scatters_where_rows_are_drawn_again(
     assert found is not None
     predicted = 0.6 * y + 0.4 * draw.normal(size=y.shape)
     told = found.compare(predicted, y, absolute=absolute)
-    assert told.share_error is not None
+    share = told.own.sum() / told.other.sum()
     again = draw.integers(len(told.own), size=(4000, len(told.own)))
     shares = told.own[again].sum(axis=1) / told.other[again].sum(axis=1)
-    assert told.share_error == pytest.approx(shares.std(), rel=0.1)
+    assert told.share_at_most - share == pytest.approx(np.quantile(shares, 0.99) - share, rel=0.15)
 
 
-def test_of_a_reference_without_skill_there_is_no_share() -> None:
+def test_the_interval_of_a_share_covers_it_where_few_rows_make_up_the_skill() -> None:
+    draw, below, by_error = np.random.default_rng(0), [], []
+    for _ in range(4000):
+        few = (draw.random(1000) < 0.014) * 1.0
+        other, own = few * draw.uniform(-0.3, 1, 1000), few * draw.uniform(-0.3, 1, 1000)
+        told = Compared(own=own, other=other, constant=14.0)
+        left = own - own.sum() / other.sum() * other
+        error = math.sqrt(1000 * left.var()) / other.sum()
+        below.append(told.share_at_most < 1)
+        by_error.append(own.sum() / other.sum() + 2.326 * error < 1)
+    assert np.mean(below) < 0.012
+    assert np.mean(by_error) > 0.04
+
+
+def test_of_a_reference_that_may_be_of_no_skill_a_share_may_be_anything() -> None:
     draw, x = rows(400)
     noise = draw.normal(size=(400, 1))
     found = fit_reference(x, noise)
     assert found is not None and found.skill < 0
-    assert found.compare(noise, noise).share_error is None
+    assert found.compare(noise, noise).share_at_most == math.inf
+    one = np.zeros(100)
+    one[0] = 5.0
+    assert Compared(own=0 * one, other=one, constant=5.0).share_at_most == math.inf

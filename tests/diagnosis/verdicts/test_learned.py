@@ -186,19 +186,19 @@ def test_between_the_limits_it_falls_short_of_what_a_restart_is_for(
 
 
 @pytest.mark.parametrize(
-    ("skill", "error", "expected"),
-    [(0.7, None, True), (0.7, 0.05, True), (0.7, 0.07, False), (0.4, 0.2, False)],
+    ("skill", "most", "expected"),
+    [(0.7, None, True), (0.7, 0.79, True), (0.7, 0.81, False), (0.4, 0.45, False)],
 )
 def test_what_the_scatter_of_the_rows_may_explain_is_no_sure_shortfall(
-    skill: float, error: float | None, *, expected: bool
+    skill: float, most: float | None, *, expected: bool
 ) -> None:
-    check = learned([dataclasses.replace(of(skill), share_error=error)], LIMITS)
-    assert check.measured.outputs[0].share_error == error
+    check = learned([dataclasses.replace(of(skill), share_at_most=most)], LIMITS)
+    assert check.measured.outputs[0].share_at_most == most
     assert check.surely_falls_short() == expected
 
 
 def test_one_of_several_outputs_that_surely_falls_short_is_enough() -> None:
-    noisy, sure = (dataclasses.replace(of(0.7), share_error=error) for error in (0.2, 0.01))
+    noisy, sure = (dataclasses.replace(of(0.7), share_at_most=most) for most in (1.0, 0.72))
     assert learned([noisy, sure], LIMITS).surely_falls_short()
     assert not learned([noisy, noisy], LIMITS).surely_falls_short()
 
