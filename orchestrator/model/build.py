@@ -34,6 +34,7 @@ from orchestrator.model import (
 from orchestrator.model.initialization import Recorder
 from orchestrator.model.losses.targets import check_targets
 from orchestrator.model.outputs import Output, find_outputs
+from orchestrator.model.pretrained import begins_trained, keeps_weights
 from orchestrator.model.remedies import (
     clones,
     dropout,
@@ -196,9 +197,7 @@ def obstacles(
     variables = initialization.hidden_variables(model, rows.first(2)[0])
     if not any(is_kernel for _, _, is_kernel in variables):
         found["reinitialize"] = "no hidden layer has a kernel"
-    # Of layers that a config lists all are fresh, whatever their biases.
-    listed = isinstance(config.model, LayersModel)
-    if keeps_weights(config) or (not listed and layers.trained_layer(model) is not None):
+    if begins_trained(model, config):
         found["fresh_weights"] = "the model has weights that an earlier training has left"
     if isinstance(config.model, FileModel) and keeps_weights(config):
         found["reinitialize"] = (
@@ -249,11 +248,6 @@ def _gathers_already(model: keras.Model) -> str | None:
     except (TypeError, ValueError):  # a schedule of the user's own
         return "the optimizer cannot be made from its config"
     return None
-
-
-def keeps_weights(config: Config) -> bool:
-    """Whether every attempt starts from the weights of a file."""
-    return isinstance(config.model, FileModel) and config.model.initial_weights == "file"
 
 
 def _from_layers(plan: LayersModel, config: Config, rows: AnyRows) -> keras.Sequential:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from orchestrator.data.rows import Tree, transform
@@ -199,23 +198,6 @@ def is_plain(model: Any) -> bool:
     """Whether `keras.models.clone_model` rebuilds the model without losing the user's own code."""
     functional = keras_internals.is_functional(model)
     return (type(model) is keras.Sequential or functional) and bool(model.built)
-
-
-def trained_layer(model: keras.Model) -> keras.Layer | None:
-    """A layer whose weights an earlier training has left, in a model that is about to train.
-
-    A fresh network has no frozen weights, and no vector, such as a bias, whose values differ.
-    """
-    trainable = {id(each) for each in model.trainable_variables}
-    for layer in keras_internals.all_layers(model):
-        own = keras_internals.own_variables(layer)
-        if any(id(each) not in trainable for each in own):
-            return layer
-        vectors = (each.numpy() for each in own if len(each.shape) == 1 and each.shape[0] > 1)
-        # The biases of an LSTM are 0, and 1 for the gate that forgets.
-        if any(len(np.unique(each)) > 2 for each in vectors):
-            return layer
-    return None
 
 
 NORMALIZING = (

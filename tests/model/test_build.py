@@ -512,6 +512,16 @@ def test_remedies_without_a_place_are_obstructed(make_config: MakeConfig) -> Non
     }
 
 
+def test_listed_layers_are_fresh_whatever_their_biases_are_drawn_from(
+    make_config: MakeConfig,
+) -> None:
+    drawn = {"units": 8, "activation": "relu", "bias_initializer": "random_normal"}
+    config = make_config(model={"layers": [{"Dense": drawn}, {"Dense": {"units": 1}}]})
+    found = obstacles_of(config)
+    assert "fresh_weights" not in found
+    assert "standardize inputs" not in found
+
+
 def test_remedies_in_force_are_no_obstacles(make_config: MakeConfig) -> None:
     settings = Settings(
         seed=7,

@@ -17,7 +17,7 @@ from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.model import keras_internals, layers
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.outputs import Output, own_way
-from orchestrator.record.records import Fix
+from orchestrator.record.records import NEAR_USUAL, Fix
 
 ADAPTIVE = (
     keras.optimizers.Adam,
@@ -46,8 +46,6 @@ def times_usual(optimizer: keras.optimizers.Optimizer, rate: float) -> float | N
     return float(f"{rate / usual_rate(optimizer):.6g}")  # rates are in single precision
 
 
-_FASTER = 10.0
-"""How many times the usual rate one is raised to at most: within that it is a usual one still."""
 _WORTH_IT = 2.0
 """How many times as high a rate has to be for another training to be worth its cost."""
 DIVIDING = {keras.optimizers.Adagrad: 0.1, keras.optimizers.Adadelta: 1.0}
@@ -151,9 +149,9 @@ def faster(model: keras.Model, outputs: Sequence[Output], rate: float, times: fl
     if highest is not None:
         times = min(times, highest / rate)
     elif rate * times >= UNUSUAL * usual:
-        times = _FASTER * usual / rate
+        times = NEAR_USUAL * usual / rate
     gathered = None
-    near = (times_usual(optimizer, rate) or 0.0) <= _FASTER
+    near = (times_usual(optimizer, rate) or 0.0) <= NEAR_USUAL
     stable = _stable_rate(model, outputs) or math.inf
     if isinstance(optimizer, keras.optimizers.SGD) and optimizer.momentum:
         times = min(times, stable / rate)
@@ -295,11 +293,3 @@ def place_of_rate(config: Config) -> Key:
         return ()
     key: Key = ("compile", "optimizer")
     return (*key, named.name, "learning_rate") if "learning_rate" in named.arguments else key
-
-
-def begins_trained(subject: Subject) -> bool:
-    """Whether a training goes on from weights that another one has left.
-
-    Those are a file's, or what a factory has loaded.
-    """
-    return subject.starts_trained or layers.trained_layer(subject.model) is not None

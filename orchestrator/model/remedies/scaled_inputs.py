@@ -9,6 +9,7 @@ from orchestrator.config.sections.model import FileModel
 from orchestrator.data.rows import AnyRows, is_text, leaves
 from orchestrator.model import layers
 from orchestrator.model.keras_internals import all_layers
+from orchestrator.model.pretrained import keeps_weights, trained_layer
 
 _TAKES_AS_GIVEN = (
     keras.layers.CategoryEncoding,
@@ -43,12 +44,12 @@ def obstacle(model: keras.Model, config: Config, rows: AnyRows) -> str | None:
         return "the model has no call of its own, in front of which the scaling could stand"
     if all(is_text(array) for _, array in leaves(rows.first(1)[0])):
         return "the inputs are texts, which have no mean"
-    if isinstance(config.model, FileModel) and config.model.initial_weights == "file":
+    if isinstance(config.model, FileModel) and keeps_weights(config):
         return (
             f"the weights of {config.model.file} were trained on inputs of another scale: scale "
             "the rows as they were then"
         )
-    trained = layers.trained_layer(model)
+    trained = trained_layer(model, config)
     if trained is not None:
         return (
             f"layer {trained.name} was trained on inputs of a scale of its own: scale the rows as "

@@ -23,7 +23,7 @@ from orchestrator.diagnosis.causes.plan import (
 )
 from orchestrator.diagnosis.causes.scales import size
 from orchestrator.model.build import plain_optimizers
-from orchestrator.record.records import Finding, Fix
+from orchestrator.record.records import NEAR_USUAL, Finding, Fix
 
 _USUAL_MOVE = 0.3
 """A training that has learnt moves some weights by about so much of their size, or more."""
@@ -34,8 +34,7 @@ of its size or more."""
 _NO_LOSS = 1e-6
 """A loss that is 0 but for Keras's clipping of probabilities at 1e-7."""
 _FASTER = 10.0
-"""How many times as high a rate may be at which weights get less far than they are large, and how
-many times the usual one any rate is raised to: within a factor of ten it is a usual one still."""
+"""How many times as high a rate may be at which weights get less far than they are large."""
 _MUCH = 0.8
 """Skill on the rows that were trained on, from which on steps are not what is wanting."""
 _LEAST_EPOCHS = 6
@@ -185,7 +184,7 @@ def _find_slow(subject: Subject) -> Iterator[Finding]:
         return
     if any(find_too_small(subject)):
         return
-    name, times = type(optimizer).__name__, _FASTER
+    name, times = type(optimizer).__name__, NEAR_USUAL
     if isinstance(optimizer, keras.optimizers.SGD):
         name, instead = "SGD without momentum", f"momentum: {MOMENTUM:g}"
     else:
@@ -212,7 +211,7 @@ def _has_learnt_little(subject: Subject) -> bool:
 def _follows_gradient(optimizer: keras.optimizers.Optimizer, rate: float) -> bool:
     """Whether an optimizer's steps get small with the gradient, at a rate that is not high."""
     if isinstance(optimizer, keras.optimizers.SGD):
-        return not optimizer.momentum and (times_usual(optimizer, rate) or 0.0) <= _FASTER
+        return not optimizer.momentum and (times_usual(optimizer, rate) or 0.0) <= NEAR_USUAL
     return float(f"{rate:.6g}") < DIVIDING.get(type(optimizer), 0.0)
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from orchestrator.diagnosis.causes import table
 from orchestrator.diagnosis.causes.before.subject import Subject
-from orchestrator.diagnosis.causes.plan import ADAPTIVE, begins_trained, most_inputs, read_plan
+from orchestrator.diagnosis.causes.plan import ADAPTIVE, most_inputs, read_plan
 from orchestrator.diagnosis.causes.scales import describe_scales, is_out_of_reach, size
 from orchestrator.model import layers
 from orchestrator.model.keras_internals import all_layers
@@ -120,7 +120,7 @@ def _is_beyond(
 ) -> bool:
     """Whether targets are so large that the planned steps do not lead to them."""
     plan = read_plan(subject)
-    if plan is None or not isinstance(plan.optimizer, ADAPTIVE) or begins_trained(subject):
+    if plan is None or not isinstance(plan.optimizer, ADAPTIVE) or subject.begins_trained:
         return False
     ends = layers.last_layers(subject.model, subject.few[0])
     if not all(getattr(each, "weights", ()) for each in ends):

@@ -15,7 +15,6 @@ from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.diagnosis.causes.plan import (
     ADAPTIVE,
     Plan,
-    begins_trained,
     faster,
     read_plan,
     usual_rate,
@@ -64,7 +63,7 @@ def find_planned_faults(subject: Subject) -> Iterator[Finding]:
         return
     leap = [*_find_leap(subject, plan)]
     yield from leap
-    if not leap and not begins_trained(subject):
+    if not leap and not subject.begins_trained:
         yield from _find_short(subject, plan)
 
 

@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.model import FileModel, LayersModel
+from orchestrator.config.sections.model import LayersModel
 from orchestrator.data.rows import Batch, Readable, Rows, Scalings, leaves, num_rows, select
 from orchestrator.diagnosis.causes.before.trial import Trial, try_step
 from orchestrator.diagnosis.units import NO_FLOW, Flow, Layer
 from orchestrator.model import layers as model_layers
+from orchestrator.model import pretrained
 from orchestrator.model.losses.returned import Origin
 from orchestrator.model.outputs import Output
 from orchestrator.record.records import Cause, Finding, Fix
@@ -146,8 +147,12 @@ class Subject:
     @property
     def starts_trained(self) -> bool:
         """Whether the weights are those of an earlier training, as far as the config can tell."""
-        given = None if self.config is None else self.config.model
-        return given is None or (isinstance(given, FileModel) and given.initial_weights == "file")
+        return self.config is None or pretrained.keeps_weights(self.config)
+
+    @property
+    def begins_trained(self) -> bool:
+        """Whether it goes on from weights that another training has left, by those weights too."""
+        return self.config is None or pretrained.begins_trained(self.model, self.config)
 
     @property
     def trained_elsewhere(self) -> bool:

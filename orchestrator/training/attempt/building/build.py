@@ -23,10 +23,11 @@ from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.diagnosis.watch.gradients import GradientWatch
 from orchestrator.diagnosis.watch.signals import SignalLog
 from orchestrator.errors import InvalidError
-from orchestrator.model.build import build_model, keeps_weights, obstacles, plain_optimizers
+from orchestrator.model.build import build_model, obstacles, plain_optimizers
 from orchestrator.model.initialization import Recorder
-from orchestrator.model.layers import count_parameters, trained_layer
+from orchestrator.model.layers import count_parameters
 from orchestrator.model.outputs import Output, find_outputs, find_untrained
+from orchestrator.model.pretrained import begins_trained, keeps_weights
 from orchestrator.model.remedies import scaled_targets
 from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.events import Doing, ModelBuilt, ScreeningProgress, SeedsScreened
@@ -132,7 +133,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
         settings=settings,
         findings=() if screening.finding is None else (screening.finding,),
         screened=len(screening.candidates),
-        begins_trained=keeps_weights(config) or trained_layer(model) is not None,
+        begins_trained=begins_trained(model, config),
         probe=probe,
         outputs=tuple(output.read_as(kind, dataset.train.y) for output in found),
         class_weight=class_weight,

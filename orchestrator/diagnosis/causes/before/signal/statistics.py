@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.diagnosis.causes.before.subject import Subject
-from orchestrator.diagnosis.causes.plan import begins_trained
 from orchestrator.model import keras_internals, layers
 from orchestrator.record.records import Finding
 
@@ -29,7 +28,7 @@ def find_slow_statistics(subject: Subject) -> Iterator[Finding]:
     are go in, at the first such layer: further on their scale is that of an untrained network.
     """
     config, steps = subject.config, subject.steps_per_epoch
-    if config is None or not steps or begins_trained(subject):
+    if config is None or not steps or subject.begins_trained:
         return
     total = steps * sum(each.epochs for each in config.phases)
     slow = [
