@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.rates import ANNEAL, NEAR, ROUNDED, at_sound_rate
+from orchestrator.config.sections.rates import ANNEAL, NEAR, ROUNDED, at_sound_rate, planned_rate
 from orchestrator.config.sections.remedies import AnyRemedy, Revive
 from orchestrator.config.sections.restart import Case
 from orchestrator.config.sections.rung import obstacles
@@ -274,9 +274,12 @@ def capped(config: Config, attempts: Sequence[Attempt], attempt: Attempt) -> Ite
         each for each in attempts
         if each.settings.learning_rate_cap is None and each.settings.learning_rate_factor is None
     ]  # fmt: skip
+    longest = max(config.phases, key=lambda each: each.epochs)
+    compiled = planned_rate(attempts) if longest.learning_rate is None else None
     for plan in config.phases:
         told = [each.learning_rates[plan.name] for each in free if plan.name in each.learning_rates]
-        rate = plan.learning_rate if plan.learning_rate is not None else max(told, default=None)
+        own = plan.learning_rate
+        rate = own if own is not None else max(told, default=compiled)
         ran = attempt.learning_rates.get(plan.name)
         lowest = cap * anneal if anneal is not None and plan.epochs > 1 else cap
         if (

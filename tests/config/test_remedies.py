@@ -165,6 +165,13 @@ def test_a_lower_rate_is_no_answer_to_a_loss_that_was_still_falling() -> None:
     shot = replace(last, first_loss=0.7, highest_loss=7.0)  # it has only come back to where it was
     again = replace(failed, phases=(failed.phases[0], shot))
     assert not isinstance(LowerLearningRate().apply(settings, [again], None), str)
+    # Where the phase has passed, and learnt too little for a restart, its last epoch counts.
+    at_its_end = replace(last, lowest_loss=0.6)
+    passed = replace(failed, phases=(failed.phases[0], at_its_end))
+    assert isinstance(LowerLearningRate().apply(settings, [passed], None), str)
+    fell = builders.made("learned", verdict="fail")
+    again = replace(passed, phases=(failed.phases[0], replace(at_its_end, checks=(fell,))))
+    assert not isinstance(LowerLearningRate().apply(settings, [again], None), str)
     risen = replace(last, lowest_loss=0.3)
     failed = replace(failed, phases=(failed.phases[0], risen))
     assert not isinstance(LowerLearningRate().apply(settings, [failed], None), str)
@@ -227,6 +234,21 @@ def test_a_cap_on_another_phase_leaves_room_for_raising_the_rate() -> None:
             SEED, [replace(failed, learning_rates={"main": rate})], None
         )
         assert isinstance(found, Settings) is raises
+
+
+def test_a_rate_that_was_raised_over_a_sound_one_is_not_held() -> None:
+    raised = replace(
+        attempt("undertrained", fix=Fix(learning_rate_factor=3.0)),
+        settings=replace(SEED, learning_rate_cap=0.03, learning_rate_factor=30.0),
+        learning_rates={"main": 0.03},
+        sound_rate=0.01,
+        planned_rate=0.001,
+    )
+    assert is_held([raised])
+    raised = replace(raised, remedy="raise_learning_rate")
+    assert not is_held([raised])
+    found = RaiseLearningRate().apply(SEED, [raised], None)
+    assert isinstance(found, Settings) and found.learning_rate_factor == pytest.approx(90.0)
 
 
 def test_rates_that_a_remedy_has_lowered_or_of_which_nothing_is_known_are_not_raised() -> None:
@@ -356,6 +378,14 @@ def test_usual_settings_leave_weights_that_were_trained_before_and_their_rate() 
     assert UsualSettings().apply(SEED, [failed], None) == "only the order would change"
 
 
+def test_usual_settings_are_not_what_has_failed_before_a_rate_was_lowered() -> None:
+    kept = ("fresh_weights", "standardize inputs", "standardize targets")
+    first = attempt("undertrained", obstacles=dict.fromkeys(kept, "trained"))
+    lowered = replace(first, attempt=2, settings=replace(SEED, seed=8, learning_rate_cap=1e-4))
+    told = UsualSettings().apply(replace(SEED, seed=9), [first, lowered], None)
+    assert told == "the model is at usual settings, as far as it can carry them"
+
+
 @pytest.mark.parametrize(
     ("rate", "factor"), [(0.001, 10.0), (0.009, None), (0.01, None), (5.0, None), (None, None)]
 )
@@ -418,6 +448,16 @@ def test_a_rate_is_lowered_from_where_it_was_last() -> None:
     assert isinstance(found, Settings) and found.learning_rate_cap == pytest.approx(0.003)
     found = LowerLearningRate().apply(SEED, [first], last)  # that cap was taken back
     assert isinstance(found, Settings) and found.learning_rate_cap == pytest.approx(0.00005)
+
+
+def test_the_way_to_a_rate_that_was_survived_begins_where_the_last_cap_left_off() -> None:
+    phases = tuple(builders.phase(name) for name in ("init", "warmup", "main"))
+    rates = {"warmup": 1e-6, "main": 0.5}
+    failed = replace(builders.failed(3, "finite", rates=rates), phases=phases)
+    last = replace(SEED, learning_rate_cap=0.001)
+    found = LowerLearningRate(factor="auto").apply(SEED, [failed], last)
+    assert isinstance(found, Settings)
+    assert found.learning_rate_cap == pytest.approx(0.001 * (1e-6 / 0.001) ** (2 / 3))
 
 
 @pytest.mark.parametrize(("sound", "cap"), [(0.03, 0.01), (0.0026, 0.0026), (None, 0.01)])

@@ -171,6 +171,14 @@ def test_phases_that_a_cap_held_back_are_named() -> None:
     # A rate that a remedy has raised is not the config's.
     raised = replace(free, settings=Settings(seed=9, learning_rate_factor=10.0))
     assert not [*rule.capped(config, [raised, capped], capped)]
+    # Nor is one known of a phase that no free attempt came to, but for the optimizer's own.
+    early = replace(free, learning_rates={})
+    assert not [*rule.capped(config, [early, capped], capped)]
+    early = replace(early, planned_rate=1.0)
+    assert [each.rate for each in rule.capped(config, [early, capped], capped)] == [1.0]
+    own = config.phases[-1].model_copy(update={"learning_rate": 0.005, "epochs": 1000})
+    planned = config.model_copy(update={"phases": [config.phases[-1], own]})
+    assert not [*rule.capped(planned, [early, capped], capped)]
     # A rate below the cap ran as configured, in single precision.
     plan = config.phases[-1].model_copy(update={"learning_rate": 0.005})
     config = config.model_copy(update={"phases": [plan]})
@@ -219,6 +227,10 @@ def test_where_no_state_can_be_gone_on_from_the_longer_training_begins_anew(rewi
     taken = _longer(_short(obstacles=streamed), rewind=rewind, factor=1.5).taken
     assert taken is not None
     assert (taken.start, taken.settings.more_epochs) == (None, 5)
+    more = {"obstacles": streamed, "rung": "restart.policy.0", "cause": _short().failure}
+    again = _short(2, more=5, **more)
+    taken = _longer(_short(obstacles=streamed), again, rewind=rewind, factor=1.5).taken
+    assert taken is not None and taken.settings.more_epochs == 5 + 8  # half of 15, rounded
 
 
 def test_what_did_not_come_to_its_end_is_not_trained_longer() -> None:

@@ -74,7 +74,7 @@ class LowerLearningRate(Rung):
         held = rate <= (failed.settings.learning_rate_cap or 0.0) * ROUNDED
         if last is not None and last.learning_rate_cap is not None and not held:
             rate = min(rate, last.learning_rate_cap)
-        factor = _factor(failed) if self.factor == "auto" else self.factor
+        factor = _factor(failed, rate) if self.factor == "auto" else self.factor
         return replace(settings, learning_rate_cap=factor * rate, anneal=None)
 
     def begin(
@@ -112,19 +112,16 @@ NEAR = 3.0
 """Within so many times a rate that does, another one does mostly; 8 times SGD's 0.01 did not."""
 
 
-def _factor(attempt: Attempt) -> float:
-    """From the rate that failed towards the highest rate that the same attempt survived.
+def _factor(attempt: Attempt, failed: float) -> float:
+    """From a rate that failed towards the highest rate that the same attempt survived.
 
     Two thirds of the way on a logarithmic scale: of a shock at rate 5.0 amid 0.001, a cap halfway
     did not always spare the network. A tenth where no phase before had a lower rate. Where a
     finding says that the rate is far above the usual one, at most three times what is known to do.
     """
     blamed = attempt.blamed_phase()
-    failed = attempt.learning_rates.get(blamed or "")
     before = itertools.takewhile(lambda phase: phase.phase != blamed, attempt.phases[1:])
     survived = [attempt.learning_rates.get(phase.phase, math.inf) for phase in before]
-    if failed is None or not 0 < failed < math.inf:
-        return _FACTOR
     before_it = max((rate for rate in survived if 0 < rate < failed), default=0.0)
     usual = attempt.usual_rate() or 0.0
     lower = before_it or usual
@@ -261,7 +258,7 @@ def planned_rate(attempts: Sequence[Attempt]) -> float | None:
 def is_held(attempts: Sequence[Attempt]) -> bool:
     """Whether a remedy held the phase to blame below the rate that it would have had.
 
-    A sound rate that the longest phase was raised to is a cap for other phases alone.
+    A rate that the longest phase was raised to is a cap for other phases alone.
 
     Args:
         attempts: all so far, the last one with a failure.
@@ -271,12 +268,12 @@ def is_held(attempts: Sequence[Attempt]) -> bool:
     rate = failed.learning_rates.get(failed.blamed_phase() or "", math.inf)
     if cap is None or cap >= _APART * rate:
         return False
-    lowered = any(
-        each.remedy == "lower_learning_rate" and each.settings.learning_rate_cap == cap
-        for each in attempts
-    )
+    by = {each.remedy for each in attempts if each.settings.learning_rate_cap == cap}
+    raised = cap == sound_rate(attempts) or "raise_learning_rate" in by
     return (
-        lowered or cap != sound_rate(attempts) or is_capped(failed.settings, planned_rate(attempts))
+        "lower_learning_rate" in by
+        or not raised
+        or is_capped(failed.settings, planned_rate(attempts))
     )
 
 

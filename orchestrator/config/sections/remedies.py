@@ -60,7 +60,7 @@ class _GoesOn(Rung):
             return f"more epochs do not answer a failure of {check}"
         trained = failed.phases[-1].epochs
         more = self.more_epochs or max(round((self.factor - 1) * trained), 1)
-        return replace(settings, more_epochs=(settings.more_epochs or 0) + more)
+        return replace(settings, more_epochs=(failed.settings.more_epochs or 0) + more)
 
 
 _OF_WORTH = ("prediction_variance", "learned", "metric")
@@ -369,11 +369,15 @@ class UsualSettings(Rung):
                 usual = replace(usual, negative_slope=_USUAL_SLOPE)
             if "reinitialize" not in hindered:
                 usual = replace(usual, initializer=_usual_initializer(attempts))
-        if usual == replace(before, seed=usual.seed):
+        same = [
+            usual == replace(each.settings, seed=usual.seed) for each in (attempts[0], attempts[-1])
+        ]
+        if any(same):
             if "new_seed" in hindered:
                 return hindered["new_seed"]
             if last is None:
                 return "the model is at usual settings, as far as it can carry them"
+        if same[-1]:
             if any(each.cause == "undertrained" for each in attempts[-1].findings):
                 return "it was on its way with them, and no seed brings it much further"
             if _is_short(attempts[-1]):
