@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
 from orchestrator.policy import rule
-from orchestrator.policy.kinds import kinds
+from orchestrator.policy.kinds import THROWN, kinds
 from orchestrator.record.records import INIT, Attempt, Racer
 
 _EPOCHS = 20
@@ -46,7 +46,7 @@ def entrants(config: Config, attempts: Sequence[Attempt]) -> tuple[Racer, ...]:
     if failure.check in ("metric", "crashed", "findings") or "rewind" in failed.obstacles:
         return ()
     spent = sum(each.trained for each in attempts)
-    if spent * _BUDGET <= planned or kinds(failed) & {"diverged", "non_finite"}:
+    if spent * _BUDGET <= planned or kinds(failed) & THROWN:
         return ()
     taken = [*rule.answers(config, attempts, [])]
     if not taken or taken[0].start is not None or taken[0].rung.remedy not in rule.OTHER_NETWORK:

@@ -82,7 +82,7 @@ Cause = Literal[
 ]
 """What a finding may point to; the README says of each how it is found and what to do."""
 
-_NEAR_USUAL = 10.0
+NEAR_USUAL = 10.0
 """Up to so many times its usual rate an optimizer is at a usual one still."""
 
 CONFIRMED: frozenset[Cause] = frozenset({"distant_targets", "unscaled_inputs", "heavy_dropout"})
@@ -517,7 +517,7 @@ class Attempt(Record, kw_only=True):
                 skills.append(skill)
         failed = None if self.failure is None else self.failure.phase
         usual, rate = self.usual_rate(), self.learning_rates.get(failed or "")
-        if usual is not None and rate is not None and rate <= _NEAR_USUAL * usual:
+        if usual is not None and rate is not None and rate <= NEAR_USUAL * usual:
             return max(self.learning_rates, key=lambda phase: self.learning_rates[phase])
         return failed
 
@@ -545,8 +545,11 @@ class Attempt(Record, kw_only=True):
         final = last.metrics.get("loss")
         if self.diverged():  # what falls back to where it began is not on its way
             return False
+        if final is None or last.lowest_loss is None:
+            return False
         # The last epoch of a phase that has failed is not among those of the lowest loss.
-        return final is not None and last.lowest_loss is not None and final < last.lowest_loss
+        counted = last.failure() is None
+        return final < last.lowest_loss or (counted and final == last.lowest_loss)
 
     def usual_rate(self) -> float | None:
         """The optimizer's usual rate, where findings say that the highest one is far above it."""

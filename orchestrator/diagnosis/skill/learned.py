@@ -178,7 +178,7 @@ def _compared(
                 learnt,
                 skill=own,
                 reference=other if by_absolute_error else reference.skill,
-                linear=reference.linear,
+                linear=None if by_absolute_error else reference.linear,
                 share_at_most=compared.share_at_most,
                 by_absolute_error=by_absolute_error,
             )

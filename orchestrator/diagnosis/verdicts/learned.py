@@ -19,9 +19,8 @@ from orchestrator.record.checks import (
     OutputShare,
     Verdict,
 )
+from orchestrator.record.records import DECLINE
 
-_DECLINE = 0.2
-"""Skill that may be lost since an earlier phase."""
 _LITTLE = 0.5
 """Share below which it is called little."""
 _ORDER: tuple[Verdict, ...] = ("fail", "warn", "pass", "not_applicable")
@@ -153,7 +152,7 @@ def _decline(skills: Sequence[float | None], earlier: Sequence[Earlier]) -> str 
         (before - now, before, now, each.phase)
         for each in earlier
         for now, before in zip(skills, each.skills, strict=False)
-        if now is not None and before is not None and before - now > _DECLINE
+        if now is not None and before is not None and before - now > DECLINE
     ]
     if not lost:
         return None
