@@ -150,7 +150,7 @@ def result_of(ending: Ending[Result]) -> Result:
 
 def explain(error: BaseException) -> OrchestratorError:
     """The error that work has raised as one of ours, with what was raised as its cause."""
-    if isinstance(error, InvalidError | UserCodeError | NotSentError):
+    if isinstance(error, InvalidError | UserCodeError | NotSentError | StoppedError):
         return error
     explained: OrchestratorError
     name, said = type(error).__name__, describe_error(error)

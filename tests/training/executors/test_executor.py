@@ -173,6 +173,7 @@ def test_an_executor_does_one_piece_after_another(make: Make, work: Callable[...
     [
         (UserCodeError("your code raised"), UserCodeError, "your code raised"),
         (NotSentError("it is a closure"), NotSentError, "it is a closure"),
+        (StoppedError("nothing can be written"), StoppedError, "nothing can be written"),
         (ValueError("no rows\nand more"), WorkerError, "ValueError: no rows and more"),
         (ValueError(), WorkerError, "ValueError"),
         (SystemExit(3), WorkerError, "SystemExit: 3"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from orchestrator.config import document
 from orchestrator.record import archive, journal, ownership
 from orchestrator.record.directory import Paths
 from orchestrator.record.events import AttemptStarted, EpochEnded, Event, PhaseEnded
+from orchestrator.training.attempt import checkpoints
 from orchestrator.training.recorded import unfinished
 from tests.conftest import LINE, LINE_CODE, merged
 from tests.story import record, story
@@ -145,6 +147,25 @@ def test_what_was_cut_short_ends_as_the_whole(
     assert told(directory) == told(whole)
     assert "Run case-" in capsys.readouterr().err
     assert archive.read(directory).warnings == archive.read(whole).warnings
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
+def test_a_checkpoint_that_cannot_be_written_cuts_the_run_short(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    config, runs = whole.parents[1] / "project/case.yaml", tmp_path / "runs"
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "save", fail)
+        assert orchestrate([str(config), "--quiet", "--runs-dir", str(runs)]) == 75
+    (directory,) = runs.iterdir()
+    run = archive.read(directory)
+    assert (run.status, [each.status for each in run.attempts]) == ("interrupted", ["interrupted"])
+    assert f"then: orchestrate resume {directory.name}" in str(run.conclusion)
+    assert orchestrate(["resume", str(directory), "--quiet"]) == 3
+    assert told(directory) == told(whole)
 
 
 def test_changed_code_is_refused_by_its_file(whole: Path, runs: Path, capsys: Capture) -> None:
