@@ -284,6 +284,8 @@ def _train_phase(
         if begun is not None and begun.place.step:
             # The rest of an epoch is a fit of its own: Keras's begin with an epoch.
             fit(begun.place.epoch, begun.place.epoch + 1, begun.place.step, begun)
+            if begun.place.epoch + 1 == keeper.until:  # what it ends with is not to be gone on from
+                return log.epochs
             begun, keeper.rest = keeper.rest, None
         start = first if begun is None else begun.place.epoch
         fit(start, start if begun is not None and begun.stopped else last, 0, begun)

@@ -276,7 +276,6 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._directory = directory
         self._seconds = seconds
         self._warn = warn
-        self._until = until
         self._resumes = built.pipeline.resumes
         self._epoch = 0
         self._offset = 0
@@ -288,10 +287,13 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._fits = True
         self._writing: float | None = None
         self._stale: list[Path] = []
+        self.until = until
+        """Number of the epoch at whose end the training ends; None for no such."""
         self.kept: collections.deque[Snapshot] = collections.deque()
         """Those of epochs' ends in memory, the newest last."""
         self.rest: Snapshot | None = None
-        """That of the end of an epoch which began inside; the next `fit` goes on from it."""
+        """That of the end of an epoch which began inside, from which the next `fit` goes on, or of
+        epoch `until`."""
 
     def start_phase(
         self,
@@ -335,7 +337,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Take one, and write it where it is time."""
-        if epoch + 1 == self._until:
+        if epoch + 1 == self.until:
             self.rest = self._keep(epoch + 1, 0, on_disk=False)
             self.model.stop_training = True
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import random
 import shutil
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from orchestrator.record.records import Settings
 from orchestrator.training.attempt import attempt as training
 from orchestrator.training.attempt import snapshots, states
 from orchestrator.training.attempt.snapshots import Keeper, Snapshot
-from orchestrator.training.attempt.task import Begun, Task
+from orchestrator.training.attempt.task import Begun, Origin, Task
 from tests.conftest import MakeConfig
 
 LAYERS = [
@@ -147,6 +148,31 @@ def test_from_every_snapshot_the_training_arrives_at_the_same_bits(
         assert (resumed.phases, resumed.epoch, resumed.step) == place
         assert _epochs(again) == epochs[place.epoch :]
         assert _phases(again) == phases[place.phases :]
+
+
+def test_an_attempt_goes_on_from_an_epoch_of_another_that_left_a_snapshot_inside_of_it(
+    noisy: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = noisy(checkpoint_seconds=100, phases=[{"name": "a", "epochs": 3}], fit={})
+
+    def due_once(self: Keeper) -> bool:
+        """Due after the first step of the second epoch."""
+        self._asked = getattr(self, "_asked", 0) + 1  # type: ignore[attr-defined]
+        return self._asked == 5  # type: ignore[attr-defined, no-any-return]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Keeper, "_is_due", due_once)
+        whole = _train(_task(config, tmp_path / "whole"))
+    ((place, _),) = AttemptPaths(tmp_path / "whole").snapshots()
+    assert place == Place(1, 1, 1)
+    known = tuple(event.phase for event in whole if isinstance(event, PhaseEnded))[:1]
+    for kept in ("whole", "nothing"):
+        other = _task(config, tmp_path / kept)
+        origin = Origin(task=other, phases=known, epoch=2)
+        task = dataclasses.replace(_task(config, tmp_path / f"from-{kept}"), origin=origin)
+        again = _train(task)
+        assert _epochs(again) == _epochs(whole)[2:]
+        assert _phases(again) == _phases(whole)[1:]
 
 
 def test_the_rate_that_is_told_first_is_that_of_the_step_it_goes_on_with(
