@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
 from orchestrator.display import words
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, StoppedError
 from orchestrator.policy import race
 from orchestrator.record.events import Doing, EpochEnded, Event, Heartbeat, RacerEnded
 from orchestrator.record.records import Attempt, Failure, Racer
@@ -70,6 +70,9 @@ def hold(
 
     Returns:
         What goes on, or what a model or rows have raised.
+
+    Raises:
+        StoppedError: the run was asked to stop, or cannot be written any more.
     """
     number, best = len(store.run.attempts) + 1, None
     kept: Events = ()
@@ -135,6 +138,8 @@ def _try(
                     failure=standing.failure,
                 )
                 return found, heard
+            case Raised(StoppedError() as error):  # as on a full disk: the race goes on later
+                raise error
             case Raised(error):
                 return error, ()
             case Died(reason=reason):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,8 @@ from orchestrator.policy import race
 from orchestrator.record import archive
 from orchestrator.record.events import AttemptStarted, Event, Heartbeat, RacerEnded
 from orchestrator.record.records import Run
+from orchestrator.training.attempt import snapshots
+from orchestrator.training.attempt.snapshots import Snapshot
 from tests.conftest import LINE, recorded_run
 
 pytestmark = pytest.mark.usefixtures("_module_in_this_process")
@@ -107,6 +111,29 @@ def test_a_race_that_was_cut_short_comes_to_the_same(
     assert _told(archive.read(directory)) == _told(archive.read(raced))
     assert _epochs(directory) == _epochs(raced)
     assert not (directory / ".race").exists()
+
+
+def test_a_race_that_a_full_disk_cuts_short_comes_to_the_same(
+    raced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = snapshots.write
+
+    def full(snapshot: Snapshot, directory: Path) -> Path:
+        if directory.parent.name == ".race" and directory.name == "001":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(snapshot, directory)
+
+    runs = tmp_path / "runs"
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshots, "write", full)
+        config = raced.parent.parent / "raced.yaml"
+        assert orchestrate([str(config), "--runs-dir", str(runs), "--quiet"]) == 75
+    (directory,) = runs.iterdir()
+    run = archive.read(directory)
+    assert (run.status, len(run.attempts), len(run.race)) == ("interrupted", 1, 1)
+    assert orchestrate(["resume", str(directory), "--quiet"]) == 3
+    assert _told(archive.read(directory)) == _told(archive.read(raced))
+    assert _epochs(directory) == _epochs(raced)
 
 
 def test_all_of_it_is_told(raced: Path, capsys: Capture) -> None:

@@ -82,7 +82,8 @@ def train(task: Task, emit: Emit) -> Standing | None:
                 epochs = _train_phase(first, plan, keeper, begun, boards, outlook.ends_now)
             begun, moment = None, first.after(epochs)
             if task.race is not None and keeper.rest is not None:
-                snapshots.write(keeper.rest, task.directory)
+                with _writing(task):
+                    snapshots.write(keeper.rest, task.directory)
                 return check.stand(moment)
             judged = moment if epochs.count >= moment.epochs else outlook.held(moment)
             examined = check.examine_phase(judged)
