@@ -175,15 +175,6 @@ class Warned(Recorded, kw_only=True, tag="warned"):
     message: str
 
 
-class AttemptEnded(Recorded, kw_only=True, tag="attempt_ended"):
-    """The attempt has its status; at the run's end an earlier one may get another."""
-
-    attempt: int
-    status: AttemptStatus
-    failure: Failure | None
-    seconds: float
-
-
 class RunEnded(Recorded, kw_only=True, tag="run_ended"):
     """The run has its status."""
 
@@ -192,6 +183,17 @@ class RunEnded(Recorded, kw_only=True, tag="run_ended"):
     best_attempt: int | None
     conclusion: str
     exit_code: int
+
+
+class AttemptEnded(Recorded, kw_only=True, tag="attempt_ended"):
+    """The attempt has its status; at the run's end an earlier one may get another."""
+
+    attempt: int
+    status: AttemptStatus
+    failure: Failure | None
+    seconds: float
+    run_ended: RunEnded | None = None
+    """How the run ends with it, by an error that no remedy answers; None for any other attempt."""
 
 
 Event = (

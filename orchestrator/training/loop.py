@@ -132,6 +132,9 @@ class _Loop:
 
     def _train(self) -> Run:
         """Attempt after attempt, until one passes or none may follow."""
+        ended = self._known_end()
+        if ended is not None:
+            return self._finish(ended)
         task = self._first()
         while True:
             error = None if task is None else self._attempt(task)
@@ -152,6 +155,12 @@ class _Loop:
             if isinstance(following, OrchestratorError):
                 return self._fail(following)
             task = following
+
+    def _known_end(self) -> RunEnded | None:
+        """How the run ends by its last attempt, where it was killed before it could say so."""
+        events = [entry.event for entry in archive.events(self.store.paths.root)]
+        ended = [event.run_ended for event in events if isinstance(event, AttemptEnded)]
+        return ended[-1] if ended else None
 
     def _first(self) -> Task | None:
         """The first attempt, or the one that was cut short; None where the last one has ended."""
@@ -231,17 +240,18 @@ class _Loop:
         """End by an error of an attempt that no remedy answers."""
         if not isinstance(error, UserCodeError | InvalidError | WorkerError):
             raise error
-        if self._awaited is None:
-            self._close_attempt("crashed", str(error))
-        else:  # the rows did not come, which is no fault of the attempt
-            self._close_attempt("interrupted", None)
         match error:
             case UserCodeError():
-                return self._end("error", str(error), exit_code=USER_CODE_EXIT)
+                ended = self._ended("error", str(error), exit_code=USER_CODE_EXIT)
             case InvalidError():
-                return self._end("invalid", str(error))
+                ended = self._ended("invalid", str(error))
             case _:
-                return self._end("error", f"internal error: {error}")
+                ended = self._ended("error", f"internal error: {error}")
+        if self._awaited is None:
+            self._close_attempt("crashed", str(error), ended)
+        else:  # the rows did not come, which is no fault of the attempt
+            self._close_attempt("interrupted", None)
+        return self._finish(ended)
 
     def _pass(self) -> Run:
         """End with the attempt that learnt the most, of those that pass at the end."""
@@ -446,13 +456,17 @@ class _Loop:
             self._phase = event.phase
         self._record(event)
 
-    def _close_attempt(self, status: AttemptStatus, reason: str | None) -> None:
+    def _close_attempt(
+        self, status: AttemptStatus, reason: str | None, run_ended: RunEnded | None = None
+    ) -> None:
         """Give a running attempt the status with which it was cut short."""
-        closing = self._closing(status, reason)
+        closing = self._closing(status, reason, run_ended)
         if closing is not None:
             self._record(closing)
 
-    def _closing(self, status: AttemptStatus, reason: str | None) -> AttemptEnded | None:
+    def _closing(
+        self, status: AttemptStatus, reason: str | None, run_ended: RunEnded | None = None
+    ) -> AttemptEnded | None:
         if not self.store.run.attempts or self._last.status != "running":
             return None
         failure = None
@@ -463,6 +477,7 @@ class _Loop:
             status=status,
             failure=failure,
             seconds=self._attempt_seconds,
+            run_ended=run_ended,
         )
 
     @property
@@ -498,21 +513,16 @@ class _Loop:
         changed = words.changed_model(self.store.run.attempts[: accepted.attempt])
         return f"{passed}; {changed}" if changed else passed
 
-    def _end(
-        self,
-        status: RunStatus,
-        conclusion: str,
-        *,
-        exit_code: int | None = None,
-        accepted: int | None = None,
-    ) -> Run:
-        ended = self._ended(status, conclusion, exit_code=exit_code, accepted=accepted)
+    def _end(self, status: RunStatus, conclusion: str, *, accepted: int | None = None) -> Run:
+        return self._finish(self._ended(status, conclusion, accepted=accepted))
+
+    def _finish(self, ended: RunEnded) -> Run:
         if ended.accepted_attempt is not None:
             self.store.accept(ended.accepted_attempt)
         self.store.discard_race()
         for attempt in self.store.run.attempts:
             self.store.discard_snapshots(attempt.attempt)
-        if self.config.keep == "accepted" and status in ("passed", "exhausted"):
+        if self.config.keep == "accepted" and ended.status in ("passed", "exhausted"):
             self.store.discard_checkpoints(
                 keep=[] if ended.best_attempt is None else [ended.best_attempt]
             )

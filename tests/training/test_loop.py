@@ -39,6 +39,7 @@ from orchestrator.record.events import (
     PhaseStarted,
     ReadingProgress,
     RunEnded,
+    RunResumed,
     SeedsScreened,
     TrainingProgress,
     Warned,
@@ -547,7 +548,7 @@ def test_rows_that_do_not_come_are_no_crash_of_the_attempt(play: Play, came: boo
 PROBLEM = Problem(file="rows.npz", message="the data changed")
 
 
-@pytest.mark.parametrize(
+UNANSWERED = pytest.mark.parametrize(
     ("error", "status", "exit_code", "conclusion"),
     [
         (UserCodeError("your factory raised"), "error", 4, "your factory raised"),
@@ -555,6 +556,9 @@ PROBLEM = Problem(file="rows.npz", message="the data changed")
         (InvalidError([PROBLEM]), "invalid", 2, "rows.npz: the data changed"),
     ],
 )
+
+
+@UNANSWERED
 def test_what_no_remedy_answers_ends_the_run(
     play: Play, error: Exception, status: str, exit_code: int, conclusion: str
 ) -> None:
@@ -566,6 +570,23 @@ def test_what_no_remedy_answers_ends_the_run(
     assert failure == Failure(check="crashed", phase="warmup", reason=str(error))
     assert done.files("checkpoint.keras") == []
     _assert_recorded(done)
+
+
+@UNANSWERED
+def test_it_ends_the_run_also_where_that_is_killed_before_it_says_so(
+    play: Play, error: Exception, status: str, exit_code: int, conclusion: str
+) -> None:
+    done = play(_failing(), _raising(error), kind=FullStore, restart=POLICY)
+    with store.reopen(done.root) as opened:
+        assert isinstance(read(opened.paths.journal)[-1].event, AttemptEnded)
+        opened.record(RunResumed(resumed=""))
+        executor = Scripted(_passing)
+        config = builders.config(restart=POLICY)
+        run = loop.execute(config, opened, executor, Watcher(opened))
+    assert (run.status, run.exit_code, run.conclusion) == (status, exit_code, conclusion)
+    assert [attempt.status for attempt in run.attempts] == ["failed", "crashed"]
+    assert run.best_attempt == 1
+    assert not executor.tasks
 
 
 def test_a_worker_that_ends_early_without_a_failure_has_not_passed(play: Play) -> None:
