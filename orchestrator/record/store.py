@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from orchestrator.record.events import (
     RunEnded,
     RunResumed,
     RunStarted,
+    Warned,
     advance,
 )
 from orchestrator.record.journal import Journal
@@ -240,6 +241,7 @@ def create(
     environment: dict[str, Any],
     inputs: Inputs,
     fingerprint: str | None,
+    warnings: Sequence[str] = (),
 ) -> Store:
     """Make a run directory; it appears complete, by one rename.
 
@@ -251,9 +253,10 @@ def create(
         environment: versions, host, arguments and the like.
         inputs: what the saved model will take.
         fingerprint: hash of the data.
+        warnings: what the user should know before the run begins.
 
     Returns:
-        The store, with the run's first event recorded.
+        The store, with the run's start and the warnings recorded.
     """
     now = datetime.now(UTC)
     made: list[Run] = []
@@ -266,16 +269,18 @@ def create(
             inputs=inputs,
             fingerprint=fingerprint,
         )
-        made.append(advance(Run(run=run), started, elapsed=0.0))
+        events: list[Event] = [started, *(Warned(message=each) for each in warnings)]
+        lines = Journal(paths.journal)
+        made.append(journal.replay([lines.append(event, elapsed=0.0) for event in events]))
         write(paths.config, config)
         write(paths.resolved, resolved.encode())
         write_json(paths.environment, environment)
         write_json(paths.record, made[-1])
-        Journal(paths.journal).append(started, elapsed=0.0)
 
     root, lock = new_directory(runs, f"{name}-{now.astimezone():%Y%m%d-%H%M%S}", fill)
     paths = Paths(root)
-    return Store(paths, made[-1], Journal(paths.journal, entries=1), lock, fingerprint)
+    lines = Journal(paths.journal, entries=1 + len(warnings))
+    return Store(paths, made[-1], lines, lock, fingerprint)
 
 
 def reopen(directory: Path) -> Store:

@@ -347,16 +347,18 @@ def launch_on(
     # From here on a signal is answered by the loop, which records it.
     interrupts.patient = True
     interrupts.check()
-    with _create_store(config, runs_dir, prepared) as made:
+    warnings = [*notes, *(() if prepared is None else prepared.warnings)]
+    with _create_store(config, runs_dir, prepared, warnings) as made:
         announcer.begin(made.paths.root, config)
-        for warning in (*notes, *(() if prepared is None else prepared.warnings)):
-            event = Warned(message=warning)
-            announcer.show(event, made.record(event))
+        for warning in warnings:
+            announcer.show(Warned(message=warning), made.run)
         run = loop.execute(config, made, executor, announcer, stored)
     return run, made.paths.root
 
 
-def _create_store(config: Config, runs_dir: Path, prepared: Prepared | None) -> store.Store:
+def _create_store(
+    config: Config, runs_dir: Path, prepared: Prepared | None, warnings: Sequence[str]
+) -> store.Store:
     fingerprint = None if prepared is None else prepared.fingerprint
     with writing_to(runs_dir):
         return store.create(
@@ -367,6 +369,7 @@ def _create_store(config: Config, runs_dir: Path, prepared: Prepared | None) -> 
             environment=environment.describe(Path(config.base), fingerprint, digests(config)),
             inputs=Inputs() if prepared is None else prepared.inputs,
             fingerprint=fingerprint,
+            warnings=warnings,
         )
 
 

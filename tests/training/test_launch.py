@@ -9,9 +9,14 @@ import pytest
 
 from orchestrator.display.live.view import View, stderr
 from orchestrator.errors import InvalidError
+from orchestrator.record import archive
 from orchestrator.record.events import ReadingProgress
+from orchestrator.record.records import Inputs
 from orchestrator.training import launch
+from orchestrator.training.attempt.task import Prepared
 from orchestrator.training.executors.executor import Died
+from orchestrator.training.executors.in_process import InProcess
+from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.work import PrepareWork
 from tests.conftest import MakeConfig
 
@@ -79,6 +84,35 @@ def test_code_that_goes_to_another_folder_takes_nothing_with_it(
     monkeypatch.chdir(tmp_path)
     record = launch.run(path, runs_dir="here", quiet=True)
     assert (tmp_path / "here" / record["run"] / "model.keras").exists()
+
+
+def test_a_run_has_its_warnings_from_its_first_moment(make_config: MakeConfig, runs: Path) -> None:
+    class Killed(View):
+        """Is shown a run that ends as soon as its directory is there."""
+
+        def begin(self, *arguments: Any, **options: Any) -> None:
+            raise KeyboardInterrupt
+
+    prepared = Prepared(
+        inputs=Inputs(),
+        fingerprint="f00d",
+        rows=64,
+        validation_rows=0,
+        input_shape=(2,),
+        parameters=17,
+        layers=(),
+        warnings=("a column is constant",),
+    )
+    work = PrepareWork(config=make_config(), folder=runs.parent)
+    with Interrupts() as interrupts, Killed(stderr(), detail="warnings") as view:
+        executor = InProcess(interrupts.check)
+        with pytest.raises(KeyboardInterrupt):
+            launch.launch_on(
+                work, executor, runs, view, interrupts, prepared=prepared, notes=["trains here"]
+            )
+    (directory,) = runs.iterdir()
+    run = archive.read(directory)
+    assert (run.status, run.warnings) == ("interrupted", ("trains here", "a column is constant"))
 
 
 @pytest.mark.parametrize(("reported", "how"), [(True, "hung"), (False, "hung"), (True, "killed")])
