@@ -264,17 +264,18 @@ class _Loop:
     def _accept_short(self, attempt: Attempt) -> Run:
         """End with an attempt that would have failed if another one had learnt enough."""
         number, share = attempt.attempt, attempt.phases[-1].share()
+        warning = (
+            f"attempt {number} has learnt {share:.2g} of what the reference learns, the most of "
+            "those that passed their checks: more can be learnt"
+        )
+        # First: a run that is killed once the attempt has passed would not tell it any more.
+        if warning not in self.store.run.warnings:
+            self._record(Warned(message=warning))
         if attempt.status != "passed":
             ended = AttemptEnded(
                 attempt=number, status="passed", failure=None, seconds=attempt.seconds
             )
             self._record(ended)
-        warning = (
-            f"attempt {number} has learnt {share:.2g} of what the reference learns, the most of "
-            "those that passed their checks: more can be learnt"
-        )
-        if warning not in self.store.run.warnings:
-            self._record(Warned(message=warning))
         return self._accept(attempt)
 
     def _accept(self, attempt: Attempt) -> Run:

@@ -843,6 +843,21 @@ def test_the_one_that_learnt_the_most_passes_in_the_end(play: Play) -> None:
     _assert_recorded(done)
 
 
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_so_it_does_wherever_it_is_killed_at_its_end(play: Play, lost: int) -> None:
+    restart = {"policy": [{"remedy": "new_seed", "times": 1}]}
+    done = play(_learnt(0.2), _learnt(0.6), kind=FullStore, restart=restart)
+    lines = done.store.paths.journal.read_bytes().splitlines(keepends=True)
+    done.store.paths.journal.write_bytes(b"".join(lines[: len(lines) - lost + 1]))
+    with store.reopen(done.root) as opened:
+        opened.record(RunResumed(resumed=""))
+        config = builders.config(restart=restart)
+        run = loop.execute(config, opened, Scripted(_passing), Watcher(opened))
+    assert (run.status, run.accepted_attempt) == ("passed", 2)
+    (warning,) = run.warnings
+    assert warning.startswith("attempt 2 has learnt 0.6 of what the reference learns")
+
+
 def test_so_it_does_where_all_later_ones_fail(play: Play) -> None:
     done = play(_failing(at=INIT), _learnt(0.6), _learnt(0.1), restart={**SEEDS, "max_attempts": 4})
     assert done.statuses == ["failed", "passed", "failed", "failed"]
