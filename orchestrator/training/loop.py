@@ -410,6 +410,7 @@ class _Loop:
                         self._discard_hopeless()
                         return None
                     task = self._again(task, self._last.restarts + 1, reason)
+                    self._awaited = None  # the next worker reads for itself
                 case Raised(error):
                     return error
                 case _:

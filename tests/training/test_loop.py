@@ -545,6 +545,15 @@ def test_rows_that_do_not_come_are_no_crash_of_the_attempt(play: Play, came: boo
     assert (said in str(done.run.conclusion)) != came
 
 
+def test_a_worker_does_not_wait_for_the_rows_of_one_that_is_gone(play: Play) -> None:
+    def killed(task: Task) -> Iterator[Event | Heartbeat]:
+        yield ReadingProgress(what="the generator rows:f")
+        raise WorkerDiedError("killed by SIGKILL")
+
+    done = play(killed, _raising(UserCodeError("your factory raised")))
+    assert (done.run.status, done.run.exit_code, done.statuses) == ("error", 4, ["crashed"])
+
+
 PROBLEM = Problem(file="rows.npz", message="the data changed")
 
 
