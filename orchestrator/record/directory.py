@@ -104,6 +104,10 @@ class AttemptPaths:
                 found.append((Place(*map(int, parts)), path))
         return sorted(found, reverse=True)
 
+    def unfinished(self) -> list[Path]:
+        """What a worker that was killed has left of files that it was writing."""
+        return [*self.root.glob(".*.new.*")]
+
     def checks(self, index: int, phase: str) -> Path:
         """The evidence of one phase; `index` is 0 for phase `init`."""
         return self.evidence / f"{index:02d}-{phase}.json"

@@ -178,10 +178,21 @@ class Store:
             keep: number of an epoch that another attempt goes on from: the newest snapshot that
                 leads there stays.
         """
+        self.discard_unfinished(number)
         for place, path in self.paths.attempt(number).snapshots():
             if keep is not None and (place.epoch, place.step) <= (keep, 0):
                 keep = None
             else:
+                path.unlink(missing_ok=True)
+
+    def discard_unfinished(self, number: int) -> None:
+        """Delete what a worker that was killed has left of files that it was writing.
+
+        Args:
+            number: its attempt, which no worker trains now.
+        """
+        with self._writing():
+            for path in self.paths.attempt(number).unfinished():
                 path.unlink(missing_ok=True)
 
     def discard_checkpoints(self, keep: Collection[int], *, results: Collection[int] = ()) -> None:

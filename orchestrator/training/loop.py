@@ -396,6 +396,7 @@ class _Loop:
         """Train one attempt and give it its status, or return the error that it ended with."""
         idle, reached = 0, Place(0, 0)
         while True:
+            self.store.discard_unfinished(task.attempt)
             work = AttemptWork(task)
             match self.executor.run(work, self._take):
                 case Died(how="hung") if self._awaited is not None:

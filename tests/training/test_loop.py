@@ -521,6 +521,23 @@ def test_a_worker_that_comes_further_each_time_is_started_again(play: Play) -> N
     assert not done.files(".snapshot-*")
 
 
+def test_what_killed_workers_have_left_of_a_file_does_not_stay(play: Play) -> None:
+    there: list[list[Path]] = []
+
+    def killed(task: Task) -> Iterator[Event | Heartbeat]:
+        paths = AttemptPaths(task.directory)
+        there.append(paths.unfinished())
+        snapshot = paths.snapshot(Place(1, len(there)))
+        snapshot.with_name(f"{snapshot.name}.new.npz").touch()
+        raise WorkerDiedError("killed by SIGKILL")
+        yield
+
+    done = play(killed, restart={"policy": []})
+    assert done.statuses == ["crashed"]
+    assert there == [[]] * 4
+    assert not done.files("*.new.*")
+
+
 @pytest.mark.parametrize(("after", "phase"), [(0, None), (1, INIT), (3, "warmup")])
 def test_a_crash_names_its_phase(play: Play, after: int, phase: str | None) -> None:
     done = play(_raising(WorkerDiedError("gone"), after=after), restart={"policy": []})

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from orchestrator.data.rows import Rows
+from orchestrator.record.directory import AttemptPaths
 from orchestrator.training.attempt import checkpoints
 
 ROWS = Rows(x=np.ones((4, 2), np.float32), y=np.ones((4, 1), np.float32), weight=None)
@@ -61,6 +62,15 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before(
         checkpoints.save(model, path)
     assert path.read_text() == "before"
     assert names(tmp_path) == ["a.keras"]
+
+
+@pytest.mark.parametrize("name", [".snapshot-001-0000001-000000000.npz", "checkpoint.keras"])
+def test_what_a_kill_leaves_of_a_file_is_known(tmp_path: Path, name: str) -> None:
+    with checkpoints.replacing(tmp_path / name, Path(name).suffix) as temporary:
+        temporary.touch()
+        assert AttemptPaths(tmp_path).unfinished() == [temporary]
+    assert names(tmp_path) == [name]
+    assert AttemptPaths(tmp_path).unfinished() == []
 
 
 def test_a_result_that_plain_keras_cannot_load_is_saved_as_weights(tmp_path: Path) -> None:
