@@ -200,20 +200,15 @@ def write(snapshot: Snapshot, directory: Path) -> Path:
         OSError: it cannot be written.
     """
     path = AttemptPaths(directory).snapshot(snapshot.place)
-    content: dict[str, Any] = {
-        f"v{index}": _raw(each) for index, each in enumerate(snapshot.variables)
-    }
+    content: dict[str, Any] = {f"v{index}": each for index, each in enumerate(snapshot.variables)}
     content |= snapshot.arrays
-    content["dtypes"] = np.array([each.dtype.name for each in snapshot.variables])
+    # Of a type that NumPy does not know, as bfloat16, it writes the bytes alone.
+    types = [each.dtype for each in content.values()]
+    content["dtypes"] = np.array([each.name if each.isbuiltin == 2 else "" for each in types])
     content["state"] = np.frombuffer(snapshot.content, np.uint8)
     with checkpoints.replacing(path, ".npz") as temporary:
         np.savez(temporary, **content)
     return path
-
-
-def _raw(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The array, or its bytes where NumPy does not know its type, as bfloat16."""
-    return array if array.dtype.isbuiltin == 1 else array.view(np.uint8 if array.ndim else "V2")
 
 
 def newest(directory: Path, until: Place, *, inside: bool = True) -> Snapshot | None:
@@ -239,12 +234,11 @@ def _read(path: Path, place: Place) -> Snapshot:
         found = {name: content[name] for name in content.files}  # each is held to its checksum
     state = found.pop("state").tobytes()
     json.loads(state)  # else it is damaged
-    values = []
-    for index, name in enumerate(found.pop("dtypes").tolist()):
-        array = found.pop(f"v{index}")
-        values.append(
-            array if array.dtype.name == name else array.view(keras_internals.dtype(name))
-        )
+    names = found.pop("dtypes").tolist()
+    for key, name in zip([*found], names, strict=False):  # older files name those of variables
+        if name and found[key].dtype.name != name:
+            found[key] = found[key].view(keras_internals.dtype(name))
+    values = [found.pop(key) for key in [*found] if key.startswith("v")]
     return Snapshot(place=place, variables=values, arrays=found, content=state)
 
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
 from orchestrator.config.schema import Config
+from orchestrator.model import keras_internals
 from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.events import AttemptResumed, EpochEnded, PhaseEnded, PhaseStarted, Warned
 from orchestrator.record.records import Settings
@@ -217,16 +217,22 @@ def test_a_damaged_or_foreign_snapshot_is_passed_over(
     assert len(_epochs(again)) == len(_epochs(whole)) == 2
 
 
-def test_types_that_numpy_does_not_know_come_back(tmp_path: Path) -> None:
-    ones = [keras.Variable(np.ones(shape), dtype="bfloat16") for shape in ((2, 3), ())]
-    values = [np.asarray(each.numpy()) for each in ones]
-    kept = Snapshot(place=Place(1, 2), variables=values, arrays={}, content=b"{}")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])
+def test_types_that_numpy_does_not_know_come_back(tmp_path: Path, dtype: str) -> None:
+    kind = keras_internals.dtype(dtype)
+    values = [np.ones(shape, kind) for shape in ((2, 3), ())]
+    held = [*values, np.array(["text", ""])]
+    arrays: dict[str, Any] = {}
+    packed = states.pack([*held, kind.type(1)], arrays)
+    kept = Snapshot(place=Place(1, 2), variables=values, arrays=arrays, content=b"{}")
     snapshots.write(kept, tmp_path)
     found = snapshots.newest(tmp_path, Place(1, 2))
     assert found is not None
-    for value, again in zip(values, found.variables, strict=True):
-        assert (again.dtype, again.shape) == (value.dtype, value.shape)
-        assert (again == value).all()
+    *again, scalar = states.unpack(packed, found.arrays)
+    assert (scalar, type(scalar)) == (1, kind.type)
+    for value, other in zip([*values, *held], [*found.variables, *again], strict=True):
+        assert (other.dtype, other.shape) == (value.dtype, value.shape)
+        assert (other == value).all()
 
 
 def test_where_a_callback_cannot_be_kept_the_attempt_begins_anew(
