@@ -90,13 +90,13 @@ class _Beating:
         self._content = content
         self._guard = threading.Lock()
         self._ended = threading.Event()
-        self._beaten = time.monotonic()
+        self._beaten = _clock()
         self._successor: Owner | None = None
         _ALL.add(self)
         threading.Thread(target=self._beat, name="orchestrator-owner", daemon=True).start()
 
     def confirm(self) -> None:
-        if time.monotonic() - self._beaten > STALE_SECONDS / 2:
+        if _clock() - self._beaten > STALE_SECONDS / 2:
             self._renew()
         if self._successor is not None:
             raise StoppedError(f"{_named(self._successor)} has taken over")
@@ -132,7 +132,14 @@ class _Beating:
                 self._successor = owner
                 return
             os.utime(self._descriptor)
-            self._beaten = time.monotonic()
+            self._beaten = _clock()
+
+
+def _clock() -> float:
+    """Seconds, those of a suspended machine among them, where it has a clock for that."""
+    if hasattr(time, "CLOCK_BOOTTIME"):  # Linux's `monotonic` stands still then
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
 
 
 _ALL: weakref.WeakSet[_Beating] = weakref.WeakSet()

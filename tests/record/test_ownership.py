@@ -189,6 +189,20 @@ def test_an_owner_renews_the_time_of_its_lock(lock: Path, monkeypatch: pytest.Mo
     assert lock.read_bytes() == content
 
 
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="it has no such clock")
+def test_an_owner_that_was_suspended_does_nothing_more_before_it_has_looked(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "BEAT_SECONDS", 1e6)  # its thread is not awake yet
+    held = ownership.acquire(lock)
+    _foreign(lock)
+    held.confirm()
+    real = time.clock_gettime
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: real(clock) + 60)
+    assert _raises(held)
+    held.release()
+
+
 def _raises(held: ownership.Lock) -> bool:
     try:
         held.confirm()
