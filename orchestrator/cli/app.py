@@ -267,8 +267,9 @@ class _Group(click.Group):
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 passed, 1 internal error, 2 usage, config or data at fault, "
-    "3 no attempt passed, `check` found a failure or `replay` a difference, 4 your own code "
-    "raised, 75 interrupted: `orchestrate resume RUN` goes on.",
+    "3 no attempt passed, `check` found a failure, `replay` a difference or `validate` that no "
+    "training can succeed, 4 your own code raised, 75 interrupted: `orchestrate resume RUN` goes "
+    "on.",
 )
 @click.version_option(package_name="orchestrator", message="%(prog)s %(version)s")
 def cli() -> None:

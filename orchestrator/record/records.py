@@ -109,9 +109,9 @@ FailureKind = Literal[
 - `dead_at_init`: dead units cut the output off before any training, or it is not finite then;
 - `always_dead_at_init`, beside it: so they do with every seed that was screened, or every seed
   gives the same network;
-- `diverged`: dead or constant after the loss had shot up, or in a phase at a rate far above that of
-  a healthy one before, so that a step was too large; or much of the skill that it had after an
-  earlier phase is lost;
+- `diverged`: failed by another check than `finite` and `metric` after the loss had shot up, or dead
+  or constant in a phase at a rate far above that of a healthy one before, so that a step was too
+  large; or much of the skill that it had after an earlier phase is lost;
 - `died`: dead without that, or no row's output responds to the inputs any more;
 - `constant`: constant, although units are alive and the output responds;
 - `often_dead_at_init`, beside these two and the next three: five seeds or more had to be screened

@@ -77,8 +77,8 @@ class Learned(Section):
     fail_below: Fraction = 0.5
     """Share of the reference's skill below which the check fails."""
     warn_below: Fraction = 0.8
-    """Share below which it warns; a restarted attempt fails below it, too, as long as that is not
-    dear."""
+    """Share below which it warns; a restarted attempt fails below it, too, while another attempt is
+    allowed and the run has cost less than 2.5 trainings."""
 
     @pydantic.model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -41,7 +41,7 @@ class LowerLearningRate(Rung):
     ] = 0.1
     """The fraction; `auto` means two thirds of the way, on a logarithmic scale, to the highest
     lower rate that an earlier phase of the same attempt survived, or else to the usual rate that
-    `unusual_rate` names, and 0.1 where there is neither."""
+    `unusual_rate` names, but 0.1 at most, and where there is neither."""
     momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Momentum that SGD is given where it has none, where a finding names its usual rate and the
     training starts again: the cap is that rate then, or what the size of the model allows, which

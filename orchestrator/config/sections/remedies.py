@@ -266,7 +266,7 @@ def _obstacle(part: str, failed: Attempt) -> str | None:
 
 
 class FixOutput(Rung):
-    """Put the activation on an output, or the loss, that a certain finding asks for.
+    """Put the activation on an output, or the loss, that a finding asks for.
 
     Inputs and targets that findings say are out of scale are standardised as well.
     """

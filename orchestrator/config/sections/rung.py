@@ -38,7 +38,7 @@ class Rung(Section):
     times: PositiveInt = 1
     """How often it may be used."""
     when: When | None = None
-    """Failures that it answers; null means any."""
+    """Failures that it answers; null means any but a certain finding before the training."""
     keep: Flag = False
     """Keep its change when the next attempt fails by the same check."""
     keep_seed: Flag = False
