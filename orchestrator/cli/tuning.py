@@ -12,6 +12,7 @@ from orchestrator.display import charts
 from orchestrator.display.live.view import stderr
 from orchestrator.display.search.result import summarize_search
 from orchestrator.display.search.view import SearchView
+from orchestrator.record import search as records
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.tuning.launch import launch
 
@@ -32,18 +33,21 @@ def tune(
         The exit code.
     """
     console = stderr()
-    view = SearchView(console, detail=detail(as_json=as_json, quiet=quiet))
-    with Interrupts() as interrupts, view:
-        found, directory = launch(
-            config,
-            runs_dir=runs_dir,
-            announcer=view,
-            interrupts=interrupts,
-            jobs=jobs,
-            fresh=fresh,
-            resumed=resumed,
-            command=shlex.join(["orchestrate", *sys.argv[1:]]),
-        )
+    if resumed is not None and (known := records.read(resumed)).status == "finished":
+        found, directory = known, resumed
+    else:
+        view = SearchView(console, detail=detail(as_json=as_json, quiet=quiet))
+        with Interrupts() as interrupts, view:
+            found, directory = launch(
+                config,
+                runs_dir=runs_dir,
+                announcer=view,
+                interrupts=interrupts,
+                jobs=jobs,
+                fresh=fresh,
+                resumed=resumed,
+                command=shlex.join(["orchestrate", *sys.argv[1:]]),
+            )
     if as_json:
         print_json(found)
     # With --json stdout is the record's alone.

@@ -23,6 +23,8 @@ from orchestrator.training.attempt.task import Prepared
 from orchestrator.training.executors import choice
 from orchestrator.training.executors.executor import result_of
 from orchestrator.training.interrupts import Interrupts
+from orchestrator.training.recorded import origin
+from orchestrator.training.recorded.user_files import digests
 from orchestrator.training.work import ExploreWork
 from orchestrator.tuning import journal, plan, search, space
 from orchestrator.tuning.journal import SearchStore, SearchWarned
@@ -130,7 +132,7 @@ def _open(
     config: Config, planned: Search, prepared: Prepared, runs_dir: Path, resumed: Path | None
 ) -> SearchStore:
     if resumed is None:
-        found = environment.describe(Path(config.base), prepared.fingerprint)
+        found = environment.describe(Path(config.base), prepared.fingerprint, digests(config))
         units = objectives.planned_epochs(config) * prepared.rows
         with launcher.writing_to(runs_dir):
             return journal.create(
@@ -140,7 +142,12 @@ def _open(
                 resolved=config.dump(),
                 environment=found,
             )
-    if archive.environment(resumed).get("data") != prepared.fingerprint:
+    then = archive.environment(resumed)
+    changed = origin.changed_code(then, config)
+    if changed:  # one that is older than the digests has the commit alone, of which it warns
+        message = f"since the search began, {', '.join(changed)}"
+        raise InvalidError([config.problem(("model",), message, "start a new search")])
+    if then.get("data") != prepared.fingerprint:
         message = "the data is not what it was when the search began"
         raise InvalidError([config.problem(("data",), message, "start a new search")])
     return journal.reopen(resumed)

@@ -157,20 +157,22 @@ class _Searching:
 
         if base is None:
             self._trial({}, len(search.seeds))
-        oracle.search(
-            oracle.Plan(
-                tuner=search.tuner,
-                objective=search.objective,
-                space=search.space,
-                asked=self.asked,
-                base=base,
-                max_trials=search.max_trials - (base is None),
-                seeds=len(search.seeds),
-                seed=1 + self.config.seed % (2**31),
-                folder=self.store.paths.oracle,
-            ),
-            measure,
-        )
+        left = search.max_trials - (base is None)
+        if left:  # of KerasTuner's oracles none at all would mean no limit
+            oracle.search(
+                oracle.Plan(
+                    tuner=search.tuner,
+                    objective=search.objective,
+                    space=search.space,
+                    asked=self.asked,
+                    base=base,
+                    max_trials=left,
+                    seeds=len(search.seeds),
+                    seed=1 + self.config.seed % (2**31),
+                    folder=self.store.paths.oracle,
+                ),
+                measure,
+            )
         if len(self.store.search.trials) < search.max_trials:
             self._warn(
                 f"the space has no more values to try: "

@@ -63,6 +63,12 @@ def test_from_the_command_to_a_config_that_runs(
         "Recommended: the default policy; the config as it is has it.\n"
     )
 
+    # What has finished is shown, not searched again.
+    files = {each: each.stat().st_mtime_ns for each in directory.iterdir()}
+    assert orchestrate(["tune", str(directory), *folder]) == 0
+    assert capsys.readouterr().out == result
+    assert {each: each.stat().st_mtime_ns for each in directory.iterdir()} == files
+
     assert orchestrate(["show", directory.name, *folder, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["trials"][1]["values"] == {RATE: 0.05}

@@ -16,6 +16,7 @@ from orchestrator.record import search as records
 from orchestrator.record.search import Search
 from orchestrator.tuning import plan
 from orchestrator.tuning.journal import SearchEvent, TrialEnded, TrialStarted
+from orchestrator.tuning.trials.recorded import Recorded
 from tests.tuning.small import TUNE, Watcher, outcomes, search, write
 
 pytestmark = pytest.mark.usefixtures("_module_in_this_process")
@@ -141,6 +142,32 @@ def test_a_search_that_goes_on_with_other_versions_says_so(project: Any, tmp_pat
     assert warning.startswith("the search began with keras 0.")
 
 
+def test_a_search_does_not_go_on_with_other_code_than_it_began_with(tmp_path: Path) -> None:
+    def stop(event: SearchEvent) -> None:
+        if isinstance(event, TrialStarted):
+            raise StoppedError("stopped by SIGINT")
+
+    factory = {"factory": {"callable": "rows:build"}}
+    config = write(tmp_path, model=factory)
+    _, directory = search(config, tmp_path / "runs", Watcher(stop))
+    before = (directory / "journal.jsonl").read_bytes()
+    write(tmp_path, "# other\n", model=factory)
+    with pytest.raises(InvalidError, match=r"since the search began, rows\.py has changed"):
+        search(config, tmp_path / "runs", resumed=directory)
+    assert (directory / "journal.jsonl").read_bytes() == before
+
+
+def test_of_one_trial_the_config_as_it_is_is_all_also_where_the_space_is_without_it(
+    tmp_path: Path,
+) -> None:
+    tune = {"max_trials": 1, "seeds": 1, "space": {"batch_size": {"choice": [16, 64]}}}
+    config = write(tmp_path, tune=tune)
+    assert config.batch_size == 32
+    found, _ = search(config, tmp_path / "runs")
+    assert [trial.values for trial in found.trials] == [{}]
+    assert found.status == "finished"
+
+
 def test_an_interrupt_is_recorded_and_resumed(project: Any, tmp_path: Path) -> None:
     config, whole, before = project
 
@@ -181,6 +208,11 @@ def test_a_trial_that_crashes_is_recorded_and_the_search_goes_on(tmp_path: Path)
         {"model.factory.kwargs.width": 5},
         {"model.factory.kwargs.width": 4},
     ]
+    # A search that goes on leaves what it has recorded, the run with the error among it.
+    made = sorted(each.name for each in (directory / "runs").iterdir())
+    assert len(made) == 3
+    Recorded(directory / "runs", ()).remove_unfinished()
+    assert sorted(each.name for each in (directory / "runs").iterdir()) == made
 
 
 def test_hyperparameters_of_a_model_are_searched_under_their_own_names(tmp_path: Path) -> None:

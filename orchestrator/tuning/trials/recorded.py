@@ -88,9 +88,12 @@ class Recorded:
         return None
 
     def remove_unfinished(self) -> None:
-        """Remove those of the search's own runs that a kill or an interrupt has left half done."""
+        """Remove those of the search's own runs that a kill or an interrupt has left half done.
+
+        What ended by an error stays, for its trial names it.
+        """
         for directory in _run_directories(self._own):
-            if _finished(directory) is None:
+            if _is_unfinished(directory):
                 shutil.rmtree(directory, ignore_errors=True)
 
     @functools.cached_property
@@ -145,6 +148,13 @@ def _finished(directory: Path) -> Run | None:
     except RecordError:
         return None
     return run if run.status in _FINISHED else None
+
+
+def _is_unfinished(directory: Path) -> bool:
+    try:
+        return archive.read(directory).status in ("running", "interrupted")
+    except RecordError:
+        return True
 
 
 def differences(found: Mapping[str, Any], config: Config) -> tuple[str, ...]:
