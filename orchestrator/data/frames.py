@@ -5,7 +5,6 @@ None of these is imported; each is known by where its type comes from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,19 +32,22 @@ def to_numpy(value: Any, role: str, name: str) -> Any:
         name: how to call whose it is.
 
     Raises:
-        InvalidError: a column holds what is no number and no text, or nothing in some row; or texts
-            stand beside numbers.
+        InvalidError: a column holds what is no number and no text, or nothing in some row; texts
+            stand beside numbers, or two columns have the same name.
     """
     if _library(value) == "scipy":
         return _dense(value, role, name)
     columns = _columns(value)
     if columns is None:
         return _column(value, role, name)
-    arrays = {
-        label: _column(each, f"{role}: column {label}", name) for label, each in columns.items()
-    }
-    if not arrays:
+    if not columns:
         raise _refused(name, f"{role}: expected columns, received none")
+    places: dict[str, int] = {}
+    for place, (label, _) in enumerate(columns):
+        if places.setdefault(label, place) != place:
+            both = f"columns {places[label] + 1} and {place + 1}"
+            raise _refused(name, f"{role}: {both} have the same name {label!r}", "rename one")
+    arrays = {label: _column(each, f"{role}: column {label}", name) for label, each in columns}
     kinds = {label: array.dtype.kind in "USO" for label, array in arrays.items()}
     if len(set(kinds.values())) > 1:
         texts = next(label for label, is_text in kinds.items() if is_text)
@@ -65,16 +67,16 @@ def _is_arrow(value: Any) -> bool:
     )
 
 
-def _columns(value: Any) -> Mapping[str, Any] | None:
-    """The columns of a frame by their names; None for a series."""
+def _columns(value: Any) -> list[tuple[str, Any]] | None:
+    """The columns of a frame with their names; None for a series."""
     if _library(value) == "pyarrow":
         names = getattr(value, "column_names", None)
-        return None if names is None else {name: value.column(name) for name in names}
+        return None if names is None else [*zip(names, value.columns, strict=True)]
     if len(value.shape) == 1:
         return None
     if _library(value) == "polars":
-        return {each.name: each for each in value.get_columns()}
-    return {str(label): value.iloc[:, place] for place, label in enumerate(value.columns)}
+        return [(each.name, each) for each in value.get_columns()]
+    return [(str(label), value.iloc[:, place]) for place, label in enumerate(value.columns)]
 
 
 def _column(value: Any, role: str, name: str) -> Any:

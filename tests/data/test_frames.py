@@ -120,6 +120,23 @@ def test_what_is_neither_number_nor_text_is_told_with_its_column(frame: Any, mes
         Batches(frame, Y)
 
 
+@pytest.mark.parametrize(
+    ("frame", "label"),
+    [
+        (pd.concat([pd.DataFrame({"a": A})] * 2, axis=1), "a"),
+        (pd.DataFrame(MATRIX, columns=pd.Index([1, "1"], dtype=object)), "1"),
+        (pa.table([pa.array(A), pa.array(B)], names=["a", "a"]), "a"),
+        (pa.RecordBatch.from_arrays([pa.array(A), pa.array(B)], names=["a", "a"]), "a"),
+    ],
+)
+def test_no_column_is_lost_to_another_of_its_name(frame: Any, label: str) -> None:
+    message = f"f: x: columns 1 and 2 have the same name '{label}'; rename one"
+    with pytest.raises(InvalidError, match=message):
+        from_values(frame, Y, name="f")
+    with pytest.raises(InvalidError, match="columns 1 and 2 have the same name"):
+        Batches(frame, Y)
+
+
 def test_a_number_that_is_none_is_told_by_its_place() -> None:
     frame = pd.DataFrame({"a": A, "b": [1.0, np.nan, 2.0]})
     with pytest.raises(InvalidError, match=r"f: x: row 1, column 1 .* received nan"):
