@@ -197,24 +197,28 @@ def _positions(found: Rows | Table, wanted: Split, config: Config) -> tuple[Posi
             if not isinstance(found, Table):
                 message = f"expected a column of a table, received {wanted.group!r}"
                 raise refused("group", message, "only csv, parquet and feather have columns")
-            return split.by_group(found.values(wanted.group), wanted.fraction, config.seed)
+            groups, texts = found.values(wanted.group), found.texts(wanted.group)
+            return split.by_group(groups, wanted.fraction, config.seed, texts)
         if wanted.stratify:
-            return split.by_class(_labels(found), wanted.fraction, config.seed)
+            labels, texts = _labels(found)
+            return split.by_class(labels, wanted.fraction, config.seed, texts)
     except ValueError as error:
         name = "stratify" if wanted.stratify else "group"
         raise refused(name, str(error)) from error
     return split.at_random(len(found), wanted.fraction, config.seed)
 
 
-def _labels(found: Rows | Table) -> Array:
-    """The class of each row.
+def _labels(found: Rows | Table) -> tuple[Array, tuple[str, ...]]:
+    """The class of each row, and the texts of a table in which it is a position.
 
     Raises:
         ValueError: there are several targets, or what they hold are no classes.
     """
+    texts: tuple[str, ...] = ()
     if isinstance(found, Table):
         columns = target_columns(found.source)
         targets = [found.values(column) for column in columns]
+        texts = found.texts(columns[0])
     else:
         targets = [array for _, array in rows.leaves(found.y)]
     if len(targets) != 1:
@@ -228,7 +232,7 @@ def _labels(found: Rows | Table) -> Array:
     labels = labels.reshape(len(labels), -1)[:, 0]
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
         raise ValueError("expected classes as targets, received numbers that are not whole")
-    return labels
+    return labels, texts
 
 
 def _encode_targets(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,13 +30,16 @@ def last(count: int, fraction: float) -> tuple[Positions, Positions]:
     return _parted(np.arange(count - _share(count, fraction), count), count)
 
 
-def by_class(labels: Array, fraction: float, seed: int) -> tuple[Positions, Positions]:
+def by_class(
+    labels: Array, fraction: float, seed: int, texts: Sequence[str] = ()
+) -> tuple[Positions, Positions]:
     """The same with the same share of each class, and at least one row of it on either side.
 
     Args:
         labels: class of each row, shape (rows,).
         fraction: share of the rows to hold back.
         seed: seed of the choice.
+        texts: what messages call them, where they are positions in these.
 
     Raises:
         ValueError: a class has a single row; the message names it.
@@ -41,8 +47,8 @@ def by_class(labels: Array, fraction: float, seed: int) -> tuple[Positions, Posi
     classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     single = np.flatnonzero(counts == 1)
     if len(single):
-        name = classes[single[0]].item()
-        raise ValueError(f"the class {name!r} has a single row, which cannot be on both sides")
+        name = _named(classes[single[0]], texts)
+        raise ValueError(f"the class {name} has a single row, which cannot be on both sides")
     draw = np.random.default_rng(seed)
     shares = _shares(counts, fraction)
     held = [
@@ -68,32 +74,45 @@ def _shares(counts: Array, fraction: float) -> list[int]:
     return [int(share) for share in shares]
 
 
-def by_group(groups: Array, fraction: float, seed: int) -> tuple[Positions, Positions]:
+def by_group(
+    groups: Array, fraction: float, seed: int, texts: Sequence[str] = ()
+) -> tuple[Positions, Positions]:
     """The same with the rows of a group on one side.
 
     Groups are held back in a random order as long as that brings the rows held back nearer to the
-    share; at least one group is on either side.
+    share; where none does, the one nearest to it is. At least one group is on either side.
 
     Args:
         groups: group of each row, shape (rows,).
         fraction: share of the rows to hold back.
         seed: seed of the choice.
+        texts: what messages call them, where they are positions in these.
 
     Raises:
         ValueError: there is a single group.
     """
     names, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
     if len(names) < 2:
-        raise ValueError(f"all rows have the value {names[0].item()!r}, which cannot be parted")
+        raise ValueError(
+            f"all rows have the value {_named(names[0], texts)}, which cannot be parted"
+        )
     wanted, held = len(codes) * fraction, 0
     chosen: list[int] = []
-    for code in np.random.default_rng(seed).permutation(len(names)):
+    drawn = np.random.default_rng(seed).permutation(len(names))
+    for code in drawn:
         if len(chosen) == len(names) - 1:
             break
-        if not chosen or abs(held + counts[code] - wanted) < abs(held - wanted):
+        if abs(held + counts[code] - wanted) < abs(held - wanted):
             chosen.append(int(code))
             held += int(counts[code])
+    if not chosen:
+        chosen = [int(drawn[np.argmin(counts[drawn])])]
     return _parted(np.flatnonzero(np.isin(codes, chosen)), len(codes))
+
+
+def _named(value: Any, texts: Sequence[str]) -> str:
+    """How messages call a class or a group."""
+    return repr(texts[value] if texts else value.item())
 
 
 def _share(count: int, fraction: float) -> int:

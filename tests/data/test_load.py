@@ -269,8 +269,9 @@ def test_the_last_rows_are_held_back(load, tmp_path):
         ("{csv: t.csv, target: y}", "group: whom", "t.csv:1: there is no column of groups 'whom'; did you mean 'who'?"),
         ("{csv: t.csv, target: y, features: [who]}", "group: who", "t.csv:1: who: the column tells the groups that validation holds back, and cannot be an input; leave it out of features"),
         ("{npz: t.npz}", "group: who", "data.validation.group: expected a column of a table, received 'who'; only csv, parquet and feather have columns"),
-        ("{csv: one.csv, target: y}", "group: who", "data.validation.group: all rows have the value 0, which cannot be parted"),
+        ("{csv: one.csv, target: y}", "group: who", "data.validation.group: all rows have the value 'a', which cannot be parted"),
         ("{csv: one.csv, target: y}", "stratify: true", "data.validation.stratify: the class 2.0 has a single row, which cannot be on both sides"),
+        ("{csv: one.csv, target: name, features: [x]}", "stratify: true", "data.validation.stratify: the class 'c' has a single row, which cannot be on both sides"),
         ("{npz: t.npz}", "stratify: true", "data.validation.stratify: expected classes as targets, received numbers that are not whole"),
         ("{npz: t.npz, y: x}", "stratify: true", "data.validation.stratify: expected one class a row, received targets of (2,)"),
         ("{csv: t.csv, target: y}", "stratify: true, last: true", "data.validation: expected one of stratify, group and last, received stratify and last"),
@@ -278,7 +279,7 @@ def test_the_last_rows_are_held_back(load, tmp_path):
 )  # fmt: skip
 def test_what_cannot_be_split_so_is_told(load, tmp_path, train, way, message):
     (tmp_path / "t.csv").write_text(TABLE)
-    (tmp_path / "one.csv").write_text("who,x,y\na,1,1\na,2,1\na,3,2\n")
+    (tmp_path / "one.csv").write_text("who,x,y,name\na,1,1,b\na,2,1,b\na,3,2,c\n")
     np.savez(tmp_path / "t.npz", x=X, y=Y + 0.5)
     with pytest.raises(InvalidError, match=re.escape(message)):
         load(f"data.train={train}", SPLIT.format(way))

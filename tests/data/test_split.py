@@ -72,6 +72,24 @@ def test_no_group_is_on_both_sides(groups: list[int], fraction: float, seed: int
     assert abs(len(parts[1]) - len(names) * fraction) <= largest
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_group_far_beyond_the_share_is_not_held_back(seed: int) -> None:
+    assert len(split.by_group(np.repeat([0, 1], [950, 50]), 0.2, seed)[1]) == 50
+    assert len(split.by_group(np.repeat([0, 1, 2], [600, 100, 300]), 0.01, seed)[1]) == 100
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction", "drawn"),
+    [([3, 1, 4, 1, 5, 9, 2, 6, 5], 0.3, [0, 3, 5, 6]), ([8] * 5, 0.1, [3])],
+)
+def test_groups_are_drawn_as_in_earlier_versions(
+    counts: list[int], fraction: float, drawn: list[int]
+) -> None:
+    groups = np.repeat(range(len(counts)), counts)
+    held = split.by_group(groups, fraction, 8)[1]
+    assert held.tolist() == np.flatnonzero(np.isin(groups, drawn)).tolist()
+
+
 def test_a_class_of_one_row_cannot_be_parted() -> None:
     with pytest.raises(ValueError, match="the class 'b' has a single row"):
         split.by_class(np.array(["a", "a", "b"]), 0.5, 0)

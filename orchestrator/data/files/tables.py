@@ -67,6 +67,11 @@ class Table:
         values: Array = column.codes if isinstance(column, Texts) else column
         return values if self.order is None else values[self.order]
 
+    def texts(self, label: str) -> tuple[str, ...]:
+        """What the codes of a column are positions in; nothing for numbers."""
+        column = self.columns[label]
+        return column.texts if isinstance(column, Texts) else ()
+
     def problem(self, row: int, column: str, message: str, hint: str | None = None) -> Problem:
         """What is wrong with a cell; the row is a position in this table."""
         place = row if self.order is None else int(self.order[row])
