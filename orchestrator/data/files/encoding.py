@@ -19,7 +19,7 @@ from orchestrator.data.rows import Array, Columns, Lookup, Rows, Tree
 from orchestrator.errors import InvalidError, Problem
 
 MAX_CATEGORIES = 1000
-"""A text column with more categories than this is refused: each would be an input of its own."""
+"""An input column of more texts than this is refused: each would be an input of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,25 +36,29 @@ def learn(table: Table) -> Encoding:
     """The categories that the training rows have, sorted.
 
     Raises:
-        InvalidError: a text column has too many of them.
+        InvalidError: a text column among the inputs has too many of them.
     """
-    found = {}
+    categories = _present(table, table.features)
     problems = []
-    for name, column in table.columns.items():
-        if not isinstance(column, Texts):
-            continue
-        present = np.flatnonzero(np.bincount(table.values(name), minlength=len(column.texts)))
-        found[name] = tuple(sorted(column.texts[code] for code in present))
-        if len(found[name]) > MAX_CATEGORIES:
-            message = f"{len(found[name])} different texts in {len(table)} rows are too many"
+    for name, found in categories.items():
+        if len(found) > MAX_CATEGORIES:
+            message = f"{len(found)} different texts in {len(table)} rows are too many"
             hint = "encode the column as numbers, or leave it out with features: [COLUMN, …]"
             problems.append(Problem(file=table.name, key=name, message=message, hint=hint))
     if problems:
         raise InvalidError(problems)
-    return Encoding(
-        categories={name: found[name] for name in table.features if name in found},
-        classes={name: found[name] for name in target_columns(table.source) if name in found},
-    )
+    return Encoding(categories=categories, classes=_present(table, target_columns(table.source)))
+
+
+def _present(table: Table, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The texts that the rows have in each of these columns that holds texts, sorted."""
+    found = {}
+    for name in names:
+        column = table.columns[name]
+        if isinstance(column, Texts):
+            present = np.flatnonzero(np.bincount(table.values(name), minlength=len(column.texts)))
+            found[name] = tuple(sorted(column.texts[code] for code in present))
+    return found
 
 
 def encode(table: Table, encoding: Encoding) -> Rows:

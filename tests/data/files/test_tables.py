@@ -333,6 +333,17 @@ def test_a_column_of_too_many_texts_is_refused(tmp_path):
     ]
 
 
+def test_groups_and_classes_may_be_more_than_texts_of_an_input(tmp_path):
+    count = encoding.MAX_CATEGORIES + 1
+    text = "x,who,y\n" + "".join(f"{index},id {index},class {index}\n" for index in range(count))
+    (tmp_path / "t.csv").write_text(text)
+    source = CsvSource(csv="t.csv", target="y").grouped_by("who")
+    found = csv.read(tmp_path / "t.csv", source, name="t.csv")
+    learnt = encoding.learn(found)
+    assert (learnt.categories, len(learnt.classes["y"])) == ({}, count)
+    assert sorted(encoding.encode(found, learnt).y.tolist()) == list(range(count))
+
+
 WORDS = st.text(
     st.characters(exclude_categories=["Cs", "Cc"], include_characters=',;"\n'), min_size=1
 )
