@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zipfile
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
+from orchestrator.config.sections.base import DELIMITER
 from orchestrator.config.sections.checks import Checks
 from orchestrator.config.sections.data import TABLES, CsvSource, NpySource, NpzSource, TableSource
 from orchestrator.config.sections.model import FileModel
@@ -33,7 +34,7 @@ from orchestrator.diagnosis.health import Examinee, Health, LayerHealth, Verdict
 from orchestrator.diagnosis.skill.columns import numbered
 from orchestrator.diagnosis.tracing.probe import BATCH_SIZE, Probe
 from orchestrator.diagnosis.verdicts.checks import Evidence, judge, with_findings
-from orchestrator.errors import InvalidError, Problem, Reporter
+from orchestrator.errors import InvalidError, Problem, Reporter, short
 from orchestrator.model.build import try_call
 from orchestrator.model.losses.targets import check_fit
 from orchestrator.model.outputs import Output, find_outputs
@@ -305,9 +306,7 @@ def _read(examinee: Examinee, config: Config, inputs: Sequence[str]) -> Rows:
             given = examinee.target is not None or source.y in set(known) - set(inputs)
             return numpy.read_npz_inputs(path, inputs, source.y if given else None, name=name)
         if examinee.target is None and "y" not in known:
-            return dataclasses.replace(
-                numpy.read_npz(path, NpzSource(npz=name, y=source.x), name=name), y=None
-            )
+            return numpy.read_npz_inputs(path, [source.x], None, name=name)
         return numpy.read_npz(path, source, name=name)
     if suffix == ".npy":
         if examinee.target is not None:
@@ -327,10 +326,23 @@ def _read_table(examinee: Examinee, config: Config, key: str, kind: type[TableSo
     }
     if kind is CsvSource:
         is_tabbed = examinee.data.suffix.lower() == ".tsv"
-        columns["delimiter"] = "\t" if is_tabbed else examinee.delimiter
+        columns["delimiter"] = "\t" if is_tabbed else _delimiter(examinee)
     table = read_table(kind.model_construct(None, **columns), config)
     rows = encoding.encode(table, encoding.learn(table))
     return rows if examinee.target is not None else dataclasses.replace(rows, y=None)
+
+
+def _delimiter(examinee: Examinee) -> str:
+    """The character that separates the columns; a tab may be typed as it is written in a config."""
+    if examinee.delimiter == r"\t":
+        return "\t"
+    if not re.fullmatch(DELIMITER, examinee.delimiter):
+        message = f"expected one character, received {short(examinee.delimiter)}"
+        hint = r"write \t for a tab"
+        raise InvalidError(
+            [Problem(file="command line", key="--delimiter", message=message, hint=hint)]
+        )
+    return examinee.delimiter
 
 
 def _arrays_of(path: Path) -> list[str]:
@@ -338,5 +350,5 @@ def _arrays_of(path: Path) -> list[str]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return list(archive.files)
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError):
+    except Exception:  # noqa: BLE001 - what is no archive raises all kinds of errors
         return ["y"]

@@ -629,7 +629,7 @@ def test_an_archive_where_an_npy_file_is_expected_is_refused(tmp_path):
     mapped(tmp_path, x=X, y=Y)
     with (tmp_path / "x.npy").open("wb") as file:
         np.savez(file, x=X)
-    with pytest.raises(InvalidError, match=r"x\.npy: expected an \.npy file, received an archive; use npz: for archives"):  # fmt: skip
+    with pytest.raises(InvalidError, match=r"x\.npy: expected an \.npy file, received an archive; name it \.npz; in a config, use npz: for archives"):  # fmt: skip
         numpy_files.read_npy(
             NpySource(npy="x.npy", y="y.npy"),
             config.Config.model_construct(base=str(tmp_path)),

@@ -73,6 +73,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns = {"a": X[:, 0], "b": X[:, 1], "sum": Y}
     pyarrow.parquet.write_table(pyarrow.table(columns), found / "rows.parquet")
     pyarrow.feather.write_feather(pyarrow.table(columns), found / "rows.arrow")
+    (found / "rows.txt").write_text((found / "rows.csv").read_text().replace(";", "\t"))
+    np.savez(found / "lone.npz", x=3.0)
+    np.save(found / "lone.npy", 3.0)
+    (found / "archive.npy").write_bytes((found / "rows.npz").read_bytes())
+    (found / "empty.npz").write_bytes(b"")
     (found / "hole.csv").write_text("a,b,sum\n1,2,3\n1,,3\n")
     return found
 
@@ -96,6 +101,7 @@ def check(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
         ("rows.parquet", {"target": "sum"}),
         ("rows.arrow", {"target": "sum"}),
         ("rows.csv", {"target": "sum", "features": ("a", "b"), "delimiter": ";"}),
+        ("rows.txt", {"target": "sum", "features": ("a", "b"), "delimiter": r"\t"}),
         ("x.npy", {"target": "y.npy"}),
     ],
 )
@@ -151,6 +157,12 @@ def test_a_table_without_its_target_has_one_input_too_many(check: Check) -> None
             {},
             "expected a file .npz, .npy, .csv, .tsv, .txt, .parquet, .pq, .feather",
         ),
+        ("well.keras", "rows.csv", {"delimiter": ";;"}, "--delimiter: expected one character, rec"),
+        ("well.keras", "rows.csv", {"delimiter": ""}, "received ''; write \\t for a tab"),
+        ("well.keras", "empty.npz", {}, "empty.npz: expected an .npz archive, received another"),
+        ("well.keras", "lone.npz", {}, "lone.npz: x: expected one row per sample, received a sin"),
+        ("well.keras", "lone.npy", {}, "expected one row per sample, received a single number"),
+        ("well.keras", "archive.npy", {}, "expected an .npy file, received an archive; name it"),
         ("well.keras", "hole.csv", {"target": "sum"}, "hole.csv:3: b: row 2: expected a number"),
     ],
 )
@@ -214,6 +226,16 @@ def test_an_archive_has_an_array_for_each_input(
     found = diagnose.check(Examinee(model=tmp_path / "two.keras", data=tmp_path / "two.npz"))
     assert [layer.units for layer in found.layers] == [3]
     assert [each.varies for each in found.outputs] == [True if targets else None]
+
+
+def test_a_named_input_that_is_one_number_is_told(tmp_path: Path) -> None:
+    inputs = [keras.Input((1,), name=name) for name in "ab"]
+    keras.Model(inputs, layers.Dense(1)(layers.Add()(inputs))).save(tmp_path / "two.keras")
+    np.savez(tmp_path / "two.npz", a=3.0, b=X[:, :1])
+    with pytest.raises(InvalidError) as caught:
+        diagnose.check(Examinee(model=tmp_path / "two.keras", data=tmp_path / "two.npz"))
+    (problem,) = caught.value.problems
+    assert problem.message == "expected one row per sample, received a single number"
 
 
 def test_an_only_input_may_have_any_name(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from orchestrator.config.schema import Config
 from orchestrator.config.sections.data import NpySource, NpzSource
 from orchestrator.data.arrays import checked, invalid, summary
 from orchestrator.data.files.opening import open_file
-from orchestrator.data.rows import Array, Rows
+from orchestrator.data.rows import Array, Rows, Tree
 from orchestrator.errors import InvalidError, Problem, suggestion
 
 
@@ -57,8 +57,12 @@ def read_npz_inputs(path: Path, inputs: Sequence[str], target: str | None, *, na
     x = {each: arrays[each] for each in inputs} if len(inputs) > 1 else arrays[inputs[0]]
     if target is not None:
         return checked(x, arrays[target], None, name, {"x": "x", "y": target})
-    none = np.zeros(len(arrays[inputs[0]]), np.float32)
-    return dataclasses.replace(checked(x, none, None, name, {"x": "x", "y": "y"}), y=None)
+    return _without_targets(x, name, "x")
+
+
+def _without_targets(x: Tree, name: str, key: str) -> Rows:
+    """Rows of nothing but inputs."""
+    return dataclasses.replace(checked(x, {}, None, name, {"x": key, "y": "y"}), y=None)
 
 
 def _members(path: Path, names: Mapping[str, str], name: str) -> dict[str, Any]:
@@ -143,16 +147,11 @@ def read_npy(source: NpySource, config: Config) -> Rows:
     arrays: dict[str, Array] = {}
     problems = []
     for role, name in names.items():
-        try:
-            arrays[role] = np.load(
-                config.path(name), mmap_mode="r" if role == "x" else None, allow_pickle=False
-            )
-        except Exception as error:  # noqa: BLE001 - as of an archive
-            problems.append(_unreadable_npy(error, name))
-            continue
-        if not isinstance(arrays[role], np.ndarray):
-            message = "expected an .npy file, received an archive"
-            problems.append(Problem(file=name, message=message, hint="use npz: for archives"))
+        found = _array(config.path(name), name, mapped=role == "x")
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            arrays[role] = found
     if problems:
         raise InvalidError(problems)
     return checked(arrays["x"], arrays["y"], arrays.get("weight"), source.npy, names)
@@ -168,12 +167,23 @@ def read_inputs(path: Path, name: str) -> Rows:
     Raises:
         InvalidError: not such a file, or values that are not finite.
     """
+    x = _array(path, name, mapped=True)
+    if isinstance(x, Problem):
+        raise InvalidError([x])
+    return _without_targets(x, name, name)
+
+
+def _array(path: Path, name: str, *, mapped: bool) -> Array | Problem:
+    """The array of an .npy file, or the problem with it."""
     try:
-        x = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:
-        raise InvalidError([_unreadable_npy(error, name)]) from error
-    none = np.zeros(len(x), np.float32)
-    return dataclasses.replace(checked(x, none, None, name, {"x": name, "y": name}), y=None)
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except Exception as error:  # noqa: BLE001 - as of an archive
+        return _unreadable_npy(error, name)
+    if isinstance(array, np.ndarray):
+        return array
+    message = "expected an .npy file, received an archive"
+    hint = "name it .npz; in a config, use npz: for archives"
+    return Problem(file=name, message=message, hint=hint)
 
 
 def _unreadable_npy(error: Exception, name: str) -> Problem:
