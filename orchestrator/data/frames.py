@@ -5,6 +5,7 @@ None of these is imported; each is known by where its type comes from.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ def _column(value: Any, role: str, name: str) -> Any:
     else:
         array = value.to_numpy()
     if array.dtype == object and not all(isinstance(each, str | bytes) for each in array):
-        array = np.asarray(array.tolist())
+        array = np.asarray([float(each) if isinstance(each, Decimal) else each for each in array])
     if array.dtype.kind in "mM":
         message = f"{role}: expected numbers or texts, received the type {kind}"
         hint = "make numbers of it, such as days since a date, or leave it out"

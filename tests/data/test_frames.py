@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from orchestrator.errors import InvalidError
 from orchestrator.training import retrain
 
 A, B, Y = [1.5, 2.5, 3.5], [4, 5, 6], [0, 1, 0]
+DECIMALS = [Decimal(str(each)) for each in A]
 MATRIX = np.array([A, B]).T
 
 
@@ -39,8 +41,12 @@ def everywhere(x: Any, y: Any = Y) -> list[Rows]:
         pd.DataFrame({"a": A, "b": pd.Categorical(B)}),
         pd.DataFrame({"a": A, "b": pd.array(B, "int64[pyarrow]")}),
         pd.DataFrame({"a": np.array(A, object), "b": B}),
+        pd.DataFrame({"a": DECIMALS, "b": B}),
+        pd.DataFrame({"a": pd.array(DECIMALS, pd.ArrowDtype(pa.decimal128(3, 1))), "b": B}),
         pl.DataFrame({"a": A, "b": B}),
+        pl.DataFrame({"a": DECIMALS, "b": B}),
         pa.table({"a": A, "b": B}),
+        pa.table({"a": DECIMALS, "b": B}),
         pa.RecordBatch.from_pydict({"a": A, "b": B}),
     ],
 )
