@@ -236,7 +236,7 @@ def _hinted(problems: Sequence[Problem], given: list[str]) -> Sequence[Problem]:
 
 def _command_hint(given: list[str]) -> str | None:
     """What to say when the first word looks like a misspelt command."""
-    if not given or given[0] in COMMANDS or Path(given[0]).exists():
+    if not given or given[0] in COMMANDS or os.path.exists(given[0]):
         return None
     match = closest(given[0], list(COMMANDS))
     return f"did you mean the command {match!r}?" if match else None

@@ -232,6 +232,8 @@ def test_validate_tells_what_it_found_and_writes_nothing(
         (["rnu"], "rnu: no such file; did you mean the command 'run'?"),
         (["histroy"], "histroy: no such file; did you mean the command 'history'?"),
         (["check.yaml"], "check.yaml: no such file; check the path"),
+        (["x" * 300], "File name too long"),
+        (["x" * 300, "--bogus"], "No such option '--bogus'"),
     ],
 )
 def test_usage_errors(arguments: list[str], message: str, capsys: Capture) -> None:
