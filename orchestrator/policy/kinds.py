@@ -17,10 +17,6 @@ from orchestrator.record.records import DECLINE, INIT, Attempt, FailureKind, Pha
 OFTEN = 5
 """A network for which so many seeds have to be looked at until one is alive is too deep and narrow:
 of nine layers of two units that are alive at first, half die, and of those with leaky relu 5%."""
-_FEW_LIVE = 0.45
-"""Where a row gets through with a probability below this, most networks are dead or have lost rows:
-of 1,152 with seven layers of three units, five of two or three of two, 0.07 to 0.38 learn, and with
-leaky relu at ten times the rate 0.75 to 0.95. One unit of relu, as an output may be, has 0.5."""
 _FAR_ABOVE = 10.0
 """So many times the rate of a healthy phase is more than one chooses on purpose: usual rates of an
 optimizer, and what warm-up and decay make of them, lie within a factor of ten of one another."""
@@ -85,20 +81,11 @@ def _kind(attempt: Attempt) -> FailureKind:
 def is_deep_and_narrow(phases: Sequence[Phase]) -> bool:
     """Whether most networks with layers of relu as wide are dead as they are drawn.
 
-    All units of a layer of n are negative for a row with probability 2**-n (Lu, Shin, Su and
-    Karniadakis, Dying ReLU and initialization, 2020); of nine layers of two 0.92 are dead by this,
-    and 0.91 are. A layer that looks at several positions of a row seldom loses all of them.
-
     Args:
         phases: the finished ones of an attempt.
     """
     check = phases[0].find(DeadNeuronsCheck) if phases else None
-    layers = () if check is None else check.measured.layers
-    places = min((each.rows or 0 for each in layers), default=0)
-    widths = [
-        each.units for each in layers if each.activation == "relu" and each.rows in (None, places)
-    ]
-    return math.prod(1 - 0.5**units for units in widths) < _FEW_LIVE
+    return check is not None and check.is_deep_and_narrow()
 
 
 def _is_undertrained(phase: Phase) -> bool:

@@ -368,6 +368,39 @@ def test_a_slope_that_is_steep_enough_is_left() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("count", "share", "again"),
+    [(9, 0.35, True), (9, 0.6, False), (2, 0.35, False)],  # two layers of two are seldom dead
+)
+def test_a_seed_that_was_unlucky_with_usual_settings_is_not_the_last(
+    count: int, share: float, *, again: bool
+) -> None:
+    layer = {"layer": "a", "activation": "relu", "units": 2, "dead": 0, "rows": None}
+    init = builders.made("dead_neurons", measured={"layers": [layer] * count})
+    learnt = builders.made(
+        "learned",
+        verdict="warn",
+        measured={"outputs": [{"output": 0, "share": share}]},
+        limits={"fail_below": 0.5, "warn_below": 0.8},
+    )
+    first = replace(
+        attempt("rate_too_low", fix=Fix(learning_rate_factor=10.0), sound_rate=0.01),
+        phases=(replace(builders.phase("init"), checks=(init,)),),
+    )
+    settings = UsualSettings().apply(SEED, [first], None)
+    assert isinstance(settings, Settings)
+    second = replace(
+        attempt("undertrained"),
+        settings=settings,
+        phases=(builders.phase("init"), replace(builders.phase("main"), checks=(learnt,))),
+    )
+    found = UsualSettings().apply(SEED, [first, second], settings)
+    if again:
+        assert found == settings
+    else:
+        assert found == "it was on its way with them, and no seed brings it much further"
+
+
 def test_usual_settings_leave_weights_that_were_trained_before_and_their_rate() -> None:
     hindered = {"fresh_weights": "trained", "standardize inputs": "trained on others"}
     failed = attempt("few_steps", planned_rate=1e-5, sound_rate=0.01, obstacles=hindered)

@@ -25,7 +25,7 @@ from orchestrator.config.sections.rates import LowerLearningRate, RaiseLearningR
 from orchestrator.config.sections.rung import Rung, obstacles
 from orchestrator.config.sections.when import When
 from orchestrator.errors import short, suggestion
-from orchestrator.record.checks import DeadNeuronsCheck
+from orchestrator.record.checks import DeadNeuronsCheck, LearnedCheck
 from orchestrator.record.records import Attempt, Cause, Settings, Standardized
 
 
@@ -350,7 +350,9 @@ class UsualSettings(Rung):
 
         At its second use they are the same, from another seed: not after a training that was on its
         way when it ended, or that has passed its checks, and was only to learn more. Of ten such
-        networks eight learnt less from another seed, and two a share of 0.05 more.
+        networks eight learnt less from another seed, and two a share of 0.05 more. But with layers
+        so narrow that a seed decides, of which 98% learn with them, what has learnt little was
+        unlucky.
         """
         before, hindered = attempts[-1].settings, obstacles(attempts)
         parts = [part for part in _OUT_OF_SCALE if part in (before.standardize or "")
@@ -377,12 +379,20 @@ class UsualSettings(Rung):
                 return hindered["new_seed"]
             if last is None:
                 return "the model is at usual settings, as far as it can carry them"
-        if same[-1]:
+        if same[-1] and not _is_unlucky(attempts):
             if any(each.cause == "undertrained" for each in attempts[-1].findings):
                 return "it was on its way with them, and no seed brings it much further"
             if _is_short(attempts[-1]):
                 return "its checks passed with them, and another seed seldom learns more"
         return usual
+
+
+def _is_unlucky(attempts: Sequence[Attempt]) -> bool:
+    """Whether the last attempt has learnt little where most networks as the first one are dead."""
+    learned = attempts[-1].phases[-1].find(LearnedCheck) if attempts[-1].phases else None
+    first = attempts[0].phases[0].find(DeadNeuronsCheck) if attempts[0].phases else None
+    narrow = first is not None and first.is_deep_and_narrow()
+    return narrow and learned is not None and learned.is_behind()
 
 
 def _is_short(attempt: Attempt) -> bool:
