@@ -211,9 +211,11 @@ def test_fine_tuning_takes_few_steps_at_low_rates() -> None:
     assert causes(Adam(1e-6), **fresh) == [("unusual_rate", RATE)]
     loaded = network(Adam(1e-6))  # by a factory of the user's
     loaded.layers[0].bias.assign(np.linspace(-1, 1, 16))
-    assert causes(None, of=loaded) == []
+    made = {"model": {"factory": {"callable": "rows:build"}}}
+    assert causes(None, of=loaded, **made) == []
+    assert causes(None, of=loaded) == [("unusual_rate", RATE)]  # listed layers are fresh
     frozen = network(Adam(1e-6), trainable=False)
-    assert causes(None, of=frozen) == []
+    assert causes(None, of=frozen, **made) == []
 
 
 def test_nothing_is_known_of_the_training_of_a_model_from_elsewhere() -> None:

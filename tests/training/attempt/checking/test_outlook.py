@@ -137,7 +137,15 @@ def test_only_the_last_phase_ends_early(make_config: MakeConfig, tmp_path: Path)
 
 
 ROWS = """
+import keras
 import numpy as np
+
+def trained():
+    # Biases that differ are those of a network that others have trained.
+    drawn = keras.initializers.HeNormal(seed=1)
+    hidden = keras.layers.Dense(16, "relu", True, drawn, "glorot_uniform")
+    ends = keras.layers.Dense(1, kernel_initializer="zeros")
+    return keras.Sequential([keras.Input((2,)), hidden, ends])
 
 def read(offset=0.0):
     x = np.random.default_rng(0).normal(size=(400, 2)).astype("float32")
@@ -176,10 +184,7 @@ CRAWL: dict[str, Any] = {"compile": {"optimizer": {"SGD": {"learning_rate": 2e-6
 PENALTY: dict[str, Any] = {
     "model": {"layers": [{"Dense": {"units": 16, **HE, "kernel_regularizer": "l2"}}, ENDS]}
 }
-TRAINED: dict[str, Any] = {
-    # Biases that differ are those of a network that others have trained.
-    "layers": [{"Dense": {"units": 16, **HE, "bias_initializer": "glorot_uniform"}}, ENDS]
-}
+TRAINED: dict[str, Any] = {"factory": {"callable": "rows:trained"}}
 DEEP: dict[str, Any] = {
     "model": {"layers": [{"Dense": {"units": 2, **HE, "bias_initializer": "ones"}}] * 9 + [ENDS]}
 }
