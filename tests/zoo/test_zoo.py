@@ -15,28 +15,31 @@ from tests.zoo import FAILS, RUN_FAILS, break_
 
 SPECIMENS = {specimen.name: specimen for specimen in zoo.ALL}
 QUICK = (
-    "focal_rare", "dice", "ordinal", "hinge",
-    "softmax_as_logits", "wrapped_logits", "sample_weights", "multi_label",
-    "glitches", "zero_inflated_mae", "tweedie", "far_from_zero", "weak_signal", "missing_targets",
-    "correlation_loss", "two_outputs",
-    "gaussian_nll", "three_quantiles", "upper_quantile", "survival",
-    "large_counts", "contrastive", "triplet_margin", "in_batch_contrastive", "cosine_similarity",
-    "masked_positions", "autoencoder",
-    "vae", "simclr", "add_loss",
+    "focal_rare", "hinge", "wrapped_logits", "sample_weights", "glitches", "weak_signal",
+    "missing_targets", "two_outputs", "upper_quantile", "survival", "triplet_margin",
+    "cosine_similarity", "masked_positions", "autoencoder", "vae",
 )  # fmt: skip
-"""Those that are quick to train, of each kind some."""
+"""Those that are quick to train, of each kind one."""
+SWEPT = (
+    "dice", "ordinal", "softmax_as_logits", "multi_label", "zero_inflated_mae", "tweedie",
+    "far_from_zero", "correlation_loss", "gaussian_nll", "three_quantiles", "large_counts",
+    "contrastive", "in_batch_contrastive", "simclr", "add_loss",
+)  # fmt: skip
+"""More of each kind."""
 RUNS = ("class_weight", "vae")
 """Those that go through a whole run: what is weighed there, and what is told of no loss."""
 pytestmark = pytest.mark.usefixtures("_in_this_process")
 
 
 def test_there_are_enough_of_them() -> None:
-    assert len(QUICK) >= 30
+    assert len({*QUICK, *SWEPT}) >= 30
     assert len(SPECIMENS) == len(zoo.ALL)
 
 
 @pytest.mark.filterwarnings("ignore:.*received `from_logits=True`")
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.sweep) for name in SWEPT)]
+)
 def test_it_is_found_healthy_and_its_twin_is_not(name: str) -> None:
     specimen = SPECIMENS[name]
     fresh = specimen.fresh()

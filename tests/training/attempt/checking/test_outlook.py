@@ -17,6 +17,7 @@ from orchestrator.record.events import CausesFound, EpochEnded, Event, PhaseEnde
 from orchestrator.record.records import Settings
 from orchestrator.training.attempt import attempt as training
 from orchestrator.training.attempt.checking import outlook
+from orchestrator.training.attempt.checking.moment import Moment
 from orchestrator.training.attempt.task import Begun, Task
 from tests.conftest import MakeConfig
 
@@ -427,23 +428,11 @@ def test_it_is_judged_alike_when_it_is_resumed_after_it_was_ended(
     [
         absolute(),  # nothing stands against it
         absolute(model={"layers": [{"Dense": {"units": 16, **HE}}, DROPOUT, ENDS]}),
-        absolute(**FAST, restart={"max_attempts": 1}),
-        absolute(**FAST, restart={"policy": ["new_seed"]}),
-        absolute(**FAST, restart={"policy": [{"remedy": "train_longer"}, "lower_learning_rate"]}),
-        absolute(**FAST, checks={"learned": "off", "prediction_variance": "off"}),
         absolute(**FAST, checks={"findings": "off"}),
-        absolute(**FAST, checks={"findings": {"ignore": ["unusual_rate"]}}),
         absolute(100.0, checks={"findings": "off"}),
         absolute(**DEEP, restart={"policy": ["leaky_relu"]}),  # not by what it is of this kind
-        absolute(**DEEP, restart={"policy": [{"when": ["often_dead_at_init"], "rungs": []}]}),
         absolute(**SGD, model=TRAINED),
         absolute(**GATHERING),
-        absolute(**SHIFTED, restart={"max_attempts": 1}),
-        absolute(**SHIFTED, restart={"policy": ["new_seed", "lower_learning_rate"]}),
-        absolute(**SHIFTED, checks={"findings": "off"}),
-        absolute(**SHIFTED, checks={"findings": {"ignore": ["heavy_dropout"]}}),
-        absolute(**SHIFTED, checks={"learned": "off"}),
-        absolute(**DROWNED, restart={"max_attempts": 1}),
     ],
 )
 def test_else_it_has_all_its_epochs(
@@ -451,6 +440,55 @@ def test_else_it_has_all_its_epochs(
 ) -> None:
     events = train(make_config(ROWS, **changes), tmp_path / "1")
     assert ended(events)[0] == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "others"),
+    [
+        (
+            FAST,
+            [
+                {"restart": {"max_attempts": 1}},
+                {"restart": {"policy": ["new_seed"]}},
+                {"restart": {"policy": [{"remedy": "train_longer"}, "lower_learning_rate"]}},
+                {"checks": {"learned": "off", "prediction_variance": "off"}},
+                {"checks": {"findings": {"ignore": ["unusual_rate"]}}},
+            ],
+        ),
+        (DEEP, [{"restart": {"policy": [{"when": ["often_dead_at_init"], "rungs": []}]}}]),
+        (
+            SHIFTED,
+            [
+                {"restart": {"max_attempts": 1}},
+                {"restart": {"policy": ["new_seed", "lower_learning_rate"]}},
+                {"checks": {"findings": "off"}},
+                {"checks": {"findings": {"ignore": ["heavy_dropout"]}}},
+                {"checks": {"learned": "off"}},
+            ],
+        ),
+        (DROWNED, [{"restart": {"max_attempts": 1}}]),
+    ],
+)
+def test_where_the_config_has_no_answer_what_would_end_it_does_not(
+    changes: dict[str, Any],
+    others: list[dict[str, Any]],
+    make_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configs = [make_config(ROWS, **absolute(**changes, **other)) for other in others]
+    ends_now, ended_by = outlook.ends_now, []
+
+    def ask(moment: Moment) -> bool:
+        for config, other in zip(configs, others, strict=True):
+            task = dataclasses.replace(moment.task, config=config)
+            if ends_now(dataclasses.replace(moment, task=task, emit=lambda event: None)):
+                ended_by.append(other)
+        return ends_now(moment)
+
+    monkeypatch.setattr(outlook, "ends_now", ask)
+    assert ended(train(make_config(ROWS, **absolute(**changes)), tmp_path / "1"))[0] < 12
+    assert ended_by == []
 
 
 def test_statistics_that_lag_end_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
