@@ -23,9 +23,17 @@ QUICK = {
 }  # fmt: skip
 """Those that are quick to train, with as few epochs as will do; `tests/zoo` has more that the check
 is applicable to, and `tests/benchmarks/learned.py` takes all."""
+SWEPT = ("penguins, mass", "halves, mae")
+"""Those that the sweep takes."""
 
 
-@pytest.mark.parametrize(("name", "epochs"), QUICK.items(), ids=QUICK)
+@pytest.mark.parametrize(
+    ("name", "epochs"),
+    [
+        pytest.param(name, epochs, id=name, marks=[pytest.mark.sweep] * (name in SWEPT))
+        for name, epochs in QUICK.items()
+    ],
+)
 def test_a_healthy_network_passes_and_its_broken_twin_fails(name: str, epochs: int) -> None:
     learner = dataclasses.replace(LEARNERS[name], epochs=epochs)
     model, losses = learner.trained()

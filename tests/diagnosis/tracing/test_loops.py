@@ -114,6 +114,10 @@ MODELS: dict[str, Make] = {
 }
 
 
+SWEPT = ("both directions", "words", "time-distributed")
+"""Those that the sweep takes."""
+
+
 def measured(model: keras.Model, x: Array) -> Measurement:
     return Probe(model).measure(Rows(x=x, y=None), gradients=True)
 
@@ -132,7 +136,9 @@ def assert_same(found: Measurement, expected: Measurement) -> None:
     assert found.notes == expected.notes == ()
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.sweep] * (kind in SWEPT)) for kind in MODELS]
+)
 def test_a_loop_is_counted_as_it_would_be_unrolled(kind: str) -> None:
     make = MODELS[kind]
     model, unrolled = make(False), make(True)
