@@ -34,7 +34,9 @@ def print_table(form: str | None, columns: Sequence[Column], rows: Sequence[Row]
     color = _is_colored()
     text = as_table(columns, rows, width=size.columns if terminal else None, color=color)
     if terminal and len(rows) >= size.lines:
-        click.echo_via_pager(text, color=color)
+        # Asked to find out, click has `less` show the colours, and leaves them out where another
+        # pager, or the user's own options, would show their codes.
+        click.echo_via_pager(_legible(text), color=None if color else False)
     else:
         print_lines(text, color=color)
 
@@ -46,11 +48,19 @@ def print_lines(text: str, *, color: bool | None = None) -> None:
         text: the lines, each with its end.
         color: whether ANSI colours in it are kept; None leaves that to click.
     """
-    encoding = sys.stdout.encoding or "utf-8"
-    if encoding.lower().startswith("utf"):
+    if _has_unicode():
         click.echo(text, nl=False, color=color)
     else:  # where click would write UTF-8 all the same
-        click.echo(in_ascii(text).encode(encoding, "replace"), nl=False)
+        click.echo(_legible(text).encode(sys.stdout.encoding, "replace"), nl=False)
+
+
+def _legible(text: str) -> str:
+    """The text in characters that stdout has, as far as they are our own."""
+    return text if _has_unicode() else in_ascii(text)
+
+
+def _has_unicode() -> bool:
+    return (sys.stdout.encoding or "utf-8").lower().startswith("utf")
 
 
 def _is_colored() -> bool:

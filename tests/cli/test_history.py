@@ -1,5 +1,6 @@
 """The commands that look at runs, as people use them."""
 
+import contextlib
 import csv
 import io
 import json
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +214,56 @@ def test_a_terminal_of_ascii_gets_ascii(arguments: list[str], runs: Path) -> Non
     assert done.returncode == 0
     assert done.stdout.isascii()
     assert b"?" not in done.stdout
+
+
+@pytest.fixture
+def pager(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a `less` that keeps in it its options and what it shows."""
+    folder = tmp_path_factory.mktemp("pager")
+    program = folder / "less"
+    program.write_text(f'#!/bin/sh\ncd {folder}\necho "$LESS $*" > options\ncat > shown\n')
+    program.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "colored"),
+    [
+        ({}, "-R \n", True),
+        ({"LESS": "-FRX"}, "-FRX \n", True),
+        ({"PAGER": "less -S"}, " -S\n", False),
+        ({"NO_COLOR": "1"}, " \n", False),
+    ],
+)
+def test_a_pager_gets_only_the_colours_that_it_shows(
+    environment: dict[str, str], options: str, colored: bool, runs: Path, pager: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for name in ("LESS", "PAGER", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    record(runs, story(loss=1e3), name="a-rather-long-name")
+    with terminal() as end:
+        done = process("history", stdin=end, stdout=end, env=environment | {
+            "PATH": f"{pager}:{os.environ['PATH']}", "TERM": "xterm", "LINES": "1", "COLUMNS": "60",
+            "PYTHONIOENCODING": "ascii",
+        })  # fmt: skip
+    assert done.returncode == 0
+    assert (pager / "options").read_text() == options
+    shown = (pager / "shown").read_bytes()
+    assert (b"\x1b" in shown) is colored
+    assert b"\na-rath~" in shown
+    assert shown.isascii()
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[int]:
+    """The end of a terminal that a program has."""
+    ours, theirs = os.openpty()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        os.close(ours)
 
 
 # show
