@@ -186,8 +186,7 @@ def _closing(run: Run, directory: Path) -> Iterator[str]:
         for name in ("model.keras", "model.weights.h5"):
             if (directory / name).exists():
                 yield f"Model: {words.relative(directory / name)}"
-        if run.inputs.columns:
-            yield f"It takes the raw columns {', '.join(run.inputs.columns)}, in this order."
+        yield from _taken(run, attempt, raw=(directory / "model.keras").exists())
         for number, reason in evidence.found_causes(run.attempts):
             if number != run.accepted_attempt:
                 yield f"The evidence on attempt {number} points to: {reason}"
@@ -208,6 +207,18 @@ def _closing(run: Run, directory: Path) -> Iterator[str]:
     for warning in run.warnings:
         yield f"warning: {warning}"
     yield f"Record: {words.relative(directory)}, {run.seconds:.1f} s in all"
+
+
+def _taken(run: Run, attempt: Attempt, *, raw: bool) -> Iterator[str]:
+    """What the model takes that was saved; a model, unlike weights alone, standardises it."""
+    columns = ", ".join(run.inputs.columns)
+    own = "inputs" in attempt.standardization
+    if not raw and (own or run.inputs.standardization):
+        taken = f"the columns {columns}, in this order," if columns else "inputs"
+        where = f"of attempt {attempt.attempt}" if own else "of the inputs"
+        yield f"It takes {taken} standardised by the means and variances {where} in run.json."
+    elif columns:
+        yield f"It takes the raw columns {columns}, in this order."
 
 
 def _quality(attempt: Attempt) -> Iterator[str]:

@@ -21,7 +21,7 @@ from orchestrator.record.checks import (
     ValidationWorth,
     Verdict,
 )
-from orchestrator.record.records import Finding, Run, Settings, UnitsLost
+from orchestrator.record.records import Finding, Inputs, Run, Settings, UnitsLost
 from tests.builders import failed
 from tests.story import started, story, told
 
@@ -133,6 +133,35 @@ def test_what_a_passed_attempt_shows_is_worth_knowing_and_told_once() -> None:
     assert lines.count("Worth knowing: 0.97 and -0.38: take more rows") == 1
     assert not any("evidence" in line for line in lines)
     assert words.worth_knowing(finished(passes=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "scaled", "own", "taken"),
+    [
+        ("model.keras", True, False, "the raw columns a, b, in this order."),
+        ("model.weights.h5", False, False, "the raw columns a, b, in this order."),
+        (
+            "model.weights.h5", True, False,
+            "the columns a, b, in this order, standardised by the means and variances of the "
+            "inputs in run.json.",
+        ),
+        (
+            "model.weights.h5", False, True,
+            "the columns a, b, in this order, standardised by the means and variances of attempt "
+            "2 in run.json.",
+        ),
+    ],
+)  # fmt: skip
+def test_what_was_saved_takes_raw_columns_only_where_it_standardises_them(
+    file: str, scaled: bool, own: bool, taken: str, tmp_path: Path
+) -> None:
+    (tmp_path / file).touch()
+    scales = {"": {"mean": [0.0, 1.0], "variance": [4.0, 9.0]}}
+    inputs = Inputs(columns=("a", "b"), standardization=scales if scaled else {})
+    run = replace(finished(), inputs=inputs)
+    last = replace(run.attempts[-1], standardization={"inputs": scales} if own else {})
+    run = replace(run, attempts=(*run.attempts[:-1], last))
+    assert f"It takes {taken}" in shown(results.summarize_run(run, tmp_path), width=200)
 
 
 def test_a_cause_is_named_by_what_follows_from_it() -> None:
