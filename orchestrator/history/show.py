@@ -17,7 +17,7 @@ from orchestrator.display.charts import Fitted, Indented, Legible, bar, is_logar
 from orchestrator.display.text import clean
 from orchestrator.record.checks import NAMES, DeadNeuronsCheck, LayerUnits
 from orchestrator.record.events import EpochEnded
-from orchestrator.record.records import Attempt, Phase, Run
+from orchestrator.record.records import Attempt, Failure, Phase, Run
 
 _CURVE = 28
 _SHORT_CURVE = 12
@@ -142,9 +142,27 @@ def _effect(attempt: Attempt) -> str:
         return ""
     if failure is None:
         return f"{attempt.remedy} helped"
-    if failure.check == cause.check:
+    last = attempt.phases[-1].checks if attempt.phases else ()
+    # A check fails beside others, of which only the first is the failure.
+    if cause.check in (failure.check, *(each.check for each in last if each.verdict == "fail")):
         return f"{attempt.remedy} did not help"
-    return f"{attempt.remedy}: {cause.check} did not come back, {failure.check} did fail"
+    ended = "a crash came" if failure.check == "crashed" else f"{failure.check} did fail"
+    returning = "the crash" if cause.check == "crashed" else cause.check
+    if _got_past(attempt, cause):
+        return f"{attempt.remedy}: {returning} did not come back, {ended}"
+    return f"{attempt.remedy}: {ended} before {returning} could come back"
+
+
+def _got_past(attempt: Attempt, cause: Failure) -> bool:
+    """Whether an attempt came to where the one before it failed, and took that check there."""
+    names = [phase.phase for phase in attempt.phases]
+    if cause.phase not in names:
+        return cause.phase is None  # before the first phase
+    if cause.check == "crashed":
+        return True
+    since = attempt.phases[names.index(cause.phase) :]
+    checks = (check for phase in since for check in phase.checks if check.check == cause.check)
+    return any(check.verdict != "not_applicable" for check in checks)
 
 
 def _screened(attempt: Attempt) -> Text:

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from orchestrator.history.show import describe_run
 from orchestrator.record.events import EpochEnded
-from orchestrator.record.records import Phase, Run
-from tests.builders import made
+from orchestrator.record.records import Failure, Run
+from tests.builders import made, phase
 from tests.story import story, told
 
 LIMITED = (
@@ -43,8 +43,7 @@ def shown(run: Run, width: int, **options: Any) -> list[str]:
 @pytest.fixture
 def run() -> Run:
     *_, (_, run) = told(story(attempts=1, loss=1e3))
-    phase = Phase(phase="main", epochs=1, seconds=1.0, metrics={}, checks=LIMITED)
-    attempt = replace(run.attempts[0], phases=(phase,))
+    attempt = replace(run.attempts[0], phases=(phase("main", *LIMITED),))
     return replace(run, attempts=(attempt,))
 
 
@@ -72,3 +71,56 @@ def test_one_epoch_is_a_number_and_not_a_curve(run: Run) -> None:
     ]
     assert "  loss  4.5" in shown(run, 80, epochs={1: epochs[:1]})
     assert "  loss  █▁  4.5 → 3.5" in shown(run, 80, epochs={1: epochs})
+
+
+DEAD, VARIES = made("dead_neurons", verdict="fail"), made("prediction_variance", verdict="fail")
+ALIVE, UNMEASURED = made("dead_neurons"), made("prediction_variance", verdict="not_applicable")
+
+
+@pytest.mark.parametrize(
+    ("cause", "failure", "phases", "effect"),
+    [
+        ("dead_neurons", None, [("warmup", ALIVE)], "new_seed helped"),
+        ("dead_neurons", "dead_neurons", [("warmup", DEAD)], "new_seed did not help"),
+        ("prediction_variance", "dead_neurons", [("main", DEAD, VARIES)], "new_seed did not help"),
+        (
+            "dead_neurons", "prediction_variance", [("warmup", ALIVE), ("main", ALIVE, VARIES)],
+            "new_seed: dead_neurons did not come back, prediction_variance did fail",
+        ),
+        (
+            "learned", "dead_neurons", [("warmup", DEAD)],
+            "new_seed: dead_neurons did fail before learned could come back",
+        ),
+        (
+            "prediction_variance", "dead_neurons", [("warmup", ALIVE), ("main", DEAD, UNMEASURED)],
+            "new_seed: dead_neurons did fail before prediction_variance could come back",
+        ),
+        (
+            "dead_neurons", "crashed", [("warmup", ALIVE)],
+            "new_seed: a crash came before dead_neurons could come back",
+        ),
+        (
+            "crashed", "dead_neurons", [("warmup", ALIVE), ("main", DEAD)],
+            "new_seed: the crash did not come back, dead_neurons did fail",
+        ),
+        (
+            "crashed", "dead_neurons", [("warmup", DEAD)],
+            "new_seed: dead_neurons did fail before the crash could come back",
+        ),
+    ],
+)  # fmt: skip
+def test_what_failed_is_gone_only_where_it_was_looked_for(
+    cause: str, failure: str | None, phases: list[Any], effect: str, run: Run
+) -> None:
+    attempt = replace(
+        run.attempts[0],
+        attempt=1,
+        status="failed" if failure else "passed",
+        remedy="new_seed",
+        cause=Failure(check=cause, phase="main", reason=""),
+        failure=failure and Failure(check=failure, phase=phases[-1][0], reason=""),
+        phases=tuple(phase(name, *checks) for name, *checks in phases),
+    )
+    (line,) = [line for line in shown(replace(run, attempts=(attempt,)), 200) if " · " in line
+               and line.startswith("Attempt")]  # fmt: skip
+    assert line.endswith(f" s · {effect}")
