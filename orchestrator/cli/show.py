@@ -48,7 +48,7 @@ def show(run: str, runs_dir: Path, form: str | None) -> int:
     state = None
     if record.status == "running":
         with naming(directory):
-            state = activity(record, [entry.event for entry in archive.events(directory)])
+            state = activity(entry.event for entry in archive.events(directory))
     shown = describe_run(
         record,
         directory,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,14 @@ import msgspec
 from orchestrator.errors import RecordError
 from orchestrator.record import archive
 from orchestrator.record.directory import Paths, read_file
-from orchestrator.record.events import EpochEnded, Event, PhaseStarted
+from orchestrator.record.events import (
+    AttemptResumed,
+    AttemptStarted,
+    EpochEnded,
+    Event,
+    PhaseStarted,
+    RunResumed,
+)
 from orchestrator.record.records import Attempt, Run
 
 _SUFFIX = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}$")
@@ -83,8 +90,8 @@ def read_brief(directory: str | os.PathLike[str]) -> Brief:
     brief = msgspec.structs.replace(_brief(name, run), recorded=False)
     if run.status != "running":
         return brief
-    events = [entry.event for entry in archive.events(Path(directory))]
-    return msgspec.structs.replace(brief, state=activity(run, events))
+    events = archive.events(Path(directory))
+    return msgspec.structs.replace(brief, state=activity(entry.event for entry in events))
 
 
 def _brief(directory: str, run: Run) -> Brief:
@@ -131,14 +138,19 @@ def _failures(attempts: Sequence[Attempt]) -> tuple[dict[str, None], dict[str, N
     return failures, beside
 
 
-def activity(run: Run, events: Sequence[Event]) -> str:
-    """What a run in progress is doing."""
-    if not run.attempts:
-        return "starting"
-    number = run.attempts[-1].attempt
-    starts = [index for index, event in enumerate(events) if isinstance(event, PhaseStarted)]
-    phase = events[starts[-1]] if starts else None
-    if not isinstance(phase, PhaseStarted) or phase.attempt != number:
-        return f"attempt {number}, starting"
-    done = sum(isinstance(event, EpochEnded) for event in events[starts[-1] :])
-    return f"attempt {number}, {phase.phase} {done}/{phase.epochs}"
+def activity(events: Iterable[Event]) -> str:
+    """What a run in progress is doing, by all of its events."""
+    state, phase, done = "starting", None, 0
+    for event in events:
+        match event:
+            case RunResumed():
+                state, phase = "starting", None
+            case AttemptStarted() | AttemptResumed():
+                state, phase = f"attempt {event.attempt}, starting", None
+            case PhaseStarted():
+                phase, done = event, event.done
+            case EpochEnded():
+                done += 1
+    if phase is None:
+        return state
+    return f"attempt {phase.attempt}, {phase.phase} {done}/{phase.epochs}"
