@@ -21,6 +21,7 @@ import hypothesis.strategies as st
 from rich.console import Console
 
 from orchestrator.config import load as configs
+from orchestrator.config import recorded
 from orchestrator.display.results import summarize_run
 from orchestrator.display.tables import as_csv, as_table
 from orchestrator.errors import InvalidError, RecordError
@@ -376,7 +377,7 @@ class Reader:
 
     def _load_record(self, directory: Path) -> str:
         environment = archive.environment(directory)
-        configs.recorded(directory)
+        recorded.read(directory)
         refused = False
         try:
             archive.parse((directory / "run.json").read_bytes(), "run.json")

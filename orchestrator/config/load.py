@@ -12,13 +12,12 @@ from typing import Any
 
 import pydantic
 
-from orchestrator.config import document
+from orchestrator.config import document, recorded
 from orchestrator.config import problems as messages
 from orchestrator.config.document import Document, Key, dig
 from orchestrator.config.schema import Config, resolve
 from orchestrator.config.sections.data import FILES
 from orchestrator.errors import InvalidError, Problem, short, suggestion
-from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.records import INIT
 
 _MAX_PROBLEMS = 100
@@ -45,11 +44,11 @@ def load(path: Path | str, overrides: Iterable[str] = (), *, base: Path | None =
         value = {**written.value, "base": str(base.absolute())}
         written = dataclasses.replace(written, value=value)
     config = check(written, path)
-    problems = []
-    for key in (("model", "given"), ("data", "train", "given"), ("data", "validation", "given")):
-        if dig(config.model_dump(), *key) is not None:
-            message = "what retrain() was given in Python is not in this record"
-            problems.append(config.problem(key, message, "call retrain() again"))
+    message = "what retrain() was given in Python is not in this record"
+    problems = [
+        config.problem(key, message, "call retrain() again")
+        for key in recorded.lost(config.model_dump())
+    ]
     if problems:
         raise InvalidError(problems)
     return config
@@ -165,13 +164,3 @@ def _file_keys(value: Any) -> Iterable[Key]:
         if dig(value, "data", part, "npy") is not None:
             yield "data", part, "y"
             yield "data", part, "sample_weight"
-
-
-def recorded(directory: Path) -> dict[str, Any]:
-    """The recorded config of a run, with every default filled in; empty where it cannot be read."""
-    try:
-        text = read_file(Paths(directory).resolved).decode()
-        value = document.parse(text, name="").value
-    except (OSError, ValueError, InvalidError):
-        return {}
-    return dict(value) if isinstance(value, Mapping) else {}

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.config import recorded
 from orchestrator.diagnosis.health import Health
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.display import words
@@ -198,7 +199,9 @@ def _closing(run: Run, directory: Path) -> Iterator[str]:
     else:
         yield f"{run.status}: {run.conclusion}"
         if run.status == "interrupted":
-            yield f"Go on with it: {words.resuming(directory)}"
+            given = bool(recorded.lost(recorded.read(directory)))
+            line = words.resuming(directory, given=given)
+            yield f"{line[0].upper()}{line[1:]}"
         if run.best_attempt is not None:
             best = run.attempts[run.best_attempt - 1]
             checkpoint = directory / "attempts" / f"{best.attempt:03d}" / "checkpoint.keras"

@@ -398,11 +398,18 @@ def _mean(values: Sequence[float | None]) -> float:
     return sum(value for value in values if value is not None) / len(values)
 
 
-def resuming(directory: Path) -> str:
-    """What to type to go on with a run that was cut short."""
+def resuming(directory: Path, *, given: bool) -> str:
+    """How to go on with a run that was cut short.
+
+    Args:
+        directory: its directory.
+        given: whether it is one of `retrain`, of which the record has not enough.
+    """
+    if given:
+        return "to begin it anew: call retrain() again; what it was given is not in the record"
     found = relative(directory)
     run = directory.name if found == os.path.join("runs", directory.name) else found
-    return f"orchestrate resume {shlex.quote(run)}"
+    return clean(f"to go on with it: orchestrate resume {shlex.quote(run)}")
 
 
 def relative(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from orchestrator.config import load
+from orchestrator.config import recorded
 from orchestrator.display.tables import Cell, Column, Row
 from orchestrator.record import archive
 from orchestrator.record.checks import DeadNeuronsCheck
@@ -57,7 +57,7 @@ def read_side(directory: Path, run: Run, number: int | None) -> Side:
     wanted = number or run.accepted_attempt or run.best_attempt or len(run.attempts)
     attempt = next((each for each in run.attempts if each.attempt == wanted), None)
     environment = archive.environment(directory)
-    config = load.recorded(directory)
+    config = recorded.read(directory)
     source = config.pop("data", None)
     data = {
         "fingerprint": environment.pop("data", None),

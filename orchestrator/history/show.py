@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.config import recorded
 from orchestrator.display import words
 from orchestrator.display.charts import Fitted, Indented, Legible, bar, is_logarithmic, sparkline
 from orchestrator.display.text import clean
@@ -86,7 +87,8 @@ def _head(
     if run.status != "passed" and run.conclusion:
         yield Text(f"{run.status}: {clean(run.conclusion)}")
     if run.status == "interrupted":
-        yield Text(f"to go on with it: {clean(words.resuming(directory))}")
+        given = bool(recorded.lost(recorded.read(directory)))
+        yield Text(words.resuming(directory, given=given))
     for warning in run.warnings:
         yield Text.assemble(("warning", "yellow"), f": {clean(warning)}")
 

@@ -20,7 +20,10 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.cli.app import execute as orchestrate
+from orchestrator.display import charts
+from orchestrator.display.results import summarize_run
 from orchestrator.history import find, logs
+from orchestrator.record import archive
 from orchestrator.record.directory import Paths
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import AttemptEnded, CausesFound, RunEnded, SeedsScreened
@@ -317,6 +320,24 @@ def test_show_of_a_run_in_progress_says_what_it_is_doing(runs: Path, capsys: Cap
     with filelock.FileLock(Paths(directory).lock):
         assert "  running: attempt 2, main 7/8 · 2 attempts · " in out(capsys, "show", "latest")
     assert "  interrupted · 2 attempts · " in out(capsys, "show", "latest")
+
+
+@pytest.mark.parametrize(
+    ("resolved", "told"),
+    [
+        ("model: {factory: 'm:build'}", "to go on with it: orchestrate resume case-"),
+        ("model: {given: 'm:build'}", "to begin it anew: call retrain() again; what it was given"),
+        ("data: {train: {given: '100 rows'}}", "to begin it anew: call retrain() again; what it"),
+    ],
+)
+def test_what_retrain_was_given_goes_on_by_no_command(
+    resolved: str, told: str, runs: Path, capsys: Capture
+) -> None:
+    directory = record(runs, story(loss=1e3)[:-1], resolved=f"{resolved}\n")
+    assert f"\n{told}" in out(capsys, "show", "latest")
+    summarized = summarize_run(archive.read(directory), directory)
+    charts.stdout().print(summarized)
+    assert f"\n{told[0].upper()}{told[1:]}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["copy", "."])

@@ -12,7 +12,7 @@ import filelock
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.config import load as configs
+from orchestrator.config import recorded
 from orchestrator.errors import NewerError, RecordError
 from orchestrator.history import briefs
 from orchestrator.record import archive, journal
@@ -228,13 +228,13 @@ def test_a_line_says_what_the_record_says(attempts: int, passes: bool, tmp_path:
 def test_what_stands_beside_the_record_may_be_missing_or_damaged(tmp_path: Path) -> None:
     directory = record(tmp_path, story(loss=1e3))
     assert len(archive.epochs(directory)[2]) == 10
-    assert configs.recorded(directory)["seed"] == 7
+    assert recorded.read(directory)["seed"] == 7
     assert archive.environment(directory)["packages"] == {"keras": "3.15.1"}
     assert archive.sizes(directory)["run.json"] == (directory / "run.json").stat().st_size
     for name in ("journal.jsonl", "resolved.yaml", "environment.json"):
         (directory / name).write_bytes(b"[: \xff")
     assert archive.epochs(directory) == {}
-    assert configs.recorded(directory) == {}
+    assert recorded.read(directory) == {}
     assert archive.environment(directory) == {}
     assert jsonable(archive.read(directory))["status"] == "passed"
 

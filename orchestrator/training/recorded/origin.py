@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import load as configs
+from orchestrator.config import recorded
 from orchestrator.config.schema import Config
 from orchestrator.errors import InvalidError, Problem
 from orchestrator.record import environment
@@ -58,9 +59,9 @@ def load_config(directory: Path, base: Path | None) -> Config:
     Raises:
         InvalidError: the folder is gone, or the config cannot be made again.
     """
-    recorded = configs.recorded(directory).get("base")
-    if base is None and isinstance(recorded, str) and not Path(recorded).is_dir():
-        message = f"the config's folder {recorded} is gone"
+    then = recorded.read(directory).get("base")
+    if base is None and isinstance(then, str) and not Path(then).is_dir():
+        message = f"the config's folder {then} is gone"
         raise refused(directory, message, "--base DIR says where it is now")
     return configs.load(Paths(directory).resolved, base=base)
 
