@@ -70,6 +70,9 @@ def read_history(runs: Path, *, cached: bool = True) -> History:
     Args:
         runs: the folder; one that does not exist has no runs.
         cached: use the folder's cache, and bring it up to date.
+
+    Raises:
+        InvalidError: the folder cannot be read.
     """
     index = Index(runs) if cached else None
     found: list[Brief] = []
@@ -100,7 +103,11 @@ def reason_of(error: Exception) -> str:
 
 
 def run_names(runs: Path) -> list[str]:
-    """Names of the directories that may be runs, in order; what starts with a dot is none."""
+    """Names of the directories that may be runs, in order; what starts with a dot is none.
+
+    Raises:
+        InvalidError: the folder cannot be read.
+    """
     try:
         with os.scandir(runs) as entries:
             return sorted(
@@ -108,6 +115,9 @@ def run_names(runs: Path) -> list[str]:
             )
     except FileNotFoundError:
         return []
+    except OSError as error:
+        message, hint = f"cannot be read: {error.strerror}", "--runs-dir names another folder"
+        raise InvalidError([Problem(file=str(runs), message=message, hint=hint)]) from error
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

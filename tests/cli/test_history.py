@@ -219,6 +219,20 @@ def test_a_terminal_of_ascii_gets_ascii(arguments: list[str], runs: Path) -> Non
     assert b"?" not in done.stdout
 
 
+@pytest.mark.parametrize("arguments", [["history"], ["show", "latest"], ["prune", "--keep", "1"]])
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [("notes.txt/runs", "Not a directory"), ("r" * 300, "File name too long")],
+)
+def test_a_folder_of_runs_that_cannot_be_read_is_said_once(
+    arguments: list[str], folder: str, reason: str, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    assert orchestrate([*arguments, "--runs-dir", folder]) == 2
+    said = f"error: {folder}: cannot be read: {reason}; --runs-dir names another folder\n"
+    assert capsys.readouterr() == ("", said)
+
+
 @pytest.fixture
 def pager(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a `less` that keeps in it its options and what it shows."""
