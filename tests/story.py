@@ -201,3 +201,18 @@ def story(
         )
     )
     return events
+
+
+def interrupted() -> list[Event | Heartbeat]:
+    """The beginning of a run, until Ctrl-C."""
+    events = story(loss=1e3)
+    begun = next(i for i, each in enumerate(events) if isinstance(each, EpochEnded))
+    reason = "interrupted by SIGINT"
+    return [
+        *events[: begun + 1],
+        AttemptEnded(attempt=1, status="interrupted", failure=None, seconds=1.0),
+        RunEnded(
+            status="interrupted", accepted_attempt=None, best_attempt=None, conclusion=reason,
+            exit_code=75,
+        ),
+    ]  # fmt: skip

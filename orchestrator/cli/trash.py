@@ -56,8 +56,9 @@ def prune(
     """
     asked = query.Query(name=name, statuses=statuses)
     found = query.select(read_history(runs_dir).runs, asked)
-    old = [runs_dir / brief.run for brief in found[keep:] if brief.status != "running"]
-    return _discard(old, form, dry_run=dry_run)
+    old = (runs_dir / brief.run for brief in found[keep:])
+    idle = [directory for directory in old if not archive.is_owned(directory)]
+    return _discard(idle, form, dry_run=dry_run)
 
 
 def _discard(directories: Sequence[Path], form: str | None, *, dry_run: bool) -> int:

@@ -23,6 +23,7 @@ from orchestrator.record.events import (
     EpochEnded,
     Event,
     PhaseStarted,
+    RunEnded,
     RunResumed,
 )
 from orchestrator.record.records import Attempt, Run
@@ -83,8 +84,9 @@ def read_brief(directory: str | os.PathLike[str]) -> Brief:
     with contextlib.suppress(OSError, RecordError):
         content = read_file(os.path.join(directory, Paths.RECORD))
         brief = _brief(name, archive.parse(content, Paths.RECORD))
-        # Whether a run is still in progress, its record alone cannot tell.
-        if brief.status != "running":
+        # Whether a run is in progress, still or again, its record alone cannot tell.
+        taken_up = brief.status == "interrupted" and archive.is_owned(Path(directory))
+        if brief.status != "running" and not taken_up:
             return brief
     run = archive.read(Path(directory))
     brief = msgspec.structs.replace(_brief(name, run), recorded=False)
@@ -143,7 +145,7 @@ def activity(events: Iterable[Event]) -> str:
     state, phase, done = "starting", None, 0
     for event in events:
         match event:
-            case RunResumed():
+            case RunResumed() | RunEnded():  # whoever takes up a run that has ended, starts again
                 state, phase = "starting", None
             case AttemptStarted() | AttemptResumed():
                 state, phase = f"attempt {event.attempt}, starting", None

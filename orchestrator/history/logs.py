@@ -49,9 +49,9 @@ def follow_run(
     """
     reader = journal.Reader(Paths(directory).journal)
     output = _Output()
+    ended: RunEnded | None = None
     while True:
         owned = archive.is_owned(directory)  # asked before reading, so that nothing is missed
-        ended = False
         for entry in reader.read():
             if isinstance(entry.event, AttemptStarted):
                 yield from output.rest()
@@ -59,11 +59,13 @@ def follow_run(
             elif isinstance(entry.event, AttemptEnded):
                 yield from output.rest()
             yield from (f"{_clock(entry)}  {text}" for text in lines(entry.event))
-            ended = isinstance(entry.event, RunEnded)
+            ended = entry.event if isinstance(entry.event, RunEnded) else None
         yield from output.new() if wait and owned else output.rest()
-        if not ended and not owned:
+        if ended is None and not owned:
             yield "the run is interrupted: its process ended without a word"
-        if ended or not owned or not wait:
+        # What was interrupted and has an owner is just being taken up.
+        over = ended is not None and ended.status != "interrupted"
+        if over or not owned or not wait:
             return
         sleep(_POLL)
 

@@ -21,8 +21,11 @@ from orchestrator.errors import NewerError, RecordError, short
 from orchestrator.record import journal, ownership
 from orchestrator.record.directory import Paths, entries, read_file
 from orchestrator.record.encoding import Record, decode, decoder
-from orchestrator.record.events import AttemptStarted, EpochEnded, Event
+from orchestrator.record.events import AttemptStarted, EpochEnded, Event, RunResumed, advance
 from orchestrator.record.records import SCHEMA, Run
+
+_RESUMED = RunResumed(resumed="")
+"""Makes an interrupted run one in progress, whenever it was resumed."""
 
 
 def is_owned(directory: Path) -> bool:
@@ -31,7 +34,7 @@ def is_owned(directory: Path) -> bool:
 
 
 def read(directory: Path) -> Run:
-    """The run that a directory records; `running` only while somebody works on it.
+    """The run that a directory records; `running` while somebody works on it, and only then.
 
     Args:
         directory: a run directory.
@@ -55,7 +58,10 @@ def read(directory: Path) -> Run:
         if run.status == "running":
             with contextlib.suppress(RecordError):
                 run = _replayed(paths.journal)
-    return run if owned else _abandoned(run)
+    if not owned:
+        return _abandoned(run)
+    # Whoever takes up a run reads its rows, which may take long, before its journal says so.
+    return advance(run, _RESUMED, elapsed=run.seconds) if run.status == "interrupted" else run
 
 
 def parse(content: bytes, name: str) -> Run:

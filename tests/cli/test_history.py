@@ -29,7 +29,7 @@ from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import AttemptEnded, CausesFound, RunEnded, SeedsScreened
 from orchestrator.record.journal import replay
 from orchestrator.record.records import Candidate, Failure, Finding
-from tests.story import LAYERS, record, started, story
+from tests.story import LAYERS, interrupted, record, started, story
 
 Capture = pytest.CaptureFixture[str]
 
@@ -575,6 +575,20 @@ def test_logs_follow_a_run_of_another_process_to_its_end(
         assert out(capsys, "logs", "latest").splitlines() == lines
 
 
+def test_logs_follow_a_run_that_is_taken_up(runs: Path) -> None:
+    directory = record(runs, interrupted())
+    slept = []
+    with filelock.FileLock(Paths(directory).lock) as lock:
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            lock.release()
+
+        *_, last = logs.follow_run(directory, wait=True, sleep=sleep)
+    assert len(slept) == 1
+    assert "interrupted by SIGINT" in last
+
+
 # rm, prune
 
 
@@ -606,6 +620,14 @@ def test_rm_refuses_a_run_in_progress_and_what_is_no_run(runs: Path, capsys: Cap
     (runs / "notes").mkdir()
     assert orchestrate(["rm", "notes"]) == 2
     assert "notes: is no run" in capsys.readouterr().err
+
+
+def test_prune_leaves_a_run_that_is_taken_up(runs: Path, capsys: Capture) -> None:
+    directory, other = record(runs, interrupted()), record(runs, story())
+    with filelock.FileLock(Paths(directory).lock):
+        assert f"moved {other.name} " in out(capsys, "prune", "--keep", "0")
+        assert find.run_names(runs) == [directory.name]
+    assert f"moved {directory.name} " in out(capsys, "prune", "--keep", "0")
 
 
 def test_prune_keeps_the_newest(runs: Path, capsys: Capture) -> None:

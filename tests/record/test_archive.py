@@ -27,7 +27,7 @@ from orchestrator.record.events import (
     RunEnded,
 )
 from orchestrator.record.records import Run
-from tests.story import record, story, told
+from tests.story import interrupted, record, story, told
 
 
 @pytest.fixture
@@ -84,6 +84,17 @@ def test_numbers_that_are_not_finite_come_back(tmp_path: Path) -> None:
     (directory / "run.json").write_text(text)
     assert archive.read(directory).attempts[0].skill() is None
     assert briefs.read_brief(directory).skill is None
+
+
+def test_an_interrupted_run_that_somebody_takes_up_is_running(tmp_path: Path) -> None:
+    directory = record(tmp_path, interrupted())
+    assert archive.read(directory).status == "interrupted"
+    with filelock.FileLock(Paths(directory).lock):
+        found = archive.read(directory)
+        assert (found.status, found.attempts[-1].status) == ("running", "running")
+        assert found.conclusion is None
+        brief = briefs.read_brief(directory)
+        assert (brief.status, brief.state) == ("running", "starting")
 
 
 def test_a_run_that_nobody_works_on_is_not_running(tmp_path: Path) -> None:
