@@ -25,6 +25,7 @@ from orchestrator.record.checks import (
     ValidationWorth,
     place,
 )
+from orchestrator.record.directory import Paths
 from orchestrator.record.records import Attempt, Run
 
 
@@ -181,13 +182,14 @@ def _outcome(attempt: Attempt) -> Text:
 
 
 def _closing(run: Run, directory: Path) -> Iterator[str]:
+    paths = Paths(directory)
     if run.accepted_attempt is not None:
         attempt = run.attempts[run.accepted_attempt - 1]
         yield from _quality(attempt)
-        for name in ("model.keras", "model.weights.h5"):
-            if (directory / name).exists():
-                yield f"Model: {words.relative(directory / name)}"
-        yield from _taken(run, attempt, raw=(directory / "model.keras").exists())
+        for path in (paths.model, paths.model_weights):
+            if path.exists():
+                yield f"Model: {words.relative(path)}"
+        yield from _taken(run, attempt, raw=paths.model.exists())
         for number, reason in evidence.found_causes(run.attempts):
             if number != run.accepted_attempt:
                 yield f"The evidence on attempt {number} points to: {reason}"
@@ -203,10 +205,10 @@ def _closing(run: Run, directory: Path) -> Iterator[str]:
             line = words.resuming(directory, given=given)
             yield f"{line[0].upper()}{line[1:]}"
         if run.best_attempt is not None:
-            best = run.attempts[run.best_attempt - 1]
-            checkpoint = directory / "attempts" / f"{best.attempt:03d}" / "checkpoint.keras"
-            if checkpoint.exists():
-                yield f"Best attempt: {best.attempt}, its state is in {words.relative(checkpoint)}"
+            best = paths.attempt(run.best_attempt)
+            kept = [path for path in (best.checkpoint, best.checkpoint_weights) if path.exists()]
+            state = f", its state is in {words.relative(kept[0])}" if kept else ""
+            yield f"Best attempt: {run.best_attempt}{state}"
     for warning in run.warnings:
         yield f"warning: {warning}"
     yield f"Record: {words.relative(directory)}, {run.seconds:.1f} s in all"

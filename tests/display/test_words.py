@@ -164,6 +164,26 @@ def test_what_was_saved_takes_raw_columns_only_where_it_standardises_them(
     assert f"It takes {taken}" in shown(results.summarize_run(run, tmp_path), width=200)
 
 
+@pytest.mark.parametrize(
+    ("file", "state"),
+    [
+        ("checkpoint.keras", ", its state is in attempts/002/checkpoint.keras"),
+        ("checkpoint.weights.h5", ", its state is in attempts/002/checkpoint.weights.h5"),
+        ("log.txt", ""),
+    ],
+)
+def test_the_best_attempt_is_named_however_its_state_was_saved(
+    file: str, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    attempt = tmp_path / "attempts" / "002"
+    attempt.mkdir(parents=True)
+    (attempt / file).touch()
+    assert f"Best attempt: 2{state}" in shown(
+        results.summarize_run(finished(passes=False), tmp_path)
+    )
+
+
 def test_a_cause_is_named_by_what_follows_from_it() -> None:
     finding = Finding(cause="no_effect", reason="the rate is 0", advice="raise it", line=3, key="a")
     assert words.finding_line(finding) == "worth knowing: the rate is 0: raise it (line 3, a)"
