@@ -118,11 +118,16 @@ def domain(parameter: Parameter) -> str:
         shown = [chosen(parameter, each) for each in parameter.choices[:_CHOICES]]
         more = len(parameter.choices) - len(shown)
         return " · ".join(shown) + (f" · and {more} more" if more else "")
-    told = f"{label(parameter.low)} to {label(parameter.high)}"
+    # The record has all numbers as floats, which are told to three digits.
+    low, high, step = (
+        label(int(each) if each is not None and parameter.kind == "int" else each)
+        for each in (parameter.low, parameter.high, parameter.step)
+    )
+    told = f"{low} to {high}"
     told += ", logarithmic" if parameter.log else ""
     if parameter.step is None or (parameter.step == 1 and parameter.kind == "int"):
         return told
-    return f"{told}, {'factors' if parameter.log else 'steps'} of {label(parameter.step)}"
+    return f"{told}, {'factors' if parameter.log else 'steps'} of {step}"
 
 
 def trial_cells(trial: Trial, search: Search) -> tuple[str, str, str, str, str]:

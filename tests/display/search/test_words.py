@@ -37,6 +37,7 @@ def test_a_value_of_none_is_the_default_policy_or_no_change() -> None:
         (replace(FACTOR, step=10.0), "0.01 to 1, logarithmic, factors of 10"),
         (replace(SEEDS, step=1), "1 to 64"),
         (replace(SEEDS, step=9), "1 to 64, steps of 9"),
+        (replace(SEEDS, low=1025.0, high=4096.0, step=1024.0), "1025 to 4096, steps of 1024"),
         (SLOPE, "as it is · 0.2"),
         (POLICY, "by default · new_seed"),
         (Parameter(path="flag", kind="boolean"), "true or false"),
