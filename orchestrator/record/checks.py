@@ -237,7 +237,10 @@ class DeadNeuronsCheck(Check, tag="dead_neurons", kw_only=True):
         if measured.dead_fraction is None or self.verdict == "warn":
             return self.reason
         sign = "at most " if measured.exact is False else ""
-        return f"{sign}{measured.dead_fraction:.0%} of {measured.worst_layer} dead"
+        share = measured.dead_fraction
+        if 0 < share < 1:  # not rounded to none or to all
+            share = min(max(share, 0.01), 0.99)
+        return f"{sign}{share:.0%} of {measured.worst_layer} dead"
 
     def bounds(self) -> str:
         """Above which dead shares it warns and fails."""

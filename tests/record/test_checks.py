@@ -75,6 +75,21 @@ def test_a_check_says_what_it_measured_and_allows(
     assert (check.reading(), check.bounds()) == (reading, bounds)
 
 
+@pytest.mark.parametrize(
+    ("dead", "reading"),
+    [
+        (0, "0% of dense dead"),
+        (1, "1% of dense dead"),
+        (256, "50% of dense dead"),
+        (511, "99% of dense dead"),
+        (512, "100% of dense dead"),
+    ],
+)
+def test_only_all_dead_units_are_a_whole_layer(dead: int, reading: str) -> None:
+    measured = DeadNeuronsMeasured(worst_layer="dense", dead_fraction=dead / 512)
+    assert DeadNeuronsCheck(verdict="fail", reason="", measured=measured).reading() == reading
+
+
 class Invented(Check, tag="invented", kw_only=True):
     """A check that says nothing of its own."""
 
