@@ -106,13 +106,17 @@ def is_logarithmic(values: Sequence[float]) -> bool:
     return bool(finite) and min(finite) > 0 and max(finite) > _LOG_SPAN * min(finite)
 
 
-def sparkline(values: Sequence[float], width: int, planned: int = 0) -> str:
+def sparkline(
+    values: Sequence[float], width: int, planned: int = 0, *, log: bool | None = None
+) -> str:
     """A curve one line high.
 
     Args:
         values: the values in order; one that is not finite is marked by a cross.
         width: columns at most.
         planned: how many values there will be, so that the curve grows instead of shrinking.
+        log: use a logarithmic scale, which takes positive values; None where these need one, those
+            that are not drawn included.
 
     Returns:
         A character a value; where that is too wide, a character for as many as it takes, at the
@@ -125,7 +129,7 @@ def sparkline(values: Sequence[float], width: int, planned: int = 0) -> str:
     shown = [
         next((value for value in group if not math.isfinite(value)), group[-1]) for group in groups
     ]
-    if is_logarithmic(shown):
+    if is_logarithmic(values) if log is None else log:
         shown = [math.log(value) if math.isfinite(value) else value for value in shown]
     finite = [value for value in shown if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)

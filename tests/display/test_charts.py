@@ -87,6 +87,14 @@ def test_a_long_curve_is_shortened_by_its_plan() -> None:
     assert sparkline([1.0, math.nan, 1.0, 2.0], 2) == "×▁"
 
 
+def test_the_scale_follows_from_values_that_are_not_drawn_too() -> None:
+    drawn = [1.0, 4.0, 20.0]
+    logarithmic, linear = "▁▄█", "▁▂█"
+    assert sparkline(drawn, 3) == linear
+    assert sparkline([each for value in drawn for each in (1e3, value)], 3) == logarithmic
+    assert sparkline(drawn, 3, log=True) == logarithmic
+
+
 VALUES = st.lists(st.floats(), max_size=60)
 
 

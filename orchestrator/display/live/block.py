@@ -164,9 +164,10 @@ def _curves(scene: Scene, width: int) -> _Section:
 def _curve_row(name: str, curve: Curve, columns: int, scene: Scene) -> list[Text]:
     """Name, latest value and curve, each padded to its final width, so that nothing shifts."""
     latest = words.number(curve.latest) if curve.epochs else "–"
-    drawn = sparkline(curve.points, columns, math.ceil(scene.planned / curve.each))
+    log = is_logarithmic((curve.lowest, curve.highest))
+    drawn = sparkline(curve.points, columns, math.ceil(scene.planned / curve.each), log=log)
     notes = [f"lowest {words.number(curve.lowest)}"] if math.isfinite(curve.lowest) else []
-    if is_logarithmic((curve.lowest, curve.highest)):
+    if log:
         notes.append("log scale")
     return [
         Text(name),
