@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from orchestrator.config.schema import Config
 from orchestrator.display import words
@@ -75,6 +76,17 @@ class Curve:
 def _later(before: float, value: float) -> float:
     """What stands for two points, one after the other."""
     return value if math.isfinite(before) else before
+
+
+def curves_of(epochs: Iterable[EpochEnded]) -> Mapping[str, Curve]:
+    """Each logged value over the epochs."""
+    return functools.reduce(_followed, epochs, {})
+
+
+def _followed(curves: Mapping[str, Curve], event: EpochEnded) -> Mapping[str, Curve]:
+    return {
+        name: curves.get(name, Curve()).followed_by(value) for name, value in event.metrics.items()
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,10 +233,6 @@ def _after_step(scene: Scene, fraction: float, now: float) -> Scene:
 
 
 def _after_epoch(scene: Scene, event: EpochEnded, now: float) -> Scene:
-    curves = {
-        name: scene.curves.get(name, Curve()).followed_by(value)
-        for name, value in event.metrics.items()
-    }
     last = scene.phase is not None and scene.epoch + 1 >= scene.phase.epochs
     return dataclasses.replace(
         scene,
@@ -233,7 +241,7 @@ def _after_epoch(scene: Scene, event: EpochEnded, now: float) -> Scene:
         first_progress=None,
         epoch_began=now,
         durations=(*scene.durations, now - scene.epoch_began)[-_RECENT:],
-        curves=curves,
+        curves=_followed(scene.curves, event),
         activity="checking" if last else "",
     )
 

@@ -6,6 +6,7 @@ that stay, and now and then one that tells of the latest epoch.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -19,10 +20,11 @@ from rich.text import Text
 from orchestrator.config.schema import Config
 from orchestrator.display import words
 from orchestrator.display.charts import Legible
-from orchestrator.display.live.scene import Scene, advance
+from orchestrator.display.live.scene import Scene, advance, curves_of
 from orchestrator.display.live.screen import Screen, display
 from orchestrator.display.live.steps import LONG_SECONDS, Steps
 from orchestrator.display.text import clean
+from orchestrator.record import archive
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptResumed,
@@ -42,7 +44,7 @@ from orchestrator.record.events import (
     SeedsScreened,
     Warned,
 )
-from orchestrator.record.records import Phase, Run
+from orchestrator.record.records import Phase, Run, Start
 
 SPARSE_SECONDS = 15.0
 """Without a live display, at most one line in this time tells of an epoch."""
@@ -75,6 +77,8 @@ class View:
         self._epoch = 0
         self._planned = 0
         self._begun = False
+        self._directory: Path | None = None
+        """Where the run is recorded; None before, and for what is not recorded, a replay."""
         self._spoke = time.monotonic()
         self._steps = Steps(self._tell_step, self._tell_long_step)
 
@@ -135,6 +139,7 @@ class View:
             what = "Run" if replayed is None else f"Replay of attempt {replayed} of run"
             self._print(Text(f"{what} {directory.name} in {where}"))
         self._begun = True
+        self._directory = directory if replayed is None else None
         if self._live:
             run = Run(run=directory.name) if resumed is None else resumed
             self._screen.scene = Scene(config=config, run=run, began=time.monotonic())
@@ -143,7 +148,8 @@ class View:
         """Show one event; `run` is the run after it."""
         scene = self._screen.scene
         if scene is not None:
-            self._screen.scene = advance(scene, event, run, time.monotonic())
+            scene = advance(scene, event, run, time.monotonic())
+            self._screen.scene = self._with_earlier_epochs(scene, event)
         if self._detail == "all":
             self._follow(event)
         if isinstance(event, Warned):
@@ -152,6 +158,17 @@ class View:
             self._tell(event)
         elif self._detail == "attempts":
             self._tell_ending(event, run)
+
+    def _with_earlier_epochs(self, scene: Scene, event: Event | Heartbeat) -> Scene:
+        """The scene with the curves of an attempt that goes on, from epochs that it may not know.
+
+        They were another attempt's, or were trained before this process began.
+        """
+        match event:
+            case AttemptResumed() | AttemptStarted(start=Start()) if self._directory is not None:
+                epochs = archive.epochs(self._directory).get(event.attempt, ())
+                return dataclasses.replace(scene, curves=curves_of(epochs))
+        return scene
 
     def _follow(self, event: Event | Heartbeat) -> None:
         """Note what goes on between the events that are told of with a time of their own."""

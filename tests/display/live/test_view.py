@@ -13,6 +13,7 @@ from orchestrator.display.charts import SPINNER
 from orchestrator.display.live.view import Detail, View, stderr
 from orchestrator.record.events import (
     AttemptEnded,
+    AttemptResumed,
     CausesFound,
     Doing,
     EpochEnded,
@@ -26,7 +27,7 @@ from orchestrator.record.events import (
     Warned,
 )
 from orchestrator.record.records import Candidate, Finding, Run
-from tests.story import RUN, config, story, told
+from tests.story import LAYERS, RUN, config, phase, record, story, told
 from tests.terminal import Terminal
 
 STORY = f"""\
@@ -99,6 +100,24 @@ def test_the_story_is_what_stays_on_a_terminal(height: int, color: str | None) -
         show(view, story(loss=1e3))
     assert text(terminal) == STORY
     assert terminal.widest <= 80
+
+
+def test_the_curve_of_an_attempt_that_goes_on_begins_where_the_attempt_does(runs: Path) -> None:
+    events = story(loss=1e3)
+    last = max(index for index, each in enumerate(events) if isinstance(each, EpochEnded))
+    resumed = AttemptResumed(attempt=2, restarts=1, phases=2, epoch=6)
+    before = [*events[: last + 1], resumed]
+    directory = record(runs, before)
+    again = phase(2, "main", [25.0], layers=LAYERS, epochs=8, first=7)
+    terminal = Terminal()
+    with View(screen(terminal)) as view:
+        *_, (_, run) = told(before)
+        view.begin(directory, config(), resumed=run)
+        for event, run in list(told([*before, *again]))[len(before) - 1 : -1]:
+            view.show(event, run)
+        lines = drawn(view, terminal).splitlines()
+    # Epochs 7 to 10 are void, of which the last had a loss of 17.25.
+    assert "loss      25         █▅▄▃▂▁▁     lowest 20, log scale" in lines
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (80, 15), (40, 12)])
