@@ -167,8 +167,8 @@ def find_search(runs: Path, text: str) -> Path | None:
 def _find(runs: Path, text: str, *, suggest: bool, searches: bool) -> Path:
     if not text:
         raise _unknown("RUN", "expected a run's name, received an empty one")
-    known = run_names(runs)
-    if text in known:
+    # Many runs may be asked for by name, and listing their folder takes long.
+    if text[0] != "." and os.sep not in text and os.path.isdir(runs / text):
         return runs / text
     if os.path.isdir(text):
         directory = Path(text)
@@ -182,6 +182,9 @@ def _find(runs: Path, text: str, *, suggest: bool, searches: bool) -> Path:
         return _find(SearchPaths(search).runs, inner, suggest=suggest, searches=False)
     if text == LATEST:
         return _latest(runs, searches=searches)
+    known = run_names(runs)
+    if text in known:  # a link in a circle, which is no directory
+        return runs / text
     matches = [name for name in known if name.startswith(text)]
     if len(matches) > 1:  # what only stands beside the runs makes none of them ambiguous
         matches = [name for name in matches if _is_entry(runs / name)] or matches

@@ -289,3 +289,12 @@ def test_without_runs_the_folder_is_named(runs: Path) -> None:
     for text in ("latest", "some"):
         with pytest.raises(InvalidError, match=f"there are no runs in {runs}"):
             find.find_run(runs, text)
+
+
+def test_a_run_that_is_named_in_full_is_found_without_a_look_at_all_others(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = record(runs, story())
+    monkeypatch.setattr(find, "run_names", None)
+    for text in (directory.name, str(directory)):
+        assert find.find_whole_run(runs, text) == directory
