@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +19,8 @@ _CODES: dict[Style, str] = {
     "green": "32", "yellow": "33", "red": "31", "cyan": "36", "dim": "2", "bold": "1"
 }  # fmt: skip
 _GAP = "  "
+_MARKUP = re.compile(r"[\\|*`]|(?<![^\W_])_|_(?![^\W_])")
+"""What GitHub takes for markup; an underscore only where it is not within a word."""
 _FEWEST = 6
 """Width that every column that may be cut keeps, however narrow the terminal is."""
 
@@ -167,4 +170,5 @@ def _pipes(cells: Any) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|")
+    """The text as Markdown that shows it; what looks like a tag would be left out."""
+    return _MARKUP.sub(r"\\\g<0>", text).replace("&", "&amp;").replace("<", "&lt;")

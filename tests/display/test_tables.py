@@ -107,6 +107,20 @@ def test_markdown_has_a_line_a_row_and_escapes_what_would_break_it() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("dead_neurons", "dead_neurons"),
+        ("warn > 50%", "warn > 50%"),
+        ("<lambda> & <class 'x.Y'>", "&lt;lambda> &amp; &lt;class 'x.Y'>"),
+        ("2*a*b of `f`", r"2\*a\*b of \`f\`"),
+        ("x.__init__ and _y", r"x.\_\_init\_\_ and \_y"),
+    ],
+)
+def test_markdown_shows_a_text_as_it_is(text: str, written: str) -> None:
+    assert f"\n| {written} |\n" in as_markdown((Column("a"),), ((Cell(text),),))
+
+
 @pytest.mark.parametrize("form", [as_csv, as_markdown])
 def test_no_rows_leave_the_heading(form) -> None:  # type: ignore[no-untyped-def]
     assert form(COLUMNS, ()).startswith(("run,started", "| run | started"))
