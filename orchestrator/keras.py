@@ -108,11 +108,16 @@ class DeadNeuronWatch(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Read what the epoch has shown, and look where it raises the alarm."""
         self._log.on_epoch_end(epoch)
-        if not self._alarm.raised(self._log.silent) or self.failure is not None:
+        alarm = self._alarm.raised(self._log.silent)
+        if self.failure is not None:
             return
-        self.failure = self._why()
+        if alarm or self._log.overflowed:
+            self.failure = self._broken()
+        if alarm and self.failure is None:
+            self.failure = self._cut_off()
         if self.failure is None:
-            self._tell_dead(epoch)
+            if alarm:
+                self._tell_dead(epoch)
             return
         stopped = "the training is stopped at the end of " if self._stops else ""
         _warn(f"{stopped}epoch {epoch + 1}: {self.failure}", epoch)
@@ -138,11 +143,12 @@ class DeadNeuronWatch(keras.callbacks.Callback):  # type: ignore[misc]
         charts.stdout().print(Group(*parts), highlight=False)
         return health
 
-    def _why(self) -> str | None:
-        """Why the training is lost, as far as can be told; None where it is not."""
-        broken = non_finite_variables([("weight", self.model.weights)])
-        if broken:
-            return broken[0]
+    def _broken(self) -> str | None:
+        """The first weight that is not finite, as a clause; None where all are."""
+        return next(iter(non_finite_variables([("weight", self.model.weights)])), None)
+
+    def _cut_off(self) -> str | None:
+        """Why an output is cut off, as far as can be told; None where none is."""
         if self._rows is not None and self._probe is not None and self._probe.can_measure:
             return why_lost(
                 self._probe,

@@ -117,6 +117,31 @@ def test_weights_that_are_not_finite_are_a_failure_also_where_relu_hides_them() 
         assert fit(model, watch) == 1
 
 
+def linear(optimizer: keras.optimizers.Optimizer, **compiled: Any) -> keras.Model:
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1, name="out")])
+    model.compile(optimizer, "mse", **compiled)
+    return model
+
+
+@pytest.mark.parametrize("data", [None, (X, Y)])
+def test_a_training_that_turns_nan_is_a_failure_though_nothing_is_silent(data: Any) -> None:
+    """What is not a number is not zero: each unit gets a gradient."""
+    watch = DeadNeuronWatch(on_failure="stop", data=data)
+    with pytest.warns(UserWarning, match="out/kernel has 2 of 2 values not finite"):
+        assert fit(linear(keras.optimizers.SGD(1e30)), watch, epochs=4) < 4
+
+
+def test_gradients_that_overflow_stop_nothing_while_the_weights_are_finite() -> None:
+    """Clipped, they still train."""
+    model = linear(keras.optimizers.SGD(1e-3, clipvalue=0.1), loss_weights=[1e38])
+    x, y = np.ones_like(X), np.full_like(Y, 1e3)
+    watch = DeadNeuronWatch(on_failure="stop", data=(X, Y))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert fit(model, watch, epochs=2, x=x, y=y) == 2
+    assert not np.isfinite([each.gradient_norm for each in watch.epochs[-1].layers]).all()
+
+
 def test_the_report_is_that_of_check(capsys: pytest.CaptureFixture[str]) -> None:
     watch = DeadNeuronWatch(data=(X, Y))
     with pytest.warns(UserWarning, match="entirely dead"):

@@ -142,6 +142,11 @@ class SignalLog(keras.callbacks.Callback):  # type: ignore[misc]
             return []
         return self._watch.split(self._heard < self._epochs[-1][0])
 
+    @property
+    def overflowed(self) -> bool:
+        """Whether some gradient of the last epoch was not finite: the weights may not be, too."""
+        return bool(self._epochs) and not np.isfinite(self._epochs[-1][3]).all()
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begin to watch."""
         if self._watch is None or not (self._given or self._watch.fits(self.model)):
