@@ -176,6 +176,14 @@ def trained(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     return list(getattr(inner, "_trainable_variables", ()))
 
 
+def variable_key(optimizer: keras.optimizers.Optimizer, variable: Any) -> Any:
+    """What an optimizer knows a variable by, be it Keras's or the TensorFlow variable inside it.
+
+    Touches `Optimizer._var_key`: a step may hand over either, and no public name joins the two.
+    """
+    return optimizer._var_key(variable)
+
+
 def untracked(value: Any) -> Any:
     """A plain container of what is in one of Keras's that track it; None for anything else.
 

@@ -44,6 +44,7 @@ PRIVATE: dict[str, Callable[[], Any]] = {
     "_compile_config": small,
     "_compute_loss": small,
     "_learning_rate": keras.optimizers.Adam,
+    "_var_key": keras.optimizers.Adam,
     "_init_seed": keras.initializers.HeNormal,
     "_fn_kwargs": keras.losses.Huber,
     "_keras_logits": lambda: keras.activations.softmax(tf.zeros((1, 2))),

@@ -159,15 +159,19 @@ class GradientWatch:
                 args = (variables, *args[1:])
             elif given is not None:
                 kwargs = {**kwargs, "trainable_variables": variables}
-            self._add(grads, variables, getattr(optimizer, "loss_scale_factor", None))
+            self._add(optimizer, grads, variables)
             return apply(grads, *args, **kwargs)
 
         return watched
 
-    def _add(self, grads: Sequence[Any], variables: Sequence[Any], scale: float | None) -> None:
+    def _add(
+        self, optimizer: keras.optimizers.Optimizer, grads: Sequence[Any], variables: Sequence[Any]
+    ) -> None:
         """Add the gradients of a step to the sums: one concatenation, whatever the layers."""
-        known = {id(each): grad for each, grad in zip(variables, grads, strict=False)}
-        parts = [_values(known.get(id(each.shift)), each) for each in self.layers]
+        key = functools.partial(keras_internals.variable_key, optimizer)
+        known = {key(each): grad for each, grad in zip(variables, grads, strict=False)}
+        parts = [_values(known.get(key(each.shift)), each) for each in self.layers]
+        scale = getattr(optimizer, "loss_scale_factor", None)
         # The loss, and so each gradient, was multiplied by the optimizer's own factor.
         found = tf.abs(tf.concat([*parts, tf.fill([1], scale or 1.0)], 0))
         self._sums.assign_add(found if scale is None else found / scale)

@@ -151,6 +151,25 @@ def test_a_step_of_the_users_own_may_have_several_optimizers() -> None:
     assert [each.silent for each in log.epochs[0].layers] == [1, 0, 3, 0]
 
 
+class Watched(keras.Sequential):  # type: ignore[misc]
+    """Its step takes the variables from the tape, which knows TensorFlow's alone."""
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self(x)[:, 0] - y) ** 2)
+        weights = tape.watched_variables()
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+def test_a_step_of_the_users_own_may_hand_over_variables_of_tensorflow() -> None:
+    model = Watched(network().layers)
+    model.build((None, 3))
+    model.compile("sgd")
+    assert [each.silent for each in trained(model, epochs=1).epochs[0].layers] == [2, 0]
+
+
 class Late(keras.Model):  # type: ignore[misc]
     """A model that has no weights before its first step."""
 
