@@ -117,6 +117,13 @@ def test_weights_that_are_not_finite_are_a_failure_also_where_relu_hides_them() 
         assert fit(model, watch) == 1
 
 
+def test_the_epochs_of_each_model_are_counted_from_one() -> None:
+    watch = DeadNeuronWatch()
+    for _ in range(2):
+        fit(network(bias=1.0), watch, epochs=2)
+        assert [each.epoch for each in watch.epochs] == [1, 2]
+
+
 def linear(optimizer: keras.optimizers.Optimizer, **compiled: Any) -> keras.Model:
     model = keras.Sequential([keras.Input((2,)), layers.Dense(1, name="out")])
     model.compile(optimizer, "mse", **compiled)

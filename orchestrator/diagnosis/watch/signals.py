@@ -150,6 +150,7 @@ class SignalLog(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begin to watch."""
         if self._watch is None or not (self._given or self._watch.fits(self.model)):
+            self._count = 0
             self._begin()
         else:
             self._watch.attach()
