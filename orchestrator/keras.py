@@ -28,6 +28,7 @@ from orchestrator.display import charts, results
 from orchestrator.display.signals import describe_signals
 from orchestrator.errors import InvalidError, Problem
 from orchestrator.model.build import try_call
+from orchestrator.model.keras_internals import undrawn
 
 __all__ = ["DeadNeuronWatch"]
 
@@ -102,7 +103,8 @@ class DeadNeuronWatch(keras.callbacks.Callback):  # type: ignore[misc]
         self._probe = Probe(self.model)
         if self._rows is not None and self._probe.can_measure:
             self._rows.precision = input_precision(self.model)
-            try_call(self.model, Arguments(), self._rows, "file")
+            with undrawn(self.model):
+                try_call(self.model, Arguments(), self._rows, "file")
         self._log.on_train_begin()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -114,10 +116,11 @@ class DeadNeuronWatch(keras.callbacks.Callback):  # type: ignore[misc]
         if alarm or self._log.overflowed:
             self.failure = self._broken()
         if alarm and self.failure is None:
-            self.failure = self._cut_off()
+            with undrawn(self.model):
+                self.failure = self._cut_off()
+                if self.failure is None:
+                    self._tell_dead(epoch)
         if self.failure is None:
-            if alarm:
-                self._tell_dead(epoch)
             return
         stopped = "the training is stopped at the end of " if self._stops else ""
         _warn(f"{stopped}epoch {epoch + 1}: {self.failure}", epoch)

@@ -20,7 +20,7 @@ X = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
 Y = X.sum(axis=1)
 
 
-def network(bias: float) -> keras.Model:
+def network(bias: float | list[float]) -> keras.Model:
     keras.utils.set_random_seed(0)
     first = layers.Dense(4, activation="relu", name="first")
     start = keras.initializers.Constant(bias)
@@ -122,6 +122,32 @@ def test_the_epochs_of_each_model_are_counted_from_one() -> None:
     for _ in range(2):
         fit(network(bias=1.0), watch, epochs=2)
         assert [each.epoch for each in watch.epochs] == [1, 2]
+
+
+class Drawing(layers.Layer):  # type: ignore[misc]
+    """Noise in inference, too: of its own generator, and of Keras's global one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seed_generator = keras.random.SeedGenerator(1)
+
+    def call(self, x: Any) -> Any:
+        shape = keras.ops.shape(x)
+        noise = keras.random.normal(shape, seed=self.seed_generator) + keras.random.normal(shape)
+        return x + 0.1 * noise
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_look_takes_no_draws_from_the_training(used: bool) -> None:
+    losses = []
+    for watch in ([], [DeadNeuronWatch(data=(X, Y))]):
+        some_dead = network(bias=[-99.0, 1.0, 1.0])
+        model = keras.Sequential([keras.Input((2,)), Drawing(), *some_dead.layers])
+        model.compile("sgd", "mse")
+        if used:
+            keras.random.normal((1,))
+        losses += [model.fit(X, Y, epochs=2, verbose=0, callbacks=watch).history["loss"]]
+    assert losses[0] == losses[1]
 
 
 def linear(optimizer: keras.optimizers.Optimizer, **compiled: Any) -> keras.Model:
