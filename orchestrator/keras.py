@@ -27,7 +27,7 @@ from orchestrator.diagnosis.watch.signals import SignalLog
 from orchestrator.display import charts, results
 from orchestrator.display.signals import describe_signals
 from orchestrator.errors import InvalidError, Problem
-from orchestrator.model.build import try_call
+from orchestrator.model.build import stateful_layers, try_call
 from orchestrator.model.keras_internals import undrawn
 
 __all__ = ["DeadNeuronWatch"]
@@ -47,7 +47,8 @@ class DeadNeuronWatch(keras.callbacks.Callback):  # type: ignore[misc]
     it, or a saturated output, lets nothing back to it either. So silence is an alarm. With `data`
     it is answered by an exact look at those rows, whose verdict alone decides: the weights are not
     finite, or dead layers cut an output off from the inputs, from which no network has ever
-    recovered. Without, a whole layer that was silent for an epoch counts as a failure.
+    recovered. Without, a whole layer that was silent for an epoch counts as a failure; so it does
+    where a layer is stateful, for what it makes of the rows hangs on the batches before.
 
     Args:
         on_failure: `warn`, or `stop` to end the training, too.
@@ -100,11 +101,7 @@ class DeadNeuronWatch(keras.callbacks.Callback):  # type: ignore[misc]
         """Begin to watch."""
         self.failure = None
         self._alarm = Alarm()
-        self._probe = Probe(self.model)
-        if self._rows is not None and self._probe.can_measure:
-            self._rows.precision = input_precision(self.model)
-            with undrawn(self.model):
-                try_call(self.model, Arguments(), self._rows, "file")
+        self._probe = None if self._rows is None else self._make_probe(self._rows)
         self._log.on_train_begin()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -135,16 +132,32 @@ class DeadNeuronWatch(keras.callbacks.Callback):  # type: ignore[misc]
         """Print what was seen, and what an exact look at `data` tells now.
 
         Returns:
-            What the look has found, which is what `orchestrate check` prints; None without `data`.
+            What the look has found, which is what `orchestrate check` prints; None without `data`,
+            and for a model with a stateful layer.
         """
         parts: list[RenderableType] = [describe_signals(self._log.epochs, self._log.last_heard)]
         health = None
-        if self._data is not None:
+        if self._data is not None and not stateful_layers(self.model):
             x, y, weight = self._data
             health = diagnose(self.model, x, y, sample_weight=weight, steps_per_epoch=self._steps)
             parts.append(results.describe_health(health))
         charts.stdout().print(Group(*parts), highlight=False)
         return health
+
+    def _make_probe(self, rows: Batches) -> Probe | None:
+        """What looks at the rows; None where they cannot be run through the model by themselves."""
+        probe = Probe(self.model)
+        if not probe.can_measure:
+            return None
+        stateful = stateful_layers(self.model)
+        if stateful:
+            what = f"layer {stateful[0].name} is stateful, and goes on from the batch before"
+            _warn(f"no exact look is possible: {what}", 0)
+            return None
+        rows.precision = input_precision(self.model)
+        with undrawn(self.model):
+            try_call(self.model, Arguments(), rows, "file")
+        return probe
 
     def _broken(self) -> str | None:
         """The first weight that is not finite, as a clause; None where all are."""
@@ -152,7 +165,7 @@ class DeadNeuronWatch(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _cut_off(self) -> str | None:
         """Why an output is cut off, as far as can be told; None where none is."""
-        if self._rows is not None and self._probe is not None and self._probe.can_measure:
+        if self._rows is not None and self._probe is not None:
             return why_lost(
                 self._probe,
                 self._rows,
@@ -171,7 +184,7 @@ class DeadNeuronWatch(keras.callbacks.Callback):  # type: ignore[misc]
     def _tell_dead(self, epoch: int) -> None:
         """Warn of layers that an exact look finds dead, though no output is cut off."""
         silent = self._silent()
-        if not silent or self._rows is None or self._probe is None or not self._probe.can_measure:
+        if not silent or self._rows is None or self._probe is None:
             return
         for layer in self._probe.measure(self._rows).layers:
             if layer.dead == layer.units and layer.name.partition(":")[0] in silent:

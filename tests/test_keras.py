@@ -150,6 +150,18 @@ def test_a_look_takes_no_draws_from_the_training(used: bool) -> None:
     assert losses[0] == losses[1]
 
 
+def test_a_stateful_layer_is_watched_without_an_exact_look() -> None:
+    lstm = layers.LSTM(2, stateful=True, name="memory")
+    model = keras.Sequential([keras.Input(batch_shape=(32, 2, 1)), lstm, layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = X[:, :, None]
+    watch = DeadNeuronWatch(data=(x, Y))
+    with pytest.warns(UserWarning, match="no exact look is possible: layer memory is stateful"):
+        model.fit(x, Y, shuffle=False, verbose=0, callbacks=[watch])
+    assert [each.layer for each in watch.epochs[0].layers] == ["memory", model.layers[-1].name]
+    assert watch.report() is None
+
+
 def linear(optimizer: keras.optimizers.Optimizer, **compiled: Any) -> keras.Model:
     model = keras.Sequential([keras.Input((2,)), layers.Dense(1, name="out")])
     model.compile(optimizer, "mse", **compiled)

@@ -379,9 +379,14 @@ def try_call(model: keras.Model, reporter: Reporter, rows: Readable, kind: str) 
         model(x, training=False)
 
 
+def stateful_layers(model: keras.Model) -> list[keras.Layer]:
+    """The layers that go on from the batch before, as a stateful LSTM does."""
+    return [each for each in keras_internals.all_layers(model) if getattr(each, "stateful", False)]
+
+
 def _check_stateless(model: keras.Model, reporter: Reporter, kind: str) -> None:
     """Refuse layers that take batches of one size alone, each of which goes on from the last."""
-    found = [each for each in keras_internals.all_layers(model) if getattr(each, "stateful", False)]
+    found = stateful_layers(model)
     if found:
         message = (
             f"layer {found[0].name} is stateful, so that what it makes of a row depends on the "
