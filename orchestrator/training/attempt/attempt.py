@@ -270,7 +270,7 @@ def _train_phase(
             callbacks=[
                 *kept,
                 callbacks.SeedGenerators(built.settings.seed),
-                callbacks.CapRates(built.rates),
+                callbacks.CapRates(built.rates, within=bool(task.config.fit.callbacks)),
                 callbacks.Heartbeats(emit, steps=feed.steps, done=step),
                 log,
                 *boards,

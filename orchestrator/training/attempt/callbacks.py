@@ -177,15 +177,23 @@ class CapRates(keras.callbacks.Callback):  # type: ignore[misc]
 
     Args:
         rates: knows the cap.
+        within: also before every step, where a callback of the user's may set a rate within an
+            epoch.
     """
 
-    def __init__(self, rates: Rates) -> None:
+    def __init__(self, rates: Rates, *, within: bool = False) -> None:
         super().__init__()
         self._rates = rates
+        self._within = within
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Cap the rate, and forget the highest one of the epoch before."""
         self._rates.start_epoch(epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Cap the rate of a step, and note it: at the epoch's end it may be another one already."""
+        if self._within:
+            self._rates.start_step()
 
 
 class EndWhenLost(keras.callbacks.Callback):  # type: ignore[misc]

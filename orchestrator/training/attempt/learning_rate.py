@@ -92,9 +92,22 @@ class Rates:
         for rate in self._rates:
             rate.start_epoch(epoch)
 
+    def start_step(self) -> None:
+        """Bring a rate that was set within the epoch under the cap, and note it.
+
+        Only a callback of the user's sets one there: where there is none, this need not be called.
+        """
+        for rate in self._rates:
+            rate.start_step()
+
     def highest(self) -> float:
         """Highest rate since `start_epoch`."""
         return max((rate.highest() for rate in self._rates), default=0.0)
+
+    def go_on(self, highest: float | None) -> None:
+        """Go on inside of an epoch with what was the highest rate until there."""
+        for rate in self._rates:
+            rate.noted = highest
 
     @property
     def is_constant(self) -> bool:
@@ -142,7 +155,10 @@ class _Rate:
         self._optimizer = optimizer
         self._cap = cap
         self._span = range(0)
+        self._height = cap.height
         self._factor = 1.0 if factor is None else factor
+        self.noted: float | None = None
+        """The highest constant that a step of the epoch began with, where that is noted."""
         own = keras_internals.learning_rate(self._optimizer)
         self._capped: _Capped | None = None
         self._own: Any = own
@@ -169,17 +185,28 @@ class _Rate:
         return rate
 
     def start_epoch(self, epoch: int) -> None:
-        cap = self._cap.at(epoch, self._span)
+        self._height = self._cap.at(epoch, self._span)
+        self.noted = None
         if self._capped is not None:
-            self._capped.cap.assign(cap)
+            self._capped.cap.assign(self._height)
             self._capped.highest.assign(0.0)
-        elif float(self._optimizer.learning_rate) > cap:
-            self._optimizer.learning_rate = cap
+        else:
+            self._under_cap()
+
+    def start_step(self) -> None:
+        if self._capped is None:
+            self.noted = max(self.noted or 0.0, self._under_cap())
+
+    def _under_cap(self) -> float:
+        """Bring a constant under the cap; returns what it is then."""
+        if float(self._optimizer.learning_rate) > self._height:
+            self._optimizer.learning_rate = self._height
+        return float(self._optimizer.learning_rate)
 
     def highest(self) -> float:
         if self._capped is not None:
             return float(self._capped.highest)
-        return float(self._optimizer.learning_rate)
+        return float(self._optimizer.learning_rate) if self.noted is None else self.noted
 
     @property
     def is_constant(self) -> bool:

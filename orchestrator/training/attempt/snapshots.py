@@ -148,6 +148,7 @@ def capture(
         "findings": jsonable(built.findings),
         "trained": epochs,
         "stopped": bool(built.model.stop_training),
+        "highest_rate": built.rates.highest(),
         "feed": built.pipeline.mark(place.epoch, place.step),
         "callbacks": states.pack_callbacks(callbacks, arrays),
         "generators": states.pack_generators(arrays),
@@ -438,6 +439,7 @@ class Resume(keras.callbacks.Callback):  # type: ignore[misc]
         packed = snapshot.state["callbacks"]
         states.unpack_callbacks(packed, self._callbacks, snapshot.arrays)
         restore_variables(snapshot, self._built)
+        self._built.rates.go_on(snapshot.state.get("highest_rate"))
 
 
 def _machine_memory() -> int:

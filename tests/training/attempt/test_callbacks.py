@@ -124,6 +124,38 @@ def test_a_rate_that_was_raised_is_capped() -> None:
     assert float(model.optimizer.learning_rate) == 0.25
 
 
+class Peak(keras.callbacks.Callback):  # type: ignore[misc]
+    """A rate that peaks within the epoch, and is low when it ends; a tenth after every epoch."""
+
+    rates = (0.01, 1.0, 0.01, 0.001)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used: list[float] = []
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.model.optimizer.learning_rate = self.rates[batch]
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.used.append(float(self.model.optimizer.learning_rate))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.model.optimizer.learning_rate = 1e-5
+
+
+@pytest.mark.parametrize(("cap", "highest"), [(None, 1.0), (0.05, 0.05)])
+def test_a_rate_that_a_callback_sets_within_an_epoch_is_capped_and_told(
+    cap: float | None, highest: float
+) -> None:
+    model, rates = compiled(0.01, cap=cap)
+    rates.start_phase(None, first=0, epochs=2)
+    peak, log = Peak(), EpochLog(lambda _: None, attempt=1, phase="main", rates=rates)
+    kept = [peak, CapRates(rates, within=True), log]
+    model.fit(np.ones((4, 2)), np.ones(4), batch_size=1, epochs=2, verbose=0, callbacks=kept)
+    assert peak.used == pytest.approx([0.01, highest, 0.01, 0.001] * 2)
+    assert log.epochs.rates == pytest.approx([highest, highest])
+
+
 def test_a_phase_is_ended_where_all_is_lost_but_not_in_its_last_epoch() -> None:
     asked: list[Mapping[int, float]] = []
 

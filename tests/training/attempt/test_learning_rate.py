@@ -121,3 +121,18 @@ def test_a_falling_cap_holds_a_schedule_without_a_new_trace() -> None:
         seen.append((rates.highest(), len(traces)))
     assert [rate for rate, _ in seen] == pytest.approx([0.125, 0.125, 0.075, 0.025])
     assert len({count for _, count in seen}) == 1
+
+
+def test_what_was_the_highest_rate_inside_of_an_epoch_is_gone_on_from() -> None:
+    model = compiled(0.5)
+    rates = Rates([model.optimizer], None)
+    started(rates)
+    rates.start_step()
+    found = rates.highest()
+    rates.start_epoch(0)
+    rates.go_on(found)
+    model.optimizer.learning_rate = 0.25
+    rates.start_step()
+    assert rates.highest() == 0.5
+    rates.start_epoch(1)
+    assert rates.highest() == 0.25
