@@ -131,6 +131,7 @@ class Heartbeats(keras.callbacks.Callback):  # type: ignore[misc]
         self._emit = emit
         self._steps = steps
         self._done = done
+        self._step = done
         self._last = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -139,10 +140,18 @@ class Heartbeats(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Report when it is time."""
+        self._step = self._done + batch + 1
+        self._report()
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Report when it is time: validation may take longer than a worker may be silent."""
+        self._report()
+
+    def _report(self) -> None:
         now = time.monotonic()
         if now - self._last >= _HEARTBEAT_SECONDS:
             self._last = now
-            self._emit(TrainingProgress(step=self._done + batch + 1, steps=self._steps))
+            self._emit(TrainingProgress(step=self._step, steps=self._steps))
 
 
 class SeedGenerators(keras.callbacks.Callback):  # type: ignore[misc]

@@ -90,6 +90,17 @@ def test_heartbeats_come_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) 
     assert reports == [TrainingProgress(step=step, steps=9) for step in (3, 5, 6)]
 
 
+def test_a_validation_pass_has_heartbeats_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now)
+    reports: list[Any] = []
+    heartbeats = Heartbeats(reports.append, steps=4, done=2)
+    heartbeats.on_train_batch_end(1)
+    for step, now in enumerate([100.5, 101.0, 101.5, 102.0]):  # noqa: B007 - read above
+        heartbeats.on_test_batch_end(step)
+    assert reports == [TrainingProgress(step=4, steps=4)] * 2
+
+
 def test_generators_follow_from_seed_and_epoch() -> None:
     def states(seed: int, epoch: int) -> list[int]:
         model, _ = compiled()

@@ -90,8 +90,7 @@ def _prepare(config: Config, dataset: Dataset, tell: Tell, findings: bool) -> Pr
     _check_initializers(config, model, train)
     warnings = [*_constant_targets(train, found), *_many_categories(dataset), *_live(dataset)]
     warnings += _obstacle(saving.deployable(model, dataset.scalings, train), train)
-    tell("running every row through the model")
-    measured = _measure_all(config, model, dataset)
+    measured = _measure_all(config, model, dataset, tell)
     before = _look_before(config, model, dataset, found, measured) if findings else ()
     try:
         _check_gates(config, try_step(config, model, dataset), dataset)
@@ -261,9 +260,13 @@ def fit(config: Config, model: keras.Model, batches: Any, **arguments: Any) -> N
         model.fit(batches, **arguments)
 
 
-def _measure_all(config: Config, model: keras.Model, dataset: Dataset) -> Measurement | None:
+def _measure_all(
+    config: Config, model: keras.Model, dataset: Dataset, tell: Tell
+) -> Measurement | None:
     """Run every row through the model, for what only some rows show, such as a wrong index."""
-    probe = Probe(model)
+    what = "running every row through the model"
+    tell(what)
+    probe = Probe(model, report=lambda detail: tell(f"{what}: {detail}"))
     if not probe.can_measure:
         return None
     key = ("model",)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -13,10 +14,12 @@ from orchestrator.diagnosis.causes.after.subject import LOST
 from orchestrator.diagnosis.examine import Examination
 from orchestrator.model.keras_internals import all_layers
 from orchestrator.record.checks import NO_SKILL, AnyCheck, LearnedCheck, PredictionVarianceCheck
-from orchestrator.record.events import Warned
+from orchestrator.record.events import Doing, Warned
 from orchestrator.training.attempt.checking import check
 from orchestrator.training.attempt.checking.moment import Moment
 
+_REPORT_SECONDS = 1.0
+"""Time between two reports."""
 _SOME = 0.01
 """Share of the first values that is left where there were too few steps; else weights have moved
 faster than the statistics of what they make."""
@@ -42,7 +45,14 @@ def settle(moment: Moment, examined: Examination) -> tuple[Examination, bool]:
     if skills is None or not norms:
         return examined, False
     first = built.model.get_weights()
-    pass_rows(built.model, norms, moment.rows.dataset.train, batch_size, built.settings.seed)
+    pass_rows(
+        built.model,
+        norms,
+        moment.rows.dataset.train,
+        batch_size,
+        built.settings.seed,
+        lambda detail: moment.emit(Doing(what="settling moving statistics", detail=detail)),
+    )
     again = check.examine_phase(moment)
     if any(each.verdict == "fail" for each in again.checks):
         built.model.set_weights(first)
@@ -105,6 +115,7 @@ def pass_rows(
     rows: Rows,
     batch_size: int,
     seed: int,
+    report: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Make each moving statistic the mean of those of all whole batches of one pass.
 
@@ -119,7 +130,9 @@ def pass_rows(
         rows: the training rows.
         batch_size: rows of a training step.
         seed: draws the order of the rows.
+        report: told how many batches were passed, at most once a second.
     """
+    told = time.monotonic()
     moving = {id(each) for layer in norms for each in (layer.moving_mean, layer.moving_variance)}
     others = [each for each in model.variables if id(each) not in moving]
     kept = [keras.ops.convert_to_numpy(each) for each in others]
@@ -129,6 +142,9 @@ def pass_rows(
             for layer in norms:
                 layer.momentum = step / (step + 1)
             model(rows.batch(chosen)[0], training=True)
+            if time.monotonic() - told >= _REPORT_SECONDS:
+                told = time.monotonic()
+                report(f"{step + 1:,} batches")
     finally:
         for layer, momentum in zip(norms, momenta, strict=True):
             layer.momentum = momentum

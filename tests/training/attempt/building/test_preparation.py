@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from orchestrator.data.rows import Rows, Tree
+from orchestrator.diagnosis.tracing import probe
 from orchestrator.model.build import build_model
 from orchestrator.model.outputs import find_outputs
 from orchestrator.record.records import Settings
@@ -95,6 +96,16 @@ class Idle(keras.Model):
     found, *_ = preparation.prepare(config, findings=True).findings  # certain ones first
     assert (found.cause, found.certain) == ("no_effect", True)
     assert preparation.prepare(config).findings == ()
+
+
+def test_how_far_the_pass_over_the_rows_has_come_is_told(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is silent for long counts as hung."""
+    monkeypatch.setattr(probe, "_REPORT_SECONDS", 0.0)
+    told: list[str] = []
+    preparation.prepare(make_config(), tell=told.append)
+    assert "running every row through the model: 1 of 1 batches" in told
 
 
 def test_steps_are_traced_once_for_each_of_training_and_validation(

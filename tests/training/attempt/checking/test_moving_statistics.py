@@ -71,6 +71,15 @@ def test_rows_beyond_the_last_whole_batch_are_left_out() -> None:
     assert any(np.allclose(model.layers[0].moving_mean.numpy(), each) for each in one_less)
 
 
+def test_a_pass_that_takes_long_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is silent for long counts as hung."""
+    monkeypatch.setattr(moving_statistics, "_REPORT_SECONDS", 0.0)
+    told: list[str] = []
+    model, rows = network(), Rows(x=np.ones((24, 2), np.float32), y=np.zeros(24))
+    moving_statistics.pass_rows(model, [model.layers[0]], rows, 8, 3, told.append)
+    assert told == ["1 batches", "2 batches", "3 batches"]
+
+
 def trained(make_config: MakeConfig, tmp_path: Path, **more: Any) -> tuple[Phase, list[Any]]:
     (tmp_path / "far_rows.py").write_text(ROWS)
     norm = {"BatchNormalization": {"momentum": 0.999}}
