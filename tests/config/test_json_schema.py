@@ -153,6 +153,8 @@ OTHERS: list[dict[str, Any]] = [
     {**LAYERS, "model": {"file": "a.keras", "initial_weights": "fresh", "modules": ["a.b"]}},
     {**LAYERS, "compile": {"loss": ["mse", {"Huber": {"delta": 2}}], "metrics": []}},
     {**LAYERS, "compile": {"loss": {"a": "mse", "b": {"Huber": None}}, "loss_weights": {"a": 1}}},
+    {**LAYERS, "compile": {"loss": {"a": {"Huber": {"delta": 2}}}}},
+    {**LAYERS, "compile": {"loss": {"a": {"mine:Own": None}}}},
     {**LAYERS, "checks": None, "restart": None, "fit": None},
     {**LAYERS, "checks": {"finite": None, "metric": {"name": "loss", "max": 1}}},
 ]

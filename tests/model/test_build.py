@@ -13,7 +13,7 @@ from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.errors import InvalidError, UserCodeError
-from orchestrator.model import saving
+from orchestrator.model import keras_internals, saving
 from orchestrator.model.build import build_model, obstacles, try_call
 from orchestrator.model.outputs import find_outputs
 from orchestrator.model.remedies import leaky_relu
@@ -105,6 +105,29 @@ def test_what_keras_refuses_of_compile_has_its_key(
     ((found, text),) = refused(make_config(compile=changes))
     assert found == key
     assert message in text
+
+
+PRICED = """
+import keras
+
+def build():
+    inputs = keras.Input((2,))
+    return keras.Model(inputs, {"price": keras.layers.Dense(1, name="price")(inputs)})
+"""
+
+
+@pytest.mark.parametrize(
+    "loss", [{"Huber": {"delta": 2.0}}, {"keras.losses:Huber": {"delta": 2.0}}]
+)
+def test_the_loss_of_a_lone_named_output_may_have_arguments(
+    make_config: MakeConfig, loss: dict[str, Any]
+) -> None:
+    factory = {"factory": {"callable": "rows:build"}}
+    config = make_config(PRICED, model=factory, compile={"loss": {"price": loss}})
+    rows = Rows(x=np.zeros((4, 2), np.float32), y={"price": np.zeros(4, np.float32)})
+    model = build_model(config, Settings(seed=0), rows)
+    found = keras_internals.compile_arguments(model)["loss"]["price"]
+    assert keras_internals.function_arguments(found) == {"delta": 2.0}
 
 
 def test_an_output_that_does_not_fit_the_targets_is_refused(make_config: MakeConfig) -> None:

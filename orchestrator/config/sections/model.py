@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from pydantic import ConfigDict, Discriminator, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from orchestrator.config.sections.base import (
+    REFERENCE,
     AutoFlag,
     ModuleName,
     OneOf,
@@ -77,12 +79,27 @@ def is_given(value: Any) -> bool:
 
 
 def _losses_tag(value: Any) -> str:
-    """Like `shape_tag`, but `{Huber: {delta: 2}}` is one loss with its arguments."""
+    """Like `shape_tag`, but `{Huber: {delta: 2}}` is one loss with its arguments.
+
+    `{price: {Huber: {delta: 2}}}` is that of an output again: no argument is called like a class.
+    """
     if isinstance(value, Mapping) and len(value) == 1:
         (inner,) = value.values()
-        if is_given(value) or inner is None or isinstance(inner, Mapping):
+        one = inner is None or (isinstance(inner, Mapping) and not _is_object(inner))
+        if is_given(value) or one:
             return "<one>"
     return shape_tag(value)
+
+
+def _is_object(value: Mapping[Any, Any]) -> bool:
+    """Whether it can only be an object with its arguments, or stands for one."""
+    if is_given(value):
+        return True
+    if len(value) != 1:
+        return False
+    ((name, arguments),) = value.items()
+    called = isinstance(name, str) and re.match(rf"[A-Z]\w*$|{REFERENCE}", name) is not None
+    return called and (arguments is None or isinstance(arguments, Mapping))
 
 
 class Factory(Section):
