@@ -32,8 +32,8 @@ _NESTED = (
     ("cell", keras.layers),
 )
 """Where an argument's `{Name: {argument: value}}` is looked up, by how the argument's name ends."""
-
-
+_FUNCTIONS = "schedule|on_.*"
+"""Arguments of callbacks that Keras calls, as those of LearningRateScheduler and LambdaCallback."""
 _KINDS = {
     keras.layers: "layer",
     keras.losses: "loss",
@@ -73,7 +73,7 @@ def make(module: ModuleType, named: Named, key: Key, config: Config) -> Any:
         UserCodeError: the user's own function or class raised.
     """
     arguments = {
-        name: _argument(name, value, (*key, name), config)
+        name: _argument(module, name, value, (*key, name), config)
         for name, value in named.arguments.items()
     }
     if named.given is not None:
@@ -145,12 +145,15 @@ def _needs_nothing(function: Any) -> bool:
     return True
 
 
-def _argument(name: str, value: Any, key: Key, config: Config) -> Any:
+def _argument(within: ModuleType, name: str, value: Any, key: Key, config: Config) -> Any:
     """An argument's value, with `{Name: {…}}` made into the object where Keras expects one."""
+    is_reference = isinstance(value, str) and re.match(REFERENCE, value) is not None
+    if is_reference and within is keras.callbacks and re.fullmatch(_FUNCTIONS, name):
+        return user_code.find(value, config, key=key)
     module = next((module for ending, module in _NESTED if name.endswith(ending)), None)
     if module is None:
         return value
-    if is_given(value) or (isinstance(value, str) and re.match(REFERENCE, value)):
+    if is_given(value) or is_reference:
         return make(module, Named.model_validate(value), key, config)
     if not isinstance(value, Mapping) or len(value) != 1:
         return value

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.data.rows import Rows, Tree
 from orchestrator.diagnosis.tracing import probe
+from orchestrator.errors import InvalidError
 from orchestrator.model.build import build_model
 from orchestrator.model.outputs import find_outputs
 from orchestrator.record.records import Settings
@@ -138,3 +139,26 @@ def build():
     built = len(calls)
     preparation.try_step(config, model, dataset)
     assert len(calls) == built + 1  # in a training step: that of validation was built with
+
+
+def test_functions_of_callbacks_are_given_by_reference(make_config: MakeConfig) -> None:
+    code = """
+told = []
+
+def rate(epoch):
+    return 0.5 ** epoch
+
+def tell(epoch, logs):
+    told.append(epoch)
+"""
+    schedule = {"LearningRateScheduler": {"schedule": "rows:rate"}}
+    config = make_config(
+        code, fit={"callbacks": [schedule, {"LambdaCallback": {"on_epoch_end": "rows:tell"}}]}
+    )
+    scheduler, teller = preparation.user_callbacks(config)
+    teller.on_epoch_end(3, {})
+    assert (scheduler.schedule(2), sys.modules["rows"].told) == (0.25, [3])
+    missing = {"LearningRateScheduler": {"schedule": "rows:rat"}}
+    config = make_config(code, fit={"callbacks": [missing]})
+    with pytest.raises(InvalidError, match="callbacks.0.schedule: rows has no 'rat'; did you mean"):
+        preparation.user_callbacks(config)
