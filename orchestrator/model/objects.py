@@ -164,10 +164,13 @@ def _argument(within: ModuleType, name: str, value: Any, key: Key, config: Confi
 
 
 def _class_of_alias(module: ModuleType, name: str) -> type | None:
-    """The class behind a lower-case name such as `adam`."""
+    """The class behind a lower-case name such as `adam`, or a short one such as `mse`."""
+    known = module.get(name)  # a function, of `mse` mean_squared_error, or an object
+    own = getattr(known, "__name__", type(known).__name__)
     classes = (alias for alias, value in vars(module).items() if inspect.isclass(value))
     folded = {alias.casefold(): alias for alias in classes}
-    match = folded.get(name.replace("_", "").casefold())
+    matches = (folded.get(each.replace("_", "").casefold()) for each in (name, own))
+    match = next(filter(None, matches), None)
     return getattr(module, match) if match else None
 
 

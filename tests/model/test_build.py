@@ -9,11 +9,12 @@ import pytest
 import tensorflow as tf
 
 from orchestrator.config.schema import Config
+from orchestrator.config.sections.model import Named
 from orchestrator.data import load as data
 from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.errors import InvalidError, UserCodeError
-from orchestrator.model import keras_internals, saving
+from orchestrator.model import keras_internals, objects, saving
 from orchestrator.model.build import build_model, obstacles, try_call
 from orchestrator.model.outputs import find_outputs
 from orchestrator.model.remedies import leaky_relu
@@ -128,6 +129,19 @@ def test_the_loss_of_a_lone_named_output_may_have_arguments(
     model = build_model(config, Settings(seed=0), rows)
     found = keras_internals.compile_arguments(model)["loss"]["price"]
     assert keras_internals.function_arguments(found) == {"delta": 2.0}
+
+
+@pytest.mark.parametrize("short", ["mse", "MAE", "mape", "msle", "bce", "kld"])
+def test_short_names_of_losses_and_metrics_take_arguments(
+    make_config: MakeConfig, short: str
+) -> None:
+    named = {short: {"name": "own"}}
+    config = make_config()
+    loss = objects.make(keras.losses, Named.model_validate(named), ("compile", "loss"), config)
+    assert (loss.name, loss.fn) == ("own", keras.losses.get(short))
+    if short != "kld":  # which Keras knows as a loss alone
+        metric = objects.make(keras.metrics, Named.model_validate(named), ("compile",), config)
+        assert (metric.name, type(metric)) == ("own", type(keras.metrics.get(short)))
 
 
 def test_an_output_that_does_not_fit_the_targets_is_refused(make_config: MakeConfig) -> None:
