@@ -112,6 +112,8 @@ EVERYTHING: dict[str, Any] = {
         "loss_weights": [1, 0.5],
         "metrics": ["mae", {"AUC": {"curve": "PR"}}],
         "weighted_metrics": {"out": ["mae"]},
+        "run_eagerly": "off",
+        "auto_scale_loss": "yes",
     },
     "batch_size": 8,
     "phases": [{"name": "main", "epochs": 1, "learning_rate": 0.1}, {"name": "b", "epochs": 2}],

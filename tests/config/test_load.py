@@ -158,9 +158,11 @@ def test_paths_start_from_the_configs_folder_or_from_base(load, tmp_path):
     [("on", True), ("yes", True), ("true", True), ("off", False), ("no", False), ("No", False)],
 )
 def test_on_off_yes_no_are_booleans_where_one_is_expected(load, text, expected):
-    found = load(BASE, f"data.standardize={text}", f"deterministic={text}", "name=on")
+    switches = (f"compile.{name}={text}" for name in ("run_eagerly", "auto_scale_loss"))
+    found = load(BASE, f"data.standardize={text}", f"deterministic={text}", "name=on", *switches)
     assert found.data.standardize is expected
     assert found.deterministic is expected
+    assert (found.compile.run_eagerly, found.compile.auto_scale_loss) == (expected, expected)
     assert found.name == "on"
 
 

@@ -13,6 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 from orchestrator.config.sections.base import (
     REFERENCE,
     AutoFlag,
+    Flag,
     ModuleName,
     OneOf,
     PositiveInt,
@@ -199,9 +200,9 @@ class Compile(Section):
     """Keras metrics that respect sample and class weights."""
     jit_compile: AutoFlag = "auto"
     """Compile the training step with XLA; auto leaves it to Keras."""
-    run_eagerly: bool = False
+    run_eagerly: Flag = False
     """Run every step as plain Python, for a model or loss that cannot be made a graph; slow."""
     steps_per_execution: PositiveInt = 1
     """Steps that Keras takes in one call, which is faster where steps are short."""
-    auto_scale_loss: bool = True
+    auto_scale_loss: Flag = True
     """Scale the loss for a model in mixed precision of float16, as Keras does."""
