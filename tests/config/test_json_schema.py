@@ -228,6 +228,7 @@ def test_schema_and_loader_agree_on_several_changes(value: dict[str, Any]) -> No
         "restart.policy=[{times: 2}]", "restart.policy=[{factor: 0.5}]",
         "restart.policy=[{remedy: new_seed, factor: 0.5}]",
         "restart.policy=[{remedy: new_seed, keep_seed: on}]",
+        "restart.policy=[{remedy: reinitialize, rewind: true}]",
         "restart.policy=[{remedy: leaky_relu, when: [dead]}]",
         "restart.policy=[{remedy: leaky_relu, when: {kind: [metrics]}}]",
         "restart.policy=[{remedy: leaky_relu, when: {cause: [died]}}]",

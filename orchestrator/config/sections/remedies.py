@@ -146,6 +146,8 @@ class Reinitialize(Rung):
     """The remedy."""
     initializer: Annotated[str, Field(min_length=1)] = "he_normal"
     """Keras's name of the initializer."""
+    rewind: Annotated[Literal[False], BeforeValidator(flag, json_schema_input_type=Off)] = False
+    """Always false: a rewind brings the weights of the failed attempt back."""
 
     def apply(
         self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None

@@ -25,7 +25,7 @@ from orchestrator.policy import rewind
 from orchestrator.record.checks import AnyCheck, Break, LearnedCheck
 from orchestrator.record.directory import Place, writing
 from orchestrator.record.events import AttemptResumed, PhaseEnded, PhaseStarted, Warned
-from orchestrator.record.records import Phase
+from orchestrator.record.records import Phase, Settings
 from orchestrator.training.attempt import callbacks, checkpoints, revival, snapshots
 from orchestrator.training.attempt.building import build, keras_warnings, preparation
 from orchestrator.training.attempt.building.build import Built, Loaded
@@ -151,6 +151,8 @@ def _begin(task: Task, rows: Loaded, emit: Emit) -> tuple[Built, Weights, Snapsh
     _tell_resumed(task, task.origin.place, emit)
     begun = _reach(task.origin, rows)
     built, weights = _restore(task, rows, task.settings.seed, emit)
+    if _raises_rates(task.settings, task.origin.task.settings):
+        begun = _at_own_rate(begun, task, built)
     if task.origin.revive:
         begun = revival.revive(begun, rows, built, emit)
     return built, weights, begun
@@ -165,6 +167,25 @@ def _restore(task: Task, rows: Loaded, seed: int, emit: Emit) -> tuple[Built, We
         # Metrics and optimizers make their variables in the first step, which is then undone.
         preparation.try_step(task.config, built.model, rows.dataset)
     return built, weights
+
+
+def _raises_rates(settings: Settings, before: Settings) -> bool:
+    """Whether rates may be higher than with other settings; lower ones a cap sees to."""
+    cap, earlier = (
+        math.inf if each.learning_rate_cap is None else each.learning_rate_cap
+        for each in (settings, before)
+    )
+    return cap > earlier or settings.learning_rate_factor != before.learning_rate_factor
+
+
+def _at_own_rate(begun: Snapshot, task: Task, built: Built) -> Snapshot:
+    """A state of another attempt with the rate that the attempt itself has in that phase."""
+    snapshots.restore_variables(begun, built)
+    earlier = begun.trained[:-1]
+    plan = task.config.phases[len(earlier) - 1]
+    first = sum(each.count for each in earlier)
+    built.rates.start_phase(plan.learning_rate, first=first, epochs=plan.epochs)
+    return snapshots.with_present_values(begun, built)
 
 
 def _reach(origin: Origin, rows: Loaded) -> Snapshot:

@@ -175,6 +175,22 @@ def test_an_attempt_goes_on_from_an_epoch_of_another_that_left_a_snapshot_inside
         assert _phases(again) == _phases(whole)[1:]
 
 
+def test_what_goes_on_from_another_attempt_has_the_rate_that_a_remedy_has_raised(
+    noisy: Callable[..., Config], tmp_path: Path
+) -> None:
+    compiled = {"optimizer": {"SGD": {"learning_rate": 0.001}}, "loss": "mse"}
+    config = noisy(phases=[{"name": "a", "epochs": 3}], fit={}, compile=compiled)
+    other = _task(config, tmp_path / "whole")
+    known = tuple(event.phase for event in _train(other) if isinstance(event, PhaseEnded))[:1]
+    task = dataclasses.replace(
+        _task(config, tmp_path / "raised"),
+        settings=Settings(seed=config.seed, learning_rate_factor=10.0),
+        origin=Origin(task=other, phases=known, epoch=1),
+    )
+    again = _train(task)
+    assert [rate for _, _, rate in _epochs(again)] == pytest.approx([0.01, 0.01])
+
+
 def test_the_rate_that_is_told_first_is_that_of_the_step_it_goes_on_with(
     noisy: Callable[..., Config], tmp_path: Path
 ) -> None:
