@@ -37,6 +37,7 @@ from orchestrator.errors import (
 )
 from orchestrator.model import initialization, objects, saving
 from orchestrator.model.build import build_model
+from orchestrator.model.keras_internals import is_of_keras
 from orchestrator.model.layers import count_parameters
 from orchestrator.model.losses.targets import check_classes, check_targets
 from orchestrator.model.outputs import Output, find_outputs
@@ -46,6 +47,8 @@ from orchestrator.training.attempt.task import Prepared
 
 Tell = Callable[[str], None]
 """Is told what goes on, in a few words."""
+_RATE_LOGS = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
+"""Callbacks of Keras's that log the learning rate and nothing else; its others log nothing."""
 
 
 def prepare(
@@ -86,14 +89,14 @@ def _prepare(config: Config, dataset: Dataset, tell: Tell, findings: bool) -> Pr
     found = find_outputs(model, config, train)
     check_classes(found, config, dataset.encoding.classes)
     class_weight(config, found)
-    user_callbacks(config)
+    callbacks = user_callbacks(config)
     _check_initializers(config, model, train)
     warnings = [*_constant_targets(train, found), *_many_categories(dataset), *_live(dataset)]
     warnings += _obstacle(saving.deployable(model, dataset.scalings, train), train)
     measured = _measure_all(config, model, dataset, tell)
     before = _look_before(config, model, dataset, found, measured) if findings else ()
     try:
-        _check_gates(config, try_step(config, model, dataset), dataset)
+        warnings += _check_gates(config, try_step(config, model, dataset), dataset, callbacks)
     except InvalidError:
         # Of a loss without a gradient Keras says less than the finding, which ends the run.
         if not any(
@@ -428,17 +431,43 @@ def _live(dataset: Dataset) -> Iterator[str]:
         )
 
 
-def _check_gates(config: Config, names: Collection[str], dataset: Dataset) -> None:
+def _check_gates(
+    config: Config,
+    names: Collection[str],
+    dataset: Dataset,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> list[str]:
+    """Refuse gates on what nothing logs; what a callback may log is known at the phase's end.
+
+    Returns:
+        A warning for each gate that hangs on a callback.
+    """
     problems: list[Problem] = []
+    warnings: list[str] = []
     for index, gate in enumerate(config.checks.metric):
-        if gate.name not in names:
-            hint = suggestion(gate.name, [*names])
-            if gate.name.startswith("val_") and dataset.validation is None:
-                hint = "add data.validation to have validation values"
-            key = ("checks", "metric", index, "name")
-            problems.append(config.problem(key, f"Keras logs no {gate.name!r}", hint))
+        if gate.name in names:
+            continue
+        if any(_may_log(each, gate.name) for each in callbacks):
+            warnings.append(
+                f"Keras itself logs no {gate.name!r}: its gate passes no phase unless a callback "
+                "logs it"
+            )
+            continue
+        hint = suggestion(gate.name, [*names])
+        if gate.name.startswith("val_") and dataset.validation is None:
+            hint = "add data.validation to have validation values"
+        key = ("checks", "metric", index, "name")
+        problems.append(config.problem(key, f"Keras logs no {gate.name!r}", hint))
     if problems:
         raise InvalidError(problems)
+    return warnings
+
+
+def _may_log(callback: keras.callbacks.Callback, name: str) -> bool:
+    """Whether a callback may add a value of the name to what an epoch logs."""
+    if isinstance(callback, _RATE_LOGS):
+        return name == "learning_rate"
+    return isinstance(callback, keras.callbacks.LambdaCallback) or not is_of_keras(callback)
 
 
 def scalars(logs: Mapping[str, Any]) -> dict[str, float]:

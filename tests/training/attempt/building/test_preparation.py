@@ -162,3 +162,35 @@ def tell(epoch, logs):
     config = make_config(code, fit={"callbacks": [missing]})
     with pytest.raises(InvalidError, match="callbacks.0.schedule: rows has no 'rat'; did you mean"):
         preparation.user_callbacks(config)
+
+
+LOGGING = """
+import keras
+
+class F1(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_f1"] = 0.9
+"""
+PLATEAU = {"ReduceLROnPlateau": {"monitor": "loss"}}
+
+
+@pytest.mark.parametrize(
+    ("callback", "name", "warned"),
+    [
+        ("rows:F1", "val_f1", True),
+        (PLATEAU, "learning_rate", True),
+        (PLATEAU, "val_f1", False),
+        ("TerminateOnNaN", "learning_rate", False),
+    ],
+)
+def test_a_gate_on_what_a_callback_may_log_is_a_warning(
+    make_config: MakeConfig, callback: Any, name: str, warned: bool
+) -> None:
+    gate = {"metric": {"name": name, "min": 0.0}}
+    config = make_config(LOGGING, fit={"callbacks": [callback]}, checks=gate)
+    if warned:
+        told = preparation.prepare(config).warnings
+        assert any(f"Keras itself logs no {name!r}" in each for each in told)
+    else:
+        with pytest.raises(InvalidError, match=f"Keras logs no {name!r}"):
+            preparation.prepare(config)
