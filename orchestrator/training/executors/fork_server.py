@@ -55,8 +55,12 @@ _PRELOADED = (
 )
 """What the server imports for all workers. None of it executes an operation of TensorFlow, after
 which a forked process would hang."""
+_BACKEND = {"KERAS_BACKEND": "tensorflow"}
+"""What workers have in their environment whatever this process has."""
 _PATHS = ("PYTHONPATH", "PYTHONSAFEPATH")
 """Variables by which the server finds the modules that this process would find, and no others."""
+_begun_with: set[str] = set()
+"""Names in the environment that the server was started with."""
 
 
 class ForkServer:
@@ -88,16 +92,15 @@ class ForkServer:
             return Raised(NotSentError(f"{type(error).__name__}: {error}"))
         reports, theirs = multiprocessing.Pipe(duplex=False)
         leash, ours = multiprocessing.Pipe(duplex=False)
-        # No daemon, which may have no processes of its own, as a PyDataset's workers are; the leash
-        # ends it with this process all the same.
-        paths = {name: os.environ.get(name) for name in _PATHS}
-        process = self._context.Process(  # type: ignore[attr-defined]
-            target=worker.serve, args=(theirs, leash, work.log, sent, paths)
-        )
         with reports, theirs, leash, ours:
             with _without_main():
                 if self._context.get_start_method() == "forkserver":
                     _expect_server()
+                # No daemon, which may have no processes of its own, as a PyDataset's workers are;
+                # the leash ends it with this process all the same.
+                process = self._context.Process(  # type: ignore[attr-defined]
+                    target=worker.serve, args=(theirs, leash, work.log, sent, _environment())
+                )
                 process.start()
             theirs.close()
             leash.close()
@@ -189,6 +192,15 @@ def _expect_server() -> None:
             forkserver.ensure_running()
 
 
+def _environment() -> dict[str, str | None]:
+    """The environment of this process for a worker, with None for what is not there any more.
+
+    What the server's imports have put into its own, its workers keep.
+    """
+    gone = dict.fromkeys({*_PATHS, *_begun_with} - {*os.environ})
+    return {**gone, **os.environ, **_BACKEND}
+
+
 def _server_lives() -> bool:
     pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if pid is None:
@@ -219,7 +231,9 @@ def _quiet() -> Iterator[None]:
     folder first, where the user's are.
     """
     paths = os.pathsep.join(each or os.getcwd() for each in sys.path)
-    changed = {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
+    changed = {**_BACKEND, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
+    _begun_with.clear()
+    _begun_with.update(os.environ)
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     try:

@@ -39,7 +39,7 @@ def serve(
         leash: the end for reading of a pipe to which the supervisor writes nothing.
         log: gets what is printed.
         sent: the work, pickled.
-        environment: variables that are other ones in the server.
+        environment: variables of the supervisor, None for those that only the server has.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):

@@ -90,6 +90,37 @@ def test_workers_have_all_imported_and_nothing_executed(server: ForkServer, tmp_
     }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LookAround(Look):
+    """Look at the environment of a worker."""
+
+    def do(self, emit: Emit) -> dict[str, Any]:
+        return dict(os.environ)
+
+
+def test_workers_have_the_environment_of_the_moment(
+    server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server lives on from one run to the next."""
+
+    def seen() -> dict[str, Any]:
+        return result_of(server.run(LookAround(log=tmp_path / "log.txt"), print))
+
+    fork_server.stop()
+    monkeypatch.setenv("DATA_DIR", "a")
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    first = seen()
+    monkeypatch.setenv("DATA_DIR", "b")
+    monkeypatch.setenv("MODE", "fast")
+    second = seen()
+    assert (first["DATA_DIR"], second["DATA_DIR"], second["MODE"]) == ("a", "b", "fast")
+    monkeypatch.delenv("DATA_DIR")
+    monkeypatch.delenv("MODE")
+    third = seen()
+    assert not {"DATA_DIR", "MODE"} & {*third}
+    assert third["KERAS_BACKEND"] == "tensorflow"
+
+
 def test_a_server_that_was_killed_is_started_as_it_was_at_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
