@@ -246,3 +246,20 @@ def is_activation(layer: Any) -> bool:
     """Whether the layer only applies an activation."""
     kinds = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU, keras.layers.ELU)
     return isinstance(layer, kinds)
+
+
+def plain_variables(model: keras.Model) -> list[tf.Variable]:
+    """TensorFlow's own variables that layers hold as attributes, of which Keras tracks none.
+
+    Those that TensorFlow's generators draw with are among them.
+
+    Args:
+        model: a built model.
+
+    Returns:
+        Those that NumPy can hold, in the order of the layers.
+    """
+    held = (each for layer in keras_internals.all_layers(model) for each in vars(layer).values())
+    states = (each.state if isinstance(each, tf.random.Generator) else each for each in held)
+    found = (each for each in states if isinstance(each, tf.Variable))
+    return [each for each in found if each.dtype.is_numpy_compatible and each.dtype != tf.string]

@@ -23,6 +23,7 @@ import numpy as np
 
 from orchestrator.model import keras_internals
 from orchestrator.model.build import plain_optimizers
+from orchestrator.model.layers import plain_variables
 from orchestrator.record.checks import Break
 from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.encoding import jsonable
@@ -107,6 +108,7 @@ def variables(built: Built) -> list[Any]:
     optimizers = [] if model.optimizer is None else [model.optimizer]
     found = [
         *model.variables,
+        *plain_variables(model),
         *(each for one in (*optimizers, *plain_optimizers(model)) for each in one.variables),
         *(each for metric in model.metrics for each in metric.variables),
         *built.rates.variables,

@@ -111,14 +111,48 @@ def _every_fifth(self: Keeper) -> bool:
     return self._asked % 5 == 0  # type: ignore[attr-defined, no-any-return]
 
 
-@pytest.mark.parametrize("inside", [False, True], ids=["epochs", "steps"])
+HOLDING = """
+import keras
+import tensorflow as tf
+
+class Holding(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.calls = tf.Variable(0.0, trainable=False)
+        self.generator = tf.random.Generator.from_seed(3)
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        calls = self.calls.assign_add(1.0)
+        return x + 0.01 * calls + 0.1 * self.generator.normal(tf.shape(x))
+
+def build():
+    outputs = [Holding(), keras.layers.Dense(1)]
+    return keras.Sequential([keras.Input((3,)), *outputs])
+"""
+"""A layer that holds variables of TensorFlow's, which Keras does not track."""
+
+
+@pytest.mark.parametrize(
+    ("inside", "model"),
+    [
+        (False, {"layers": LAYERS}),
+        (True, {"layers": LAYERS}),
+        (False, {"factory": {"callable": "holding:build"}}),
+    ],
+    ids=["epochs", "steps", "tensorflow"],
+)
 def test_from_every_snapshot_the_training_arrives_at_the_same_bits(
     noisy: Callable[..., Config],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     inside: bool,
+    model: dict[str, Any],
 ) -> None:
-    config = noisy(checkpoint_seconds=100 if inside else 0)
+    (tmp_path / "holding.py").write_text(HOLDING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = noisy(checkpoint_seconds=100 if inside else 0, model=model)
     kept = tmp_path / "kept"
     kept.mkdir()
     write = snapshots.write
