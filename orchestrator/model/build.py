@@ -34,7 +34,12 @@ from orchestrator.model import (
 from orchestrator.model.initialization import Recorder
 from orchestrator.model.losses.targets import check_targets
 from orchestrator.model.outputs import Output, find_outputs
-from orchestrator.model.pretrained import begins_trained, keeps_weights
+from orchestrator.model.pretrained import (
+    begins_trained,
+    draws_weights,
+    keeps_weights,
+    relearning_layer,
+)
 from orchestrator.model.remedies import (
     clones,
     dropout,
@@ -61,7 +66,7 @@ def build_model(
         recorder: told which initializer made which weight.
 
     Returns:
-        A built and compiled model with fresh weights.
+        A built and compiled model with the weights that it starts from.
 
     Raises:
         InvalidError: Keras refuses a layer, an argument or the loss, or the shapes do not fit.
@@ -70,7 +75,7 @@ def build_model(
     recorder = recorder or Recorder()
     keras.utils.set_random_seed(settings.seed)
     with recorder.recording(), keras_internals.fresh_names():
-        model = _make(config, settings, rows)
+        model = _make(config, settings, rows, recorder)
     if settings.initializer is not None:
         initialization.reinitialize(model, settings.initializer, rows.first(2)[0], recorder)
     if config.compile is not None:
@@ -129,7 +134,7 @@ def _build_optimizer(model: keras.Model) -> None:
         optimizer.build(model.trainable_variables)
 
 
-def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
+def _make(config: Config, settings: Settings, rows: AnyRows, recorder: Recorder) -> keras.Model:
     """The built model, with the activations that a remedy asks for."""
     slope = settings.negative_slope
     match config.model:
@@ -144,17 +149,26 @@ def _make(config: Config, settings: Settings, rows: AnyRows) -> keras.Model:
         case FileModel() as plan:
             model = saving.load_file(plan, config, settings.seed)
     try_call(model, config, rows, next(iter(type(config.model).model_fields)))
-    weights = model.get_weights() if keeps_weights(config) else None
     changed = model
     if slope is not None:
         changed = leaky_relu.replace_relu(changed, slope)
     if settings.output_activation is not None:
         changed = fixed_output.put_activations(changed, settings.output_activation)
-    if weights is not None and changed is not model:
-        changed.set_weights(weights)
+    if changed is not model and not draws_weights(config):
+        _take_weights(changed, model, recorder)
     if settings.dropout_cap is not None:
         dropout.lower(changed, settings.dropout_cap)
     return changed
+
+
+def _take_weights(changed: keras.Model, model: keras.Model, recorder: Recorder) -> None:
+    """Give a changed model the weights of the one that it was made of, some of which were loaded.
+
+    Those that were not come from that one's initializers, and so from the seed.
+    """
+    changed.set_weights(model.get_weights())
+    for variable, before in zip(changed.weights, model.weights, strict=True):
+        recorder.note(variable, recorder.initializer(before))
 
 
 def obstacles(
@@ -197,6 +211,11 @@ def obstacles(
     variables = initialization.hidden_variables(model, rows.first(2)[0])
     if not any(is_kernel for _, _, is_kernel in variables):
         found["reinitialize"] = "no hidden layer has a kernel"
+    trained = relearning_layer(model, config)
+    if trained is not None:
+        found["reinitialize"] = (
+            f"layer {trained.name} goes on from the weights of an earlier training"
+        )
     if begins_trained(model, config):
         found["fresh_weights"] = "the model has weights that an earlier training has left"
     if isinstance(config.model, FileModel) and keeps_weights(config):

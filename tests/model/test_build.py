@@ -16,6 +16,7 @@ from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.model import keras_internals, objects, saving
 from orchestrator.model.build import build_model, obstacles, try_call
+from orchestrator.model.initialization import Recorder, Replay
 from orchestrator.model.outputs import find_outputs
 from orchestrator.model.remedies import leaky_relu
 from orchestrator.record.records import Settings
@@ -712,7 +713,66 @@ def build(trained=True):
         factory = {"callable": "rows:build", "kwargs": {"trained": trained}}
         config = make_config(code, model={"factory": factory})
         config = config.model_copy(update={"compile": None})
-        assert ("fresh_weights" in obstacles_of(config)) is trained
+        found = obstacles_of(config)
+        assert ("fresh_weights" in found) is trained
+        assert ("reinitialize" in found) is trained
     drawn = {"Dense": {"units": 3, "bias_initializer": "random_normal"}}
     listed = make_config(model={"layers": [drawn, {"Dense": {"units": 1}}]})
     assert "fresh_weights" not in obstacles_of(listed)
+
+
+LOADED = """
+import keras, numpy as np
+def build():
+    inner = keras.layers.Input((2,))
+    hidden = keras.layers.Dense(3, activation="relu")(inner)
+    base = keras.Model(inner, hidden, name="base")
+    base.set_weights([np.full(each.shape, 0.123) for each in base.get_weights()])
+    base.trainable = False
+    scaled = keras.layers.Normalization()
+    scaled.adapt(np.array([[0.0, 1.0], [4.0, 3.0]]))
+    inputs = keras.layers.Input((2,))
+    top = keras.layers.Dense(3, activation="relu", name="top")(base(scaled(inputs)))
+    model = keras.Model(inputs, keras.layers.Dense(1, activation="relu")(top))
+    model.compile("sgd", loss="mse")
+    return model
+"""
+
+
+@pytest.mark.parametrize("change", [{"negative_slope": 0.2}, {"output_activation": {"": "linear"}}])
+def test_a_changed_activation_leaves_what_a_factory_has_loaded(
+    make_config: MakeConfig, change: dict[str, Any]
+) -> None:
+    config = make_config(LOADED, model={"factory": {"callable": "rows:build"}}, compile=None)
+    plain, recorder = built(config), Recorder()
+    settings = Settings(seed=7, **change)
+    changed = build_model(config, settings, data.load(config).train, recorder)
+    base = changed.get_layer("base")
+    assert not base.trainable_variables
+    np.testing.assert_array_equal(base.get_weights()[0], np.full((2, 3), np.float32(0.123)))
+    for ours, theirs in zip(changed.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    scaled = next(each for each in changed.layers if isinstance(each, layers.Normalization))
+    np.testing.assert_array_equal(scaled(np.array([[2.0, 3.0]], np.float32)), [[0.0, 1.0]])
+    found = obstacles_of(config)
+    assert "fresh_weights" in found
+    assert "reinitialize" not in found  # the head is fresh
+
+
+def test_another_seed_of_a_factory_with_leaky_relu_needs_no_building(
+    make_config: MakeConfig,
+) -> None:
+    code = """
+import keras
+def build():
+    dense = [keras.layers.Dense(3, activation="relu"), keras.layers.Dense(1)]
+    return keras.Sequential([keras.layers.Input((2,)), *dense])
+"""
+    config = make_config(code, model={"factory": {"callable": "rows:build"}})
+    rows, recorder = data.load(config).train, Recorder()
+    model = build_model(config, Settings(seed=7, negative_slope=0.2), rows, recorder)
+    replay = Replay(model, recorder, 7)
+    assert replay.faithful
+    other = build_model(config, Settings(seed=8, negative_slope=0.2), rows)
+    for ours, theirs in zip(replay.weights(8), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

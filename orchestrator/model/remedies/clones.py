@@ -18,11 +18,16 @@ def rebuild(model: keras.Model, clone: Callable[[keras.Operation], keras.Operati
         clone: makes a layer, or a function of Keras that is applied as such, anew.
 
     Returns:
-        A new model, compiled as the old one was.
+        A new model, compiled as the old one was, with the same layers that were adapted to rows.
     """
+
+    def clone_unadapted(layer: keras.Operation) -> keras.Operation:
+        # What it was adapted to, such as a vocabulary, is not in its config.
+        return layer if hasattr(layer, "adapt") else clone(layer)
+
     compiled, model.compiled = model.compiled, False  # Keras would serialise the user's own loss
     try:
-        changed = keras.models.clone_model(model, clone_function=clone, recursive=True)
+        changed = keras.models.clone_model(model, clone_function=clone_unadapted, recursive=True)
     finally:
         model.compiled = compiled
     if compiled:
