@@ -17,8 +17,8 @@ from orchestrator.config.sections.model import LayersModel
 from orchestrator.data.rows import Batch, Readable, Rows, Scalings, leaves, num_rows, select
 from orchestrator.diagnosis.causes.before.trial import Trial, try_step
 from orchestrator.diagnosis.units import NO_FLOW, Flow, Layer
+from orchestrator.model import keras_internals, pretrained
 from orchestrator.model import layers as model_layers
-from orchestrator.model import pretrained
 from orchestrator.model.losses.returned import Origin
 from orchestrator.model.outputs import Output
 from orchestrator.record.records import Cause, Finding, Fix
@@ -97,26 +97,64 @@ class Subject:
     @functools.cached_property
     def predictions(self) -> tuple[npt.NDArray[Any], ...]:
         """What the model predicts for `few` in inference, one array for each output."""
+        predicted, _ = self._inferred
+        return predicted
+
+    @functools.cached_property
+    def _inferred(self) -> tuple[tuple[npt.NDArray[Any], ...], tuple[npt.NDArray[Any] | None, ...]]:
+        """The predictions for `few`, and Keras's mask of each."""
         if not model_layers.is_callable(self.model):
-            return ()
+            return (), ()
         x, _, _ = self.few
-        found = leaves(model_layers.infer(self.model, x))
-        return tuple(keras.ops.convert_to_numpy(each) for _, each in found)
+        predicted, masks = model_layers.infer(self.model, x, _with_masks)
+        return (
+            tuple(keras.ops.convert_to_numpy(each) for each in predicted),
+            tuple(None if each is None else keras.ops.convert_to_numpy(each) for each in masks),
+        )
 
     def targets(self, index: int) -> npt.NDArray[Any]:
         """The targets of an output, by its number, of all rows that count or of a sample of them.
 
         Returns:
-            Shape (rows, …); no rows where it has none.
+            Shape (rows, …), or (positions, …) where each position has a weight; no rows where it
+            has none.
         """
         y, weight = getattr(self.rows, "y", None), getattr(self.rows, "weight", None)
         if y is None:
             _, y, weight = self.sample
+        return _counting(self._own_targets(index, y), weight)
+
+    def columns(self, index: int) -> npt.NDArray[Any]:
+        """The targets of an output, by its number, of the positions that count in its loss.
+
+        Returns:
+            Shape (positions, columns). Those of `few` where Keras masks some, see `is_masked`; no
+            positions where the targets do not have the output's columns.
+        """
+        shape = self.outputs[index].shape
+        found, columns = self.targets(index), (shape[-1] or 1) if shape else 1
+        if self.is_masked(index):
+            _, y, weight = self.few
+            found, mask = self._own_targets(index, y), self._mask(index)
+            if weight is not None and np.ndim(weight) < np.ndim(mask):
+                weight = np.reshape(weight, (*np.shape(weight), *[1] * (mask.ndim - weight.ndim)))
+            found = _counting(found, mask if weight is None else mask * weight)
+        return found.reshape(-1, columns) if found.size % columns == 0 else np.zeros((0, columns))
+
+    def is_masked(self, index: int) -> bool:
+        """Whether Keras's loss of an output leaves out positions, which only the model tells."""
+        return self._mask(index) is not None
+
+    def _mask(self, index: int) -> Any:
+        """Keras's mask of an output for `few`, shape (rows, …); None where it has none."""
+        predicted, masks = self._inferred
+        mask = masks[index] if index < len(masks) else None
+        fits = mask is not None and mask.shape == predicted[index].shape[: mask.ndim]
+        return mask if fits else None
+
+    def _own_targets(self, index: int, y: Any) -> npt.NDArray[Any]:
         targets = self.outputs[index].targets(y) if leaves(y) else None
-        found = np.zeros(0) if targets is None else np.asarray(targets)
-        if not len(found) or weight is None or np.ndim(weight) > 1:
-            return found
-        return found[np.asarray(weight) > 0]
+        return np.zeros(0) if targets is None else np.asarray(targets)
 
     def varies(self, index: int) -> bool:
         """Whether an output's targets vary, or are not known: only then is a constant at fault."""
@@ -216,6 +254,18 @@ class Subject:
         if not isinstance(self.rows, Rows):
             return self.rows.first(wanted)
         return self.rows.batch(_evenly(len(self.rows), min(wanted, len(self.rows))))
+
+
+def _with_masks(outputs: Any) -> tuple[list[Any], list[Any]]:
+    found = [each for _, each in leaves(outputs)]
+    return found, [keras_internals.attached_mask(each) for each in found]
+
+
+def _counting(targets: npt.NDArray[Any], weight: Any) -> npt.NDArray[Any]:
+    """The targets with a weight above 0; all where weights are no rows' or positions' of theirs."""
+    if weight is None or np.shape(weight) != targets.shape[: np.ndim(weight)]:
+        return targets
+    return targets[np.asarray(weight) > 0]
 
 
 def _fewer(batch: Batch, most_rows: int, most_numbers: int) -> Batch:

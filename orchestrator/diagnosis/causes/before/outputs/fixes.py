@@ -54,12 +54,10 @@ def unbounded(subject: Subject, index: int) -> Fix | None:
 
     Targets that are far from what a fresh network gives were to be scaled as well.
     """
-    output, values = subject.outputs[index], subject.targets(index)
-    loss = output.loss
+    output, loss = subject.outputs[index], subject.outputs[index].loss
     if loss is None or not loss.is_keras or loss.name not in _DISTANCES:
         return None
-    columns = values.reshape(-1, output.shape[-1] or 1 if output.shape else 1)
-    far = any(is_distant(column) for column in columns.T)
+    far = any(is_distant(column) for column in subject.columns(index).T)
     config = subject.config
     scaled = (
         far

@@ -44,13 +44,15 @@ def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
     """Targets that the activation of an output cannot reach.
 
     Certain where the best prediction within reach is a constant, or so much worse than the best
-    constant that it fails, and no remedy changes that activation.
+    constant that it fails, and no remedy changes that activation; not where some positions are
+    masked, for those that are not are known of a few rows alone.
     """
     for index, activation, values in _bounded(subject):
         if _beyond(values, activation):
             hopeless = _is_beyond(values, *_RANGES[activation], _min_skill(subject))
-            yield _beyond_reach(subject, index, activation, values, certain=hopeless)
-        elif activation == "softmax" and values.shape[1:] and values.shape[-1] > 1:
+            certain = hopeless and not subject.is_masked(index)
+            yield _beyond_reach(subject, index, activation, values, certain=certain)
+        elif activation == "softmax" and values.shape[-1] > 1:
             yield from _not_full(subject, index, values)
 
 
@@ -84,16 +86,20 @@ def find_targets_out_of_reach(
 
 
 def _bounded(subject: Subject) -> Iterator[tuple[int, str, npt.NDArray[Any]]]:
-    """Number, activation and targets of each output that has bounds, and a loss that minds them."""
+    """Number, activation and targets of each output that has bounds, and a loss that minds them.
+
+    The targets have shape (positions, columns).
+    """
     for index, output in enumerate(subject.outputs):
         activation = _activation(subject, index)
-        values = subject.targets(index)
-        if not (output.trained and output.form == "regression" and values.size):
+        if not (output.trained and output.form == "regression" and activation in _RANGES):
             continue
-        if activation not in _RANGES or is_one_unit_softmax(subject, index):
+        values = subject.columns(index)
+        if not values.size or is_one_unit_softmax(subject, index):
             continue
         values = _as_trained_on(values, output)
-        if not _beyond(values, activation) or _wants(output, values, *_RANGES[activation]):
+        rows = subject.targets(index)
+        if not _beyond(values, activation) or _wants(output, rows, *_RANGES[activation]):
             yield index, activation, values
 
 
@@ -105,8 +111,7 @@ def _beyond(values: npt.NDArray[Any], activation: str) -> float:
 
 def _best_skill(values: npt.NDArray[Any], low: float, high: float, *, absolute: bool) -> float:
     """Skill of the best prediction within reach, of the column where it has the most."""
-    columns = values.reshape(len(values), -1).astype(np.float64)
-    columns = columns[:, np.ptp(columns, axis=0) > 0]
+    columns = values[:, np.ptp(values, axis=0) > 0].astype(np.float64)
     away = np.abs(columns - columns.clip(low, high))
     if absolute:
         skills = 1 - away.mean(axis=0) / np.abs(columns - np.median(columns, axis=0)).mean(axis=0)
@@ -173,7 +178,7 @@ def _beyond_reach(
 
 def _not_full(subject: Subject, index: int, values: npt.NDArray[Any]) -> Iterator[Finding]:
     """That the targets do not add up to what a softmax gives."""
-    totals = values.reshape(len(values), -1, values.shape[-1]).sum(axis=-1)
+    totals = values.sum(axis=-1)
     if float(np.mean(np.abs(totals - 1) > _FULL)) <= _FULL:
         return
     output = subject.outputs[index]
@@ -202,8 +207,7 @@ def _min_skill(subject: Subject) -> float | None:
 
 def _is_beyond(targets: npt.NDArray[Any], low: float, high: float, min_skill: float | None) -> bool:
     """Whether no prediction between two bounds passes for some column of targets that vary."""
-    columns = targets.reshape(len(targets), -1).astype(np.float64)
-    columns = columns[:, np.ptp(columns, axis=0) > 0]
+    columns = targets[:, np.ptp(targets, axis=0) > 0].astype(np.float64)
     constant = (columns.max(axis=0) <= low) | (columns.min(axis=0) >= high)
     error = ((columns - columns.clip(low, high)) ** 2).mean(axis=0)
     fails = False if min_skill is None else 1 - error / columns.var(axis=0) < min_skill

@@ -87,7 +87,7 @@ def test_distant_targets_are_to_be_scaled_as_well(
 ) -> None:
     model = stack(last=layers.Dense(1, activation="tanh"))
     model.compile("adam", loss)
-    (found,) = find_unreachable_targets(subject(model, X, np.array(targets)[:, None]))
+    (found,) = find_unreachable_targets(subject(model, X[:3], np.array(targets)[:, None]))
     assert found.certain and found.fix is not None
     assert (found.fix.activation, found.fix.standardize) == ("linear", scaled)
 
@@ -211,3 +211,30 @@ def test_a_loss_that_leaves_marks_out_reaches_the_others() -> None:
     for loss, expected in [(masked, 0), (plain, 1)]:
         model = looking.stack(layers.Dense(1, activation="sigmoid"), loss=loss)
         assert len(told(find_unreachable_targets, subject(model, X, y))) == expected
+
+
+@pytest.mark.parametrize("leaves_out", ["mask", "weight", "nothing"])
+def test_positions_that_do_not_count_are_not_reached_for(leaves_out: str) -> None:
+    draw = np.random.default_rng(0)
+    there = np.arange(6) < draw.integers(1, 7, 40)[:, None]
+    x = np.where(there[..., None], draw.normal(size=(40, 6, 2)), -1.0).astype(np.float32)
+    y = np.where(there[..., None], draw.uniform(0.1, 0.9, (40, 6, 1)), -1.0)
+    masking = [layers.Masking(-1.0)] if leaves_out == "mask" else []
+    last = layers.Dense(1, activation="sigmoid")
+    stacked = [layers.Input((6, 2)), *masking, layers.GRU(2, return_sequences=True), last]
+    model = keras.Sequential(stacked)
+    model.compile("adam", "mse")
+    weight = there.astype(np.float32) if leaves_out == "weight" else None
+    expected = [("unreachable_targets", False)] if leaves_out == "nothing" else []
+    assert told(find_unreachable_targets, subject(model, x, y, weight)) == expected
+    (beyond,) = find_unreachable_targets(subject(model, x, y + 3 * there[..., None], weight))
+    assert beyond.certain == (leaves_out == "weight")  # of a mask only some rows are known
+
+
+def test_a_step_that_is_out_of_reach_is_one_of_a_column() -> None:
+    y = np.random.default_rng(0).uniform(0.1, 0.9, (200, 4, 1))
+    y[:, 3] += 1  # such as one pixel of an image
+    model = looking.stack(layers.Dense(4), layers.Reshape((4, 1)), loss="mse")
+    model.add(layers.Activation("sigmoid"))
+    model.compile("adam", "mse")
+    assert told(find_unreachable_targets, subject(model, X, y)) == [("unreachable_targets", False)]
