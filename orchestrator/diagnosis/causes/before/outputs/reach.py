@@ -32,6 +32,9 @@ _RANGES = {
     "tanh": (-1.0, 1.0),
 }
 """Lowest and highest value of an activation, by Keras's name."""
+_ROUNDING = 1e-6
+"""Share of a range, or of the largest target where it has no end, that float32 does not tell from
+nothing: scaled targets may end at 1.0000000000000002."""
 _FULL = 0.05
 """How far the targets of a row may add up to something else than the 1 of a softmax."""
 _FEW_ROWS = 256
@@ -104,9 +107,10 @@ def _bounded(subject: Subject) -> Iterator[tuple[int, str, npt.NDArray[Any]]]:
 
 
 def _beyond(values: npt.NDArray[Any], activation: str) -> float:
-    """Share of the targets that are out of reach."""
+    """Share of the targets that are out of reach by more than what rounding has done."""
     low, high = _RANGES[activation]
-    return float(np.mean((values < low) | (values > high)))
+    margin = _ROUNDING * (high - low if math.isfinite(high) else float(np.abs(values).max()))
+    return float(np.mean((values < low - margin) | (values > high + margin)))
 
 
 def _best_skill(values: npt.NDArray[Any], low: float, high: float, *, absolute: bool) -> float:

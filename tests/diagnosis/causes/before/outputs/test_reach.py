@@ -129,6 +129,10 @@ def test_negative_targets_behind_a_relu_are_beyond_reach(kind: str) -> None:
         ("sigmoid", [0.5, 1.5], False),
         ("relu", [-1.0, 0.41], False),  # as bad as a constant passes with a warning
         ("relu", [-1.0, -1.0], False),  # not judged
+        ("sigmoid", [0.0, 1.0000000000000002], None),  # as scaling leaves it
+        ("sigmoid", [0.0, 1.00001], False),
+        ("relu", [-1e-5, 1000.0], None),
+        ("relu", [-1e-5, 1e-5], False),
         ("tanh", [-2.0, -3.0], True),
         ("tanh", [-2.0, 3.0], False),
         ("relu6", [7.0, 8.0], True),
