@@ -39,6 +39,20 @@ _FULL = 0.05
 """How far the targets of a row may add up to something else than the 1 of a softmax."""
 _FEW_ROWS = 256
 """Rows on which a loss of the user's own is asked."""
+_DISTANCES = frozenset(
+    {
+        "huber",
+        "log_cosh",
+        "mean_absolute_error",
+        "mean_absolute_percentage_error",
+        "mean_squared_error",
+        "mean_squared_logarithmic_error",
+        "poisson",
+    }
+)
+"""Losses of Keras's of which the nearest prediction to each target is the best."""
+_SKILLS = frozenset({"mean_absolute_error", "mean_squared_error"})
+"""Those whose best constant follows from the targets at once."""
 _SIGNS = frozenset({"hinge", "squared_hinge"})
 """Losses of Keras's that take 0 and 1 as -1 and 1."""
 
@@ -46,13 +60,13 @@ _SIGNS = frozenset({"hinge", "squared_hinge"})
 def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
     """Targets that the activation of an output cannot reach.
 
-    Certain where the best prediction within reach is a constant, or so much worse than the best
-    constant that it fails, and no remedy changes that activation; not where some positions are
-    masked, for those that are not are known of a few rows alone.
+    Certain where the best prediction within reach is a constant, or under squared or absolute error
+    so much worse than the best constant that it fails, and no remedy changes that activation; not
+    where some positions are masked, for those that are not are known of a few rows alone.
     """
     for index, activation, values in _bounded(subject):
         if _beyond(values, activation):
-            hopeless = _is_beyond(values, *_RANGES[activation], _min_skill(subject))
+            hopeless = _is_hopeless(subject, index, activation, values)
             certain = hopeless and not subject.is_masked(index)
             yield _beyond_reach(subject, index, activation, values, certain=certain)
         elif activation == "softmax" and values.shape[-1] > 1:
@@ -77,7 +91,8 @@ def find_targets_out_of_reach(
         share = next((each for each in shares if each.output == index), None)
         if share is None or share.reference is None or not _beyond(values, activation):
             continue
-        best = _best_skill(values, *_RANGES[activation], absolute=share.by_absolute_error)
+        skills = _skills(values, *_RANGES[activation], absolute=share.by_absolute_error)
+        best = float(skills.max(initial=-math.inf))
         if best < least * share.reference:
             found = _beyond_reach(subject, index, activation, values, certain=True)
             reason = (
@@ -113,15 +128,21 @@ def _beyond(values: npt.NDArray[Any], activation: str) -> float:
     return float(np.mean((values < low - margin) | (values > high + margin)))
 
 
-def _best_skill(values: npt.NDArray[Any], low: float, high: float, *, absolute: bool) -> float:
-    """Skill of the best prediction within reach, of the column where it has the most."""
-    columns = values[:, np.ptp(values, axis=0) > 0].astype(np.float64)
+def _skills(
+    values: npt.NDArray[Any], low: float, high: float, *, absolute: bool
+) -> npt.NDArray[np.float64]:
+    """Skill of the best prediction within reach, of each column that varies."""
+    columns = _varying(values)
     away = np.abs(columns - columns.clip(low, high))
     if absolute:
-        skills = 1 - away.mean(axis=0) / np.abs(columns - np.median(columns, axis=0)).mean(axis=0)
-    else:
-        skills = 1 - (away**2).mean(axis=0) / columns.var(axis=0)
-    return float(skills.max(initial=-math.inf))
+        apart = np.abs(columns - np.median(columns, axis=0))
+        return np.asarray(1 - away.mean(axis=0) / apart.mean(axis=0))
+    return np.asarray(1 - (away**2).mean(axis=0) / columns.var(axis=0))
+
+
+def _varying(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The columns whose values differ."""
+    return values[:, np.ptp(values, axis=0) > 0].astype(np.float64)
 
 
 def _activation(subject: Subject, index: int) -> str:
@@ -143,21 +164,26 @@ def _as_trained_on(values: npt.NDArray[Any], output: Output) -> npt.NDArray[Any]
 def _wants(output: Output, values: npt.NDArray[Any], low: float, high: float) -> bool:
     """Whether the loss is lower where the targets beyond reach are predicted.
 
-    One of the user's own that leaves them out, such as marks for missing values, is not.
+    One of the user's own that leaves them out, such as marks for missing values, is not. One that
+    compares directions or ranks is, but lower still for targets that were moved into the range,
+    which are further away than the nearest within reach.
     """
     if output.loss is None or output.loss.is_keras:
-        return True
+        return output.loss is None or output.loss.name != "cosine_similarity"
     some = values[:: max(len(values) // _FEW_ROWS, 1)][:_FEW_ROWS].astype(np.float32)
     shape = (len(some), *(size or 1 for size in output.shape))
     if some.size != math.prod(shape):
         return False
     wanted = some.reshape(shape)
-    reached = wanted.clip(low, high)
-    best, least = (
+    spread, most = float(np.ptp(wanted)) or 1.0, float(np.abs(wanted).max()) or 1.0
+    moved = low + (wanted - wanted.min()) * (min(high - low, spread) / spread)
+    shrunk = wanted * min(high / most, 1.0)
+    best, least, *others = (
         float(np.mean(output.loss.evaluate(Returned(tf.constant(each)), some, None)))
-        for each in (wanted, reached)
+        for each in (wanted, *(each.clip(low, high) for each in (wanted, moved, shrunk)))
     )
-    return best < least - 1e-3 * abs(least)
+    lower = least - 1e-3 * abs(least)
+    return best < lower <= min(others)
 
 
 def _beyond_reach(
@@ -201,18 +227,30 @@ def _changeable(subject: Subject) -> bool:
     return subject.config is not None and leaky_relu.takes_activation(subject.config)
 
 
+def _is_hopeless(subject: Subject, index: int, activation: str, values: npt.NDArray[Any]) -> bool:
+    """Whether no prediction within reach passes for some column of targets that vary.
+
+    For all of them where the columns have one loss in all. What has no loss counts as trained on
+    squared error, but for a model that trains in a way of its own.
+    """
+    output, (low, high) = subject.outputs[index], _RANGES[activation]
+    loss, columns = output.loss, _varying(values)
+    known = loss is None or loss.is_keras
+    name = "mean_squared_error" if loss is None else loss.name
+    if (known and name not in _DISTANCES) or output.unjudged is not None or not columns.size:
+        return False
+    each = loss is None or bool(loss.is_keras and loss.by_row)
+    constant = (columns.max(axis=0) <= low) | (columns.min(axis=0) >= high)
+    least = _min_skill(subject)
+    if each and known and name in _SKILLS and least is not None:
+        absolute = name == "mean_absolute_error"
+        return bool(np.any(constant | (_skills(values, low, high, absolute=absolute) < least)))
+    return bool(np.any(constant) if each else np.all(constant))
+
+
 def _min_skill(subject: Subject) -> float | None:
-    """Skill below which the prediction fails; None where that is not checked."""
-    if subject.config is None:
+    """Skill below which the prediction fails; None where that is not checked, or weights differ."""
+    if subject.config is None or getattr(subject.rows, "weight", None) is not None:
         return None
     limits = subject.config.checks.prediction_variance
     return None if limits is None else limits.min_skill
-
-
-def _is_beyond(targets: npt.NDArray[Any], low: float, high: float, min_skill: float | None) -> bool:
-    """Whether no prediction between two bounds passes for some column of targets that vary."""
-    columns = targets[:, np.ptp(targets, axis=0) > 0].astype(np.float64)
-    constant = (columns.max(axis=0) <= low) | (columns.min(axis=0) >= high)
-    error = ((columns - columns.clip(low, high)) ** 2).mean(axis=0)
-    fails = False if min_skill is None else 1 - error / columns.var(axis=0) < min_skill
-    return bool(np.any(constant | fails))

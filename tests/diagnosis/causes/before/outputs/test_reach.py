@@ -242,3 +242,30 @@ def test_a_step_that_is_out_of_reach_is_one_of_a_column() -> None:
     model.add(layers.Activation("sigmoid"))
     model.compile("adam", "mse")
     assert told(find_unreachable_targets, subject(model, X, y)) == [("unreachable_targets", False)]
+
+
+@pytest.mark.parametrize("loss", ["cosine_similarity", "own"])
+def test_a_loss_of_directions_reaches_targets_of_any_length(loss: str) -> None:
+    def own(y: Any, p: Any) -> Any:
+        y, p = (keras.ops.normalize(each, axis=-1) for each in (y, p))
+        return 1 - keras.ops.sum(y * p, axis=-1)
+
+    y = np.random.default_rng(0).uniform(1.5, 19.8, (200, 3)).astype(np.float32)
+    model = looking.stack(
+        layers.Dense(3, activation="sigmoid"), loss=own if loss == "own" else loss
+    )
+    assert not told(find_unreachable_targets, subject(model, X, y))
+
+
+@pytest.mark.parametrize(
+    ("loss", "weighted", "certain"),
+    [("mse", False, True), ("mse", True, False), ("mae", False, False), ("huber", False, False)],
+)
+def test_what_fails_is_judged_by_the_loss_that_trains(
+    loss: str, weighted: bool, certain: bool
+) -> None:
+    y = np.where(np.arange(200) % 5, np.linspace(0, 1, 200), 100.0)[:, None]
+    model = looking.stack(layers.Dense(1, activation="sigmoid"), loss=loss)
+    given = [np.where(y[:, 0] > 1, 1e-6, 1.0)] if weighted else []
+    found = told(find_unreachable_targets, subject(model, X, y, *given))
+    assert found == [("unreachable_targets", certain)]
