@@ -108,6 +108,11 @@ class OutputLoss:
         """Keras's loss object."""
         return self._loss
 
+    @property
+    def looks_at_each(self) -> bool:
+        """Whether it is one of Keras's that depends on the prediction of each row that counts."""
+        return self.is_keras and self.unjudged is None
+
     def has_columns(self, returned: Returned) -> bool:
         """Whether each column of the output has a loss of its own, of which Keras logs the mean."""
         return self._by_element and returned.mask is None and _num_columns(returned.value) > 1

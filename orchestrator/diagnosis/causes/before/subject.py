@@ -79,20 +79,60 @@ class Subject:
     @functools.cached_property
     def few(self) -> Batch:
         """The rows of the sample that may be run through the model once more, at most 256."""
+        return _fewer(self.sample, min(_RUN_ROWS, self._most_rows), _RUN_NUMBERS)
+
+    @property
+    def many(self) -> Batch:
+        """The rows of the sample that may be run through the model together, in a rare case."""
+        return _fewer(self.sample, self._most_rows, _SAMPLE_NUMBERS)
+
+    @property
+    def _most_rows(self) -> int:
         weights = max(model_layers.count_parameters(self.model), 1)
-        most = max(_RUN_PRODUCTS // weights, _LEAST_RUN)
-        return _fewer(self.sample, min(_RUN_ROWS, most), _RUN_NUMBERS)
+        return max(_RUN_PRODUCTS // weights, _LEAST_RUN)
 
     @functools.cached_property
     def trial(self) -> Trial | None:
         """What a training step would be on at most 64 rows, without taking it.
 
-        None where nothing is to be trained, and for a model with a `train_step` of its own.
+        Where a loss leaves rows out they are of those that count. None where nothing is to be
+        trained, and for a model with a `train_step` of its own.
         """
         own_step = type(self.model).train_step is not keras.Model.train_step
         if self.trained_elsewhere or own_step or not model_layers.is_callable(self.model):
             return None
-        return try_step(self.model, _fewer(self.few, _STEP_ROWS, _STEP_NUMBERS))
+        batch = _fewer(self.few, _STEP_ROWS, _STEP_NUMBERS)
+        counting = None if self.whole is None else self._counting(self.whole.y, self.whole.weight)
+        if self.whole is not None and counting is not None and counting.any():
+            found = np.flatnonzero(counting)
+            wanted = min(num_rows(batch[0]), len(found))
+            batch = self.whole.batch(found[_evenly(len(found), wanted)])
+        return try_step(self.model, batch)
+
+    @functools.cached_property
+    def whole(self) -> Rows | None:
+        """All rows, where they are at hand."""
+        return self.rows if isinstance(self.rows, Rows) else None
+
+    def is_counting(self, batch: Batch) -> bool:
+        """Whether any row of a batch counts, by its weight and by the labels of Keras's losses."""
+        counting = self._counting(*batch[1:])
+        return counting is None or bool(counting.any())
+
+    def _counting(self, y: Any, weight: Any) -> npt.NDArray[np.bool_] | None:
+        """Whether each row counts, shape (rows,); None where all do."""
+        found = None if weight is None else _in_each_row(np.asarray(weight) > 0)
+        labels = [
+            _in_each_row(targets != output.ignored)
+            for output in self.outputs
+            if output.trained and output.ignored is not None
+            for targets in [_own_targets(output, y)]
+            if len(targets)
+        ]
+        if labels and len(labels) == sum(output.trained for output in self.outputs):
+            labelled = np.any(labels, axis=0)
+            found = labelled if found is None else found & labelled
+        return None if found is None or found.all() else found
 
     @functools.cached_property
     def predictions(self) -> tuple[npt.NDArray[Any], ...]:
@@ -122,7 +162,7 @@ class Subject:
         y, weight = getattr(self.rows, "y", None), getattr(self.rows, "weight", None)
         if y is None:
             _, y, weight = self.sample
-        return _counting(self._own_targets(index, y), weight)
+        return _weighed(_own_targets(self.outputs[index], y), weight)
 
     def columns(self, index: int) -> npt.NDArray[Any]:
         """The targets of an output, by its number, of the positions that count in its loss.
@@ -135,10 +175,10 @@ class Subject:
         found, columns = self.targets(index), (shape[-1] or 1) if shape else 1
         if self.is_masked(index):
             _, y, weight = self.few
-            found, mask = self._own_targets(index, y), self._mask(index)
+            found, mask = _own_targets(self.outputs[index], y), self._mask(index)
             if weight is not None and np.ndim(weight) < np.ndim(mask):
                 weight = np.reshape(weight, (*np.shape(weight), *[1] * (mask.ndim - weight.ndim)))
-            found = _counting(found, mask if weight is None else mask * weight)
+            found = _weighed(found, mask if weight is None else mask * weight)
         return found.reshape(-1, columns) if found.size % columns == 0 else np.zeros((0, columns))
 
     def is_masked(self, index: int) -> bool:
@@ -151,10 +191,6 @@ class Subject:
         mask = masks[index] if index < len(masks) else None
         fits = mask is not None and mask.shape == predicted[index].shape[: mask.ndim]
         return mask if fits else None
-
-    def _own_targets(self, index: int, y: Any) -> npt.NDArray[Any]:
-        targets = self.outputs[index].targets(y) if leaves(y) else None
-        return np.zeros(0) if targets is None else np.asarray(targets)
 
     def varies(self, index: int) -> bool:
         """Whether an output's targets vary, or are not known: only then is a constant at fault."""
@@ -261,7 +297,17 @@ def _with_masks(outputs: Any) -> tuple[list[Any], list[Any]]:
     return found, [keras_internals.attached_mask(each) for each in found]
 
 
-def _counting(targets: npt.NDArray[Any], weight: Any) -> npt.NDArray[Any]:
+def _own_targets(output: Output, y: Any) -> npt.NDArray[Any]:
+    targets = output.targets(y) if leaves(y) else None
+    return np.zeros(0) if targets is None else np.asarray(targets)
+
+
+def _in_each_row(values: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Whether any value of each row is true."""
+    return values.reshape(len(values), -1).any(axis=1)
+
+
+def _weighed(targets: npt.NDArray[Any], weight: Any) -> npt.NDArray[Any]:
     """The targets with a weight above 0; all where weights are no rows' or positions' of theirs."""
     if weight is None or np.shape(weight) != targets.shape[: np.ndim(weight)]:
         return targets

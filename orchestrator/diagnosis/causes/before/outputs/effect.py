@@ -45,30 +45,50 @@ def find_no_effect(subject: Subject) -> Iterator[Finding]:
         return
     if any(is_one_unit_softmax(subject, each) or is_always_zero(subject, each) for each in told):
         return
-    if trial.reach == "none":
+    tried, all_rows = _tried(subject, trial)
+    if any(each.reach == "some" for each in tried):
+        return
+    last = tried[-1]
+    if all(each.reach == "none" for each in tried):
         reason = (
             "the loss does not depend on any weight: something between them has no gradient, such "
             "as round, argmax, a comparison, a cast to integers or stop_gradient, or the loss does "
             "not look at the prediction"
         )
-        yield _nothing_moves(subject, reason)
-    elif _is_zero_whatever_the_weights(subject, trial):
-        value = f"the loss is {trial.loss:.4g} and" if np.isfinite(trial.loss) else "the loss"
+        yield _nothing_moves(subject, reason, certain=True)
+    elif _is_zero_whatever_the_weights(subject, last):
+        value = f"the loss is {last.loss:.4g} and" if np.isfinite(last.loss) else "the loss"
         reason = (
             f"{value} does not change with any weight: its gradient is zero on all of "
-            f"{trial.rows} rows, for the weights as they are and for random ones"
+            f"{last.rows} rows, for the weights as they are and for random ones"
         )
-        yield _nothing_moves(subject, reason)
+        yield _nothing_moves(subject, reason, certain=all_rows)
 
 
-def _nothing_moves(subject: Subject, reason: str) -> Finding:
+def _nothing_moves(subject: Subject, reason: str, *, certain: bool) -> Finding:
     return subject.found(
         "no_effect",
         reason,
         "train on the network's output as it is, and round or compare only what it predicts",
-        certain=True,
+        certain=certain,
         key=subject.compiled("loss"),
     )
+
+
+def _tried(subject: Subject, trial: Trial) -> tuple[list[Trial], bool]:
+    """Steps on rows that count, and whether a gradient of zero there is one on all rows.
+
+    Keras's losses look at each row that counts. One of the user's own may leave most of them out,
+    or look for pairs among them: it is tried on a batch as a training has it, too, and on as many
+    rows together as may be run through the model.
+    """
+    trained = [output.loss for output in subject.outputs if output.trained]
+    if all(loss is not None and loss.looks_at_each for loss in trained):
+        return [trial], True
+    size = 32 if subject.config is None else subject.config.batch_size
+    batches = [subject.rows.first(size), subject.many]
+    tried = [trial, *(try_step(subject.model, batch) for batch in batches)]
+    return tried, subject.whole is not None and tried[-1].rows == len(subject.whole)
 
 
 def _settles(model: keras.Model) -> bool:
@@ -87,12 +107,11 @@ def _frozen(model: keras.Model) -> str:
 
 def _is_zero_whatever_the_weights(subject: Subject, trial: Trial) -> bool:
     """Whether the gradient is zero with random weights, too: then no unit that died is at fault."""
-    _, _, weight = trial.batch
-    if weight is not None and not np.any(weight):  # and of all rows, or only of these?
-        return not np.any(getattr(subject.rows, "weight", 1))
+    if not subject.is_counting(trial.batch):  # and of all rows, or only of these?
+        return subject.whole is not None
     if trial.rows < _ROWS:
         return False
     return all(
-        try_step(subject.model, trial.batch, draw_weights(subject.model, seed)).reach == "zero"
+        try_step(subject.model, trial.batch, draw_weights(subject.model, seed)).reach != "some"
         for seed in range(_DRAWS)
     )

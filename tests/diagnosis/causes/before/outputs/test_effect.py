@@ -154,3 +154,33 @@ def test_the_loss_that_is_tried_is_that_of_keras() -> None:
     assert trial.loss == pytest.approx(
         model.evaluate(*trial.batch[:2], batch_size=64, verbose=0), rel=1e-5
     )
+
+
+MANY = inputs(4000)
+SOME = np.arange(len(MANY)) % 400 == 399
+"""Ten rows of 4,000."""
+
+
+def test_rows_that_keras_leaves_out_say_nothing() -> None:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    model = stack(layers.Dense(2), loss=loss)
+    labels = np.where(SOME, MANY[:, 0] > 0, -1)
+    trial = subject(model, MANY, labels).trial
+    assert trial is not None
+    assert (trial.reach, trial.rows) == ("some", SOME.sum())
+    assert not told(find_no_effect, subject(model, MANY, labels))
+    assert told(find_no_effect, subject(model, MANY, np.full(len(MANY), -1))) == [
+        ("no_effect", True)
+    ]
+
+
+def test_rows_that_a_loss_of_the_users_own_leaves_out_say_nothing() -> None:
+    def masked(y: Any, p: Any) -> Any:
+        return ops.sum(ops.cast(y >= 0, "float32") * ops.square(y - p), axis=-1)
+
+    model = stack(layers.Dense(1), loss=masked)
+    labels = np.where(SOME, 1.0, -1.0)[:, None]
+    assert not told(find_no_effect, subject(model, MANY[-2000:], labels[-2000:]))
+    none = np.full_like(labels, -1.0)
+    assert told(find_no_effect, subject(model, MANY, none)) == [("no_effect", False)]
+    assert told(find_no_effect, subject(model, MANY[:2000], none[:2000])) == [("no_effect", True)]
