@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
 
 import keras
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from orchestrator.data.rows import Batch, leaves, num_rows, trained_on, transform
+from orchestrator.diagnosis.tracing.calls.listener import LOCK, as_written
 from orchestrator.model import keras_internals
 
 _LAST = 2
@@ -27,6 +28,7 @@ Reach = Literal["some", "zero", "none"]
 """Whether a loss moves a weight: some have a gradient that is not zero, all that there are is zero,
 or the loss does not depend on any of them."""
 _Array = npt.NDArray[Any]
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,11 +75,15 @@ def try_step(model: keras.Model, batch: Batch, weights: Sequence[_Array] | None 
 
     # A loop in Python costs more than tracing it.
     loops = any(isinstance(each, keras.layers.RNN) for each in keras_internals.all_layers(model))
-    for wanted in (slice(-_LAST, None), slice(None)):
-        step = functools.partial(run, wanted)
+    call = _in_graph if loops else _as_it_is
+    for run_it, wanted in (
+        (call, slice(-_LAST, None)),
+        (call, slice(None)),
+        (_as_written, slice(None)),
+    ):
         with warnings.catch_warnings():  # Keras says it again when it trains
             warnings.simplefilter("ignore")
-            loss, returned, gradients = (tf.function(step, autograph=False) if loops else step)()
+            loss, returned, gradients = run_it(functools.partial(run, wanted))
         if reach_of(gradients) == "some":
             break
     return Trial(
@@ -86,6 +92,24 @@ def try_step(model: keras.Model, batch: Batch, weights: Sequence[_Array] | None 
         predictions=tuple(keras.ops.convert_to_numpy(each) for each in returned),
         reach=reach_of(gradients),
     )
+
+
+def _as_it_is(function: Callable[[], _T]) -> _T:
+    return function()
+
+
+def _in_graph(function: Callable[[], _T]) -> _T:
+    found: _T = tf.function(function, autograph=False)()
+    return found
+
+
+def _as_written(function: Callable[[], _T]) -> _T:
+    """What a function returns with inner `tf.function`s as plain Python.
+
+    Traced before for the same shapes, they read the model's variables whatever is in their place.
+    """
+    with LOCK, as_written():
+        return function()
 
 
 def reach_of(gradients: Sequence[Any]) -> Reach:
@@ -119,5 +143,5 @@ def draw_weights(model: keras.Model, seed: int) -> list[_Array]:
 def predict_with(model: keras.Model, x: Any, weights: Sequence[_Array]) -> tuple[_Array, ...]:
     """What a model would predict with other trainable weights, one array for each output."""
     with keras.StatelessScope([*zip(model.trainable_variables, weights, strict=True)]):
-        returned = model(x, training=False)
+        returned = _as_written(functools.partial(model, x, training=False))
     return tuple(keras.ops.convert_to_numpy(each) for _, each in leaves(returned))

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from orchestrator.diagnosis.causes.before.outputs.effect import find_no_effect
 from tests.diagnosis.causes.before.outputs.looking import inputs, stack, subject, told
@@ -184,3 +185,26 @@ def test_rows_that_a_loss_of_the_users_own_leaves_out_say_nothing() -> None:
     none = np.full_like(labels, -1.0)
     assert told(find_no_effect, subject(model, MANY, none)) == [("no_effect", False)]
     assert told(find_no_effect, subject(model, MANY[:2000], none[:2000])) == [("no_effect", True)]
+
+
+class Traced(layers.Layer):
+    """A layer whose call is traced once for each shape, with its own variables."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = layers.Dense(4, activation="tanh")
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def call(self, x: Any) -> Any:
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_what_was_traced_before_reads_no_other_weights(recurrent: bool) -> None:
+    memory = [layers.Reshape((2, 2)), layers.SimpleRNN(2, trainable=False)]
+    model = stack(Traced(), *(memory if recurrent else []), Traced(), loss="mse")
+    looked_at = subject(model, X[:60], X[:60, :1] + np.zeros(4))
+    assert looked_at.predictions  # traced now, for 60 rows
+    assert looked_at.trial is not None
+    assert looked_at.trial.reach == "some"
+    assert not told(find_no_effect, looked_at)

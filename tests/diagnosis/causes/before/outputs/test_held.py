@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from orchestrator.diagnosis.causes.before.outputs.held import find_held_at_zero
 from tests.diagnosis.causes.before.outputs.looking import inputs, stack, subject, told
@@ -77,3 +78,19 @@ def test_a_model_that_was_trained_elsewhere_is_told_why_it_is_constant() -> None
     assert told(find_held_at_zero, subject(model, X, Y, elsewhere=True)) == [
         ("held_at_zero", False)
     ]
+
+
+def test_other_weights_reach_a_call_that_was_traced_before() -> None:
+    class Traced(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.beside, self.held = layers.Dense(1, kernel_initializer="zeros"), zero()
+            self.held.trainable = False
+
+        @tf.function  # type: ignore[untyped-decorator]
+        def call(self, x: Any) -> Any:
+            return self.beside(x) + self.held(x)
+
+    looked_at = subject(stack(Traced(), loss="mse"), X, Y)
+    assert looked_at.predictions  # traced now
+    assert not told(find_held_at_zero, looked_at)
