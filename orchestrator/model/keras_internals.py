@@ -20,6 +20,7 @@ import tensorflow as tf
 from keras.src import activations, backend
 from keras.src.backend.common import global_state
 from keras.src.ops import nn as operations
+from keras.src.ops import numpy as array_operations
 from keras.src.trainers import compile_utils
 from keras.src.utils import naming
 
@@ -38,6 +39,29 @@ name."""
 Relu6Operation = operations.Relu6
 """`keras.src.ops.nn.Relu6`: what `keras.ops.relu6` leaves in a functional model; has no public
 name."""
+ACTIVATION_OPERATIONS = (
+    ActivationReLU,
+    ReluOperation,
+    Relu6Operation,
+    operations.HardSigmoid,
+    operations.Sigmoid,
+    operations.Softmax,
+    operations.Softplus,
+    operations.Softsign,
+    array_operations.Exp,
+    array_operations.Tanh,
+)
+"""What the activations with bounds leave in a functional model where they are called as functions;
+these classes of `keras.src.ops` have no public names."""
+MOVING_OPERATIONS = (
+    array_operations.ExpandDims,
+    array_operations.GetItem,
+    array_operations.Reshape,
+    array_operations.Squeeze,
+    array_operations.Transpose,
+)
+"""What functions leave there that give the values that they are given, in another shape; likewise.
+"""
 
 _NAME_COUNTS = "object_name_uids"
 """Where Keras's global state counts the names that it has given."""

@@ -116,7 +116,7 @@ def count_parameters(model: keras.Model) -> int:
 def output_layers(model: keras.Model) -> list[keras.Operation]:
     """The layers whose activation is the model's output: never changed by a remedy.
 
-    Layers without weights at the end, such as Flatten, are looked through to the one before.
+    Layers at the end that compute nothing, such as Flatten, are looked through to the one before.
 
     Args:
         model: a sequential or functional model.
@@ -136,10 +136,15 @@ def output_chains(model: keras.Model) -> list[list[keras.Operation]]:
     Returns:
         A list for each of the model's outputs, in their order; none for a subclassed model.
     """
-    return [_chain(each) for each in keras.tree.flatten(model.outputs)] if is_plain(model) else []
+    return _chains(model, is_linear) if is_plain(model) else []
 
 
-def _chain(output: Any) -> list[keras.Operation]:
+def _chains(model: keras.Model, passes: Callable[[Any], bool]) -> list[list[keras.Operation]]:
+    return [_chain(each, passes) for each in keras.tree.flatten(model.outputs)]
+
+
+def _chain(output: Any, passes: Callable[[Any], bool]) -> list[keras.Operation]:
+    """The layers from an output back to the first with weights, or that does not pass."""
     found: list[keras.Operation] = []
     pending = [output]
     while pending:
@@ -151,26 +156,27 @@ def _chain(output: Any) -> list[keras.Operation]:
             pending.extend(keras.tree.flatten(layer.outputs))
             continue
         found.append(layer)
-        if not getattr(layer, "weights", ()) and len(inputs) == 1 and is_linear(layer):
+        if not getattr(layer, "weights", ()) and len(inputs) == 1 and passes(layer):
             pending.extend(inputs)
     return found
 
 
 def last_layers(model: keras.Model, x: Tree) -> list[keras.Operation]:
-    """`output_layers`, of a model of the user's own class too.
+    """The layers that make the output, those with weights among them, of a model of any class.
 
     Args:
         model: a built model.
         x: a few rows, with which such a model is called.
 
     Returns:
-        The layers that return what the model returns, or else the last one with weights; those of
-        its parts where the model itself cannot be called.
+        The layers from what the model returns back to the last ones with weights; of a model of the
+        user's own class those that return it, or else the last one with weights; those of its parts
+        where the model itself cannot be called.
     """
     if is_plain(model):
-        return output_layers(model)
+        return [layer for found in _chains(model, lambda _: True) for layer in found]
     if not is_callable(model):
-        return [layer for part in model.layers for layer in output_layers(part)]
+        return [layer for part in model.layers if is_plain(part) for layer in last_layers(part, x)]
     made: dict[int, keras.Operation] = {}
     kept = []  # so that no identity is given away twice
 
@@ -213,10 +219,48 @@ What scales by fixed numbers, such as Rescaling, is seen by what comes out of it
 """
 
 
+_PASSING = (
+    keras.layers.ActivityRegularization,
+    keras.layers.AveragePooling1D,
+    keras.layers.AveragePooling2D,
+    keras.layers.AveragePooling3D,
+    keras.layers.Cropping1D,
+    keras.layers.Cropping2D,
+    keras.layers.Cropping3D,
+    keras.layers.Flatten,
+    keras.layers.GaussianNoise,
+    keras.layers.GlobalAveragePooling1D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalAveragePooling3D,
+    keras.layers.GlobalMaxPooling1D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.GlobalMaxPooling3D,
+    keras.layers.Identity,
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+    keras.layers.MaxPooling3D,
+    keras.layers.Permute,
+    keras.layers.RepeatVector,
+    keras.layers.Rescaling,
+    keras.layers.Reshape,
+    keras.layers.UpSampling1D,
+    keras.layers.UpSampling2D,
+    keras.layers.UpSampling3D,
+    *keras_internals.MOVING_OPERATIONS,
+)
+"""What hands on the values that it is given, or means or multiples of them."""
+
+
 def is_linear(layer: Any) -> bool:
-    """Whether a layer or function has no activation, and is none."""
+    """Whether a layer or function applies no activation.
+
+    Of what has no weights only that is known which is Keras's own: a Softmax, a Lambda or a
+    function may do anything.
+    """
     own = vars(layer).get("activation")
-    return own in (None, keras.activations.linear) and not is_activation(layer)
+    if own is not None or getattr(layer, "weights", ()):
+        return own in (None, keras.activations.linear) and not is_activation(layer)
+    return isinstance(layer, _PASSING) or is_dropout(layer)
 
 
 def normalizes(model: keras.Model) -> bool:

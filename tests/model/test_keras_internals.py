@@ -242,6 +242,19 @@ def test_relu_in_a_functional_model_is_an_operation() -> None:
         assert made is not None and isinstance(made[0], kind)
 
 
+def test_what_functions_leave_in_a_functional_model_is_known_by_its_class() -> None:
+    x, ops, relu = keras.Input((3,)), keras.ops, keras.activations.relu
+    bounded = [ops.relu6, ops.hard_sigmoid, ops.sigmoid, ops.softmax, ops.softplus, ops.softsign]
+    moved = [ops.squeeze, ops.transpose, lambda z: z[:, 0], lambda z: ops.expand_dims(z, 1)]
+    for functions, kinds in (
+        ([relu, ops.relu, ops.exp, ops.tanh, *bounded], keras_internals.ACTIVATION_OPERATIONS),
+        ([*moved, lambda z: ops.reshape(z, (3,))], keras_internals.MOVING_OPERATIONS),
+    ):
+        for function in functions:
+            made = keras_internals.origin(function(x))
+            assert made is not None and isinstance(made[0], kinds)
+
+
 def test_created_operations_and_back() -> None:
     seen: list[str] = []
 

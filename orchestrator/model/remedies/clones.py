@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -27,12 +28,28 @@ def rebuild(model: keras.Model, clone: Callable[[keras.Operation], keras.Operati
 
     compiled, model.compiled = model.compiled, False  # Keras would serialise the user's own loss
     try:
-        changed = keras.models.clone_model(model, clone_function=clone_unadapted, recursive=True)
+        changed = keras.models.clone_model(
+            model,
+            clone_function=clone_unadapted,
+            call_function=None if isinstance(model, keras.Sequential) else _call,
+            recursive=True,
+        )
     finally:
         model.compiled = compiled
     if compiled:
         changed.compile(**compile_arguments(model))
     return changed
+
+
+def _call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+    """What a layer returns in a functional model, called as the one in its place was.
+
+    Keras notes all arguments of a call, and another layer need not have those that were left out,
+    such as the mask of a Softmax.
+    """
+    known = inspect.signature(layer.call).parameters
+    given = {name: each for name, each in kwargs.items() if each is not None or name in known}
+    return layer(*args, **given)
 
 
 def compile_arguments(model: keras.Model) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 
 from orchestrator.model import layers, saving
-from orchestrator.model.keras_internals import Relu6Operation, ReluOperation, is_of_keras
+from orchestrator.model.keras_internals import ACTIVATION_OPERATIONS, is_of_keras
 from orchestrator.model.outputs import own_way
 from orchestrator.model.remedies import clones
 
-_ALONE = (keras.layers.Softmax, ReluOperation, Relu6Operation)
+_ALONE = (keras.layers.Softmax, *ACTIVATION_OPERATIONS)
 """What applies an activation and does nothing else, beside the layers of `is_activation`."""
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from orchestrator.data import load as data
+from orchestrator.model import layers as keras_layers
 from orchestrator.model.build import build_model
 from orchestrator.model.remedies import fixed_output
 from orchestrator.record.records import Settings
@@ -75,3 +76,51 @@ def test_settings_change_activation_and_loss(make_config: MakeConfig) -> None:
     model = build_model(config, settings, data.load(config).train)
     assert model.layers[-1].activation is keras.activations.sigmoid
     assert model.loss == "binary_crossentropy"
+
+
+def functional(end: Any) -> keras.Model:
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, end(layers.Dense(1)(inputs)))
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        keras.activations.relu,
+        keras.activations.sigmoid,
+        keras.ops.exp,
+        keras.ops.softplus,
+        keras.ops.tanh,
+        layers.Softmax(),
+        lambda z: keras.ops.squeeze(keras.ops.relu(z), -1),
+    ],
+)
+def test_a_function_at_the_end_makes_the_output(end: Any, tmp_path: Path) -> None:
+    model = functional(end)
+    (*_, last) = keras_layers.output_chains(model)[0]
+    assert not keras_layers.is_linear(last)
+    assert fixed_output.obstacle(model) is None
+    changed = fixed_output.put_activations(model, {"": "linear"})
+    changed.set_weights(model.get_weights())
+    plain = X @ model.get_weights()[0]
+    found = changed.predict(X, verbose=0)
+    np.testing.assert_allclose(found.reshape(plain.shape), plain, rtol=1e-5, atol=1e-6)
+    changed.save(tmp_path / "m.keras")
+    np.testing.assert_array_equal(
+        keras.saving.load_model(tmp_path / "m.keras").predict(X, verbose=0), found
+    )
+
+
+@pytest.mark.parametrize("end", [layers.Lambda(lambda z: 3 * z), lambda z: z * 3, keras.ops.sin])
+def test_what_a_function_computes_is_left_to_the_user(end: Any) -> None:
+    assert "no activation of Keras's makes the output" in (
+        fixed_output.obstacle(functional(end)) or ""
+    )
+
+
+def test_kernels_of_the_output_are_those_in_front_of_its_activation() -> None:
+    for end in (layers.Softmax(), layers.Activation("sigmoid"), keras.ops.sigmoid):
+        model = functional(end)
+        assert model.layers[1] in keras_layers.last_layers(model, X)

@@ -118,3 +118,22 @@ def test_where_the_units_cannot_be_given_it_says_what_to_write() -> None:
     for end in ends:
         assert "no output is a linear layer" in (reason(keras.Sequential([*front, *end])) or "")
     assert "no output is a linear" in (reason(keras.Sequential(front), "log_cosh") or "")
+
+
+@pytest.mark.parametrize(
+    ("end", "linear"),
+    [
+        (keras.activations.sigmoid, False),
+        (keras.ops.softplus, False),
+        (lambda z: 100 * z, False),
+        (layers.Lambda(lambda z: keras.ops.tanh(z)), False),
+        (lambda z: z[:, :1], True),
+        (layers.Reshape((1,)), True),
+    ],
+)
+def test_behind_a_function_nothing_is_linear(end: Any, linear: bool) -> None:
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, end(layers.Dense(1)(inputs)))
+    model.compile("sgd", "mse")
+    outputs = find_outputs(model, CONFIG, Rows(x=X, y=Y[:, :1]))
+    assert (scaled_targets.obstacle(model, CONFIG, outputs) is None) == linear

@@ -28,7 +28,7 @@ Reach = Literal["some", "zero", "none"]
 """Whether a loss moves a weight: some have a gradient that is not zero, all that there are is zero,
 or the loss does not depend on any of them."""
 _Array = npt.NDArray[Any]
-_T = TypeVar("_T")
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,16 +94,16 @@ def try_step(model: keras.Model, batch: Batch, weights: Sequence[_Array] | None 
     )
 
 
-def _as_it_is(function: Callable[[], _T]) -> _T:
+def _as_it_is(function: Callable[[], T]) -> T:
     return function()
 
 
-def _in_graph(function: Callable[[], _T]) -> _T:
-    found: _T = tf.function(function, autograph=False)()
+def _in_graph(function: Callable[[], T]) -> T:
+    found: T = tf.function(function, autograph=False)()
     return found
 
 
-def _as_written(function: Callable[[], _T]) -> _T:
+def _as_written(function: Callable[[], T]) -> T:
     """What a function returns with inner `tf.function`s as plain Python.
 
     Traced before for the same shapes, they read the model's variables whatever is in their place.
