@@ -141,7 +141,9 @@ class OutputLoss:
         """With one more axis, Keras takes the mean over one number instead of the columns."""
         expanded = returned.expanded()
         targets = tf.reshape(tf.cast(y, self._loss.dtype), tf.shape(expanded.value))
-        values = tf.convert_to_tensor(self._loss.call(targets, expanded.tensor()))
+        # As Keras does, which loses the logits where that makes another tensor.
+        predicted = tf.cast(expanded.tensor(), self._loss.dtype)
+        values = tf.convert_to_tensor(self._loss.call(targets, predicted))
         values = tf.reshape(tf.cast(values, tf.float32), tf.shape(returned.value))
         if weight is not None:
             weight = tf.cast(weight, tf.float32)

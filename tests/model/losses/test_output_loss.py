@@ -294,3 +294,18 @@ def test_a_loss_that_fails_is_told_of_and_the_rest_is_looked_at() -> None:
     assert health.outputs[0].unjudged == "its loss fails on these targets: never today"
     assert health.verdicts["prediction_variance"].verdict == "pass"
     assert health.outputs[0].variance_ratio is not None
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    ("loss", "activation", "low", "high"),
+    [("mse", None, 290.0, 310.0), ("binary_crossentropy", "sigmoid", 0.0, 1.0)],
+)
+def test_half_precision_ends_in_front_of_the_loss(
+    policy: str, loss: str, activation: str | None, low: float, high: float
+) -> None:
+    last = layers.Dense(2, activation=activation, dtype=policy)
+    model = keras.Sequential([keras.Input((4,)), last])
+    model.compile(loss=loss)
+    y = RANDOM.uniform(low, high, (ROWS, 2)).astype(np.float32)
+    assert told(model, y)[""] == pytest.approx(logged(model, y), rel=1e-4)
