@@ -129,7 +129,8 @@ class OutputLoss:
             Shape (), or (columns,) where each column has a loss of its own.
         """
         if weight is not None and weight.shape.rank == 1 and returned.value.shape.rank > 2:
-            weight = weight[:, tf.newaxis]  # that of a row is that of all its positions
+            # That of a row is that of all its positions, on whatever axes these are.
+            weight = tf.reshape(weight, [-1] + [1] * (returned.value.shape.rank - 2))
         if self.has_columns(returned):
             return self._columns(returned, y, weight)
         # As in Keras: a function's name may begin with what TensorFlow takes within others alone.

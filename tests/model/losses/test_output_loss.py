@@ -309,3 +309,12 @@ def test_half_precision_ends_in_front_of_the_loss(
     model.compile(loss=loss)
     y = RANDOM.uniform(low, high, (ROWS, 2)).astype(np.float32)
     assert told(model, y)[""] == pytest.approx(logged(model, y), rel=1e-4)
+
+
+def test_the_weight_of_a_row_is_that_of_its_pixels() -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(6), layers.Reshape((2, 3, 1))])
+    model.compile(loss="mse")
+    y = RANDOM.normal(size=(ROWS, 2, 3, 1)).astype(np.float32)
+    weight = RANDOM.uniform(0.2, 3.0, ROWS)
+    every = np.broadcast_to(weight[:, None, None], (ROWS, 2, 3))
+    assert told(model, y, weight)[""] == pytest.approx(logged(model, y, every), rel=1e-5)
