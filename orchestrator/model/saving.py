@@ -24,7 +24,7 @@ import optree
 from orchestrator.config import user_code
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FileModel
-from orchestrator.data.rows import AnyRows, Scaling, leaves
+from orchestrator.data.rows import AnyRows, Scaling, is_text, leaves
 from orchestrator.errors import InvalidError, UserCodeError, describe_error, unwritable
 from orchestrator.model import keras_internals, layers
 
@@ -53,7 +53,8 @@ def deployable(model: keras.Model, scalings: Mapping[str, Scaling], rows: AnyRow
     inputs, fronts = [], []
     for path, array in leaves(x):
         name = path.replace("/", "_")
-        dtype = "float32" if path in scalings else array.dtype.name
+        kind = "string" if is_text(array) else array.dtype.name
+        dtype = "float32" if path in scalings else kind
         inputs.append(keras.Input(shape=array.shape[1:], dtype=dtype, name=name or "raw"))
         fronts.append(_standardized(inputs[-1], name, scalings.get(path)))
     structure = optree.tree_structure(x)

@@ -162,6 +162,19 @@ def test_the_users_own_class_without_standardisation_is_saved_as_it_is(tmp_path:
     assert (float(loaded.steps), int(loaded.optimizer.iterations)) == (3.0, 3)
 
 
+@pytest.mark.parametrize("kind", [np.str_, object])
+def test_texts_beside_standardised_numbers_stay_texts(kind: Any, tmp_path: Path) -> None:
+    ages, job = keras.Input((2,), name="age"), keras.Input((1,), name="job", dtype="string")
+    known = layers.StringLookup(vocabulary=["smith"], output_mode="one_hot")(job)
+    model = keras.Model(
+        {"age": ages, "job": job}, layers.Dense(1)(layers.Concatenate()([ages, known]))
+    )
+    model.compile("sgd", "mse")
+    x = {"age": X, "job": np.array(["smith", "baker"] * 8, kind)[:, None]}
+    loaded = through_a_file(model, Rows(x=x, y=Y), {"age": SCALING}, tmp_path)
+    assert [each.dtype for each in loaded.inputs] == ["float32", "string"]
+
+
 def test_a_deployable_model_leaves_the_trained_one_as_it_was() -> None:
     model = trained(sequential(), X, Y)
     before = [np.array(weight) for weight in model.get_weights()]
