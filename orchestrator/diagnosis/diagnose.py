@@ -144,9 +144,9 @@ def of_rows(
     outputs = find_outputs(model, reporter, rows)
     _fit_weights(outputs, rows.first(2)[2], reporter)
     if isinstance(rows, Batches):
-        rows.fit = lambda y, position: _fit(outputs, y, position)
+        rows.fit = lambda y, weight, position: _fit(outputs, y, weight, position)
     elif isinstance(rows, Rows) and rows.y is not None:
-        check_fit(outputs, rows.y, reporter, ("data", "train"))
+        check_fit(outputs, rows.y, rows.weight, reporter, ("data", "train"))
     limits = Checks()
     known = non_finite_variables([("weight", model.weights)])
     if not isinstance(rows, Batches):
@@ -222,11 +222,11 @@ def _fit_weights(outputs: Sequence[Output], weight: Any, reporter: Reporter) -> 
             raise InvalidError([reporter.problem(("data", "weight"), message)])
 
 
-def _fit(outputs: Sequence[Output], y: Any, position: int) -> None:
+def _fit(outputs: Sequence[Output], y: Any, weight: Any, position: int) -> None:
     """Refuse targets that the outputs' losses cannot take."""
     for output in outputs:
         targets = None if y is None or output.guessed else output.targets(y)
-        misfit = None if targets is None else output.misfit(targets, "row", position)
+        misfit = None if targets is None else output.misfit(targets, weight, "row", position)
         if misfit is not None:
             name = f"output {output.name}: " if output.name else ""
             raise InvalidError([Problem(file="diagnose", key="y", message=name + misfit)])

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from orchestrator.data.rows import PIECE, Array, Readable, Tree, leaves, transform
 from orchestrator.errors import InvalidError, Reporter, suggestion
-from orchestrator.model import layers
+from orchestrator.model import keras_internals, layers
 from orchestrator.model.keras_internals import compile_arguments
 from orchestrator.model.losses.output_loss import OutputLoss
 from orchestrator.model.losses.returned import end_of
@@ -57,6 +57,8 @@ class Output:
     """Whether a loss trains it; one that none does is not judged at all."""
     loss: OutputLoss | None = dataclasses.field(default=None, compare=False, repr=False)
     """What it is trained on; None where that is not known, or where there are no targets."""
+    masked: bool = False
+    """Whether Keras's mask leaves positions out of its loss."""
     compared: str | None = None
     """Path of the targets that its loss compares with it, also where `target` is None."""
 
@@ -90,11 +92,21 @@ class Output:
         form: Form = "binary" if units == 1 else "categorical" if one_hot else "sparse"
         return dataclasses.replace(self, form=form)
 
-    def misfit(self, targets: Array, row: str = "training row", position: int = 0) -> str | None:
+    def misfit(
+        self,
+        targets: Array,
+        weight: Array | None = None,
+        row: str = "training row",
+        position: int = 0,
+    ) -> str | None:
         """What its loss cannot take of its targets.
+
+        Where a mask or a weight of 0 leaves positions out Keras takes any number there, but as the
+        index of a class: of that it makes NaN.
 
         Args:
             targets: its own targets.
+            weight: weight of each row, or of each position; None without.
             row: what a row is called in the message.
             position: number of the first of these rows.
 
@@ -115,8 +127,9 @@ class Output:
                     f"expected class indices from 0 to {columns - 1} for {columns} units, "
                     f"received {bad[1]:g} in {row} {position + bad[0]} (from 0)"
                 )
-        elif self.form != "regression":
-            bad = _first(targets, lambda y: (y < 0) | (y > 1))
+        elif self.form != "regression" and not self.masked:
+            # Keras takes them in float32, to which 1.0000000000000002 is 1.
+            bad = _first(targets, lambda y: (y < 0) | (y.astype(np.float32) > 1), weight)
             if bad is not None:
                 return (
                     "expected targets from 0 to 1 for a cross-entropy, "
@@ -135,11 +148,18 @@ class Output:
         return None
 
 
-def _first(targets: Array, wrong: Callable[[Array], Array]) -> tuple[int, float] | None:
-    """Row and value of the first target that is wrong."""
+def _first(
+    targets: Array, wrong: Callable[[Array], Array], weight: Array | None = None
+) -> tuple[int, float] | None:
+    """Row and value of the first target that is wrong, where its weight is not 0."""
     for start in range(0, len(targets), PIECE):
-        part = targets[start : start + PIECE].reshape(len(targets[start : start + PIECE]), -1)
-        bad = np.argwhere(wrong(part))
+        piece = slice(start, start + PIECE)
+        part = targets[piece].reshape(len(targets[piece]), -1)
+        found = wrong(part)
+        if weight is not None:
+            counts = weight[piece].reshape(len(part), -1) != 0
+            found = found & np.repeat(counts, part.shape[1] // counts.shape[1], axis=1)
+        bad = np.argwhere(found)
         if len(bad):
             row, column = bad[0]
             return start + int(row), float(part[row, column])
@@ -193,6 +213,7 @@ def find_outputs(model: keras.Model, reporter: Reporter, rows: Readable) -> tupl
             unjudged=aside or idle,
             trained=aside is not None or model.loss is None or idle is None,
             loss=None if aside or idle or targets[index] is None else loss,
+            masked=keras_internals.attached_mask(prediction) is not None,
             compared=targets[index],
         )
         first = own[index]

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from orchestrator.data.rows import Rows
+from orchestrator.diagnosis.diagnose import diagnose
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.model.losses.targets import check_classes, check_targets
 from orchestrator.model.outputs import Output, find_outputs, find_untrained
@@ -325,6 +326,27 @@ def test_a_misfit_is_the_fault_of_who_has_chosen_the_loss(
     sections: dict[str, Any], key: str
 ) -> None:
     assert f"{key}: the output has shape" in refused(one(2, "mse"), PRICE, **sections)
+
+
+def test_what_a_mask_or_a_weight_leaves_out_may_be_any_number() -> None:
+    embedding = layers.Embedding(9, 2, mask_zero=True)
+    model = keras.Sequential([layers.Input((4,)), embedding, layers.Dense(1, activation="sigmoid")])
+    model.compile("sgd", "binary_crossentropy")
+    x = np.array([[3, 1, 0, 0], [2, 2, 5, 0], [1, 1, 1, 1]])
+    y = np.where(x > 0, x % 2, -1)[..., None]
+    found = diagnose(model, x, y)
+    assert found.outputs[0].loss == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-5)
+    check_targets(model, builders.config(), Rows(x=x, y=y))
+
+    single = one(1, "binary_crossentropy", "sigmoid")
+    y = np.where(np.arange(len(X)) % 2, KIND % 2, -1)
+    weight = (y >= 0).astype(np.float32)
+    check_targets(single, builders.config(), Rows(x=X, y=y, weight=weight))
+    found = diagnose(single, X, y, sample_weight=weight)
+    logged = single.evaluate(X, y, sample_weight=weight, verbose=0)
+    assert found.outputs[0].loss == pytest.approx(logged, rel=1e-5)
+    assert "expected targets from 0 to 1" in refused(single, y)
+    check_targets(single, builders.config(), Rows(x=X, y=np.where(y < 0, 0, y + 2e-16)))
 
 
 def test_a_loss_of_the_users_own_may_take_targets_of_another_shape() -> None:

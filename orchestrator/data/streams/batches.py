@@ -47,9 +47,9 @@ class Batches:
         self, x: Any, y: Any = None, weight: Any = None, *, steps: int | None = None
     ) -> None:
         self.non_finite: list[str] = []
-        self.fit: Callable[[Tree, int], None] | None = None
-        """Gets the targets of each batch and the number of its first row; raises where they do not
-        fit the model's outputs."""
+        self.fit: Callable[[Tree, Any, int], None] | None = None
+        """Gets targets and weights of each batch and the number of its first row; raises where they
+        do not fit the model's outputs."""
         self.precision: Precision = "float32"
         """Type of the floating-point inputs that the model gets."""
         self._arrays: Rows | None = None
@@ -130,7 +130,7 @@ class Batches:
         for batch in self._arrays.raw():
             self._look(batch, position)
             if self.fit is not None:
-                self.fit(transform(_finite, batch[1]), position)
+                self.fit(transform(_finite, batch[1]), batch[2], position)
             position += num_rows(batch[0])
         return self.non_finite
 
@@ -145,7 +145,7 @@ class Batches:
             if self.non_finite:  # what the predictions are worth is not told then
                 y = transform(_finite, y)
             if self.fit is not None:
-                self.fit(y, position)
+                self.fit(y, weight, position)
             position += num_rows(x)
             yield ready((x, y, weight), {}, self.precision)
 

@@ -38,7 +38,7 @@ def check_targets(model: keras.Model, config: Config, rows: AnyRows) -> None:
     if _needs_targets(model) and not leaves(rows.y):
         message = "expected targets y, received None"
         raise InvalidError([config.problem(("data", "train"), message)])
-    check_fit(find_outputs(model, config, rows), rows.y, config, key)
+    check_fit(find_outputs(model, config, rows), rows.y, rows.weight, config, key)
     if not _is_evaluated(model):
         return
     # Not test_on_batch, which gives a test_step of the user's own a tuple even of inputs alone.
@@ -60,12 +60,15 @@ def _is_evaluated(model: keras.Model) -> bool:
     return not own_step or kind.test_step is not keras.Model.test_step
 
 
-def check_fit(found: Sequence[Output], y: Tree, reporter: Reporter, key: Key) -> None:
+def check_fit(
+    found: Sequence[Output], y: Tree, weight: Array | None, reporter: Reporter, key: Key
+) -> None:
     """Refuse targets of another shape than their output's, or beyond its classes.
 
     Args:
         found: the model's outputs.
         y: targets of all outputs.
+        weight: weight of each row, or of each position; None without.
         reporter: knows the place of a problem.
         key: that place.
 
@@ -76,7 +79,7 @@ def check_fit(found: Sequence[Output], y: Tree, reporter: Reporter, key: Key) ->
     for output in found:
         targets = output.targets(y)
         free = output.guessed or output.unjudged is not None
-        message = None if targets is None or free else output.misfit(targets)
+        message = None if targets is None or free else output.misfit(targets, weight)
         if targets is not None and message is not None:
             name = f"output {output.name}: " if output.name else ""
             hint = _shape_hint(output, targets) or _value_hint(output, targets)
