@@ -23,7 +23,8 @@ _ASSUMED = {
     "categorical": "categorical_crossentropy",
     "sparse": "sparse_categorical_crossentropy",
 }
-"""What a model that is not compiled is measured by, by the form of its outputs."""
+"""What a score measures, by the form of its output: a model that is not compiled is judged by it.
+"""
 _RANGED = ("Relu", "Sigmoid", "Softmax", "Softplus", "Tanh")
 """Operations that cannot make every number."""
 _NEGATIVE = "its loss is negative, so that no share of it is a skill"
@@ -72,7 +73,7 @@ def worth(
     ]
     if output.unjudged is not None:
         return [dataclasses.replace(each, unjudged=output.unjudged) for each in columns]
-    constant = _formula(output.loss, score, meter, figure.shape)
+    constant = _formula(output, output.loss, score, meter, figure.shape)
     if constant is None and complete:
         constant = meter.constant()
     if not output.loss.is_keras:
@@ -112,9 +113,14 @@ def _alone(column: OutputSkill) -> OutputSkill:
 
 
 def _formula(
-    loss: OutputLoss, score: Score, meter: LossMeter, shape: tuple[int, ...]
+    output: Output, loss: OutputLoss, score: Score, meter: LossMeter, shape: tuple[int, ...]
 ) -> Constant | None:
-    """The best constant's loss where it follows from the targets' means."""
+    """The best constant's loss where it follows from the targets' means.
+
+    The score has that of the output's form, which is another where the config says so.
+    """
+    if loss.name != _ASSUMED[output.form]:
+        return None
     reachable = meter.origin.found or meter.origin.end not in _RANGED
     known = [each.constant_loss for each in score.outputs()]
     if not loss.has_formula or meter.masked or len(known) != int(np.prod(shape)):

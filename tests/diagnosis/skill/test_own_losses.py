@@ -179,3 +179,27 @@ def test_outliers_make_no_prediction_constant_but_under_squared_error() -> None:
     reason = diagnose(model, FOUR, y).verdicts["prediction_variance"].reason
     assert "hardly better than the best constant" in reason
     assert _verdict(_fitted("mse"), y) == "fail"
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind"), [("binary_crossentropy", "regression"), ("mse", "classification")]
+)
+def test_another_kind_leaves_the_loss_and_its_constant_what_they_are(loss: str, kind: str) -> None:
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1, activation="sigmoid")])
+    model.compile("adam", loss)
+    y = np.linspace(0.2, 0.8, 200)
+    if kind == "classification":
+        y = np.round(y)
+    rows = Rows(x=np.linspace(-1, 1, 200)[:, None].astype(np.float32), y=y)
+    (output,) = find_outputs(model, Arguments(), rows)
+    found = []
+    for each in (output, output.read_as(kind, rows.y)):
+        examined = examine(Probe(model), rows, [each], Checks(), Evidence())
+        found.append(examined.columns[0][0])
+    assert (found[0].kind, found[1].kind)[:: 1 if kind == "classification" else -1] == (
+        "regression",
+        "classification",
+    )
+    assert found[1].loss == pytest.approx(found[0].loss)
+    assert found[1].constant_loss == pytest.approx(found[0].constant_loss, rel=1e-4)
+    assert found[1].skill == pytest.approx(found[0].skill, abs=1e-3)
