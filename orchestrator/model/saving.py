@@ -164,7 +164,26 @@ def _shown(model: keras.Model, rows: AnyRows) -> list[Any]:
     if not layers.is_callable(model):
         return [*model.get_weights()]
     x, _, _ = rows.first(8)
-    return [prediction for _, prediction in leaves(model(x, training=False))]
+    with _drawing_the_same(model):
+        return [prediction for _, prediction in leaves(model(x, training=False))]
+
+
+@contextlib.contextmanager
+def _drawing_the_same(model: keras.Model) -> Iterator[None]:
+    """While inside, what a model draws in inference is the same for any two of its kind.
+
+    A `.keras` file has no states of generators, without which it draws as well.
+    """
+    found = [*keras_internals.seed_generators(model), keras_internals.global_generator()]
+    states = [each.state for each in found if each is not None]
+    before = [np.array(each) for each in states]
+    for index, state in enumerate(states):
+        state.assign(np.full(state.shape, index, state.dtype))
+    try:
+        yield
+    finally:
+        for state, value in zip(states, before, strict=True):
+            state.assign(value)
 
 
 def missing_for_saving(model: keras.Model) -> str | None:

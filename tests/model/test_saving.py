@@ -262,6 +262,28 @@ def test_a_class_inside_another_model_is_named_too() -> None:
     assert obstacle(model).startswith("class Unregistered lacks")
 
 
+@keras.saving.register_keras_serializable("test_saving")
+class Sampling(layers.Layer):
+    """Draws in inference, too, as Keras's own example of a VAE does."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.generator = keras.random.SeedGenerator(1337)
+
+    def call(self, x: Any) -> Any:
+        noise = keras.random.normal(keras.ops.shape(x), seed=self.generator)
+        return x + noise + keras.random.normal(keras.ops.shape(x))
+
+
+def test_what_draws_in_inference_is_saved_and_draws_on() -> None:
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, Sampling()(layers.Dense(2)(inputs)))
+    model(X)
+    state = np.array(model.layers[-1].generator.state)
+    assert saving.obstacle(model, Rows(x=X, y=Y)) is None
+    np.testing.assert_array_equal(model.layers[-1].generator.state, state)
+
+
 def test_a_class_that_loads_as_something_else_is_found_by_its_predictions() -> None:
     inputs = keras.Input((2,))
     model = keras.Model(inputs, Shifted()(inputs))
