@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src import activations, backend
 from keras.src.backend.common import global_state
+from keras.src.ops import core as core_operations
 from keras.src.ops import nn as operations
 from keras.src.ops import numpy as array_operations
 from keras.src.trainers import compile_utils
@@ -84,6 +85,16 @@ def all_layers(layer: keras.Layer) -> list[keras.Layer]:
     out the layers that a layer of the user's own holds.
     """
     return list(layer._flatten_layers())
+
+
+def makes_integers(operation: Any) -> bool:
+    """Whether a function applied in a functional model takes a number for the index that it is.
+
+    Touches `keras.src.ops`: `core.Cast`, `nn.OneHot` and `nn.MultiHot` have no public names.
+    """
+    if isinstance(operation, core_operations.Cast):
+        return bool(keras.backend.is_int_dtype(operation.dtype))
+    return isinstance(operation, operations.OneHot | operations.MultiHot)
 
 
 def inner_layers(layer: keras.Layer) -> list[keras.Layer]:

@@ -200,6 +200,17 @@ def parts(layer: keras.Operation) -> list[keras.Operation]:
     return keras_internals.all_layers(layer) if isinstance(layer, keras.Layer) else [layer]
 
 
+def operations(model: keras.Model) -> Iterator[keras.Operation]:
+    """The layers of a functional model, and what is applied in it as a function, nested ones too.
+
+    Those of a sequential one that are functional models; none of a class of the user's own.
+    """
+    for each in getattr(model, "operations", model.layers):
+        yield each
+        if is_plain(each):
+            yield from operations(each)
+
+
 def is_plain(model: Any) -> bool:
     """Whether `keras.models.clone_model` rebuilds the model without losing the user's own code."""
     functional = keras_internals.is_functional(model)
@@ -258,7 +269,8 @@ def is_linear(layer: Any) -> bool:
     function may do anything.
     """
     own = vars(layer).get("activation")
-    if own is not None or getattr(layer, "weights", ()):
+    weights: Sequence[Any] = getattr(layer, "weights", ())
+    if own is not None or weights:
         return own in (None, keras.activations.linear) and not is_activation(layer)
     return isinstance(layer, _PASSING) or is_dropout(layer)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FileModel
 from orchestrator.data.rows import AnyRows, is_text, leaves
 from orchestrator.model import layers
-from orchestrator.model.keras_internals import all_layers
+from orchestrator.model.keras_internals import all_layers, dtype, makes_integers
 from orchestrator.model.pretrained import keeps_weights, trained_layer
 
 _TAKES_AS_GIVEN = (
@@ -25,6 +27,8 @@ _TAKES_AS_GIVEN = (
     keras.layers.TextVectorization,
 )
 """Layers to which some value of an input is a name, a mark, or a number of a scale of its own."""
+
+_BEHIND = "put a Rescaling or Normalization layer behind the other inputs"
 
 
 def obstacle(model: keras.Model, config: Config, rows: AnyRows) -> str | None:
@@ -59,6 +63,15 @@ def obstacle(model: keras.Model, config: Config, rows: AnyRows) -> str | None:
     if taking:
         return (
             f"layer {taking[0].name} ({type(taking[0]).__name__}) takes what it is given as it is: "
-            "put a Rescaling or Normalization layer behind the other inputs"
+            + _BEHIND
         )
+    if any(dtype(each.dtype).kind in "iu" for each in keras.tree.flatten(_inputs(model))):
+        return f"an input of the model holds integers, which have no fractions: {_BEHIND}"
+    indexing = next(filter(makes_integers, layers.operations(model)), None)
+    if indexing is not None:
+        return f"{indexing.name} makes indices of what it is given as it is: {_BEHIND}"
     return None
+
+
+def _inputs(model: keras.Model) -> Any:
+    return getattr(model, "inputs", None) or []

@@ -304,7 +304,7 @@ def _own_targets(output: Output, y: Any) -> npt.NDArray[Any]:
 
 def _in_each_row(values: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Whether any value of each row is true."""
-    return values.reshape(len(values), -1).any(axis=1)
+    return np.asarray(values.reshape(len(values), -1).any(axis=1))
 
 
 def _weighed(targets: npt.NDArray[Any], weight: Any) -> npt.NDArray[Any]:
