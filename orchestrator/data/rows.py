@@ -163,6 +163,27 @@ class Columns:
             start += width
         return dense
 
+    def ready(
+        self, places: Array | slice, scaling: Scaling | None, precision: Precision
+    ) -> Columns:
+        """Some rows as the model takes them, with categories still.
+
+        Args:
+            places: positions of the rows.
+            scaling: the standardisation of the columns.
+            precision: type of the numbers.
+        """
+        begin, parts = 0, []
+        for part, width in zip(self.parts, self.widths, strict=True):
+            own = None if scaling is None else scaling.part(slice(begin, begin + width))
+            begin += width
+            if isinstance(part, Lookup):
+                table = _ready(part.table, own, precision)
+                parts.append(Lookup(codes=part.codes[places], table=table))
+            else:
+                parts.append(_ready(part[places].reshape(-1, width), own, precision))
+        return Columns(parts=tuple(parts))
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """All rows."""
         return self[:].astype(dtype or self.dtype, copy=False)
@@ -229,6 +250,18 @@ class Rows:
         """The first rows, ready for the model."""
         return self.batch(slice(0, count))
 
+    def whole(self) -> Batch:
+        """All rows, ready for the model; `Columns` stay such: as an array they need not fit."""
+        places: Array | slice = slice(None) if self.order is None else self.order
+        inputs = [
+            array.ready(places, self.scalings.get(path), self.precision)
+            if isinstance(array, Columns)
+            else _ready(array[places], self.scalings.get(path), self.precision)
+            for path, array in leaves(self.x)
+        ]
+        x = optree.tree_unflatten(optree.tree_structure(self.x), inputs)
+        return x, self.y, self.weight
+
     def num_batches(self, size: int) -> int:
         """Number of batches of a size."""
         return -(-len(self) // size)
@@ -289,12 +322,13 @@ def ready(batch: Batch, scalings: Scalings, precision: Precision = "float32") ->
     Targets and weights stay as exact as they are: an offset of 1e4 leaves float32 three digits.
     """
     x, y, weight = batch
-    standardized = [
-        scalings[path].apply(array) if path in scalings else number(array, precision)
-        for path, array in leaves(x)
-    ]
+    standardized = [_ready(array, scalings.get(path), precision) for path, array in leaves(x)]
     x = optree.tree_unflatten(optree.tree_structure(x), standardized)
     return x, transform(exact, y), None if weight is None else exact(weight)
+
+
+def _ready(array: Array, scaling: Scaling | None, precision: Precision) -> Array:
+    return number(array, precision) if scaling is None else scaling.apply(array)
 
 
 def number(array: Array, precision: Precision = "float32") -> Array:

@@ -64,8 +64,7 @@ class Feed:
         self._seed = seed
         self._gatherers: Tree = None
         if not rows.mapped:
-            whole = (rows.x, rows.y, rows.weight) if rows.lazy else rows.batch(slice(None))
-            self._gatherers = transform(_gatherer, present(whole))
+            self._gatherers = transform(_gatherer, present(rows.whole()))
         self._class_weight = class_weight
 
     def mark(self, epoch: int, step: int) -> dict[str, Any]:

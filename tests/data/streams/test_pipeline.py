@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
-from orchestrator.data.rows import Rows, Scaling
+from orchestrator.data.rows import Columns, Lookup, Rows, Scaling
 from orchestrator.data.streams.pipeline import Feed, held_back
 
 COUNT = 11
@@ -48,6 +48,21 @@ def test_an_epoch_has_every_row_once_with_its_target_and_weight(kind: str, mappe
         np.testing.assert_array_equal(x, np.stack([y, -y], axis=1))
         np.testing.assert_array_equal(weight, y + 1)
         assert (x.dtype, y.dtype, weight.dtype) == (np.float32, np.int64, np.float32)
+
+
+@pytest.mark.parametrize("order", [None, np.array([9, 2, 4, 0, 7])])
+def test_categories_are_standardised_as_the_rows_that_are_checked(order: Any) -> None:
+    kinds = Lookup(codes=Y % 3, table=np.array([[0, 1], [2, 0], [1, 3]], "f4"))
+    columns = Columns(parts=(X.astype("f8"), kinds, Y.astype("f4")))
+    scaling = Scaling(mean=np.arange(5, dtype="f4"), variance=np.arange(1, 6, dtype="f4"))
+    chosen = Y if order is None else Y[order]
+    rows = Rows(x=columns, y=chosen, order=order, scalings={"": scaling})
+    (epoch,) = epochs(Feed(rows, batch_size=4, seed=3), 1)
+    x, y = joined(epoch, 0), joined(epoch, 1)
+    assert sorted(y) == sorted(chosen)
+    expected, _, _ = rows.batch(slice(None))
+    places = [chosen.tolist().index(each) for each in y]
+    np.testing.assert_array_equal(x, expected[places])
 
 
 def test_the_order_follows_from_seed_and_epoch_alone(mapped: Rows) -> None:
