@@ -7,7 +7,7 @@ is wrong with them is said before TensorFlow is imported.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from orchestrator.data.split import Positions
 from orchestrator.data.streams import recording, sources
 from orchestrator.data.streams.recording import Live, Reading, Recorded, Report
 from orchestrator.data.streams.sources import Source, kind_of
-from orchestrator.errors import InvalidError
+from orchestrator.errors import InvalidError, Reporter
 from orchestrator.record.events import ReadingProgress
 
 
@@ -252,7 +252,7 @@ def _encode_targets(
                 expected, received = ("texts", "numbers") if known else ("numbers", "texts")
                 message = f"expected {expected} as targets like the training data, not {received}"
                 raise InvalidError([config.problem(("data", role), message)])
-            encoded.append(array if known is None else _indices(array, known, role, config))
+            encoded.append(array if known is None else class_indices(array, known, role, config))
         return dataclasses.replace(
             part, y=optree.tree_unflatten(optree.tree_structure(part.y), encoded)
         )
@@ -262,14 +262,29 @@ def _encode_targets(
     return encode(train, "train"), None if held is None else encode(held, "validation"), classes
 
 
-def _indices(array: Array, known: tuple[str, ...], role: str, config: Config) -> Array:
+def class_indices(array: Array, known: Sequence[str], role: str, reporter: Reporter) -> Array:
+    """Texts as positions in the known classes.
+
+    Args:
+        array: texts, shape (rows,).
+        known: the classes, sorted.
+        role: `train` or `validation`, for the place of a problem.
+        reporter: knows that place.
+
+    Returns:
+        int64 of the same shape.
+
+    Raises:
+        InvalidError: a text is not among them.
+    """
     texts = array.astype(str)
     places = np.minimum(np.searchsorted(known, texts), len(known) - 1)
     unseen = np.flatnonzero((np.asarray(known)[places] != texts).reshape(len(texts), -1).any(1))
     if len(unseen):
         row = int(unseen[0])
         message = f"row {row} (from 0): the class {str(texts[row])!r} is not in the training rows"
-        raise InvalidError([config.problem(("data", role), message, "train on such rows too")])
+        problem = reporter.problem(("data", role), message, "train on such rows too")
+        raise InvalidError([problem])
     return places.astype(np.int64)
 
 

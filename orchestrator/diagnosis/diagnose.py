@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from orchestrator.config.sections.base import DELIMITER
 from orchestrator.config.sections.checks import Checks
 from orchestrator.config.sections.data import TABLES, CsvSource, NpySource, NpzSource, TableSource
 from orchestrator.config.sections.model import FileModel
-from orchestrator.data.files import encoding, numpy
+from orchestrator.data.files import numpy
+from orchestrator.data.files.tables import Table
 from orchestrator.data.load import read_table
 from orchestrator.data.rows import Precision, Readable, Rows
 from orchestrator.data.streams.batches import Batches
+from orchestrator.diagnosis import encoding
 from orchestrator.diagnosis.causes.before.find import find_before
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.diagnosis.examine import (
@@ -40,7 +42,7 @@ from orchestrator.model.losses.targets import check_fit
 from orchestrator.model.outputs import Output, find_outputs
 from orchestrator.model.saving import input_names, load_file
 from orchestrator.record.checks import AnyCheck
-from orchestrator.record.records import Finding
+from orchestrator.record.records import Finding, Inputs
 
 _LENIENT = "only a warning, for nothing is known of its training"
 
@@ -116,6 +118,7 @@ def of_rows(
     batch_size: int = BATCH_SIZE,
     non_finite: Sequence[str] = (),
     report: Callable[[str], None] = lambda _: None,
+    ignored: Collection[str] = (),
 ) -> Health:
     """`diagnose` for rows that can be read a batch at a time.
 
@@ -128,6 +131,7 @@ def of_rows(
         batch_size: rows of one forward pass, where the rows leave the choice.
         non_finite: clauses on what is not finite in the rows, filled while they are read.
         report: told what takes long, and how far it has come.
+        ignored: names of causes that are not to be told of.
 
     Returns:
         The evidence and the verdicts.
@@ -175,7 +179,8 @@ def of_rows(
                 rows=rows,
                 layers=examined.layers,
                 flow=examined.flow,
-            )
+            ),
+            ignored,
         )
         checks = with_findings(checks, found)
     return Health(
@@ -260,17 +265,21 @@ def check(examinee: Examinee, report: Callable[[str], None] = lambda _: None) ->
         model = load_file(plan, config, config.seed, naming="--module my_layers")
     except InvalidError as error:
         raise InvalidError([_of_file(each, examinee) for each in error.problems]) from error
-    rows = _read(examinee, config, input_names(model))
+    inputs = encoding.recorded(examinee.model)
+    rows, notes = _encoded(examinee, config, input_names(model), inputs)
     otherwise: Gradients = "when_suspicious" if examinee.exhaustive else "never"
     gradients: Gradients = "always" if examinee.gradients else otherwise
-    return of_rows(
+    health = of_rows(
         model,
         rows,
         _DataFile(examinee),
         exhaustive=examinee.exhaustive,
         gradients=gradients,
         report=report,
+        # These rows need not have every class that is recorded.
+        ignored=("wrong_labels",) if encoding.classes(inputs) else (),
     )
+    return dataclasses.replace(health, notes=(*notes, *health.notes))
 
 
 def _of_file(problem: Problem, examinee: Examinee) -> Problem:
@@ -289,12 +298,21 @@ class _DataFile:
         return Problem(file=str(self.examinee.data), message=message, hint=hint)
 
 
-def _read(examinee: Examinee, config: Config, inputs: Sequence[str]) -> Rows:
-    """The rows of the file, every value checked; of an archive, the model's inputs by name."""
+def _encoded(
+    examinee: Examinee, config: Config, names: Sequence[str], inputs: Inputs
+) -> tuple[Rows, Sequence[str]]:
+    """The rows of the file as the model takes them, and notes on what was assumed of texts."""
     suffix = examinee.data.suffix.lower()
     for key, kind in TABLES.items():
         if suffix in kind.SUFFIXES:
-            return _read_table(examinee, config, key, kind)
+            rows, notes = encoding.encode(_read_table(examinee, config, key, kind, inputs), inputs)
+            return rows if examinee.target is not None else dataclasses.replace(rows, y=None), notes
+    return encoding.encode_targets(_read(examinee, config, names), inputs, _DataFile(examinee))
+
+
+def _read(examinee: Examinee, config: Config, inputs: Sequence[str]) -> Rows:
+    """The rows of arrays, every value checked; of an archive, the model's inputs by name."""
+    suffix = examinee.data.suffix.lower()
     if examinee.features:
         message = f"only a table has columns, received {examinee.data.name}"
         raise InvalidError([Problem(file="command line", key="--features", message=message)])
@@ -317,19 +335,21 @@ def _read(examinee: Examinee, config: Config, inputs: Sequence[str]) -> Rows:
     raise InvalidError([Problem(file=name, message=message)])
 
 
-def _read_table(examinee: Examinee, config: Config, key: str, kind: type[TableSource]) -> Rows:
+def _read_table(
+    examinee: Examinee, config: Config, key: str, kind: type[TableSource], inputs: Inputs
+) -> Table:
+    features = examinee.features or inputs.columns
     # An empty dict of targets: a table without a column to predict.
     columns: dict[str, Any] = {
         "target": {} if examinee.target is None else examinee.target,
-        "features": list(examinee.features) or None,
+        "features": list(features) or None,
+        "text": encoding.texts(inputs, features, examinee.target),
         key: str(examinee.data),
     }
     if kind is CsvSource:
         is_tabbed = examinee.data.suffix.lower() == ".tsv"
         columns["delimiter"] = "\t" if is_tabbed else _delimiter(examinee)
-    table = read_table(kind.model_construct(None, **columns), config)
-    rows = encoding.encode(table, encoding.learn(table))
-    return rows if examinee.target is not None else dataclasses.replace(rows, y=None)
+    return read_table(kind.model_construct(None, **columns), config)
 
 
 def _delimiter(examinee: Examinee) -> str:

@@ -42,6 +42,7 @@ class Paths:
         self.race = root / ".race"
         self.model = root / "model.keras"
         self.model_weights = root / "model.weights.h5"
+        self.attempts = root / "attempts"
 
     def is_run(self) -> bool:
         """Whether the directory has what every run directory has; a search has a journal, too."""
@@ -51,7 +52,20 @@ class Paths:
 
     def attempt(self, number: int) -> AttemptPaths:
         """The names inside one attempt's directory."""
-        return AttemptPaths(self.root / "attempts" / f"{number:03d}")
+        return AttemptPaths(self.attempts / f"{number:03d}")
+
+
+def run_of(file: Path) -> Path | None:
+    """The run directory that a file lies in, itself or in that of an attempt; None where in none.
+
+    Args:
+        file: an absolute path.
+    """
+    for paths in map(Paths, file.parents[:3]):
+        inside = file.parent == paths.root or file.parent.parent == paths.attempts
+        if inside and paths.is_run():
+            return paths.root
+    return None
 
 
 class Place(NamedTuple):

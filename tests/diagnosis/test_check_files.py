@@ -21,6 +21,8 @@ from orchestrator.diagnosis import diagnose
 from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.display import results
 from orchestrator.errors import InvalidError
+from orchestrator.record.directory import Paths, write_json
+from orchestrator.record.records import Inputs, Run
 
 layers = keras.layers
 X = np.linspace(-2, 2, 50, dtype=np.float32).reshape(25, 2)
@@ -244,3 +246,74 @@ def test_an_only_input_may_have_any_name(tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", features=X, y=Y)
     found = diagnose.check(Examinee(model=tmp_path / "one.keras", data=tmp_path / "one.npz"))
     assert [each.varies for each in found.outputs] == [True]
+
+
+KINDS = ("a", "b", "c")
+
+
+def save_run(root: Path, inputs: Inputs) -> Path:
+    """A run whose model names each kind by the label of the same place; its model."""
+    kernel = np.concatenate([np.zeros((1, 3)), 5 * np.eye(3)])
+    model = keras.Sequential([layers.Input((4,)), layers.Dense(3, activation="softmax")])
+    model.layers[0].set_weights([kernel, np.zeros(3)])
+    model.compile(loss="sparse_categorical_crossentropy")
+    paths = Paths(root)
+    attempt = paths.attempt(1)
+    attempt.root.mkdir(parents=True)
+    for path in (paths.model, attempt.checkpoint, root.parent / "elsewhere.keras"):
+        model.save(path)
+    write_json(paths.record, Run(run=root.name, status="passed", inputs=inputs))
+    return paths.model
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of a run, with rows beside it that have two of its three kinds and labels."""
+    runs = tmp_path_factory.mktemp("runs")
+    categories = {"kind": KINDS, "label": ("large", "medium", "small")}
+    pairs = (("b", "medium"), ("c", "small"))
+    rows = (f"{kind},{n},{n},{label}" for kind, label in pairs for n in range(20))
+    text = "\n".join(["kind,id,n,label", *rows])
+    (runs / "rows.csv").write_text(text)
+    (runs / "named.csv").write_text(text.replace("label", "size"))
+    (runs / "numbers.csv").write_text(text.replace("medium", "1").replace("small", "2"))
+    (runs / "other.csv").write_text(text + "\nz,3,4,small")
+    np.savez(runs / "rows.npz", x=np.eye(4)[[2, 3] * 20], y=np.array(["medium", "small"] * 20))
+    return save_run(runs / "r", Inputs(columns=("n", "kind"), categories=categories))
+
+
+@pytest.mark.parametrize(
+    ("data", "target"), [("rows.csv", "label"), ("named.csv", "size"), ("rows.npz", None)]
+)
+@pytest.mark.parametrize("model", ["model.keras", "attempts/001/checkpoint.keras"])
+def test_texts_become_the_numbers_that_the_run_has_recorded(
+    run: Path, model: str, data: str, target: str | None
+) -> None:
+    path = run.parents[1] / data
+    health = diagnose.check(Examinee(model=run.parent / model, data=path, target=target))
+    assert health.outputs[0].skill == pytest.approx(1, abs=0.1)
+    assert health.notes == ()
+    assert "wrong_labels" not in {finding.cause for finding in health.findings}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("other.csv", "kind: row 41: 'z' is not in the training rows, which have 'a', 'b', 'c'"),
+        ("numbers.csv", "label: row 1: '1' is not in the training rows, which have 'large', 'med"),
+    ],
+)
+def test_texts_that_the_run_has_not_seen_are_refused(run: Path, data: str, message: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        diagnose.check(Examinee(model=run, data=run.parents[1] / data, target="label"))
+    assert message in str(caught.value.problems[0])
+
+
+def test_where_no_run_is_recorded_the_order_that_was_assumed_is_told(run: Path) -> None:
+    model, rows = run.parents[1] / "elsewhere.keras", run.parents[1] / "rows.npz"
+    health = diagnose.check(Examinee(model=model, data=rows))
+    assert health.outputs[0].skill is not None
+    assert health.outputs[0].skill < 0
+    assert health.summary()[-1].startswith(
+        "No record of a run beside the model says how texts became numbers: those of the targets"
+    )
