@@ -62,6 +62,8 @@ class Stored:
     """Hash of the rows before standardisation."""
     live: Live | None = None
     """What training takes from a source of batches."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know of the rows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,6 +211,7 @@ def save(dataset: Dataset, folder: Path) -> Stored:
         encoding=dataset.encoding,
         fingerprint=dataset.fingerprint,
         live=dataset.live,
+        warnings=dataset.warnings,
     )
 
 
@@ -221,6 +224,7 @@ def load(stored: Stored) -> Dataset:
         encoding=stored.encoding,
         fingerprint=stored.fingerprint,
         live=stored.live,
+        warnings=stored.warnings,
     )
 
 

@@ -29,7 +29,7 @@ from orchestrator.config.sections.data import (
 )
 from orchestrator.data import rows, split, standardize
 from orchestrator.data.arrays import from_values, has_texts, invalid
-from orchestrator.data.files import arrow, csv, encoding, numpy
+from orchestrator.data.files import arrow, csv, encoding, names, numpy
 from orchestrator.data.files.encoding import Encoding
 from orchestrator.data.files.tables import Table, target_columns
 from orchestrator.data.rows import Array, Rows, Scaling, Tree
@@ -57,6 +57,8 @@ class Dataset:
     """Hash of the rows before standardisation."""
     live: Live | None = None
     """What training takes from a source of batches; None where it takes the rows."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know of the rows although nothing is wrong with them."""
 
     @property
     def num_rows(self) -> int:
@@ -134,11 +136,16 @@ def load_lazily(
     found = read(config, "train", folder, report)
     live = found.live if isinstance(found, Recorded) else None
     found, held_found, digests = _split(found, config, folder, report)
-    learnt = encoding.learn(found) if isinstance(found, Table) else Encoding()
-    train = encoding.encode(found, learnt) if isinstance(found, Table) else found
-    held = held_found
+    learnt = Encoding()
+    naming: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    train, held = found, held_found
+    if isinstance(found, Table):
+        learnt = encoding.learn(found)
+        naming, warnings = names.naming(found, learnt), tuple(names.warnings(found, learnt))
+        train = encoding.encode(found, learnt)
     if isinstance(held_found, Table):
-        held = encoding.encode(held_found, learnt)
+        held = encoding.encode(held_found, learnt, naming)
     train, held, classes = _encode_targets(train, held, config)
     learnt = dataclasses.replace(learnt, classes={**learnt.classes, **classes})
     if held is not None:
@@ -157,6 +164,7 @@ def load_lazily(
         encoding=learnt,
         fingerprint=digest,
         live=live,
+        warnings=warnings,
     )
 
 

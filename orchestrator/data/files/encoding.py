@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -61,12 +61,13 @@ def _present(table: Table, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def encode(table: Table, encoding: Encoding) -> Rows:
+def encode(table: Table, encoding: Encoding, naming: Collection[str] = ()) -> Rows:
     """The table as arrays.
 
     Args:
         table: training or validation rows.
         encoding: what was learnt from the training rows.
+        naming: text columns that name each training row, so that others cannot be among them.
 
     Returns:
         Inputs of shape (rows, columns), a text column as one column a category, which is made only
@@ -84,7 +85,7 @@ def encode(table: Table, encoding: Encoding) -> Rows:
         column = table.columns[name]
         if isinstance(column, Texts):
             known = encoding.categories[name]
-            codes = _known_codes(table, name, known, problems)
+            codes = _known_codes(table, name, known, problems, naming)
             parts.append(Lookup(codes=codes, table=np.eye(len(known) + 1, len(known))))
         else:
             parts.append(column)
@@ -121,7 +122,11 @@ def _other_kinds(table: Table, encoding: Encoding) -> Iterator[Problem]:
 
 
 def _known_codes(
-    table: Table, name: str, known: Sequence[str], problems: list[Problem]
+    table: Table,
+    name: str,
+    known: Sequence[str],
+    problems: list[Problem],
+    naming: Collection[str] = (),
 ) -> npt.NDArray[np.int64]:
     """Position of each text of the file among the known ones, and what is wrong with others.
 
@@ -134,6 +139,11 @@ def _known_codes(
     places = np.asarray([index.get(text, len(known)) for text in column.texts], np.int64)
     unseen = np.flatnonzero(places[table.values(name)] == len(known))
     first = np.unique(table.values(name)[unseen], return_index=True)[1]
+    if name in naming and len(first):
+        message = f"{len(known)} different texts in the training rows, and {len(first)} others here"
+        hint = "what names a row says nothing of others: leave it out with features: [COLUMN, …]"
+        problems.append(Problem(file=table.name, key=name, message=message, hint=hint))
+        return places[column.codes]
     for row in sorted(map(int, unseen[first]), key=lambda row: _text(table, name, row)):
         message = f"{_text(table, name, row)!r} is not in the training rows, which have "
         hint = "drop the row, or train on such rows too"

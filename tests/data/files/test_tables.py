@@ -410,6 +410,35 @@ def test_many_unseen_categories_are_counted_and_many_known_ones_too(load):
     assert "'k09' and 3 more; drop the row" in problems[0]
 
 
+def test_a_column_whose_texts_name_the_rows_is_one_problem(load):
+    train = "date,c,y\n" + "".join(f"day {index},red,1\n" for index in range(30))
+    held = "date,c,y\n" + "".join(f"later {index},red,1\n" for index in range(12))
+    assert refused(load, train, held + "day 3,pink,1\n") == [
+        "t.csv: date: 30 different texts in the training rows, and 12 others here; what names a row says nothing of others: leave it out with features: [COLUMN, …]",
+        "t.csv:14: c: row 13: 'pink' is not in the training rows, which have 'red'; drop the row, or train on such rows too",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "warned"),
+    [
+        ("", range(30), "column 2"),
+        ("id", range(1001, 1031), "id"),
+        ("id", range(20), None),
+        ("id", [*range(1, 30), 0], None),
+        ("id", range(0, 60, 2), None),
+        ("seconds", [0.5 + index for index in range(30)], None),
+        ("year", [2000 + index // 2 for index in range(30)], None),
+    ],
+)
+def test_a_column_that_only_counts_the_rows_is_warned_of(load, name, values, warned):
+    text = f"x,{name},y\n" + "".join(f"{each % 7},{each},3\n" for each in values)
+    warnings = load(text, text).warnings
+    assert [each.partition(" go up by one")[0] for each in warnings] == (
+        [] if warned is None else [f"the values of {warned}"]
+    )
+
+
 def test_an_unseen_class_is_named_like_an_unseen_category(load):
     assert refused(load, "x,y\n1,cat\n2,dog\n", "x,y\n1,dog\n2,cow\n") == [
         "t.csv:3: y: row 2: 'cow' is not in the training rows, which have 'cat', 'dog'; drop the row, or train on such rows too"

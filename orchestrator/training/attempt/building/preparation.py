@@ -91,7 +91,7 @@ def _prepare(config: Config, dataset: Dataset, tell: Tell, findings: bool) -> Pr
     class_weight(config, found)
     callbacks = user_callbacks(config)
     _check_initializers(config, model, train)
-    warnings = [*_constant_targets(train, found), *_many_categories(dataset), *_live(dataset)]
+    warnings = [*_constant_targets(train, found), *dataset.warnings, *_live(dataset)]
     warnings += _obstacle(saving.deployable(model, dataset.scalings, train), train)
     measured = _measure_all(config, model, dataset, tell)
     before = _look_before(config, model, dataset, found, measured) if findings else ()
@@ -400,16 +400,6 @@ def _constant_targets(rows: AnyRows, found: Sequence[Output]) -> Iterator[str]:
             yield (
                 f"{which} are each {same} on every training row, the first of them target "
                 f"{constant[0]}: a constant is the best fit to them"
-            )
-
-
-def _many_categories(dataset: Dataset) -> Iterator[str]:
-    """Text columns that look like names of rows rather than categories."""
-    for name, known in dataset.encoding.categories.items():
-        if len(known) > max(20, len(dataset.train) / 2):
-            yield (
-                f"the text column {name} has {len(known)} categories in {len(dataset.train)} "
-                "training rows: what names a row says nothing of others; features: leaves it out"
             )
 
 
