@@ -168,6 +168,7 @@ def describe(
     Raises:
         InvalidError: an argument is at fault.
     """
+    _expect_builder(build)
     train = _values("train", x, y, sample_weight)
     if isinstance(validation, Mapping) and not isinstance(validation.get("group", ""), str):
         train, validation = _parted(train, validation, int(sections.get("seed", 0)))
@@ -183,6 +184,20 @@ def describe(
     found = plain.Plain()
     config = _config({key: found.of(value, (key,)) for key, value in written.items()})
     return config, dataclasses.replace(given, objects=found.kept)
+
+
+def _expect_builder(build: Any) -> None:
+    """Refuse a model in place of what makes one: it could be called, and returns predictions."""
+    is_model = any(
+        kind.__name__ == "Model" and kind.__module__.partition(".")[0] == "keras"
+        for kind in type(build).__mro__
+    )
+    if not is_model and (callable(build) or hasattr(build, "build")):
+        return
+    received = f"{'a model, ' if is_model else ''}{kind_of(build)}"
+    message = f"expected a function that builds the model, received {received}"
+    hint = "every attempt trains a new one: give lambda: keras.Sequential([…])"
+    raise InvalidError([Problem(file=plain.NAME, key="build", message=message, hint=hint)])
 
 
 def _values(role: str, x: Any, y: Any = None, weight: Any = None) -> Values:

@@ -194,6 +194,22 @@ def test_wrong_arguments_are_told_like_a_configs(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("build", "received"),
+    [
+        (keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]), "a model, Sequential"),
+        ({"layers": []}, "dict"),
+    ],
+)
+def test_a_model_in_place_of_what_builds_one_is_refused(
+    tmp_path: Path, build: Any, received: str
+) -> None:
+    message = rf"build: expected a function that builds the model, received {received}; .*lambda: "
+    with pytest.raises(InvalidError, match=message):
+        orchestrator.retrain(build, X, Y, phases=PHASES, compile=COMPILE, runs_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.usefixtures("_in_this_process")
 @pytest.mark.parametrize(
     "validation",
