@@ -23,7 +23,7 @@ from orchestrator.config.sections.model import (
     LayersModel,
 )
 from orchestrator.data.rows import AnyRows, Readable, is_text, leaves
-from orchestrator.errors import InvalidError, Problem, Reporter, describe_error
+from orchestrator.errors import InvalidError, Problem, Reporter, UserCodeError, describe_error
 from orchestrator.model import (
     initialization,
     keras_internals,
@@ -74,8 +74,11 @@ def build_model(
     """
     recorder = recorder or Recorder()
     keras.utils.set_random_seed(settings.seed)
-    with recorder.recording(), keras_internals.fresh_names():
-        model = _make(config, settings, rows, recorder)
+    try:
+        with recorder.recording(), keras_internals.fresh_names():
+            model = _make(config, settings, rows, recorder)
+    except InvalidError as error:
+        raise InvalidError([*error.problems, *_compile_problems(config)]) from error
     if settings.initializer is not None:
         initialization.reinitialize(model, settings.initializer, rows.first(2)[0], recorder)
     if config.compile is not None:
@@ -432,6 +435,33 @@ def compile_model(model: keras.Model, plan: Compile, config: Config) -> None:
 
     Raises:
         InvalidError: with every name that Keras refuses.
+        UserCodeError: what the user has given for one of them raised.
+    """
+    arguments = _compile_arguments(plan, config)
+    with user_code.refused(config, ("compile",), "the model cannot be compiled"):
+        # A `compile` of the user's own need not know the others.
+        given = {name: value for name, value in arguments.items() if value}
+        given.update({name: getattr(plan, name) for name in _SWITCHES & plan.model_fields_set})
+        model.compile(**given)
+
+
+def _compile_problems(config: Config) -> Sequence[Problem]:
+    """What Keras refuses of `compile` where there is no model to compile."""
+    try:
+        if config.compile is not None:
+            _compile_arguments(config.compile, config)
+    except InvalidError as error:
+        return error.problems
+    except UserCodeError:  # told once there is a model
+        pass
+    return ()
+
+
+def _compile_arguments(plan: Compile, config: Config) -> dict[str, Any]:
+    """What the model is compiled with.
+
+    Raises:
+        InvalidError: with every name that Keras refuses.
     """
     problems: list[Problem] = []
 
@@ -458,8 +488,4 @@ def compile_model(model: keras.Model, plan: Compile, config: Config) -> None:
     }
     if problems:
         raise InvalidError(problems)
-    with user_code.refused(config, ("compile",), "the model cannot be compiled"):
-        # A `compile` of the user's own need not know the others.
-        given = {name: value for name, value in arguments.items() if value}
-        given.update({name: getattr(plan, name) for name in _SWITCHES & plan.model_fields_set})
-        model.compile(**given)
+    return arguments

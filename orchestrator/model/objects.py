@@ -32,6 +32,13 @@ _NESTED = (
     ("cell", keras.layers),
 )
 """Where an argument's `{Name: {argument: value}}` is looked up, by how the argument's name ends."""
+_BY_NAME = (
+    ("activation", keras.activations),
+    ("initializer", keras.initializers),
+    ("regularizer", keras.regularizers),
+    ("constraint", keras.constraints),
+)
+"""Where an argument's text is looked up, by how the argument's name ends."""
 _FUNCTIONS = "schedule|on_.*"
 """Arguments of callbacks that Keras calls, as those of LearningRateScheduler and LambdaCallback."""
 _KINDS = {
@@ -72,10 +79,7 @@ def make(module: ModuleType, named: Named, key: Key, config: Config) -> Any:
         InvalidError: there is none of the name, or it does not take the arguments.
         UserCodeError: the user's own function or class raised.
     """
-    arguments = {
-        name: _argument(module, name, value, (*key, name), config)
-        for name, value in named.arguments.items()
-    }
+    arguments = _arguments(module, named, key, config)
     if named.given is not None:
         return _used(module, _given(key, config), {}, key, config, named.given)
     if ":" in named.name:
@@ -96,11 +100,12 @@ def make(module: ModuleType, named: Named, key: Key, config: Config) -> Any:
     if not inspect.isclass(found):
         kind = _KINDS[module]
         hint = suggestion(named.name, _names(module))
-        raise InvalidError([config.problem(key, f"Keras has no {kind} {named.name!r}", hint)])
+        problem = config.problem(key, f"Keras has no {kind} {named.name!r}", hint)
+        raise InvalidError([problem, *_misnamed(arguments, key, config).values()])
     try:
         return found(**arguments)
     except Exception as error:
-        raise InvalidError([_refused(found, arguments, key, config, error)]) from error
+        raise InvalidError(_refused(found, arguments, key, config, error)) from error
 
 
 def _given(key: Key, config: Config) -> Any:
@@ -145,6 +150,20 @@ def _needs_nothing(function: Any) -> bool:
     return True
 
 
+def _arguments(module: ModuleType, named: Named, key: Key, config: Config) -> dict[str, Any]:
+    """The arguments of an object, each as `_argument` makes it."""
+    found: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name, value in named.arguments.items():
+        try:
+            found[name] = _argument(module, name, value, (*key, name), config)
+        except InvalidError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InvalidError(problems)
+    return found
+
+
 def _argument(within: ModuleType, name: str, value: Any, key: Key, config: Config) -> Any:
     """An argument's value, with `{Name: {…}}` made into the object where Keras expects one."""
     is_reference = isinstance(value, str) and re.match(REFERENCE, value) is not None
@@ -175,25 +194,52 @@ def _class_of_alias(module: ModuleType, name: str) -> type | None:
 
 
 def _names(module: ModuleType) -> list[str]:
-    """Names of a module's classes, and the short names that Keras knows some losses by."""
+    """Names of a module's classes, or functions, and the short ones that some losses have."""
+    if module is keras.activations:
+        return [name for name, value in vars(module).items() if callable(value)]
     short = ["mse", "mae", "mape", "msle", "bce"] if module in (keras.losses, keras.metrics) else []
     return [*short, *(name for name, value in vars(module).items() if inspect.isclass(value))]
 
 
 def _refused(
     made: type, arguments: Mapping[str, Any], key: Key, config: Config, error: Exception
+) -> list[Problem]:
+    """What Keras says of the arguments, and the names in them that it does not know.
+
+    It stops at the first mistake, and tells of no other.
+    """
+    misnamed = _misnamed(arguments, key, config)
+    message = describe_error(error)
+    if any(str(arguments[name]) in message for name in misnamed):
+        return [*misnamed.values()]
+    return [_fault(made, arguments, key, config, message), *misnamed.values()]
+
+
+def _misnamed(arguments: Mapping[str, Any], key: Key, config: Config) -> dict[str, Problem]:
+    """Activations, initializers and the like by names that Keras does not have."""
+    found = {}
+    for name, value in arguments.items():
+        module = next((each for ending, each in _BY_NAME if name.endswith(ending)), None)
+        if module is None or not isinstance(value, str):
+            continue
+        try:
+            module.get(value)
+        except (ValueError, TypeError) as error:
+            hint = suggestion(value, _names(module))
+            found[name] = config.problem((*key, name), describe_error(error), hint)
+    return found
+
+
+def _fault(
+    made: type, arguments: Mapping[str, Any], key: Key, config: Config, message: str
 ) -> Problem:
     """What Keras says of the arguments, at the argument that is unknown where one is."""
     parameters = inspect.signature(made).parameters
-    message = describe_error(error)
-    for name, value in arguments.items():
+    for name in arguments:
         if name not in parameters and name in message:
             valid = [parameter for parameter in parameters if parameter != "kwargs"]
             text = f"{made.__name__} has no argument {name!r}"
             return config.problem((*key, name), text, suggestion(name, valid))
         if f"`{name}`" in message:
             return config.problem((*key, name), f"{made.__name__}: {message}")
-        if name.endswith("activation") and isinstance(value, str) and repr(value)[1:-1] in message:
-            valid = [name for name, known in vars(keras.activations).items() if callable(known)]
-            return config.problem((*key, name), message, suggestion(value, valid))
     return config.problem(key, f"{made.__name__}: {message}")

@@ -70,7 +70,8 @@ def test_the_first_seed_gives_the_weights_of_a_plain_keras_script(make_config: M
         ({"Dense": {}}, "Dense", "units"),
         ({"Dense": {"units": -1}}, "Dense.units", "positive integer"),
         ({"Dense": {"units": 2, "activation": "rleu"}}, "Dense.activation", "did you mean 'relu'?"),
-        ({"Dense": {"units": 2, "kernel_initializer": "he_norml"}}, "Dense", "he_norml"),
+        ({"Dense": {"units": 2, "kernel_initializer": "he_norml"}},
+         "Dense.kernel_initializer", "he_norml; did you mean 'he_normal'?"),
         ({"Dense": {"units": 2, "kernel_initializer": {"HeNorml": {}}}},
          "Dense.kernel_initializer.HeNorml", "did you mean 'HeNormal'?"),
         ({"Conv2D": {"filters": 2, "kernel_size": 3}}, "Conv2D", "ndim"),
@@ -87,6 +88,27 @@ def test_what_keras_refuses_of_a_layer_has_its_key(
 def test_all_refused_layers_are_named_at_once(make_config: MakeConfig) -> None:
     found = refused(make_config(model={"layers": [{"Dens": {}}, {"Flaten": {}}, HEAD]}))
     assert [key for key, _ in found] == ["model.layers.0.Dens", "model.layers.1.Flaten"]
+
+
+def test_all_names_of_model_and_compile_are_told_at_once(make_config: MakeConfig) -> None:
+    unknown = {"Dens": {"units": 2, "activation": "rellu"}}
+    refusing = {"Dense": {"unit": 2, "activation": "rleu", "bias_initializer": "zeroes"}}
+    nested = {"Dense": {"units": 2, "kernel_initializer": {"HeNorml": {}},
+                        "bias_initializer": {"Zeroes": {}}}}  # fmt: skip
+    compiled = {"loss": "msee", "optimizer": {"Adma": {}}, "metrics": ["maee"]}
+    config = make_config(model={"layers": [unknown, refusing, nested]}, compile=compiled)
+    assert [key.removeprefix("model.layers.") for key, _ in refused(config)] == [
+        "0.Dens",
+        "0.Dens.activation",
+        "1.Dense.unit",
+        "1.Dense.activation",
+        "1.Dense.bias_initializer",
+        "2.Dense.kernel_initializer.HeNorml",
+        "2.Dense.bias_initializer.Zeroes",
+        "compile.optimizer",
+        "compile.loss",
+        "compile.metrics.0",
+    ]
 
 
 @pytest.mark.parametrize(
