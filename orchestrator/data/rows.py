@@ -173,7 +173,8 @@ class Columns:
             scaling: the standardisation of the columns.
             precision: type of the numbers.
         """
-        begin, parts = 0, []
+        begin = 0
+        parts: list[Array | Lookup] = []
         for part, width in zip(self.parts, self.widths, strict=True):
             own = None if scaling is None else scaling.part(slice(begin, begin + width))
             begin += width
