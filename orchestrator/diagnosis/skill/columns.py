@@ -185,10 +185,14 @@ class ClassColumn:
         distinct = self.count < 2 or self.predictions.differ
         if self.without_targets or not self.count:
             return OutputSkill(output=index, kind="classification", varies=None, distinct=distinct)
-        entropy = float(_entropy(self.frequencies / self.weight))
+        frequencies = self.frequencies / self.weight
+        entropy = float(_entropy(_shares(frequencies)))
         if not self.targets.differ or entropy <= 0:
             return OutputSkill(output=index, kind="classification", varies=False, distinct=distinct)
         loss = self.error / self.weight
+        # Predictions sum to 1 and targets, such as several labels a row, may not: the best constant
+        # is the shares of the classes, and the loss counts each as often as it is a target.
+        constant = entropy * float(frequencies.sum())
         gained = float(_entropy(self.mean / self.weight)) - self.entropy / self.weight
         return OutputSkill(
             output=index,
@@ -197,9 +201,9 @@ class ClassColumn:
             # Rounding can leave a constant prediction with an information of ±1e-16.
             # A prediction can be surer, and its classes more even, than the targets are.
             information=min(max(gained, 0.0) / entropy, 1.0) if distinct else 0.0,
-            skill=1.0 - loss / entropy,
+            skill=1.0 - loss / constant,
             loss=loss,
-            constant_loss=entropy,
+            constant_loss=constant,
             constant_class=not self.chosen.differ,
             distinct=distinct,
         )
@@ -217,7 +221,7 @@ class ClassColumn:
 def spread(
     y: npt.ArrayLike, form: Form, columns: int, weights: _Array | None = None
 ) -> list[float]:
-    """Variance of each column of targets, or entropy of their classes, as in `OutputSkill`.
+    """Variance of each column of targets, or entropy of their classes' shares.
 
     Args:
         y: targets of all rows.
@@ -235,7 +239,7 @@ def spread(
     if form == "regression":
         return [float(each) for each in np.average((targets - means) ** 2, axis=0, weights=weights)]
     if form == "categorical":
-        return [float(_entropy(means))]
+        return [float(_entropy(_shares(means)))]
     return [float(_entropy(np.array([1.0 - mean, mean]))) for mean in means]
 
 
@@ -262,6 +266,12 @@ def _entropy(p: _Array) -> _Array:
     logs = np.log(p, out=np.zeros_like(p), where=p > 0)
     total: _Array = -np.sum(p * logs, axis=-1)
     return total
+
+
+def _shares(frequencies: _Array) -> _Array:
+    """The frequencies of classes, made to sum to 1."""
+    total = frequencies.sum()
+    return frequencies / total if total > 0 else frequencies
 
 
 def read_logits(logits: _Array) -> tuple[_Array, _Array]:

@@ -211,6 +211,26 @@ def test_class_frequencies_have_skill_0_and_the_classes_themselves_1(
     assert other.information == pytest.approx(one.information)
 
 
+@pytest.mark.parametrize("weight", [None, [1.0, 3.0, 2.0, 0.5]])
+@pytest.mark.parametrize(
+    "y",
+    [[[1, 1, 0], [0, 1, 1], [1, 1, 1], [0, 1, 0]], [[1, 0, 0], [0, 0.3, 0], [0, 0, 0], [0] * 3]],
+)
+def test_the_best_constant_sums_to_1_where_the_targets_do_not(y: Any, weight: Any) -> None:
+    means = np.average(y, axis=0, weights=weight)
+    shares = means / means.sum()
+    known = shares > 0
+    best = -float(means[known] @ np.log(shares[known]))
+    output = _one(y, np.tile(shares, (4, 1)), "categorical", weight=weight)
+    assert output.constant_loss == pytest.approx(best)
+    assert output.skill == pytest.approx(0, abs=1e-6)
+    for other in np.random.default_rng(0).dirichlet([1, 1, 1], 20):
+        assert _one(y, np.tile(other, (4, 1)), "categorical", weight=weight).loss > best  # type: ignore[operator]
+    assert spread(y, "categorical", 3, np.array(weight or [1.0] * 4)) == [
+        pytest.approx(_entropy(shares))
+    ]
+
+
 def test_logits_that_are_far_off_cost_what_keras_says_they_cost() -> None:
     # Through probabilities the loss would stop at -log(1e-7) = 16.
     output = _one([0, 1], [-1.0, -100.0], "binary", from_logits=True)
