@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.diagnosis.causes.before.outputs.fixes import CATEGORICAL
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.model.keras_internals import compile_arguments
 from orchestrator.record.records import Finding
@@ -28,6 +29,8 @@ _SQUARES = frozenset(
     }
 )
 _HINGES = frozenset({"hinge", "squared_hinge"})
+_NEAR_ONE = 0.05
+"""How far the targets of a row may add up to something else than 1, and on which share of them."""
 
 
 def find_wrong_labels(subject: Subject) -> Iterator[Finding]:
@@ -41,6 +44,8 @@ def find_wrong_labels(subject: Subject) -> Iterator[Finding]:
             continue
         if output.form == "sparse":
             yield from _from_one(subject, index, values)
+        elif loss.name in CATEGORICAL and loss.last_axis:
+            yield from _several(subject, index)
         elif loss.name in _HINGES:
             yield from _no_signs(subject, index, values)
         elif loss.name in _SQUARES:
@@ -65,6 +70,44 @@ def _from_one(subject: Subject, index: int, values: npt.NDArray[Any]) -> Iterato
         f"subtract 1 from the labels, and take {units - 1} units",
         key=subject.compiled("loss"),
     )
+
+
+def _several(subject: Subject, index: int) -> Iterator[Finding]:
+    """Several labels a row, or other targets that add up to no 1, under a loss of one class a row.
+
+    TensorFlow's gradient of this loss is that of targets which add up to 1. Where none is set, a
+    row may stand for background, or for what nobody has labelled. Of sigmoid it is the loss that
+    does not fit, see `find_loss_mismatch`.
+    """
+    output, values = subject.outputs[index], subject.columns(index)
+    if output.loss is None or subject.origin(index).end == "Sigmoid" or values.shape[-1] < 2:
+        return
+    totals = values.sum(axis=-1, dtype=np.float64)
+    off = values.any(axis=-1) & (np.abs(totals - 1) > _NEAR_ONE)
+    if not off.any() or off.mean() <= _NEAR_ONE:
+        return
+    totals = totals[off]
+    each = "loss binary_crossentropy" + " with from_logits=True" * output.from_logits
+    if not output.from_logits:
+        each = f"activation sigmoid and {each}"
+    if np.isin(values, (0, 1)).all():
+        reason = (
+            f"{off.mean():.2g} of the rows have several labels for {output.named}, up to "
+            f"{totals.max():.0f}, and the loss {output.loss.name} is that of one class a row, "
+            "whose units share out 1"
+        )
+        advice = f"several labels a row need {each}"
+    else:
+        reason = (
+            f"the targets of {output.named} add up to {totals.min():.3g} to {totals.max():.3g} on "
+            f"{off.mean():.2g} of the rows, and the loss {output.loss.name} takes them for shares "
+            "of 1"
+        )
+        advice = (
+            "divide them by their sum, with what a row counts as its sample weight, or write "
+            f"{each} for values that are each for themselves"
+        )
+    yield subject.found("wrong_labels", reason, advice, key=subject.compiled("loss"))
 
 
 def _no_signs(subject: Subject, index: int, values: npt.NDArray[Any]) -> Iterator[Finding]:

@@ -14,6 +14,8 @@ from tests.diagnosis.causes.before.outputs.looking import inputs, stack, subject
 layers = keras.layers
 X = inputs()
 LABELS = np.arange(200) % 3
+ONE_HOT = np.eye(3, dtype=np.float32)[LABELS]
+MULTI_HOT = (X > 0).astype(np.float32)
 
 
 def head(units: int, activation: Any, loss: Any, **options: Any) -> keras.Model:
@@ -47,6 +49,57 @@ def test_in_a_text_0_is_no_class() -> None:
     )
     y = np.stack([1 + LABELS, 1 + LABELS[::-1]], axis=1)
     assert not told(find_wrong_labels, subject(model, X, y))
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_several_labels_a_row_are_no_single_class(logits: bool) -> None:
+    loss = keras.losses.CategoricalCrossentropy(from_logits=logits)
+    model = head(3, None if logits else "softmax", loss)
+    (found,) = find_wrong_labels(subject(model, X, MULTI_HOT))
+    assert not found.certain
+    several = np.mean(MULTI_HOT.sum(axis=1) > 1)
+    need = "loss binary_crossentropy with from_logits=True"
+    assert found.told == (
+        f"{several:.2g} of the rows have several labels for the output, up to 3, and the loss "
+        "categorical_crossentropy is that of one class a row, whose units share out 1: several "
+        "labels a row need "
+        + (need if logits else "activation sigmoid and loss binary_crossentropy")
+    )
+
+
+def test_targets_of_no_shares_are_told_by_their_sums() -> None:
+    model = head(3, "softmax", "categorical_crossentropy")
+    (found,) = find_wrong_labels(subject(model, X, 0.5 * MULTI_HOT + 0.1))
+    assert "the targets of the output add up to 0.3 to 1.8 on" in found.reason
+    assert found.advice.startswith("divide them by their sum")
+
+
+SHARES = np.exp(X) / np.exp(X).sum(axis=1, keepdims=True)
+RARELY = np.where(np.arange(200)[:, None] % 25, ONE_HOT, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("activation", "loss", "y"),
+    [
+        ("softmax", "categorical_crossentropy", ONE_HOT),
+        ("softmax", "categorical_crossentropy", 0.9 * ONE_HOT + 0.1 / 3),
+        ("softmax", "categorical_crossentropy", np.round(SHARES, 2)),
+        ("softmax", "categorical_crossentropy", np.where(X[:, :1] > 0, ONE_HOT, 0)),  # background
+        ("softmax", "categorical_crossentropy", 0 * ONE_HOT),
+        ("softmax", "categorical_crossentropy", RARELY),
+        ("sigmoid", "categorical_crossentropy", MULTI_HOT),  # a loss that does not fit
+        ("sigmoid", "binary_crossentropy", MULTI_HOT),
+    ],
+)
+def test_shares_of_one_are_left_in_peace(activation: str, loss: str, y: Any) -> None:
+    assert not told(find_wrong_labels, subject(head(3, activation, loss), X, y))
+
+
+def test_rows_that_do_not_count_may_have_several_labels() -> None:
+    model, counts = head(3, "softmax", "categorical_crossentropy"), np.arange(200) % 2
+    y = np.where(counts[:, None] > 0, ONE_HOT, 1.0)
+    for weight, expected in [(None, 1), (counts.astype(np.float32), 0)]:
+        assert len(told(find_wrong_labels, subject(model, X, y, weight))) == expected
 
 
 @pytest.mark.parametrize(
