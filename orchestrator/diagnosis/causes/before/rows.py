@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import keras
@@ -36,6 +37,8 @@ to 0.01, on targets 10 to 150 standard deviations away, five learnt half of them
 """
 _NAMED = 3
 """Columns that are named; of more the number is told."""
+_LISTED = 6
+"""Columns of targets of which each has its figures; of more it is told how to find them."""
 
 
 def find_unscaled_inputs(subject: Subject) -> Iterator[Finding]:
@@ -94,25 +97,53 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
         loss = output.loss
         if not linear or loss is None or not loss.is_keras or loss.name not in _LOSSES:
             continue
-        for got, wanted in zip(predicted.T, targets.T, strict=True):
+        if output.form != "regression":
+            continue
+        for column, (got, wanted) in enumerate(zip(predicted.T, targets.T, strict=True)):
             far = is_out_of_reach(got, wanted)
-            if output.form != "regression" or not (far or _is_beyond(subject, got, wanted)):
+            if not (far or _is_beyond(subject, got, wanted)):
                 continue
+            of_column = f" of column {column}" if targets.shape[1] > 1 else ""
             of_output = f" of output {output.name}" if output.name else ""
             why = "for how little they vary" if far else "for how short the training is"
             if not far and subject.learning_rate_cap is not None:
                 why += " at the rate that it is held to"
             reason = (
-                f"the targets{of_output} are far from zero {why}, "
+                f"the targets{of_column}{of_output} are far from zero {why}, "
                 f"{wanted.mean():.5g} on average with a standard deviation of {wanted.std():.3g}, "
                 f"and the untrained network predicts about {got.mean():.2g}"
             )
-            advice = (
-                "subtract the mean and divide by the standard deviation, or end the model with a "
-                f"Rescaling layer of scale: {wanted.std():.2g} and offset: {wanted.mean():.4g}"
-            )
-            yield subject.found("distant_targets", reason, advice)
+            yield subject.found("distant_targets", reason, _rescaled(targets))
             break
+
+
+def _rescaled(targets: npt.NDArray[np.float64]) -> str:
+    """How targets of shape (values, columns) come near to zero, each column by its own figures."""
+    columns = targets.shape[1]
+    if columns > _LISTED:
+        return (
+            f"subtract from each of the {columns} columns its mean and divide it by its standard "
+            "deviation, or end the model with a Rescaling layer that has a list of the standard "
+            "deviations as its scale and one of the means as its offset"
+        )
+    spreads = targets.std(axis=0)
+    spreads[spreads == 0] = 1.0
+    scales = [f"{spread:.2g}" for spread in spreads]
+    offsets = [_offset(*each) for each in zip(targets.mean(axis=0), spreads, strict=True)]
+    own = "" if columns == 1 else " of each column"
+    scale, offset = (
+        each[0] if columns == 1 else f"[{', '.join(each)}]" for each in (scales, offsets)
+    )
+    return (
+        f"subtract the mean{own} and divide by {'its' if own else 'the'} standard deviation, or "
+        f"end the model with a Rescaling layer of scale: {scale} and offset: {offset}"
+    )
+
+
+def _offset(mean: float, spread: float) -> str:
+    """A mean in as many digits as bring it nearer than a standard deviation by far."""
+    times = max(abs(mean) / spread, 1.0)
+    return f"{mean:.{max(math.ceil(math.log10(times)) + 2, 4)}g}"
 
 
 def _is_beyond(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import keras
@@ -160,6 +162,24 @@ def test_targets_far_from_zero_for_their_spread_are_named() -> None:
     assert "Rescaling layer of scale: " in found.advice
     assert distant(300 + Y, loss="mae")
     assert distant(300 + Y, loss=keras.losses.Huber())
+
+
+def test_each_column_of_targets_has_a_scale_and_an_offset_of_its_own() -> None:
+    y = np.stack([Y, 1e6 + 1e3 * Y, 5000 + 0.1 * Y, np.full(300, 7.0)], axis=1)
+    (found,) = distant(y, layers.Dense(4))
+    assert found.reason.startswith("the targets of column 1 are far from zero")
+    given = re.fullmatch(r"subtract .* layer of scale: (.*) and offset: (.*)", found.advice)
+    assert given is not None
+    scale, offset = (json.loads(each) for each in given.groups())
+    assert not distant(y, layers.Dense(4), layers.Rescaling(scale, offset))
+    assert y.std(axis=0)[:3] / scale[:3] == pytest.approx(1, abs=0.2)
+    assert (y.mean(axis=0) - offset) / scale == pytest.approx(0, abs=0.2)
+
+
+def test_of_many_columns_of_targets_it_is_told_how_to_scale_them() -> None:
+    (found,) = distant(300 + np.tile(Y[:, None], 30), layers.Dense(30))
+    assert found.advice.startswith("subtract from each of the 30 columns its mean")
+    assert "a list of the standard deviations as its scale" in found.advice
 
 
 def test_targets_that_no_planned_step_leads_to_are_named() -> None:
