@@ -90,9 +90,9 @@ def _scores(subject: Subject, x: Tree, index: int) -> npt.NDArray[np.float64]:
 def find_overfitting(subject: Subject) -> Iterator[Finding]:
     """Predictions that are good on the training rows alone.
 
-    Told of an attempt that has passed, too: worse on the validation rows than both on the training
-    rows and than the reference, which has not seen the rows that it is judged on; where no
-    reference is known, no better than a constant.
+    Told of an attempt that has passed, too: clearly better than a constant on the training rows,
+    and worse on the validation rows than both there and than the reference, which has not seen the
+    rows that it is judged on; where no reference is known, no better than a constant.
     """
     check = subject.phases[-1].find(PredictionVarianceCheck)
     held = subject.validation
@@ -113,6 +113,8 @@ def find_overfitting(subject: Subject) -> Iterator[Finding]:
             # Its loss is high where it is wrong and sure, though it may be right as often.
             seen, unseen = (_squared_skill(subject, each, place) for each in (subject.rows, held))
             of = " of the probabilities"
+        if not seen > _GAP:  # what is hardly better than a constant has learnt no row by heart
+            continue
         reference = _reference(share)
         worse = unseen < NO_SKILL or (reference is not None and unseen < reference - gap)
         if seen - unseen > gap and worse:

@@ -91,6 +91,9 @@ def held(training: float, validation: float, count: int, reference: float | None
         (held(0.99, 0.3, 1000, reference=0.85), True),
         (held(0.1, -0.05, 1000, reference=0.0), False),
         (held(0.9, 0.85, 1000, reference=0.99), False),
+        (held(-101, -104, 180, reference=0.8), False),  # as bad on the training rows
+        (held(0.19, -0.9, 1000, reference=0.8), False),
+        (held(0.21, -0.9, 1000, reference=0.8), True),
     ],
 )
 def test_rows_that_were_not_seen_are_held_against_those_that_were(
