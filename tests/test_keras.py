@@ -200,6 +200,25 @@ def test_the_report_is_that_of_check(capsys: pytest.CaptureFixture[str]) -> None
     assert "Every unit of second is dead" in out
 
 
+def test_the_report_says_nothing_of_rows_and_training_that_it_does_not_know(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It may have seen the training, on these very rows, and knows neither plan nor config."""
+    x, y = np.tile(X, (5, 1)), np.tile(Y, 5)
+    watch = DeadNeuronWatch(data=(x, y))
+    fit(linear(keras.optimizers.Adam(30.0)), watch, epochs=1, x=x, y=y)
+    health = watch.report()
+    assert health is not None
+    assert health.verdicts["findings"].reason == (
+        "nothing was found in the model and these rows, which do not tell how it was trained"
+    )
+    learned = health.verdicts["learned"]
+    assert learned.verdict == "warn"
+    assert learned.reason.endswith("; only a warning, for no config tells how it was trained")
+    out = " ".join(capsys.readouterr().out.split())
+    assert "a training on these rows went astray, and is to be tried at a lower" in out
+
+
 def test_without_rows_or_epochs_the_report_says_what_there_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

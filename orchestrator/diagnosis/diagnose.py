@@ -44,7 +44,8 @@ from orchestrator.model.saving import input_names, load_file
 from orchestrator.record.checks import AnyCheck
 from orchestrator.record.records import Finding, Inputs
 
-_LENIENT = "only a warning, for nothing is known of its training"
+_LENIENT = "only a warning, for no config tells how it was trained"
+_NOTHING = "nothing was found in the model and these rows, which do not tell how it was trained"
 
 
 def diagnose(
@@ -182,7 +183,7 @@ def of_rows(
             ),
             ignored,
         )
-        checks = with_findings(checks, found)
+        checks = with_findings(checks, found, _NOTHING)
     return Health(
         finite=all(check.verdict == "pass" for check in checks if check.check == "finite"),
         layers=tuple(LayerHealth.of(layer) for layer in examined.layers),

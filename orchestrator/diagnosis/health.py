@@ -259,9 +259,9 @@ def _advice_on_outputs(check: PredictionVarianceCheck, health: Health) -> str:
     if check.is_worse_than_constant():
         return (
             "The predictions vary, and are further from the targets than their mean would be: "
-            "these rows are unlike those of the training (other units, another scaling, "
-            "another order of the columns), or the training went astray; try a lower learning "
-            "rate."
+            "a training on these rows went astray, and is to be tried at a lower learning rate; "
+            "where it was trained on others, these may be unlike them (other units, another "
+            "scaling, another order of the columns)."
         )
     return (
         f"{_capital(check.reason)}. The units are alive: look at the output layer (a "

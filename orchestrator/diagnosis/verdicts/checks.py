@@ -55,6 +55,7 @@ C = TypeVar("C", bound=AnyCheck)
 
 _HIDDEN = "there are non-finite values"
 """Why nothing else is judged where values are not finite: they hide what is dead."""
+_NOTHING = "nothing stands against the training"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,28 +196,30 @@ def with_break(check: FiniteCheck, broken: Break) -> FiniteCheck:
     return replace(check, reason=f"{check.reason}, {broken.told}", measured=measured)
 
 
-def findings(found: Sequence[Finding]) -> FindingsCheck:
+def findings(found: Sequence[Finding], nothing: str = _NOTHING) -> FindingsCheck:
     """The verdict on what was found before a training.
 
     Args:
         found: the findings, certain ones first.
+        nothing: what to say where there are none, as a clause.
 
     Returns:
         `fail` where one is certain, `warn` where there is advice.
     """
     measured = FindingsMeasured(causes=tuple(each.cause for each in found))
     if not found:
-        reason = "nothing stands against the training"
-        return FindingsCheck(verdict="pass", reason=reason, measured=measured)
+        return FindingsCheck(verdict="pass", reason=nothing, measured=measured)
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     verdict: Verdict = "fail" if found[0].certain else "warn"
     return FindingsCheck(verdict=verdict, reason=found[0].told + more, measured=measured)
 
 
-def with_findings(checks: Sequence[AnyCheck], found: Sequence[Finding]) -> tuple[AnyCheck, ...]:
-    """The checks of a phase with the verdict on findings, behind `finite`."""
+def with_findings(
+    checks: Sequence[AnyCheck], found: Sequence[Finding], nothing: str = _NOTHING
+) -> tuple[AnyCheck, ...]:
+    """The checks of a phase with the verdict on findings, see `findings`, behind `finite`."""
     place = 1 if checks and isinstance(checks[0], FiniteCheck) else 0
-    return (*checks[:place], findings(found), *checks[place:])
+    return (*checks[:place], findings(found, nothing), *checks[place:])
 
 
 def not_applicable(kind: type[C], reason: str) -> C:
