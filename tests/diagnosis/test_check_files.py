@@ -121,6 +121,7 @@ def test_without_targets_the_units_are_judged(check: Check, data: str) -> None:
     assert len(health.layers) == 2
     assert health.outputs[0].skill is None
     assert health.verdicts["prediction_variance"].reason == "the predictions differ between rows"
+    assert health.verdicts["learned"].reason == "there are no targets"
 
 
 def test_a_dead_model_is_explained(check: Check) -> None:

@@ -131,7 +131,8 @@ def _why_not(output: Output) -> str | None:
     if output.unjudged is not None or not output.trained:
         return output.unjudged or "no loss trains it"
     if loss is None:
-        return "it is not known what loss trains it"
+        no_targets = output.compared is None
+        return "there are no targets" if no_targets else "it is not known what loss trains it"
     measured = _SQUARED if output.form == "regression" else _CLASSES
     is_measured = loss.is_keras and loss.name in measured and loss.ignored is None
     if output.guessed or output.target is None or not is_measured:
