@@ -21,6 +21,7 @@ from tests.benchmarks.restarts.case import (
     stack,
 )
 
+MIXED = {"csv": "mixed.csv", "target": "y"}
 BINARY, SPARSE = "binary_crossentropy", "sparse_categorical_crossentropy"
 
 
@@ -197,6 +198,9 @@ SCALES = {
     "offset": absolute(half="held_out", about="2×32, inputs around 1000, Adam 0.01",
                        model=stack(2, 32), data=rows("offset"), optimizer=adam(0.01),
                        known={"data": {"train": rows("offset"), **STANDARDIZED}}),
+    "mixed": absolute(half="held_out", about="2×32, a table with texts, one column around 1e5",
+                      model=stack(2, 32), data=MIXED, optimizer=adam(0.01),
+                      known={"data": {"train": MIXED, **STANDARDIZED}}),
     "pixels": images(half="held_out", about="convolutions, pixels from 0 to 255, SGD 0.05",
                      data=rows("images", pixels=True), optimizer=sgd(0.05),
                      known={"data": {"train": rows("images", pixels=True), **STANDARDIZED}}),

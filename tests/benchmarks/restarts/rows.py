@@ -54,6 +54,22 @@ def offset() -> tuple[Array, Array]:
     return 1000 + x, y
 
 
+def mixed() -> str:
+    """A table in CSV with a column of texts, whose numbers are as they were measured."""
+    draw = np.random.default_rng(0)
+    degrees, pascal = draw.normal(15, 8, COUNT), draw.normal(1e5, 3e3, COUNT)
+    site = draw.integers(3, size=COUNT)
+    slope = np.array([1.0, -1.0, 0.3])[site]
+    y = np.abs(degrees - 15) / 8 + slope * (pascal - 1e5) / 3e3 + 0.5 * site
+    lines = zip(degrees.round(2), pascal.round(), site, y.round(4), strict=True)
+    told = (f"{a},{b:.0f},{'north east south'.split()[c]},{d}" for a, b, c, d in lines)
+    return "\n".join(["degrees,pascal,site,y", *told, ""])
+
+
+FILES = {"mixed.csv": mixed}
+"""What makes the content of each file beside the configs."""
+
+
 def moved(mean: float, scale: float = 1.0) -> tuple[Array, Array]:
     """Targets far from zero, or of another size than 1."""
     x, y = absolute(2)

@@ -30,6 +30,7 @@ from orchestrator.training.executors.executor import result_of
 from orchestrator.training.executors.fork_server import ForkServer
 from orchestrator.training.interrupts import Interrupts
 from orchestrator.training.work import PrepareWork
+from tests.benchmarks.restarts import rows
 from tests.benchmarks.restarts.case import MAX_ATTEMPTS, Case
 
 Way = Literal["orchestrator", "reseeding", "oracle"]
@@ -88,6 +89,8 @@ class Laboratory:
         self._preparing = threading.Lock()
         for module in ("rows", "networks"):
             shutil.copy(Path(__file__).with_name(f"{module}.py"), folder)
+        for name, content in rows.FILES.items():
+            (folder / name).write_text(content())
 
     def try_out(self, case: Case, seed: int, way: Way) -> Outcome:
         """Train a case one way."""
