@@ -241,6 +241,12 @@ DROWNED: dict[str, Any] = {
 }
 
 
+ANSWER = {
+    "when": {"kind": ["crippled"], "cause": ["unusual_rate"]},
+    "rungs": [{"remedy": "lower_learning_rate"}],
+}
+
+
 def absolute(offset: float = 0.0, **changes: Any) -> dict[str, Any]:
     """A network on the sum of two |x|, a constant at first, which takes more than 12 epochs."""
     return {
@@ -434,7 +440,9 @@ def test_it_is_judged_alike_when_it_is_resumed_after_it_was_ended(
     [
         absolute(),  # nothing stands against it
         absolute(model={"layers": [{"Dense": {"units": 16, **HE}}, DROPOUT, ENDS]}),
+        # What is ignored or off is not recorded before the training, either.
         absolute(**FAST, checks={"findings": "off"}),
+        absolute(**FAST, checks={"findings": {"ignore": ["unusual_rate"]}}),
         absolute(100.0, checks={"findings": "off"}),
         absolute(**DEEP, restart={"policy": ["leaky_relu"]}),  # not by what it is of this kind
         absolute(**SGD, model=TRAINED),
@@ -456,9 +464,8 @@ def test_else_it_has_all_its_epochs(
             [
                 {"restart": {"max_attempts": 1}},
                 {"restart": {"policy": ["new_seed"]}},
-                {"restart": {"policy": [{"remedy": "train_longer"}, "lower_learning_rate"]}},
+                {"restart": {"policy": [{"remedy": "train_longer"}, ANSWER]}},
                 {"checks": {"learned": "off", "prediction_variance": "off"}},
-                {"checks": {"findings": {"ignore": ["unusual_rate"]}}},
             ],
         ),
         (DEEP, [{"restart": {"policy": [{"when": ["often_dead_at_init"], "rungs": []}]}}]),
@@ -487,6 +494,8 @@ def test_where_the_config_has_no_answer_what_would_end_it_does_not(
 
     def ask(moment: Moment) -> bool:
         for config, other in zip(configs, others, strict=True):
+            laid = {"restart": config.restart, "checks": config.checks}
+            config = moment.task.config.model_copy(update=laid)
             task = dataclasses.replace(moment.task, config=config)
             if ends_now(dataclasses.replace(moment, task=task, emit=lambda event: None)):
                 ended_by.append(other)
