@@ -33,8 +33,8 @@ from orchestrator.data.rows import (
     Tree,
     is_text,
     leaves,
-    number,
     piece,
+    standardized,
     transform,
 )
 from orchestrator.data.streams.recording import Live
@@ -245,7 +245,7 @@ def _save_rows(part: Rows, folder: Path) -> StoredRows:
         scaling = part.scalings.get(path)
         if isinstance(array, Columns):
             return _write_columns(files, array, part.order, scaling)
-        return _write(next(files), array, part.order, lambda values: _ready(values, scaling))
+        return _write(next(files), array, part.order, lambda values: standardized(values, scaling))
 
     x = [save_input(path, array) for path, array in leaves(part.x)]
     return StoredRows(
@@ -269,11 +269,6 @@ def _is_in_file(array: Array) -> bool:
     while isinstance(found, np.memmap):
         found = found.base
     return isinstance(found, mmap.mmap)
-
-
-def _ready(values: Array, scaling: Scaling | None) -> Array:
-    """Inputs as the model takes them."""
-    return number(values) if scaling is None else scaling.apply(values)
 
 
 def _write(
@@ -326,7 +321,7 @@ def _write_columns(
         width = part.shape[1]
         own = None if scaling is None else scaling.part(slice(begin, begin + width))
         begin += width
-        ready = functools.partial(_ready, scaling=own)
+        ready = functools.partial(standardized, scaling=own)
         if isinstance(part, Columns):
             written.append(_write(next(files), part, order, ready))
         else:

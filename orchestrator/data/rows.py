@@ -179,10 +179,10 @@ class Columns:
             own = None if scaling is None else scaling.part(slice(begin, begin + width))
             begin += width
             if isinstance(part, Lookup):
-                table = _ready(part.table, own, precision)
+                table = standardized(part.table, own, precision)
                 parts.append(Lookup(codes=part.codes[places], table=table))
             else:
-                parts.append(_ready(part[places].reshape(-1, width), own, precision))
+                parts.append(standardized(part[places].reshape(-1, width), own, precision))
         return Columns(parts=tuple(parts))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -257,7 +257,7 @@ class Rows:
         inputs = [
             array.ready(places, self.scalings.get(path), self.precision)
             if isinstance(array, Columns)
-            else _ready(array[places], self.scalings.get(path), self.precision)
+            else standardized(array[places], self.scalings.get(path), self.precision)
             for path, array in leaves(self.x)
         ]
         x = optree.tree_unflatten(optree.tree_structure(self.x), inputs)
@@ -323,12 +323,13 @@ def ready(batch: Batch, scalings: Scalings, precision: Precision = "float32") ->
     Targets and weights stay as exact as they are: an offset of 1e4 leaves float32 three digits.
     """
     x, y, weight = batch
-    standardized = [_ready(array, scalings.get(path), precision) for path, array in leaves(x)]
-    x = optree.tree_unflatten(optree.tree_structure(x), standardized)
+    inputs = [standardized(array, scalings.get(path), precision) for path, array in leaves(x)]
+    x = optree.tree_unflatten(optree.tree_structure(x), inputs)
     return x, transform(exact, y), None if weight is None else exact(weight)
 
 
-def _ready(array: Array, scaling: Scaling | None, precision: Precision) -> Array:
+def standardized(array: Array, scaling: Scaling | None, precision: Precision = "float32") -> Array:
+    """Inputs as the model takes them: standardised where there is a scaling."""
     return number(array, precision) if scaling is None else scaling.apply(array)
 
 

@@ -23,7 +23,7 @@ from orchestrator.data.files.tables import Table
 from orchestrator.data.load import read_table
 from orchestrator.data.rows import Precision, Readable, Rows
 from orchestrator.data.streams.batches import Batches
-from orchestrator.diagnosis import encoding
+from orchestrator.diagnosis import texts
 from orchestrator.diagnosis.causes.before.find import find_before
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.diagnosis.examine import (
@@ -266,7 +266,7 @@ def check(examinee: Examinee, report: Callable[[str], None] = lambda _: None) ->
         model = load_file(plan, config, config.seed, naming="--module my_layers")
     except InvalidError as error:
         raise InvalidError([_of_file(each, examinee) for each in error.problems]) from error
-    inputs = encoding.recorded(examinee.model)
+    inputs = texts.recorded(examinee.model)
     rows, notes = _encoded(examinee, config, input_names(model), inputs)
     otherwise: Gradients = "when_suspicious" if examinee.exhaustive else "never"
     gradients: Gradients = "always" if examinee.gradients else otherwise
@@ -278,7 +278,7 @@ def check(examinee: Examinee, report: Callable[[str], None] = lambda _: None) ->
         gradients=gradients,
         report=report,
         # These rows need not have every class that is recorded.
-        ignored=("wrong_labels",) if encoding.classes(inputs) else (),
+        ignored=("wrong_labels",) if texts.classes(inputs) else (),
     )
     return dataclasses.replace(health, notes=(*notes, *health.notes))
 
@@ -306,9 +306,9 @@ def _encoded(
     suffix = examinee.data.suffix.lower()
     for key, kind in TABLES.items():
         if suffix in kind.SUFFIXES:
-            rows, notes = encoding.encode(_read_table(examinee, config, key, kind, inputs), inputs)
+            rows, notes = texts.encode(_read_table(examinee, config, key, kind, inputs), inputs)
             return rows if examinee.target is not None else dataclasses.replace(rows, y=None), notes
-    return encoding.encode_targets(_read(examinee, config, names), inputs, _DataFile(examinee))
+    return texts.encode_targets(_read(examinee, config, names), inputs, _DataFile(examinee))
 
 
 def _read(examinee: Examinee, config: Config, inputs: Sequence[str]) -> Rows:
@@ -344,7 +344,7 @@ def _read_table(
     columns: dict[str, Any] = {
         "target": {} if examinee.target is None else examinee.target,
         "features": list(features) or None,
-        "text": encoding.texts(inputs, features, examinee.target),
+        "text": texts.columns(inputs, features, examinee.target),
         key: str(examinee.data),
     }
     if kind is CsvSource:

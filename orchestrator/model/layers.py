@@ -230,26 +230,29 @@ What scales by fixed numbers, such as Rescaling, is seen by what comes out of it
 """
 
 
-_PASSING = (
-    keras.layers.ActivityRegularization,
+POOLING = (
     keras.layers.AveragePooling1D,
     keras.layers.AveragePooling2D,
     keras.layers.AveragePooling3D,
-    keras.layers.Cropping1D,
-    keras.layers.Cropping2D,
-    keras.layers.Cropping3D,
-    keras.layers.Flatten,
-    keras.layers.GaussianNoise,
     keras.layers.GlobalAveragePooling1D,
     keras.layers.GlobalAveragePooling2D,
     keras.layers.GlobalAveragePooling3D,
     keras.layers.GlobalMaxPooling1D,
     keras.layers.GlobalMaxPooling2D,
     keras.layers.GlobalMaxPooling3D,
-    keras.layers.Identity,
     keras.layers.MaxPooling1D,
     keras.layers.MaxPooling2D,
     keras.layers.MaxPooling3D,
+)
+"""Layers that take a mean or the greatest of neighbours, each unit by itself."""
+_PASSING = (
+    keras.layers.ActivityRegularization,
+    keras.layers.Cropping1D,
+    keras.layers.Cropping2D,
+    keras.layers.Cropping3D,
+    keras.layers.Flatten,
+    keras.layers.GaussianNoise,
+    keras.layers.Identity,
     keras.layers.Permute,
     keras.layers.RepeatVector,
     keras.layers.Rescaling,
@@ -257,6 +260,7 @@ _PASSING = (
     keras.layers.UpSampling1D,
     keras.layers.UpSampling2D,
     keras.layers.UpSampling3D,
+    *POOLING,
     *keras_internals.MOVING_OPERATIONS,
 )
 """What hands on the values that it is given, or means or multiples of them."""

@@ -27,24 +27,13 @@ _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 _WEIGHTED = (keras.layers.Dense, *_CONVOLUTIONS)
 _RELU = (keras.activations.relu, keras.ops.relu)
 _CHANNELWISE = (
-    keras.layers.AveragePooling1D,
-    keras.layers.AveragePooling2D,
-    keras.layers.AveragePooling3D,
     keras.layers.Dropout,
     keras.layers.Flatten,
     keras.layers.GaussianDropout,
-    keras.layers.GlobalAveragePooling1D,
-    keras.layers.GlobalAveragePooling2D,
-    keras.layers.GlobalAveragePooling3D,
-    keras.layers.GlobalMaxPooling1D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.GlobalMaxPooling3D,
-    keras.layers.MaxPooling1D,
-    keras.layers.MaxPooling2D,
-    keras.layers.MaxPooling3D,
     keras.layers.SpatialDropout1D,
     keras.layers.SpatialDropout2D,
     keras.layers.SpatialDropout3D,
+    *layers.POOLING,
 )
 """Layers that make zeros of a unit's zeros, and mix no unit with another."""
 

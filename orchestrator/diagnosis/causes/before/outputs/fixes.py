@@ -21,8 +21,10 @@ CATEGORICAL = frozenset({"categorical_crossentropy", "categorical_focal_crossent
 """Losses of one class among all units, one-hot."""
 SPARSE = frozenset({"sparse_categorical_crossentropy"})
 """Losses of one class among all units, by its index."""
-_DISTANCES = frozenset({"huber", "log_cosh", "mean_absolute_error", "mean_squared_error"})
+DISTANCES = frozenset({"huber", "log_cosh", "mean_absolute_error", "mean_squared_error"})
 """Losses that take any number for a prediction."""
+NEAR_ONE = 0.05
+"""How far the targets of a row may add up to something else than 1, and on which share of them."""
 
 
 def one_unit(subject: Subject, index: int) -> Fix | None:
@@ -41,8 +43,8 @@ def one_unit(subject: Subject, index: int) -> Fix | None:
         return None
     if values.min() < 0 or values.max() > 1:
         whole = np.array_equal(values, np.floor(values))  # classes, perhaps
-        return None if whole or loss.name not in _DISTANCES else _fix(output, "linear")
-    if loss.name in BINARY | _DISTANCES:
+        return None if whole or loss.name not in DISTANCES else _fix(output, "linear")
+    if loss.name in BINARY | DISTANCES:
         return _fix(output, "linear" if output.from_logits else "sigmoid")
     if loss.name in CATEGORICAL | SPARSE:
         return _fix(output, "sigmoid", "binary_crossentropy")
@@ -55,7 +57,7 @@ def unbounded(subject: Subject, index: int) -> Fix | None:
     Targets that are far from what a fresh network gives were to be scaled as well.
     """
     output, loss = subject.outputs[index], subject.outputs[index].loss
-    if loss is None or not loss.is_keras or loss.name not in _DISTANCES:
+    if loss is None or not loss.is_keras or loss.name not in DISTANCES:
         return None
     far = any(is_distant(column) for column in subject.columns(index).T)
     config = subject.config

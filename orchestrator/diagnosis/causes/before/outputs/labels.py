@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.diagnosis.causes.before.outputs.fixes import CATEGORICAL
+from orchestrator.diagnosis.causes.before.outputs.fixes import CATEGORICAL, NEAR_ONE
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.model.keras_internals import compile_arguments
 from orchestrator.record.records import Finding
@@ -29,8 +29,6 @@ _SQUARES = frozenset(
     }
 )
 _HINGES = frozenset({"hinge", "squared_hinge"})
-_NEAR_ONE = 0.05
-"""How far the targets of a row may add up to something else than 1, and on which share of them."""
 
 
 def find_wrong_labels(subject: Subject) -> Iterator[Finding]:
@@ -83,8 +81,8 @@ def _several(subject: Subject, index: int) -> Iterator[Finding]:
     if output.loss is None or subject.origin(index).end == "Sigmoid" or values.shape[-1] < 2:
         return
     totals = values.sum(axis=-1, dtype=np.float64)
-    off = values.any(axis=-1) & (np.abs(totals - 1) > _NEAR_ONE)
-    if not off.any() or off.mean() <= _NEAR_ONE:
+    off = values.any(axis=-1) & (np.abs(totals - 1) > NEAR_ONE)
+    if not off.any() or off.mean() <= NEAR_ONE:
         return
     totals = totals[off]
     each = "loss binary_crossentropy" + " with from_logits=True" * output.from_logits

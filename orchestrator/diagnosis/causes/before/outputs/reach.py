@@ -35,21 +35,13 @@ _RANGES = {
 _ROUNDING = 1e-6
 """Share of a range, or of the largest target where it has no end, that float32 does not tell from
 nothing: scaled targets may end at 1.0000000000000002."""
-_FULL = 0.05
-"""How far the targets of a row may add up to something else than the 1 of a softmax."""
 _FEW_ROWS = 256
 """Rows on which a loss of the user's own is asked."""
-_DISTANCES = frozenset(
-    {
-        "huber",
-        "log_cosh",
-        "mean_absolute_error",
-        "mean_absolute_percentage_error",
-        "mean_squared_error",
-        "mean_squared_logarithmic_error",
-        "poisson",
-    }
-)
+_NEAREST = fixes.DISTANCES | {
+    "mean_absolute_percentage_error",
+    "mean_squared_logarithmic_error",
+    "poisson",
+}
 """Losses of Keras's of which the nearest prediction to each target is the best."""
 _SKILLS = frozenset({"mean_absolute_error", "mean_squared_error"})
 """Those whose best constant follows from the targets at once."""
@@ -209,7 +201,7 @@ def _beyond_reach(
 def _not_full(subject: Subject, index: int, values: npt.NDArray[Any]) -> Iterator[Finding]:
     """That the targets do not add up to what a softmax gives."""
     totals = values.sum(axis=-1)
-    if float(np.mean(np.abs(totals - 1) > _FULL)) <= _FULL:
+    if float(np.mean(np.abs(totals - 1) > fixes.NEAR_ONE)) <= fixes.NEAR_ONE:
         return
     output = subject.outputs[index]
     yield subject.found(
@@ -237,7 +229,7 @@ def _is_hopeless(subject: Subject, index: int, activation: str, values: npt.NDAr
     loss, columns = output.loss, _varying(values)
     known = loss is None or loss.is_keras
     name = "mean_squared_error" if loss is None else loss.name
-    if (known and name not in _DISTANCES) or output.unjudged is not None or not columns.size:
+    if (known and name not in _NEAREST) or output.unjudged is not None or not columns.size:
         return False
     each = loss is None or bool(loss.is_keras and loss.by_row)
     constant = (columns.max(axis=0) <= low) | (columns.min(axis=0) >= high)

@@ -35,7 +35,7 @@ def recorded(model: Path) -> Inputs:
         return Inputs()
 
 
-def texts(inputs: Inputs, features: Sequence[str], target: str | None) -> list[str]:
+def columns(inputs: Inputs, features: Sequence[str], target: str | None) -> list[str]:
     """Columns that held texts when the model was trained, whatever they look like now."""
     targets = [] if target is None else [target]
     return [*(name for name in features if name in _inputs(inputs)), *_classes_of(inputs, targets)]
