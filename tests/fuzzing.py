@@ -28,9 +28,9 @@ from orchestrator.errors import InvalidError, RecordError
 from orchestrator.history import compare, find, listing, logs
 from orchestrator.history.find import History
 from orchestrator.history.show import describe_run
-from orchestrator.record import archive
 from orchestrator.record.encoding import dump, jsonable
 from orchestrator.record.records import Run
+from orchestrator.record.storage import archive
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RECORDS = Path(__file__).parent / "record" / "fixtures" / "runs"

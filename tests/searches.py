@@ -8,7 +8,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from orchestrator.record.directory import SearchPaths
 from orchestrator.record.encoding import dump, jsonable
 from orchestrator.record.search import (
     ArmRuns,
@@ -21,6 +20,7 @@ from orchestrator.record.search import (
     Trial,
     TrialRun,
 )
+from orchestrator.record.storage.directory import SearchPaths
 from tests import story
 
 COST = Objective(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.schema import Config
-from orchestrator.record import store
 from orchestrator.record.checks import AnyCheck
 from orchestrator.record.events import (
     AttemptEnded,
@@ -27,6 +26,7 @@ from orchestrator.record.events import (
     advance,
 )
 from orchestrator.record.records import INIT, Failure, Inputs, Phase, Run, Settings
+from orchestrator.record.storage import store
 from tests import builders
 
 RUN = "case-20261123-101010-abcd"

@@ -12,10 +12,10 @@ from orchestrator.cli import options
 from orchestrator.cli.output import print_lines, print_table
 from orchestrator.history.find import find_whole_run, naming
 from orchestrator.history.logs import follow_run, table
-from orchestrator.record import archive, journal
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import Event
 from orchestrator.record.records import SCHEMA
+from orchestrator.record.storage import archive, journal
 
 
 @click.command()

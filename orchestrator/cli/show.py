@@ -14,10 +14,10 @@ from orchestrator.history import listing
 from orchestrator.history.briefs import activity
 from orchestrator.history.find import find_search, naming, read_attempt
 from orchestrator.history.show import describe_run
-from orchestrator.record import archive
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import SCHEMA
 from orchestrator.record.search import read as read_search
+from orchestrator.record.storage import archive
 
 
 @click.command()

@@ -19,9 +19,9 @@ from orchestrator.display.charts import Legible
 from orchestrator.display.live.view import View, stderr
 from orchestrator.display.text import clean
 from orchestrator.history.find import naming, read_attempt
-from orchestrator.record import archive
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import Run
+from orchestrator.record.storage import archive
 from orchestrator.training import launch
 from orchestrator.training.attempt.task import Prepared
 from orchestrator.training.interrupts import Interrupts

@@ -14,7 +14,7 @@ from orchestrator.display.tables import Cell, Column
 from orchestrator.display.text import plain
 from orchestrator.history import query, trash
 from orchestrator.history.find import find_whole_run, read_history
-from orchestrator.record import archive
+from orchestrator.record.storage import archive
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be moved; move nothing.")
 

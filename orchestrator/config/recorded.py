@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.config import document
 from orchestrator.config.document import Key, dig
 from orchestrator.errors import InvalidError
-from orchestrator.record.directory import Paths, read_file
+from orchestrator.record.storage.directory import Paths, read_file
 
 _GIVEN: tuple[Key, ...] = (
     ("model", "given"), ("data", "train", "given"), ("data", "validation", "given"),

@@ -19,9 +19,9 @@ from orchestrator.data.files.tables import Table, target_columns
 from orchestrator.data.load import class_indices
 from orchestrator.data.rows import Rows
 from orchestrator.errors import RecordError, Reporter
-from orchestrator.record import archive
-from orchestrator.record.directory import run_of
 from orchestrator.record.records import Inputs
+from orchestrator.record.storage import archive
+from orchestrator.record.storage.directory import run_of
 
 
 def recorded(model: Path) -> Inputs:

@@ -25,8 +25,8 @@ from orchestrator.record.checks import (
     ValidationWorth,
     place,
 )
-from orchestrator.record.directory import Paths
 from orchestrator.record.records import Attempt, Run
+from orchestrator.record.storage.directory import Paths
 
 
 def summarize_run(run: Run, directory: Path) -> RenderableType:

@@ -15,8 +15,6 @@ from pathlib import Path
 import msgspec
 
 from orchestrator.errors import RecordError
-from orchestrator.record import archive
-from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.events import (
     AttemptResumed,
     AttemptStarted,
@@ -27,6 +25,8 @@ from orchestrator.record.events import (
     RunResumed,
 )
 from orchestrator.record.records import Attempt, Run
+from orchestrator.record.storage import archive
+from orchestrator.record.storage.directory import Paths, read_file
 
 _SUFFIX = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}$")
 """What a run's name has after its config's."""

@@ -12,10 +12,10 @@ from msgspec.structs import asdict
 
 from orchestrator.config import recorded
 from orchestrator.display.tables import Cell, Column, Row
-from orchestrator.record import archive
 from orchestrator.record.checks import DeadNeuronsCheck
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import Attempt, Run
+from orchestrator.record.storage import archive
 
 _NOTHING = "–"
 _LEAST = 12

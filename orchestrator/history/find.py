@@ -11,11 +11,11 @@ from pathlib import Path
 from orchestrator.errors import InvalidError, Problem, RecordError, closest
 from orchestrator.history.briefs import Brief, read_brief
 from orchestrator.history.index import Index, stamp
-from orchestrator.record import archive
-from orchestrator.record.directory import Paths, SearchPaths
 from orchestrator.record.records import Run
 from orchestrator.record.search import Search
 from orchestrator.record.search import read as read_search
+from orchestrator.record.storage import archive
+from orchestrator.record.storage.directory import Paths, SearchPaths
 
 LATEST = "latest"
 """The name that stands for the run that began last; where a search may be meant, for whichever of

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from orchestrator.history.briefs import Brief
-from orchestrator.record.directory import read_file
+from orchestrator.record.storage.directory import read_file
 
 NAME = ".history.index"
 """Its file in the folder of all runs."""

@@ -17,11 +17,11 @@ from orchestrator.display.tables import Cell, Column, Row, Style
 from orchestrator.history import query
 from orchestrator.history.briefs import NUMBERS, TEXTS, Brief
 from orchestrator.history.find import UNREADABLE, FoundSearch, Unreadable, reason_of
-from orchestrator.record import archive
-from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.encoding import dump, jsonable
 from orchestrator.record.records import Attempt, Settings
 from orchestrator.record.search import Search, Trial
+from orchestrator.record.storage import archive
+from orchestrator.record.storage.directory import Paths, read_file
 
 _STYLES: dict[str, Style] = {
     "passed": "green", "running": "cyan", "interrupted": "yellow",

@@ -10,8 +10,6 @@ from pathlib import Path
 from orchestrator.display import words
 from orchestrator.display.tables import Cell, Column, Row
 from orchestrator.display.text import clean, plain
-from orchestrator.record import archive, journal
-from orchestrator.record.directory import Paths, read_file
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptResumed,
@@ -29,6 +27,8 @@ from orchestrator.record.events import (
     SeedsScreened,
     Warned,
 )
+from orchestrator.record.storage import archive, journal
+from orchestrator.record.storage.directory import Paths, read_file
 
 _POLL = 0.2
 """Seconds between two readings of a run in progress."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import filelock
 
 from orchestrator.errors import InvalidError, Problem
-from orchestrator.record import archive
-from orchestrator.record.directory import Paths, SearchPaths
+from orchestrator.record.storage import archive
+from orchestrator.record.storage.directory import Paths, SearchPaths
 
 FOLDER = ".trash"
 """Name of the folder in the folder of all runs."""

@@ -16,7 +16,7 @@ from orchestrator.model import keras_internals, layers
 from orchestrator.model.keras_internals import compile_arguments
 from orchestrator.model.losses.output_loss import OutputLoss
 from orchestrator.model.losses.returned import end_of
-from orchestrator.record.records import Form
+from orchestrator.record.checks import Form
 
 _FORMS: Mapping[str, Form] = {
     "binary_crossentropy": "binary",

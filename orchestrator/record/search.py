@@ -14,10 +14,10 @@ import msgspec
 from msgspec.structs import replace
 
 from orchestrator.errors import NewerError, RecordError, short
-from orchestrator.record.archive import is_owned
-from orchestrator.record.directory import SearchPaths, read_file
 from orchestrator.record.encoding import Record, decode, decoder
 from orchestrator.record.records import RunStatus
+from orchestrator.record.storage.archive import is_owned
+from orchestrator.record.storage.directory import SearchPaths, read_file
 
 SCHEMA = 1
 """Version of the record's shape; a reader refuses a greater one."""

@@ -25,10 +25,11 @@ from orchestrator.errors import (
     is_disk_full,
     unwritable,
 )
-from orchestrator.record import environment, store
+from orchestrator.record import environment
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import Doing, Event, Heartbeat, ReadingProgress, Warned
 from orchestrator.record.records import Inputs, Run
+from orchestrator.record.storage import store
 from orchestrator.training import loop
 from orchestrator.training.attempt.task import Prepared
 from orchestrator.training.executors import choice

@@ -23,8 +23,6 @@ from orchestrator.errors import (
     unwritable,
 )
 from orchestrator.policy import evidence, race, rule, shortfall
-from orchestrator.record import archive
-from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
@@ -48,7 +46,9 @@ from orchestrator.record.records import (
     Settings,
     Start,
 )
-from orchestrator.record.store import Store
+from orchestrator.record.storage import archive
+from orchestrator.record.storage.directory import AttemptPaths, Place
+from orchestrator.record.storage.store import Store
 from orchestrator.training.attempt.task import Begun, Task, repeat
 from orchestrator.training.executors.executor import Died, Executor, Raised
 from orchestrator.training.race import Broken, hold

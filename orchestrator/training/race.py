@@ -17,7 +17,7 @@ from orchestrator.errors import OrchestratorError, StoppedError
 from orchestrator.policy import race
 from orchestrator.record.events import Doing, EpochEnded, Event, Heartbeat, RacerEnded
 from orchestrator.record.records import Attempt, Failure, Racer
-from orchestrator.record.store import Store
+from orchestrator.record.storage.store import Store
 from orchestrator.training.attempt.task import Standing, Task
 from orchestrator.training.executors.executor import Died, Emit, Executor, Finished, Raised
 from orchestrator.training.work import AttemptWork

@@ -15,8 +15,6 @@ import msgspec
 from msgspec.structs import replace
 
 from orchestrator.errors import RecordError
-from orchestrator.record import journal, ownership, store
-from orchestrator.record.directory import SearchPaths, write, write_json, writing
 from orchestrator.record.encoding import decoder
 from orchestrator.record.events import Recorded
 from orchestrator.record.search import (
@@ -30,6 +28,8 @@ from orchestrator.record.search import (
     TrialRun,
     TrialStatus,
 )
+from orchestrator.record.storage import journal, ownership, store
+from orchestrator.record.storage.directory import SearchPaths, write, write_json, writing
 from orchestrator.tuning.trials import objective
 
 

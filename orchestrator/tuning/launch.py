@@ -15,9 +15,10 @@ from orchestrator.config.sections.checks import Gate
 from orchestrator.config.sections.model import FactoryModel, GivenModel
 from orchestrator.data import cache
 from orchestrator.errors import InvalidError, Problem, UserCodeError, WorkerDiedError
-from orchestrator.record import archive, environment
+from orchestrator.record import environment
 from orchestrator.record.events import Event, Heartbeat
 from orchestrator.record.search import Parameter, Search
+from orchestrator.record.storage import archive
 from orchestrator.training import launch as launcher
 from orchestrator.training.attempt.task import Prepared
 from orchestrator.training.executors import choice

@@ -16,8 +16,8 @@ from orchestrator.config.sections.tune import Tune
 from orchestrator.display import words
 from orchestrator.errors import InvalidError, OrchestratorError, Problem
 from orchestrator.record import search as records
-from orchestrator.record.directory import SearchPaths, read_file
 from orchestrator.record.search import Parameter, Search
+from orchestrator.record.storage.directory import SearchPaths, read_file
 from orchestrator.tuning import space
 from orchestrator.tuning.trials import objective as objectives
 

@@ -29,11 +29,11 @@ from pathlib import Path
 import click
 import yaml
 
-from orchestrator.record import journal, store
-from orchestrator.record.directory import Paths
 from orchestrator.record.events import AttemptStarted, EpochEnded, PhaseStarted
 from orchestrator.record.records import Inputs, Settings
-from orchestrator.record.store import Store
+from orchestrator.record.storage import journal, store
+from orchestrator.record.storage.directory import Paths
+from orchestrator.record.storage.store import Store
 
 CODE = """
 import time

@@ -42,8 +42,6 @@ import h5py  # type: ignore[import-untyped]
 import numpy as np
 import yaml
 
-from orchestrator.record import archive, journal
-from orchestrator.record.directory import Paths
 from orchestrator.record.events import (
     AttemptEnded,
     EpochEnded,
@@ -57,6 +55,8 @@ from orchestrator.record.events import (
     Warned,
 )
 from orchestrator.record.records import INIT
+from orchestrator.record.storage import archive, journal
+from orchestrator.record.storage.directory import Paths
 
 CODE = """
 import os

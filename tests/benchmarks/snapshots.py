@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from orchestrator.data.rows import Rows
 from orchestrator.data.streams.pipeline import Feed
-from orchestrator.record.directory import Place
+from orchestrator.record.storage.directory import Place
 from orchestrator.training.attempt import snapshots
 from orchestrator.training.attempt.callbacks import EpochLog
 from orchestrator.training.attempt.learning_rate import Rates

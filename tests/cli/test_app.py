@@ -17,9 +17,9 @@ import pytest
 
 from orchestrator.cli import app
 from orchestrator.cli.app import execute as orchestrate
-from orchestrator.record import journal
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import JSON_SCHEMA
+from orchestrator.record.storage import journal
 
 Write = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]

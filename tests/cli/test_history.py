@@ -23,12 +23,12 @@ from orchestrator.cli.app import execute as orchestrate
 from orchestrator.display import charts
 from orchestrator.display.results import summarize_run
 from orchestrator.history import find, logs
-from orchestrator.record import archive
-from orchestrator.record.directory import Paths
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import AttemptEnded, CausesFound, RunEnded, SeedsScreened
-from orchestrator.record.journal import replay
 from orchestrator.record.records import Candidate, Failure, Finding
+from orchestrator.record.storage import archive
+from orchestrator.record.storage.directory import Paths
+from orchestrator.record.storage.journal import replay
 from tests.story import LAYERS, interrupted, record, started, story
 
 Capture = pytest.CaptureFixture[str]
@@ -485,7 +485,7 @@ FOLLOWED = """
 import sys, time
 from pathlib import Path
 from orchestrator.record.events import RunStarted, Heartbeat
-from orchestrator.record import store
+from orchestrator.record.storage import store
 from orchestrator.record.records import Inputs
 from tests.story import story
 
@@ -723,7 +723,7 @@ def test_none_of_them_imports_tensorflow(runs: Path) -> None:
 
 def test_the_record_is_what_the_journal_says(runs: Path) -> None:
     directory = record(runs, story(layers=LAYERS))
-    from orchestrator.record import archive
+    from orchestrator.record.storage import archive
 
     entries = archive.events(directory)
     assert jsonable(archive.read(directory)) == jsonable(replay(entries))

@@ -11,8 +11,6 @@ from msgspec.structs import replace
 
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.errors import RecordError
-from orchestrator.record import archive, store
-from orchestrator.record.directory import Paths
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
@@ -26,6 +24,8 @@ from orchestrator.record.events import (
     Warned,
 )
 from orchestrator.record.records import Failure, Finding
+from orchestrator.record.storage import archive, store
+from orchestrator.record.storage.directory import Paths
 from tests.fuzzing import signed
 from tests.story import record, story
 

@@ -12,8 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.cli.app import execute as orchestrate
-from orchestrator.record.directory import SearchPaths
 from orchestrator.record.search import Effect
+from orchestrator.record.storage.directory import SearchPaths
 from tests import searches
 from tests.story import record, story
 

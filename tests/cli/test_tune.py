@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.config import load as configs
-from orchestrator.record.directory import SearchPaths
+from orchestrator.record.storage.directory import SearchPaths
 
 RATE = "compile.optimizer.Adam.learning_rate"
 Capture = pytest.CaptureFixture[str]

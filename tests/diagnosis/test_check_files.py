@@ -21,8 +21,8 @@ from orchestrator.diagnosis import diagnose
 from orchestrator.diagnosis.health import Examinee, Health
 from orchestrator.display import results
 from orchestrator.errors import InvalidError
-from orchestrator.record.directory import Paths, write_json
 from orchestrator.record.records import Inputs, Run
+from orchestrator.record.storage.directory import Paths, write_json
 
 layers = keras.layers
 X = np.linspace(-2, 2, 50, dtype=np.float32).reshape(25, 2)

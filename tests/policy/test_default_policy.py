@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from orchestrator.config import load as configs
 from orchestrator.policy import rule
-from orchestrator.record import archive
 from orchestrator.record.records import Cause, Finding, Fix
+from orchestrator.record.storage import archive
 from tests import builders
 from tests.policy import walks
 

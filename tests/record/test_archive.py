@@ -15,8 +15,6 @@ from msgspec.structs import replace
 from orchestrator.config import recorded
 from orchestrator.errors import NewerError, RecordError
 from orchestrator.history import briefs
-from orchestrator.record import archive, journal
-from orchestrator.record.directory import Paths
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import (
     AttemptStarted,
@@ -27,6 +25,8 @@ from orchestrator.record.events import (
     RunEnded,
 )
 from orchestrator.record.records import Run
+from orchestrator.record.storage import archive, journal
+from orchestrator.record.storage.directory import Paths
 from tests.story import interrupted, record, story, told
 
 

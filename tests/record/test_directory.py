@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.record.directory import read_file
+from orchestrator.record.storage.directory import read_file
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000])

@@ -16,11 +16,11 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.errors import RecordError, StoppedError
-from orchestrator.record import archive, journal, store
-from orchestrator.record.directory import Paths
 from orchestrator.record.events import AttemptResumed, Event, Heartbeat, RunStarted
 from orchestrator.record.records import Inputs, Run
-from orchestrator.record.store import Store
+from orchestrator.record.storage import archive, journal, store
+from orchestrator.record.storage.directory import Paths
+from orchestrator.record.storage.store import Store
 from tests.story import story
 
 WRITING = ("open", "write", "fsync", "ftruncate", "replace", "unlink", "mkdir")
@@ -124,7 +124,7 @@ def _files(root: Path) -> dict[str, str]:
 def test_whatever_call_fails_what_was_recorded_stays_and_the_run_goes_on(
     runs: Path, monkeypatch: pytest.MonkeyPatch, lasting: bool
 ) -> None:
-    monkeypatch.setattr("orchestrator.record.store._RECORD_SECONDS", 0.0)
+    monkeypatch.setattr("orchestrator.record.storage.store._RECORD_SECONDS", 0.0)
     events = _events()
     faults = Faults(monkeypatch)
     with _create(runs) as made:

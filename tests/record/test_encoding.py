@@ -15,11 +15,11 @@ from hypothesis import given
 
 from orchestrator.errors import NewerError, RecordError
 from orchestrator.history import briefs
-from orchestrator.record import archive
-from orchestrator.record.archive import parse
 from orchestrator.record.checks import OutputWorth, PredictionVarianceCheck
 from orchestrator.record.encoding import NON_FINITE, dump, jsonable
 from orchestrator.record.records import Settings
+from orchestrator.record.storage import archive
+from orchestrator.record.storage.archive import parse
 from tests.builders import LAW
 from tests.story import record, story
 

@@ -37,8 +37,8 @@ from orchestrator.record.events import (
     Warned,
     advance,
 )
-from orchestrator.record.journal import Entry, Journal, read, replay
 from orchestrator.record.records import FILE_NAME, Failure, Inputs, Phase, Run, Settings
+from orchestrator.record.storage.journal import Entry, Journal, read, replay
 from tests import builders
 from tests.builders import LAW
 

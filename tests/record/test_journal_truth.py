@@ -24,7 +24,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from orchestrator.record import archive, journal, store
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import (
     AttemptEnded,
@@ -53,7 +52,8 @@ from orchestrator.record.records import (
     Run,
     Settings,
 )
-from orchestrator.record.store import Store
+from orchestrator.record.storage import archive, journal, store
+from orchestrator.record.storage.store import Store
 from tests import builders
 
 TEXT = st.text(st.sampled_from("aß\n\r\",'\x00 "), max_size=3)

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import RecordError, StoppedError
-from orchestrator.record import archive, ownership, store
 from orchestrator.record.encoding import document
 from orchestrator.record.events import Heartbeat, RunStarted
-from orchestrator.record.ownership import Owner
+from orchestrator.record.storage import archive, ownership, store
+from orchestrator.record.storage.ownership import Owner
 from tests.story import record, story
 
 
@@ -31,7 +31,7 @@ def lock(memory_path: Path) -> Path:
 
 HOLD = """
 import sys, time, pathlib
-from orchestrator.record import ownership
+from orchestrator.record.storage import ownership
 lock = ownership.acquire(pathlib.Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
@@ -233,7 +233,7 @@ def test_a_forked_process_is_not_the_owner(lock: Path) -> None:
 
 MANY = """
 import itertools, pathlib, secrets, sys
-from orchestrator.record import store
+from orchestrator.record.storage import store
 numbers = itertools.count()
 secrets.token_hex = lambda size: f"{next(numbers):04x}" if size == 2 else "00"
 for _ in range(8):

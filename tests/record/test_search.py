@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import NewerError, RecordError
-from orchestrator.record.directory import SearchPaths
 from orchestrator.record.encoding import dump, jsonable
 from orchestrator.record.search import (
     ArmRuns,
@@ -22,6 +21,7 @@ from orchestrator.record.search import (
     parse,
     read,
 )
+from orchestrator.record.storage.directory import SearchPaths
 
 SEARCH = Search(
     search="tune-airfoil-20261126-173000-ab12",

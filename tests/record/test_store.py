@@ -17,7 +17,6 @@ import filelock
 import pytest
 
 from orchestrator.errors import RecordError
-from orchestrator.record import archive, store
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import (
     AttemptEnded,
@@ -31,9 +30,10 @@ from orchestrator.record.events import (
     RunEnded,
     Warned,
 )
-from orchestrator.record.journal import read, replay
 from orchestrator.record.records import Failure, Inputs, Settings
-from orchestrator.record.store import Store
+from orchestrator.record.storage import archive, store
+from orchestrator.record.storage.journal import read, replay
+from orchestrator.record.storage.store import Store
 from tests import builders
 
 
@@ -196,7 +196,7 @@ def test_the_lock_is_given_up_when_the_run_raises(tmp_path: Path) -> None:
 def test_run_json_follows_from_the_journal_after_every_event(
     made: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.record.store._RECORD_SECONDS", 0.0)
+    monkeypatch.setattr("orchestrator.record.storage.store._RECORD_SECONDS", 0.0)
     for event in SCRIPT:
         run = made.record(event)
         replayed = jsonable(replay(read(made.paths.journal)))

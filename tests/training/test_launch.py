@@ -9,9 +9,9 @@ import pytest
 
 from orchestrator.display.live.view import View, stderr
 from orchestrator.errors import InvalidError
-from orchestrator.record import archive
 from orchestrator.record.events import ReadingProgress
 from orchestrator.record.records import Inputs
+from orchestrator.record.storage import archive
 from orchestrator.training import launch
 from orchestrator.training.attempt.task import Prepared
 from orchestrator.training.executors.executor import Died

@@ -23,8 +23,6 @@ from orchestrator.errors import (
     WorkerError,
 )
 from orchestrator.policy.rule import derive_seed
-from orchestrator.record import archive, store
-from orchestrator.record.directory import AttemptPaths, Place, entries
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import (
     AttemptEnded,
@@ -44,7 +42,6 @@ from orchestrator.record.events import (
     TrainingProgress,
     Warned,
 )
-from orchestrator.record.journal import read, replay
 from orchestrator.record.records import (
     INIT,
     Candidate,
@@ -57,7 +54,10 @@ from orchestrator.record.records import (
     Settings,
     Start,
 )
-from orchestrator.record.store import Store
+from orchestrator.record.storage import archive, store
+from orchestrator.record.storage.directory import AttemptPaths, Place, entries
+from orchestrator.record.storage.journal import read, replay
+from orchestrator.record.storage.store import Store
 from orchestrator.training import loop
 from orchestrator.training.attempt.task import Task
 from orchestrator.training.executors import executor

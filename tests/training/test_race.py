@@ -15,9 +15,9 @@ import pytest
 
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.policy import race
-from orchestrator.record import archive
 from orchestrator.record.events import AttemptStarted, Event, Heartbeat, RacerEnded
 from orchestrator.record.records import Run
+from orchestrator.record.storage import archive
 from orchestrator.training.attempt import snapshots
 from orchestrator.training.attempt.snapshots import Snapshot
 from tests.conftest import LINE, recorded_run

@@ -11,9 +11,9 @@ import pytest
 from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.errors import InvalidError, StoppedError, UserCodeError
-from orchestrator.record import archive
 from orchestrator.record import search as records
 from orchestrator.record.search import Search
+from orchestrator.record.storage import archive
 from orchestrator.tuning import plan
 from orchestrator.tuning.journal import SearchEvent, TrialEnded, TrialStarted
 from orchestrator.tuning.trials.recorded import Recorded

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.record import archive
 from orchestrator.record import search as records
+from orchestrator.record.storage import archive
 from orchestrator.tuning import plan
 from tests.tuning.small import TUNE, outcomes, search, write
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.record.checks import Kind
-from orchestrator.record.records import Form
+from orchestrator.record.checks import Form, Kind
 
 _Array = npt.NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from orchestrator.model.losses.constants import Batch, Constant, find_constant, 
 from orchestrator.model.losses.output_loss import AMONG_ROWS, OutputLoss
 from orchestrator.model.losses.returned import Origin, Returned
 from orchestrator.model.losses.trial import has_single_rows, is_by_row
-from orchestrator.record.records import Form
+from orchestrator.record.checks import Form
 
 _NUMBERS = 2**21
 """Targets and weights that are kept at most; of more, every other batch is let go."""

@@ -20,7 +20,7 @@ from orchestrator.diagnosis.skill.columns import (
     read_probabilities,
     two_classes,
 )
-from orchestrator.record.records import Form
+from orchestrator.record.checks import Form
 
 _Array = npt.NDArray[np.float64]
 _PIECE = 65_536

@@ -24,7 +24,6 @@ from orchestrator.display.live.scene import Scene, advance, curves_of
 from orchestrator.display.live.screen import Screen, display
 from orchestrator.display.live.steps import LONG_SECONDS, Steps
 from orchestrator.display.text import clean
-from orchestrator.record import archive
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptResumed,
@@ -45,6 +44,7 @@ from orchestrator.record.events import (
     Warned,
 )
 from orchestrator.record.records import Phase, Run, Start
+from orchestrator.record.storage import archive
 
 SPARSE_SECONDS = 15.0
 """Without a live display, at most one line in this time tells of an epoch."""

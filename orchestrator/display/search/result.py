@@ -17,8 +17,8 @@ from orchestrator.display.search import words
 from orchestrator.display.search.axes import label
 from orchestrator.display.text import clean
 from orchestrator.display.words import duration, relative, when
-from orchestrator.record.directory import SearchPaths
 from orchestrator.record.search import BASE, ArmRuns, Comparison, Effect, Parameter, Search, Trial
+from orchestrator.record.storage.directory import SearchPaths
 
 _VERSIONS = ("tensorflow", "keras", "keras-tuner")
 _STYLES = {"cut": "dim", "failed": "red", "running": "cyan"}

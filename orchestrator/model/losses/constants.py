@@ -117,7 +117,7 @@ def find_constant(
         loss: of the output.
         batches: targets of all rows, or of some that are spread over them.
         origin: how the output is made.
-        form: how the targets are written, see `record.records.Form`.
+        form: how the targets are written, see `record.checks.Form`.
         size: rows for which the loss is taken at once; None where that makes no difference.
 
     Returns:

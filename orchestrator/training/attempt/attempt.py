@@ -23,9 +23,9 @@ from orchestrator.diagnosis.causes.after.subject import Weights, sample_weights
 from orchestrator.model import saving
 from orchestrator.policy import rewind
 from orchestrator.record.checks import AnyCheck, Break, LearnedCheck
-from orchestrator.record.directory import Place, writing
 from orchestrator.record.events import AttemptResumed, PhaseEnded, PhaseStarted, Warned
 from orchestrator.record.records import Phase, Settings
+from orchestrator.record.storage.directory import Place, writing
 from orchestrator.training.attempt import callbacks, checkpoints, revival, snapshots
 from orchestrator.training.attempt.building import build, keras_warnings, preparation
 from orchestrator.training.attempt.building.build import Built, Loaded

@@ -25,9 +25,9 @@ from orchestrator.model import keras_internals
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.layers import plain_variables
 from orchestrator.record.checks import Break
-from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.records import Finding
+from orchestrator.record.storage.directory import AttemptPaths, Place
 from orchestrator.training.attempt import checkpoints, states
 from orchestrator.training.attempt.building.build import Built
 from orchestrator.training.attempt.callbacks import EpochLog, Epochs

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from orchestrator.config.schema import Config
 from orchestrator.data.cache import Stored
 from orchestrator.policy import rule
-from orchestrator.record.directory import Place
 from orchestrator.record.events import unscreened
 from orchestrator.record.records import Attempt, Failure, Finding, Inputs, Phase, Settings, Start
+from orchestrator.record.storage.directory import Place
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,7 @@ from orchestrator.config import recorded
 from orchestrator.config.schema import Config
 from orchestrator.errors import InvalidError, Problem
 from orchestrator.record import environment
-from orchestrator.record.directory import Paths
+from orchestrator.record.storage.directory import Paths
 from orchestrator.training.recorded.user_files import digests, user_files
 
 _DIGEST = 19

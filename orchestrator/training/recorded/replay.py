@@ -9,9 +9,10 @@ from pathlib import Path
 
 from orchestrator.data import cache
 from orchestrator.errors import RecordError
-from orchestrator.record import archive, environment, journal
+from orchestrator.record import environment
 from orchestrator.record.events import AttemptStarted, Event, Heartbeat, advance
 from orchestrator.record.records import Attempt, Run
+from orchestrator.record.storage import archive, journal
 from orchestrator.training import launch as launcher
 from orchestrator.training.attempt.task import Task, repeat
 from orchestrator.training.executors import choice

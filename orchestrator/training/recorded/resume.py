@@ -9,10 +9,10 @@ from pathlib import Path
 
 from orchestrator.config.schema import Config
 from orchestrator.data import cache
-from orchestrator.record import archive, store
 from orchestrator.record.events import Event, RunResumed, Warned
 from orchestrator.record.records import Run
-from orchestrator.record.store import Store
+from orchestrator.record.storage import archive, store
+from orchestrator.record.storage.store import Store
 from orchestrator.training import launch as launcher
 from orchestrator.training import loop
 from orchestrator.training.executors import choice

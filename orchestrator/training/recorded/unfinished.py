@@ -11,8 +11,8 @@ from orchestrator.config import load as configs
 from orchestrator.config.schema import Config
 from orchestrator.display import words
 from orchestrator.errors import InvalidError, RecordError
-from orchestrator.record import archive, ownership
-from orchestrator.record.directory import Paths
+from orchestrator.record.storage import archive, ownership
+from orchestrator.record.storage.directory import Paths
 from orchestrator.training.launch import writing_to
 from orchestrator.training.recorded.origin import refused
 

@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.base import REFERENCE
 from orchestrator.config.sections.model import FileModel
-from orchestrator.record.directory import read_file
+from orchestrator.record.storage.directory import read_file
 
 
 def user_files(config: Config) -> frozenset[str]:

@@ -10,9 +10,9 @@ import keras
 from orchestrator.config.schema import Config
 from orchestrator.data.rows import Rows, Scaling
 from orchestrator.model import build, keras_internals, saving
-from orchestrator.record import archive
-from orchestrator.record.directory import Paths
 from orchestrator.record.records import Run
+from orchestrator.record.storage import archive
+from orchestrator.record.storage.directory import Paths
 
 
 def load(run: Run, directory: Path, config: Config, first: Callable[[], Rows]) -> keras.Model:

@@ -19,8 +19,8 @@ from orchestrator.display.search.axes import label
 from orchestrator.display.search.picture import draw_search
 from orchestrator.display.words import relative
 from orchestrator.errors import InvalidError
-from orchestrator.record.directory import SearchPaths, write
 from orchestrator.record.search import BASE, Search, Trial
+from orchestrator.record.storage.directory import SearchPaths, write
 from orchestrator.tuning.result.edit import edit, same
 
 _WIDTH = 96

@@ -18,9 +18,9 @@ from statistics import fmean
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.tune import MeasureTerm, MetricTerm
 from orchestrator.errors import InvalidError, RecordError
-from orchestrator.record import archive
 from orchestrator.record.records import Attempt, Run
 from orchestrator.record.search import BASE, Objective, Term, Trial, TrialRun
+from orchestrator.record.storage import archive
 
 
 def objective(config: Config) -> Objective:

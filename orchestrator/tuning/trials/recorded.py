@@ -21,9 +21,10 @@ from typing import Any
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import GivenModel
 from orchestrator.errors import RecordError
-from orchestrator.record import archive, environment
-from orchestrator.record.directory import Paths, SearchPaths, read_file
+from orchestrator.record import environment
 from orchestrator.record.records import Run
+from orchestrator.record.storage import archive
+from orchestrator.record.storage.directory import Paths, SearchPaths, read_file
 from orchestrator.training.recorded.user_files import user_files
 
 _KEY = re.compile(rb"^[A-Za-z_]\w*:", re.MULTILINE)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 
 from orchestrator.diagnosis.skill.columns import OutputSkill, spread
-from orchestrator.record.records import Form
+from orchestrator.record.checks import Form
 from tests.builders import LAW, scored
 
 

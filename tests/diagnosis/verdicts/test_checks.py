@@ -15,9 +15,8 @@ from orchestrator.diagnosis.skill.learned import Learnt
 from orchestrator.diagnosis.units import INPUT, Flow, Layer
 from orchestrator.diagnosis.verdicts import checks
 from orchestrator.diagnosis.verdicts.checks import Evidence
-from orchestrator.record.checks import NAMES, MetricCheck, PredictionVarianceCheck
+from orchestrator.record.checks import NAMES, Form, MetricCheck, PredictionVarianceCheck
 from orchestrator.record.encoding import jsonable
-from orchestrator.record.records import Form
 from tests.builders import scored
 
 VARIANCE = PredictionVariance()

@@ -13,7 +13,7 @@ import tensorflow as tf
 from orchestrator.model.losses.constants import Batch, Constant, find_constant, usual_variance
 from orchestrator.model.losses.output_loss import OutputLoss
 from orchestrator.model.losses.returned import Origin
-from orchestrator.record.records import Form
+from orchestrator.record.checks import Form
 
 losses, ops = keras.losses, keras.ops
 RANDOM = np.random.default_rng(0)

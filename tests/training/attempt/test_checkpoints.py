@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from orchestrator.data.rows import Rows
-from orchestrator.record.directory import AttemptPaths
+from orchestrator.record.storage.directory import AttemptPaths
 from orchestrator.training.attempt import checkpoints
 
 ROWS = Rows(x=np.ones((4, 2), np.float32), y=np.ones((4, 1), np.float32), weight=None)

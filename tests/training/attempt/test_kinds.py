@@ -14,9 +14,9 @@ import pyarrow.parquet
 import pytest
 
 from orchestrator.record.checks import OutputWorth, PredictionVarianceCheck
-from orchestrator.record.directory import AttemptPaths
 from orchestrator.record.events import EpochEnded, PhaseEnded
 from orchestrator.record.records import Phase, Settings
+from orchestrator.record.storage.directory import AttemptPaths
 from orchestrator.training.attempt import attempt as training
 from orchestrator.training.attempt.building import preparation
 from orchestrator.training.attempt.task import Prepared, Task

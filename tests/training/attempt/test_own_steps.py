@@ -12,9 +12,9 @@ import pytest
 
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.record.checks import DeadNeuronsCheck, PredictionVarianceCheck
-from orchestrator.record.directory import AttemptPaths
 from orchestrator.record.events import CausesFound, EpochEnded, PhaseEnded
 from orchestrator.record.records import Settings
+from orchestrator.record.storage.directory import AttemptPaths
 from orchestrator.training.attempt import attempt as training
 from orchestrator.training.attempt.building import preparation
 from orchestrator.training.attempt.task import Task

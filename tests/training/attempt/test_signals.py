@@ -11,9 +11,9 @@ import pytest
 
 from orchestrator.config.schema import Config
 from orchestrator.record.checks import DeadNeuronsCheck, FiniteCheck
-from orchestrator.record.directory import AttemptPaths
 from orchestrator.record.events import PhaseEnded, Warned
 from orchestrator.record.records import Phase, Settings
+from orchestrator.record.storage.directory import AttemptPaths
 from orchestrator.training.attempt import attempt as training
 from orchestrator.training.attempt.task import Begun, Task
 from tests.conftest import MakeConfig

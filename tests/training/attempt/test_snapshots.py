@@ -15,9 +15,9 @@ import pytest
 
 from orchestrator.config.schema import Config
 from orchestrator.model import keras_internals
-from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.events import AttemptResumed, EpochEnded, PhaseEnded, PhaseStarted, Warned
 from orchestrator.record.records import Settings
+from orchestrator.record.storage.directory import AttemptPaths, Place
 from orchestrator.training.attempt import attempt as training
 from orchestrator.training.attempt import snapshots, states
 from orchestrator.training.attempt.snapshots import Keeper, Snapshot

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from orchestrator.cli.app import execute as orchestrate
-from orchestrator.record import archive
 from orchestrator.record.checks import DeadNeuronsCheck
 from orchestrator.record.records import Run, Start
+from orchestrator.record.storage import archive
 from tests.conftest import LINE, LINE_CODE
 
 pytestmark = pytest.mark.usefixtures("_module_in_this_process")

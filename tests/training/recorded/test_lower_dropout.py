@@ -10,7 +10,7 @@ import keras
 import pytest
 
 from orchestrator.cli.app import execute as orchestrate
-from orchestrator.record import archive
+from orchestrator.record.storage import archive
 from tests.conftest import recorded_run
 
 pytestmark = pytest.mark.usefixtures("_module_in_this_process")

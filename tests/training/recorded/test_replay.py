@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.config import document
 from orchestrator.policy.rule import derive_seed
-from orchestrator.record import archive
 from orchestrator.record.records import Candidate, Settings
+from orchestrator.record.storage import archive
 from orchestrator.training.attempt.task import repeat
 from tests import builders
 from tests.conftest import LINE, LINE_CODE, merged

@@ -14,9 +14,9 @@ import pytest
 
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.config import document
-from orchestrator.record import archive, journal, ownership
-from orchestrator.record.directory import Paths
 from orchestrator.record.events import AttemptStarted, EpochEnded, Event, PhaseEnded
+from orchestrator.record.storage import archive, journal, ownership
+from orchestrator.record.storage.directory import Paths
 from orchestrator.training.attempt import checkpoints
 from orchestrator.training.recorded import unfinished
 from tests.conftest import LINE, LINE_CODE, merged

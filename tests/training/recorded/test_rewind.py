@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.app import execute as orchestrate
-from orchestrator.record import archive
 from orchestrator.record.records import Run, Start
+from orchestrator.record.storage import archive
 from tests import events
 from tests.conftest import LINE, recorded_run
 

@@ -5,8 +5,8 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.config import load as configs
-from orchestrator.record.directory import SearchPaths
 from orchestrator.record.search import Comparison, Effect
+from orchestrator.record.storage.directory import SearchPaths
 from orchestrator.tuning import space
 from orchestrator.tuning.result.tuned import comments, headline, tuned_text, write_files
 from tests import searches

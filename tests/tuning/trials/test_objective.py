@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import InvalidError
-from orchestrator.record import archive
 from orchestrator.record.search import Trial, TrialRun
+from orchestrator.record.storage import archive
 from orchestrator.tuning.trials import objective as objectives
 from orchestrator.tuning.trials.objective import Scale
 from tests import builders

@@ -20,8 +20,8 @@ from orchestrator.data.rows import Readable
 from orchestrator.diagnosis.tracing.activity import Look
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.record.checks import DeadNeuronsCheck, PredictionVarianceCheck
-from orchestrator.record.directory import AS_CONFIGURED, Place
 from orchestrator.record.records import Phase, Settings
+from orchestrator.record.storage.directory import AS_CONFIGURED, Place
 from orchestrator.training.attempt.board.files import CHECKS, VERDICTS, forget
 
 _ROWS = 4096

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 
-from orchestrator.record.directory import Place
+from orchestrator.record.storage.directory import Place
 
 VERDICTS, CHECKS = "verdicts/", "checks/"
 """How the tags of what is written at the end of a phase begin."""

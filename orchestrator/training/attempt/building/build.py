@@ -29,9 +29,9 @@ from orchestrator.model.layers import count_parameters
 from orchestrator.model.outputs import Output, find_outputs, find_untrained
 from orchestrator.model.pretrained import begins_trained, keeps_weights
 from orchestrator.model.remedies import scaled_targets
-from orchestrator.record.directory import AttemptPaths, Place
 from orchestrator.record.events import Doing, ModelBuilt, ScreeningProgress, SeedsScreened
 from orchestrator.record.records import Finding, Settings, Standardization
+from orchestrator.record.storage.directory import AttemptPaths, Place
 from orchestrator.training.attempt import states
 from orchestrator.training.attempt.building import preparation
 from orchestrator.training.attempt.building.screening import Screening, screen

@@ -12,9 +12,9 @@ from tensorboard.plugins.hparams import api_pb2
 
 from orchestrator.data import load as data
 from orchestrator.record.checks import DeadNeuronsCheck, PredictionVarianceCheck
-from orchestrator.record.directory import Place
 from orchestrator.record.events import EpochEnded, PhaseEnded
 from orchestrator.record.records import Settings
+from orchestrator.record.storage.directory import Place
 from orchestrator.training.attempt import attempt as training
 from orchestrator.training.attempt.task import Begun, Task
 from tests import events

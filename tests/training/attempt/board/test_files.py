@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from orchestrator.record.directory import Place
+from orchestrator.record.storage.directory import Place
 from orchestrator.training.attempt.board.files import forget
 from tests import events
 

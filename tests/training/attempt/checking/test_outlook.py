@@ -12,9 +12,9 @@ import pytest
 from orchestrator.config.schema import Config
 from orchestrator.diagnosis.verdicts.outlook import SOON
 from orchestrator.record.checks import LearnedCheck, LearnedLimits, LearnedMeasured, OutputShare
-from orchestrator.record.directory import Place
 from orchestrator.record.events import CausesFound, EpochEnded, Event, PhaseEnded, Warned
 from orchestrator.record.records import Settings
+from orchestrator.record.storage.directory import Place
 from orchestrator.training.attempt import attempt as training
 from orchestrator.training.attempt.checking import outlook
 from orchestrator.training.attempt.checking.moment import Moment

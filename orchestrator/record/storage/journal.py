@@ -22,7 +22,6 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from orchestrator.errors import RecordError, short
-from orchestrator.record.directory import cut, read_file, write_all
 from orchestrator.record.encoding import Record, decode, decoder, dump, jsonable
 from orchestrator.record.events import (
     AttemptResumed,
@@ -34,6 +33,7 @@ from orchestrator.record.events import (
     advance,
 )
 from orchestrator.record.records import SCHEMA, Phase, Run, Start, finished
+from orchestrator.record.storage.directory import cut, read_file, write_all
 
 _START = re.compile(rb'\{"crc":"[0-9a-f]{8}","schema":')
 """How every line begins, and nothing inside of one."""

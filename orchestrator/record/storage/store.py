@@ -17,15 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import RecordError
-from orchestrator.record import derived, journal, ownership
-from orchestrator.record.directory import (
-    Paths,
-    expect_own,
-    sync_directory,
-    write,
-    write_json,
-    writing,
-)
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptResumed,
@@ -39,8 +30,17 @@ from orchestrator.record.events import (
     Warned,
     advance,
 )
-from orchestrator.record.journal import Journal
 from orchestrator.record.records import Inputs, Run
+from orchestrator.record.storage import derived, journal, ownership
+from orchestrator.record.storage.directory import (
+    Paths,
+    expect_own,
+    sync_directory,
+    write,
+    write_json,
+    writing,
+)
+from orchestrator.record.storage.journal import Journal
 
 _RECORD_SECONDS = 1.0
 """While epochs are trained, `run.json` is written at most so often."""

@@ -25,8 +25,8 @@ from pathlib import Path
 import msgspec
 
 from orchestrator.errors import RecordError, StoppedError
-from orchestrator.record.directory import read_file
 from orchestrator.record.encoding import Record, decode, decoder, document
+from orchestrator.record.storage.directory import read_file
 
 if sys.platform != "win32":
     import fcntl

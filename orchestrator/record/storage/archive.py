@@ -18,11 +18,11 @@ import msgspec
 from msgspec.structs import replace
 
 from orchestrator.errors import NewerError, RecordError, short
-from orchestrator.record import journal, ownership
-from orchestrator.record.directory import Paths, entries, read_file
 from orchestrator.record.encoding import Record, decode, decoder
 from orchestrator.record.events import AttemptStarted, EpochEnded, Event, RunResumed, advance
 from orchestrator.record.records import SCHEMA, Run
+from orchestrator.record.storage import journal, ownership
+from orchestrator.record.storage.directory import Paths, entries, read_file
 
 _RESUMED = RunResumed(resumed="")
 """Makes an interrupted run one in progress, whenever it was resumed."""

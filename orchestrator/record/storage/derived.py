@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.record.directory import AttemptPaths, Paths, append, read_file, write
 from orchestrator.record.encoding import document
 from orchestrator.record.events import EpochEnded
-from orchestrator.record.journal import Told
 from orchestrator.record.records import Attempt, Run
+from orchestrator.record.storage.directory import AttemptPaths, Paths, append, read_file, write
+from orchestrator.record.storage.journal import Told
 
 
 def make_directories(paths: AttemptPaths) -> None:

@@ -1,0 +1,1 @@
+"""How a run is kept: one directory of plain files, of which the journal is the truth."""
