@@ -11,8 +11,8 @@ import msgspec
 from orchestrator.config.schema import Config
 from orchestrator.diagnosis.skill.columns import OutputSkill
 from orchestrator.diagnosis.skill.score import Score
-from orchestrator.record.checks import AnyCheck, Verdict
-from orchestrator.record.records import INIT, Attempt, Failure, Form, Phase, Settings
+from orchestrator.record.checks import AnyCheck, Form, Verdict
+from orchestrator.record.records import INIT, Attempt, Failure, Phase, Settings
 
 LAW = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 """How laws are tried here: quickly, on a machine that may be busy, the same way every time."""

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from orchestrator.cli.app import execute as orchestrate
-from orchestrator.config import document
 from orchestrator.config import load as configs
+from orchestrator.config import yaml12
 from orchestrator.config.schema import Config
 from orchestrator.training.executors import choice
 from orchestrator.training.executors.in_process import InProcess
@@ -127,7 +127,7 @@ def config_file(tmp_path: Path) -> Callable[..., Path]:
     def write(code: str = "", /, **changes: Any) -> Path:
         (tmp_path / "rows.py").write_text(LINE_CODE + code)
         path = tmp_path / "config.yaml"
-        path.write_text(document.dump(merged(LINE, changes)))
+        path.write_text(yaml12.dump(merged(LINE, changes)))
         return path
 
     return write

@@ -16,7 +16,7 @@ import cloudpickle
 import numpy as np
 import optree
 
-from orchestrator.config.document import Key
+from orchestrator.config.yaml12 import Key
 from orchestrator.errors import NotSentError
 
 Values = tuple[Any, Any, Any]

@@ -14,9 +14,10 @@ import pydantic
 
 from orchestrator.config import document, recorded
 from orchestrator.config import problems as messages
-from orchestrator.config.document import Document, Key, dig
+from orchestrator.config.document import Document, dig
 from orchestrator.config.schema import Config, resolve
 from orchestrator.config.sections.data import FILES
+from orchestrator.config.yaml12 import Key
 from orchestrator.errors import InvalidError, Problem, short, suggestion
 from orchestrator.record.records import INIT
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pydantic
 
-from orchestrator.config.document import Document, Key, dig
+from orchestrator.config.document import Document, dig
 from orchestrator.config.schema import Config
 from orchestrator.config.sections import remedies
 from orchestrator.config.sections.base import (
@@ -30,6 +30,7 @@ from orchestrator.config.sections.tune import (
     MetricTerm,
 )
 from orchestrator.config.sections.when import All
+from orchestrator.config.yaml12 import Key
 from orchestrator.errors import Problem, closest, cut, short, suggestion
 from orchestrator.record.records import FILE_NAME
 

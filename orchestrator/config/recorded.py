@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import document
-from orchestrator.config.document import Key, dig
+from orchestrator.config.document import dig
+from orchestrator.config.yaml12 import Key
 from orchestrator.errors import InvalidError
 from orchestrator.record.storage.directory import Paths, read_file
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from orchestrator.config import document
-from orchestrator.config.document import Document, Key
+from orchestrator.config import yaml12
+from orchestrator.config.document import Document
 from orchestrator.config.sections.base import (
     AutoFlag,
     FileName,
@@ -32,6 +32,7 @@ from orchestrator.config.sections.data import Data
 from orchestrator.config.sections.model import Compile, Model, Named
 from orchestrator.config.sections.restart import Restart
 from orchestrator.config.sections.tune import Tune
+from orchestrator.config.yaml12 import Key
 from orchestrator.errors import Problem, short
 from orchestrator.record.records import Settings
 
@@ -183,7 +184,7 @@ class Config(Section):
         Without `tune` where that says nothing, for it is not about a run.
         """
         unsaid = {"tune"} if self.tune == Tune() else set()
-        return document.dump(self.model_dump(exclude=unsaid))
+        return yaml12.dump(self.model_dump(exclude=unsaid))
 
 
 def resolve(base: Path | str, written: str) -> Path:

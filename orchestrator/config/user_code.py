@@ -15,9 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FactoryModel, GivenModel
+from orchestrator.config.yaml12 import Key
 from orchestrator.errors import (
     InvalidError,
     OrchestratorError,

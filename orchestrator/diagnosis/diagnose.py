@@ -12,12 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.base import DELIMITER
 from orchestrator.config.sections.checks import Checks
 from orchestrator.config.sections.data import TABLES, CsvSource, NpySource, NpzSource, TableSource
 from orchestrator.config.sections.model import FileModel
+from orchestrator.config.yaml12 import Key
 from orchestrator.data.files import numpy
 from orchestrator.data.files.tables import Table
 from orchestrator.data.load import read_table

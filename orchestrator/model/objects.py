@@ -15,10 +15,10 @@ from typing import Any
 import keras
 
 from orchestrator.config import user_code
-from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.base import REFERENCE
 from orchestrator.config.sections.model import Named, is_given
+from orchestrator.config.yaml12 import Key
 from orchestrator.errors import InvalidError, Problem, describe_error, suggestion
 
 _NESTED = (

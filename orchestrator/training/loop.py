@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
 from typing import Protocol
 
 from orchestrator.config.schema import Config
-from orchestrator.config.sections.rates import planned_rate
 from orchestrator.data.cache import Stored
 from orchestrator.display import words
 from orchestrator.errors import (
@@ -22,7 +20,7 @@ from orchestrator.errors import (
     WorkerError,
     unwritable,
 )
-from orchestrator.policy import evidence, race, rule, shortfall
+from orchestrator.policy import budget, deviations, evidence, race, rule, shortfall
 from orchestrator.record.events import (
     AttemptEnded,
     AttemptStarted,
@@ -62,8 +60,6 @@ EXIT_CODES: dict[RunStatus, int] = {
     "interrupted": 75,
 }
 """Exit code of a run by its status; 4 instead of 1 where the user's own code raised."""
-_DEAR = 2.5
-"""So many trainings are enough: what they have learnt until then is taken (design, section 4)."""
 _IDLE = 3
 """So often is a worker started again that has died without a newer snapshot."""
 USER_CODE_EXIT = 4
@@ -280,44 +276,10 @@ class _Loop:
 
     def _accept(self, attempt: Attempt) -> Run:
         """End with an attempt that passed, and say what did not run as configured."""
-        for message in self._otherwise(attempt):
+        for message in deviations.tell(self.config, self.store.run.attempts, attempt):
             if message not in self.store.run.warnings:
                 self._record(Warned(message=message))
         return self._end("passed", self._describe(attempt), accepted=attempt.attempt)
-
-    def _otherwise(self, attempt: Attempt) -> Iterator[str]:
-        """What of an attempt did not run as configured, and what to write."""
-        settings, last = attempt.settings, self.config.phases[-1]
-        factor, momentum = settings.learning_rate_factor, settings.momentum
-        # A cap below what was planned, which has undone the raise, is told of its phase.
-        planned, cap = planned_rate(self.store.run.attempts), settings.learning_rate_cap
-        undone = planned is not None and cap is not None and cap < planned
-        if factor is not None and not undone:
-            rate = max(attempt.learning_rates.values(), default=0.0)
-            yield (
-                f"every learning rate was {factor:g} times what the config says, {rate:.3g} at "
-                "most: write them so high"
-            )
-        if momentum is not None:
-            yield f"SGD had a momentum of {momentum:g}, and none in the config: write it there"
-        if settings.more_epochs is not None:
-            epochs = self.config.epochs_of(last, settings)
-            yield (
-                f"phase {last.name} had {epochs} epochs instead of {last.epochs}: write epochs: "
-                f"{epochs} there"
-            )
-        for capped in rule.capped(self.config, self.store.run.attempts, attempt):
-            if capped.end is None:
-                yield (
-                    f"phase {capped.phase} ran at a rate of at most {capped.cap:.2g} instead of "
-                    f"{capped.rate:.2g}: write learning_rate: {capped.cap:.2g} there"
-                )
-                continue
-            yield (
-                f"phase {capped.phase} ran at a rate of at most {capped.cap:.2g}, which in its "
-                f"second half fell to {capped.end:.2g}, instead of {capped.rate:.2g}: write a "
-                "schedule that falls so"
-            )
 
     def _exhaust(self, reason: str) -> Run:
         short = shortfall.best_short(self.store.run.attempts)
@@ -421,7 +383,8 @@ class _Loop:
         planned = 1 + len(self.config.phases)
         if failure is None and len(phases) < planned:
             return WorkerError(f"the worker ended after {len(phases)} of {planned} phases")
-        if failure is None and self._may_ask_for_more():
+        more = budget.asks_for_more(self.config, self.store.run.attempts)
+        if failure is None and more and self._refusal() is None:
             failure = shortfall.find(self._last)
         self._record(
             AttemptEnded(
@@ -487,28 +450,9 @@ class _Loop:
     def _attempt_seconds(self) -> float:
         return round(time.monotonic() - self._started, 3)
 
-    def _may_ask_for_more(self) -> bool:
-        """Whether another attempt may follow one that could have learnt more.
-
-        That is one that was repaired, or one that is in question from the start.
-        """
-        attempts = self.store.run.attempts
-        trained = sum(attempt.trained for attempt in attempts)
-        planned = sum(plan.epochs for plan in self.config.phases)
-        answered = self.config.restart.answered()
-        in_question = len(attempts) > 1 or shortfall.is_in_question(self._last, answered)
-        return in_question and trained < _DEAR * planned and self._refusal() is None
-
     def _refusal(self) -> str | None:
         """Why no further attempt may be made, whatever the policy says."""
-        restart = self.config.restart
-        count = len(self.store.run.attempts)
-        if count >= restart.max_attempts:
-            made = "1 attempt was" if count == 1 else f"{count} attempts were"
-            return f"{made} made, restart.max_attempts allows no more"
-        if restart.max_seconds is not None and self.store.elapsed >= restart.max_seconds:
-            return f"the time is up, restart.max_seconds is {restart.max_seconds:g}"
-        return None
+        return budget.refusal(self.config, self.store.run.attempts, self.store.elapsed)
 
     def _describe(self, accepted: Attempt) -> str:
         remedy = accepted.remedy

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.config import document
 from orchestrator.config import load as configs
+from orchestrator.config import yaml12
 from orchestrator.config.backend import check_backend
 from orchestrator.config.document import Document
 from orchestrator.config.given import Given, Values, send
@@ -306,7 +306,7 @@ def _in_list(value: Any) -> Any:
 
 def _config(written: dict[str, Any]) -> Config:
     """Check the arguments as a config is checked."""
-    source = document.dump(written).encode()
+    source = yaml12.dump(written).encode()
     found = Document(file=plain.NAME, value=written, lines={}, overrides={}, source=source)
     return configs.check(found, Path.cwd() / "retrain")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from orchestrator.config import document
 from orchestrator.config import load as configs
-from orchestrator.config.document import Document, Key, dig
+from orchestrator.config.document import Document, dig
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.default_policy import DEFAULT_POLICY
 from orchestrator.config.sections.remedies import REMEDIES, TAGGED
@@ -29,6 +29,7 @@ from orchestrator.config.sections.tune import (
     IntDimension,
     Tune,
 )
+from orchestrator.config.yaml12 import Key
 from orchestrator.errors import InvalidError, Problem, closest, suggestion
 from orchestrator.record.search import Parameter
 

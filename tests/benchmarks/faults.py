@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestrator.config import document
+from orchestrator.config import yaml12
 from tests.conftest import LINE, LINE_CODE, merged
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -101,7 +101,7 @@ def _row(name: str, folder: Path, *, once: bool) -> list[str]:
         "restart": {"max_attempts": 1},
     }
     config = folder / "config.yaml"
-    config.write_text(document.dump(merged(LINE, changes)))
+    config.write_text(yaml12.dump(merged(LINE, changes)))
     command = [sys.executable, "-m", "orchestrator", str(config), "--runs-dir", str(folder)]
     start = time.monotonic()
     done = subprocess.run([*command, "--quiet"], capture_output=True, text=True, check=False)

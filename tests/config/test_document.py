@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.config import document
+from orchestrator.config import document, yaml12
 from orchestrator.errors import InvalidError
 
 
@@ -282,7 +282,7 @@ def same(left, right):
 @settings(deadline=None, max_examples=50)
 @given(st.dictionaries(texts, plain, max_size=3))
 def test_dumped_values_read_back_the_same(value):
-    assert same(value, read(document.dump(value)))
+    assert same(value, read(yaml12.dump(value)))
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_dumped_values_read_back_the_same(value):
     ],
 )
 def test_texts_that_look_like_other_scalars_survive(text):
-    assert read(document.dump({"a": text, text: 1})) == {"a": text, text: 1}
+    assert read(yaml12.dump({"a": text, text: 1})) == {"a": text, text: 1}
 
 
 @settings(deadline=None, max_examples=50)

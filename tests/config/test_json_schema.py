@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from orchestrator.cli.app import execute as orchestrate
-from orchestrator.config import document, json_schema, schema
+from orchestrator.config import document, json_schema, schema, yaml12
 from orchestrator.config import load as config
 from orchestrator.config.sections.base import Section
 from orchestrator.config.sections.data import GivenSource
@@ -240,7 +240,7 @@ def test_schema_and_loader_agree_on_several_changes(value: dict[str, Any]) -> No
     ],
 )  # fmt: skip
 def test_what_the_loader_refuses_the_schema_refuses(assignment: str) -> None:
-    found = document.parse(document.dump(LAYERS), name="f")
+    found = document.parse(yaml12.dump(LAYERS), name="f")
     value = document.override(found, [assignment]).value
     assert problems(value)
     assert not takes(value)
@@ -259,7 +259,7 @@ def test_what_the_loader_refuses_the_schema_refuses(assignment: str) -> None:
     ],
 )
 def test_some_problems_are_the_loaders_alone(assignment: str, message: str) -> None:
-    found = document.parse(document.dump(LAYERS), name="f")
+    found = document.parse(yaml12.dump(LAYERS), name="f")
     value = document.override(found, [assignment]).value
     assert message in problems(value)[0]
     assert takes(value)

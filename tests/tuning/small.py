@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.config import document
 from orchestrator.config import load as configs
+from orchestrator.config import yaml12
 from orchestrator.config.schema import Config
 from orchestrator.record.search import Search
 from orchestrator.training.interrupts import Interrupts
@@ -69,7 +69,7 @@ def write(folder: Path, code: str = "", /, **changes: Any) -> Config:
         "deterministic": False,
         "tune": TUNE,
     }
-    path.write_text(document.dump(merged(base, changes)))
+    path.write_text(yaml12.dump(merged(base, changes)))
     return configs.load(path)
 
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import BeforeValidator, Discriminator, Field
 
-from orchestrator.config.document import Key
 from orchestrator.config.sections.base import Flag, PositiveFloat, PositiveInt, Section
 from orchestrator.config.sections.default_policy import DEFAULT_POLICY
 from orchestrator.config.sections.remedies import (
@@ -20,6 +19,7 @@ from orchestrator.config.sections.remedies import (
     rung_tag,
 )
 from orchestrator.config.sections.when import All, When
+from orchestrator.config.yaml12 import Key
 
 
 class Case(Section):

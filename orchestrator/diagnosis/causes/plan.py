@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.rates import MOMENTUM
+from orchestrator.config.yaml12 import Key
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.model import keras_internals, layers
 from orchestrator.model.build import plain_optimizers

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from orchestrator.config import user_code
-from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FileModel
+from orchestrator.config.yaml12 import Key
 from orchestrator.data.rows import AnyRows, Array, Tree, leaves
 from orchestrator.data.streams.pipeline import first_batch
 from orchestrator.errors import InvalidError, Reporter

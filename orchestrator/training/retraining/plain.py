@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.config.document import Key
 from orchestrator.config.sections.base import REFERENCE
+from orchestrator.config.yaml12 import Key
 from orchestrator.errors import InvalidError, NotSentError, Problem, short
 from orchestrator.training.retraining import pickling
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from orchestrator.config import document
+from orchestrator.config import document, yaml12
 from orchestrator.errors import InvalidError
 
 
@@ -36,15 +36,15 @@ def edit(text: str, value: dict[str, Any]) -> str:
     """
     held = document.parse(text, name="").value
     text = text if text.endswith("\n") else f"{text}\n"
-    changes = sorted(_changes(text, document.compose(text), held, value), reverse=True)
+    changes = sorted(_changes(text, yaml12.compose(text), held, value), reverse=True)
     edited = text
     for change in changes:
         edited = edited[: change.start] + change.text + edited[change.end :]
     try:
         found = document.parse(edited, name="")
     except InvalidError:
-        return document.dump(value)
-    return edited if not found.problems and same(found.value, value) else document.dump(value)
+        return yaml12.dump(value)
+    return edited if not found.problems and same(found.value, value) else yaml12.dump(value)
 
 
 def _changes(text: str, node: yaml.Node, held: Any, wanted: Any) -> Iterator[_Change]:
@@ -90,11 +90,11 @@ def _added(text: str, node: yaml.MappingNode, name: Any, value: Any) -> _Change:
     """A key more: a single value before the others, what is larger behind them in a config."""
     start = node.start_mark.index
     if node.flow_style:
-        return _Change(start + 1, start + 1, f"{document.inline(name)}: {document.inline(value)}, ")
+        return _Change(start + 1, start + 1, f"{yaml12.inline(name)}: {yaml12.inline(value)}, ")
     column = node.start_mark.column
     if column == 0 and isinstance(value, dict | list):
-        return _Change(len(text), len(text), f"\n{document.dump({name: value})}")
-    line = f"{document.inline(name)}: {document.inline(value)}\n{' ' * column}"
+        return _Change(len(text), len(text), f"\n{yaml12.dump({name: value})}")
+    line = f"{yaml12.inline(name)}: {yaml12.inline(value)}\n{' ' * column}"
     return _Change(start, start, line)
 
 
@@ -102,10 +102,10 @@ def _replaced(node: yaml.Node, value: Any) -> _Change:
     start, end = node.start_mark.index, _end(node)
     in_lines = isinstance(node, yaml.SequenceNode) and not node.flow_style
     if in_lines and isinstance(value, list) and value:
-        items = (f"- {document.inline(item)}" for item in value)
+        items = (f"- {yaml12.inline(item)}" for item in value)
         return _Change(start, end, f"\n{' ' * node.start_mark.column}".join(items))
     blank = " " if start == end else ""  # nothing stood behind the colon
-    return _Change(start, end, f"{blank}{document.inline(value)}")
+    return _Change(start, end, f"{blank}{yaml12.inline(value)}")
 
 
 def _end(node: yaml.Node) -> int:

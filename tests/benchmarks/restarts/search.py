@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 
-from orchestrator.config import document
+from orchestrator.config import yaml12
 from orchestrator.config.sections.default_policy import DEFAULT_POLICY
 from tests.benchmarks.restarts.case import Case
 from tests.benchmarks.restarts.cases import CASES
@@ -60,7 +60,7 @@ def search(case: Case, folder: Path, runs: Path, seeds: int, jobs: int) -> dict[
         "space": {"restart.policy": {"choice": [*choices.values()]}},
     }
     path = folder / "case.yaml"
-    path.write_text(document.dump(case.document(0, tune=tune)))
+    path.write_text(yaml12.dump(case.document(0, tune=tune)))
     command = [sys.executable, "-m", "orchestrator", "tune", str(path), "--json"]
     command += ["--runs-dir", str(runs), "--jobs", str(jobs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

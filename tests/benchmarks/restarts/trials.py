@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from orchestrator.config import document
 from orchestrator.config import load as configs
+from orchestrator.config import yaml12
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.default_policy import DEFAULT_POLICY
 from orchestrator.data.cache import Stored
@@ -117,7 +117,7 @@ class Laboratory:
 
     def _config(self, described: dict[str, Any]) -> Config:
         path = self._folder / f"config-{next(self._numbers)}.yaml"
-        path.write_text(document.dump(described))
+        path.write_text(yaml12.dump(described))
         config = configs.load(path)
         path.unlink()
         return config

@@ -14,7 +14,7 @@ import yaml
 from msgspec.structs import replace
 
 from orchestrator.cli.app import execute as orchestrate
-from orchestrator.config import document
+from orchestrator.config import yaml12
 from orchestrator.policy.rule import derive_seed
 from orchestrator.record.records import Candidate, Settings
 from orchestrator.record.storage import archive
@@ -72,7 +72,7 @@ def made(root: Path, **changes: Any) -> Path:
     folder.mkdir()
     (folder / "rows.py").write_text(LINE_CODE + ROWS)
     config = folder / "case.yaml"
-    config.write_text(document.dump(merged(LINE, changes)))
+    config.write_text(yaml12.dump(merged(LINE, changes)))
     assert orchestrate([str(config), "--quiet", "--runs-dir", str(root / "runs")]) in (0, 3)
     (directory,) = (root / "runs").glob("case-*")
     return directory

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.app import execute as orchestrate
-from orchestrator.config import document
+from orchestrator.config import yaml12
 from orchestrator.record.events import AttemptStarted, EpochEnded, Event, PhaseEnded
 from orchestrator.record.storage import archive, journal, ownership
 from orchestrator.record.storage.directory import Paths
@@ -50,7 +50,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     (folder / "rows.py").write_text(LINE_CODE)
     config = folder / "case.yaml"
-    config.write_text(document.dump(merged(LINE, TWICE)))
+    config.write_text(yaml12.dump(merged(LINE, TWICE)))
     assert orchestrate([str(config), "--quiet", "--runs-dir", str(root / "runs")]) == 3
     (directory,) = (root / "runs").glob("case-*")
     return directory

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from orchestrator.config import document
+from orchestrator.config import yaml12
 from orchestrator.config.given import Given
 from orchestrator.config.sections.model import Named
 from orchestrator.errors import InvalidError
@@ -199,7 +199,7 @@ def attempts(role: str, value: Any) -> tuple[str, list[Any]]:
     key, home = KEYS[role]
     plain = Plain()
     written = plain.of(value, key)
-    text = document.dump(written)
+    text = yaml12.dump(written)
     assert yaml.safe_load(text) == written
     rows = np.zeros((1, 1))
     given = Given(build=len, train=(rows, rows, None), validation=None, objects=plain.kept)
@@ -339,5 +339,5 @@ def test_numbers_of_numpy_are_numbers_anywhere() -> None:
         "flag": False,
         "range": [0, 1],
     }
-    assert yaml.safe_load(document.dump(written)) == written
+    assert yaml.safe_load(yaml12.dump(written)) == written
     assert plain.kept == {}

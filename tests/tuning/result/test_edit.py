@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.config import document
+from orchestrator.config import document, yaml12
 from orchestrator.tuning.result.edit import edit
 from tests.builders import LAW
 
@@ -109,5 +109,5 @@ VALUES = st.recursive(
 @LAW
 @given(st.dictionaries(KEYS, VALUES, max_size=4), st.dictionaries(KEYS, VALUES, max_size=4))
 def test_the_text_holds_what_was_wanted(held: dict[str, Any], wanted: dict[str, Any]) -> None:
-    found = document.parse(edit(document.dump(held), wanted), name="").value
+    found = document.parse(edit(yaml12.dump(held), wanted), name="").value
     assert found == wanted

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from msgspec.structs import replace
 
-from orchestrator.config.document import Key
+from orchestrator.config.yaml12 import Key
 from orchestrator.data.rows import select, trained_on
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.diagnosis.causes.plan import (

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.config.document import Key
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import LayersModel
+from orchestrator.config.yaml12 import Key
 from orchestrator.data.rows import Batch, Readable, Rows, Scalings, leaves, num_rows, select
 from orchestrator.diagnosis.causes.before.trial import Trial, try_step
 from orchestrator.diagnosis.units import NO_FLOW, Flow, Layer
