@@ -27,33 +27,31 @@ ALWAYS = ["schema", "run", "status", "attempts"]
 def make() -> str:
     """The schema as the package's file holds it."""
     definitions = msgspec.json.schema(records.Run)["$defs"]
-    texts = dict(explained(records)) | dict(explained(checks))
+    kinds = vars(checks) | vars(records)
     for name, definition in definitions.items():
         del definition["title"]
+        is_record = issubclass(kinds[name], encoding.Record)
+        texts = dict(explained(kinds[name])) if is_record else {}
         for key, found in definition["properties"].items():
-            found.setdefault("description", texts.get((name, key), "Name of the check."))
+            found.setdefault("description", texts.get(key, "Name of the check."))
     run = definitions.pop("Run")
     found = {**HEAD, **run, "required": ALWAYS, "$defs": definitions} | HEAD
     return json.dumps(with_non_finite(found), indent=1) + "\n"
 
 
-def explained(module: Any) -> Iterator[tuple[tuple[str, str], str]]:
-    """The text under each field of a module's classes and of the classes that these extend."""
-    fields: dict[str, dict[str, str]] = {}
-    for definition in ast.parse(inspect.getsource(module)).body:
-        if not isinstance(definition, ast.ClassDef):
+def explained(kind: type) -> Iterator[tuple[str, str]]:
+    """The text under each field of a class and of the classes that it extends."""
+    for each in reversed(kind.__mro__):
+        if not each.__module__.startswith("orchestrator."):
             continue
-        own: dict[str, str] = {}
-        for base in definition.bases:
-            own |= fields.get(ast.unparse(base), {})
+        (definition,) = ast.parse(inspect.getsource(each)).body
+        assert isinstance(definition, ast.ClassDef)
         for field, text in zip(definition.body, definition.body[1:], strict=False):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(
                     value=ast.Constant(value=str(told))
                 ):
-                    own[key] = " ".join(told.split())
-        fields[definition.name] = own
-        yield from (((definition.name, key), told) for key, told in own.items())
+                    yield key, " ".join(told.split())
 
 
 def with_non_finite(schema: Any) -> Any:
