@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -25,6 +26,7 @@ import click
 import keras
 
 from orchestrator import retrain
+from orchestrator.errors import InvalidError
 from tests import builders
 from tests.benchmarks.programs import held_out, tuned  # noqa: F401  they enlist themselves
 from tests.benchmarks.programs.program import ALL, Listed, Program
@@ -81,23 +83,8 @@ def measure(listed: Listed) -> Found:
     """Take a program through a run."""
     program, known = listed.make(False), listed.make(True)
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=builders.MEMORY) as folder:
-        model, record = retrain(
-            program.build,
-            program.x,
-            program.y,
-            phases=[{"name": "main", "epochs": program.epochs}],
-            batch_size=program.batch_size,
-            runs_dir=Path(folder),
-            quiet=True,
-        )
-    seconds = time.perf_counter() - start
+    model, record = _run(program)
     attempts = record["attempts"]
-    last = attempts[-1]
-    causes = [each["cause"] for each in last["findings"]] if last.get("findings") else []
-    failure = (last.get("failure") or {}).get("check")
-    remedies = [each["remedy"] for each in attempts if each.get("remedy")]
-    said = " → ".join(["start", *remedies]) + (f" | {failure}" if failure else "")
     return Found(
         name=listed.name,
         half=listed.half,
@@ -108,9 +95,39 @@ def measure(listed: Listed) -> Found:
         plain=plain(program),
         run=None if model is None else program.judge(model),
         known=plain(known),
-        said=said + (f" [{', '.join(dict.fromkeys(causes))}]" if causes else ""),
-        seconds=seconds,
+        said=_said(record),
+        seconds=time.perf_counter() - start,
     )
+
+
+def _run(program: Program) -> tuple[keras.Model | None, dict[str, Any]]:
+    """What `retrain` makes of a program; refused, it is a run without attempts."""
+    with tempfile.TemporaryDirectory(dir=builders.MEMORY) as folder:
+        try:
+            return retrain(
+                program.build,
+                program.x,
+                program.y,
+                phases=[{"name": "main", "epochs": program.epochs}],
+                batch_size=program.batch_size,
+                runs_dir=Path(folder),
+                quiet=True,
+            )
+        except InvalidError as error:
+            return None, {"status": "invalid", "attempts": [], "conclusion": str(error)}
+
+
+def _said(record: dict[str, Any]) -> str:
+    """What was tried, what failed last, and what that points to."""
+    attempts = record["attempts"]
+    if not attempts:
+        return str(record["conclusion"])
+    remedies = [each["remedy"] for each in attempts if each["remedy"]]
+    failure = attempts[-1]["failure"]
+    causes = dict.fromkeys(each["cause"] for each in attempts[-1]["findings"])
+    told = " → ".join(["start", *remedies])
+    told += "" if failure is None else f" | {failure['check']}"
+    return told + (f" [{', '.join(causes)}]" if causes else "")
 
 
 @click.command()
