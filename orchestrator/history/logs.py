@@ -18,6 +18,7 @@ from orchestrator.record.events import (
     EpochEnded,
     Event,
     ModelBuilt,
+    ObstacleMet,
     PhaseEnded,
     PhaseStarted,
     RacerEnded,
@@ -93,6 +94,8 @@ def _sentences(event: Event) -> Iterator[str]:
             yield words.screening_sentence(event)
         case ModelBuilt():
             yield f"model of {event.parameters} weights is built"
+        case ObstacleMet():
+            yield f"without {event.remedy}: {event.reason}"
         case PhaseStarted():
             planned = f"{event.epochs} epoch{'s' * (event.epochs != 1)}"
             yield f"{event.phase}: {planned} at learning rate {event.learning_rate:g}"

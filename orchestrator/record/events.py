@@ -118,6 +118,15 @@ class ModelBuilt(Recorded, kw_only=True, tag="model_built"):
     """The highest rate of its longest phase, as the config has it; None where that is not known."""
 
 
+class ObstacleMet(Recorded, kw_only=True, tag="obstacle_met"):
+    """Training has shown what the attempt's model, as it was built, did not."""
+
+    attempt: int
+    remedy: str
+    """What it cannot carry."""
+    reason: str
+
+
 class SeedsScreened(Recorded, kw_only=True, tag="seeds_screened"):
     """Networks of candidate seeds were looked at before training, and one was chosen."""
 
@@ -204,6 +213,7 @@ Event = (
     | AttemptResumed
     | SeedsScreened
     | ModelBuilt
+    | ObstacleMet
     | PhaseStarted
     | EpochEnded
     | PhaseEnded
@@ -351,6 +361,7 @@ def advance(run: Run, event: Event, *, elapsed: float) -> Run:
             return replace(run, attempts=(*before, attempt), screened_seeds=screened)
         case (
             ModelBuilt()
+            | ObstacleMet()
             | PhaseStarted()
             | EpochEnded()
             | PhaseEnded()
@@ -417,7 +428,15 @@ def unscreened(attempt: Attempt) -> Settings:
 
 def _advance_attempt(
     attempt: Attempt,
-    event: ModelBuilt | PhaseStarted | EpochEnded | PhaseEnded | CausesFound | AttemptEnded,
+    event: (
+        ModelBuilt
+        | ObstacleMet
+        | PhaseStarted
+        | EpochEnded
+        | PhaseEnded
+        | CausesFound
+        | AttemptEnded
+    ),
 ) -> Attempt:
     match event:
         case ModelBuilt():
@@ -428,6 +447,9 @@ def _advance_attempt(
                 sound_rate=event.sound_rate,
                 planned_rate=event.planned_rate,
             )
+        case ObstacleMet():
+            met = {event.remedy: event.reason}
+            return replace(attempt, obstacles={**attempt.obstacles, **met})
         case CausesFound():
             return replace(attempt, findings=(*attempt.findings, *event.findings))
         case PhaseStarted() | EpochEnded():

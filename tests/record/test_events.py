@@ -12,6 +12,7 @@ from orchestrator.record.events import (
     EpochEnded,
     Event,
     ModelBuilt,
+    ObstacleMet,
     PhaseEnded,
     PhaseStarted,
     RunEnded,
@@ -77,6 +78,9 @@ def test_what_the_model_cannot_carry_is_kept_with_the_attempt() -> None:
     built = ModelBuilt(attempt=1, parameters=3, obstacles={"leaky_relu": "no relu"})
     (attempt,) = _after(STARTED, built).attempts
     assert attempt.obstacles == {"leaky_relu": "no relu"}
+    met = ObstacleMet(attempt=1, remedy="rewind", reason="opaque")
+    (attempt,) = _after(STARTED, built, met).attempts
+    assert attempt.obstacles == {"leaky_relu": "no relu", "rewind": "opaque"}
 
 
 def test_phases_and_the_end_belong_to_the_last_attempt() -> None:

@@ -30,6 +30,7 @@ from orchestrator.record.events import (
     EpochEnded,
     Event,
     ModelBuilt,
+    ObstacleMet,
     PhaseEnded,
     PhaseStarted,
     RunEnded,
@@ -92,6 +93,7 @@ EVENT: st.SearchStrategy[Event] = st.one_of(
         passed_over=st.lists(TEXT, max_size=2).map(tuple),
     ),
     st.builds(ModelBuilt, attempt=NUMBER, parameters=NUMBER, obstacles=st.dictionaries(TEXT, TEXT)),
+    st.builds(ObstacleMet, attempt=NUMBER, remedy=TEXT, reason=TEXT),
     st.builds(PhaseStarted, attempt=NUMBER, phase=TEXT, epochs=NUMBER, learning_rate=st.floats()),
     st.builds(
         EpochEnded, attempt=NUMBER, phase=TEXT, epoch=NUMBER, learning_rate=RATE, metrics=NUMBERS

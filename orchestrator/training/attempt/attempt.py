@@ -20,10 +20,11 @@ from orchestrator.config.schema import PhasePlan
 from orchestrator.data.streams.feed import LiveFeed
 from orchestrator.data.streams.pipeline import Feed
 from orchestrator.diagnosis.causes.after.subject import Weights, sample_weights
+from orchestrator.errors import InvalidError
 from orchestrator.model import saving
 from orchestrator.policy import rewind
 from orchestrator.record.checks import AnyCheck, Break, LearnedCheck
-from orchestrator.record.events import AttemptResumed, PhaseEnded, PhaseStarted, Warned
+from orchestrator.record.events import AttemptResumed, ObstacleMet, PhaseEnded, PhaseStarted, Warned
 from orchestrator.record.records import Phase, Settings
 from orchestrator.record.storage.directory import Place, writing
 from orchestrator.training.attempt import callbacks, checkpoints, revival, snapshots
@@ -53,61 +54,85 @@ def train(task: Task, emit: Emit) -> Standing | None:
     """
     with preparation.blamed(), keras_warnings.heard(lambda text: emit(Warned(message=text))):
         rows = build.load(task)
-        built, weights, begun = _begin(task, rows, emit)
-        trained: list[Epochs] = [] if begun is None else begun.trained[:-1]
-        phases = [*_known_phases(task)[: len(trained)]]
-        keeper = Keeper(
-            built,
-            task.directory,
-            task.config.checkpoint_seconds,
-            lambda text: emit(Warned(message=text)),
-            until=task.race,
-        )
-        place = Place(0, 0) if begun is None else begun.place
-        boards = build.open_boards(task, rows, built, place, sum(each.count for each in trained))
-        moment = Moment(
-            task=task,
-            rows=rows,
-            built=built,
-            emit=emit,
-            start=weights,
-            trained=trained,
-            phases=phases,
-        )
-        plans = (None, *task.config.phases)  # phase 0, `init`, has no epochs
-        for plan in plans[len(trained) :]:
-            start, first = time.perf_counter(), dataclasses.replace(moment, plan=plan)
-            epochs = Epochs()
-            if plan is not None:
-                epochs = _train_phase(first, plan, keeper, begun, boards, outlook.ends_now)
-            begun, moment = None, first.after(epochs)
-            if task.race is not None and keeper.rest is not None:
+        try:
+            return _train(task, rows, emit)
+        except snapshots.LostError:
+            assert task.begun is not None  # noqa: S101 - only what goes on inside of an epoch is
+            begun = dataclasses.replace(task.begun, place=Place(0, 0))
+            return _train(dataclasses.replace(task, begun=begun), rows, emit)
+
+
+def _train(task: Task, rows: Loaded, emit: Emit) -> Standing | None:
+    """The same of rows that are read.
+
+    Raises:
+        LostError: it has gone on inside of an epoch, and cannot go on after that.
+    """
+    built, weights, begun = _begin(task, rows, emit)
+    trained: list[Epochs] = [] if begun is None else begun.trained[:-1]
+    phases = [*_known_phases(task)[: len(trained)]]
+    keeper = Keeper(
+        built,
+        task.directory,
+        task.config.checkpoint_seconds,
+        lambda text: emit(Warned(message=text)),
+        lambda reason: _hinder(task, reason, emit),
+        until=task.race,
+    )
+    place = Place(0, 0) if begun is None else begun.place
+    boards = build.open_boards(task, rows, built, place, sum(each.count for each in trained))
+    moment = Moment(
+        task=task,
+        rows=rows,
+        built=built,
+        emit=emit,
+        start=weights,
+        trained=trained,
+        phases=phases,
+    )
+    plans = (None, *task.config.phases)  # phase 0, `init`, has no epochs
+    for plan in plans[len(trained) :]:
+        start, first = time.perf_counter(), dataclasses.replace(moment, plan=plan)
+        epochs = Epochs()
+        if plan is not None:
+            epochs = _train_phase(first, plan, keeper, begun, boards, outlook.ends_now)
+        begun, moment = None, first.after(epochs)
+        if sum(each.count for each in moment.trained) == task.race:
+            if keeper.rest is not None:
                 with _writing(task):
                     snapshots.write(keeper.rest, task.directory)
-                return check.stand(moment)
-            judged = moment if epochs.count >= moment.epochs else outlook.held(moment)
-            examined = check.examine_phase(judged)
-            examined, settled = moving_statistics.settle(judged, examined)
-            if plan is None:
-                examined = check.look_before(moment, examined)
-            else:
-                _save_checkpoint(task, built)
-            phase = _phase(moment, examined.checks, start, settled)
-            phase = check.look_back(moment, phase)
-            failed = phase.failure() is not None
-            _leave_snapshots(moment, phase, keeper)
-            emit(PhaseEnded(attempt=task.attempt, phase=phase))
-            for board in boards:
-                passed = not failed and moment.is_last
-                board.end_phase(len(moment.phases), phase, passed=passed)
-            check.explain(moment, phase, examined)
-            if failed and task.race is not None:
-                return check.stand(moment, phase.failure())
-            if failed or task.until == phase.phase:
-                return None
-            moment = dataclasses.replace(moment, phases=[*moment.phases, phase])
-        _save_result(task, rows, built, emit)
-        return None if task.race is None else check.stand(moment)
+            return check.stand(moment)
+        judged = moment if epochs.count >= moment.epochs else outlook.held(moment)
+        examined = check.examine_phase(judged)
+        examined, settled = moving_statistics.settle(judged, examined)
+        if plan is None:
+            examined = check.look_before(moment, examined)
+        else:
+            _save_checkpoint(task, built)
+        phase = _phase(moment, examined.checks, start, settled)
+        phase = check.look_back(moment, phase)
+        failed = phase.failure() is not None
+        _leave_snapshots(moment, phase, keeper)
+        emit(PhaseEnded(attempt=task.attempt, phase=phase))
+        for board in boards:
+            passed = not failed and moment.is_last
+            board.end_phase(len(moment.phases), phase, passed=passed)
+        check.explain(moment, phase, examined)
+        if failed and task.race is not None:
+            return check.stand(moment, phase.failure())
+        if failed or task.until == phase.phase:
+            return None
+        moment = dataclasses.replace(moment, phases=[*moment.phases, phase])
+    _save_result(task, rows, built, emit)
+    return None if task.race is None else check.stand(moment)
+
+
+def _hinder(task: Task, reason: str, emit: Emit) -> None:
+    """Tell why no state of an attempt can be kept."""
+    told = f"no snapshot can be kept, because {reason}"
+    emit(ObstacleMet(attempt=task.attempt, remedy="rewind", reason=told))
+    told += ": a training that is interrupted begins again from the start of its attempt"
+    emit(Warned(message=f"{told}, and no other goes on from an epoch of it"))
 
 
 def _leave_snapshots(moment: Moment, phase: Phase, keeper: Keeper) -> None:
@@ -198,20 +223,35 @@ def _reach(origin: Origin, rows: Loaded) -> Snapshot:
     with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
         # What it writes, such as TensorBoard's files, stands in its own directory already.
         task = dataclasses.replace(origin.task, directory=Path(folder), begun=again)
-        return _train_until(task, origin, rows)
+        try:
+            return _train_until(task, origin, rows)
+        except snapshots.LostError as error:
+            message = (
+                f"the state of attempt {task.attempt} after epoch {origin.epoch} cannot be kept, "
+                f"because {error}; when it was trained first, nothing stood against that"
+            )
+            hint = "let every training have the same callbacks, which do the same"
+            raise InvalidError(
+                [task.config.problem(("fit", "callbacks"), message, hint)]
+            ) from error
 
 
 def _train_until(task: Task, origin: Origin, rows: Loaded) -> Snapshot:
-    """Train an attempt to the end of the epoch that another one goes on from."""
+    """Train an attempt to the end of the epoch that another one goes on from.
+
+    Raises:
+        LostError: what it has come to cannot be kept.
+    """
     built, _, begun = _begin(task, rows, lambda event: None)
     trained: list[Epochs] = [Epochs()] if begun is None else begun.trained[:-1]
-    keeper = Keeper(built, task.directory, math.inf, lambda text: None, until=origin.epoch)
+    keeper = Keeper(built, task.directory, math.inf, until=origin.epoch)
     moment = Moment(task=task, rows=rows, built=built, emit=lambda event: None, trained=trained)
     for plan in task.config.phases[len(trained) - 1 : origin.place.phases]:
         moment = dataclasses.replace(moment, plan=plan)
         moment = moment.after(_train_phase(moment, plan, keeper, begun))
         begun = None
-    assert keeper.rest is not None  # noqa: S101 - else rewinding is an obstacle on record
+    if keeper.rest is None:
+        raise snapshots.LostError(keeper.obstacle)
     return keeper.rest
 
 
@@ -247,6 +287,10 @@ def _train_phase(
         begun: the snapshot in this phase from which it goes on; None for its beginning.
         boards: write for TensorBoard.
         ends: tells after an epoch whether it is ended, for the checks after it fail.
+
+    Raises:
+        LostError: it has gone on inside of an epoch, and the state at the end of that cannot be
+            kept.
     """
     task, built, emit = moment.task, moment.built, moment.emit
     if begun is not None:  # the rate of a schedule hangs on the steps that were trained
@@ -305,10 +349,13 @@ def _train_phase(
     with _blaming(built.pipeline):
         if begun is not None and begun.place.step:
             # The rest of an epoch is a fit of its own: Keras's begin with an epoch.
-            fit(begun.place.epoch, begun.place.epoch + 1, begun.place.step, begun)
-            if begun.place.epoch + 1 == keeper.until:  # what it ends with is not to be gone on from
+            epoch = begun.place.epoch + 1
+            fit(epoch - 1, epoch, begun.place.step, begun)
+            if epoch in (last, keeper.until) or built.model.stop_training:
                 return log.epochs
             begun, keeper.rest = keeper.rest, None
+            if begun is None:
+                raise snapshots.LostError(keeper.obstacle)
         start = first if begun is None else begun.place.epoch
         fit(start, start if begun is not None and begun.stopped else last, 0, begun)
     return log.epochs

@@ -155,6 +155,7 @@ def capture(
         "callbacks": states.pack_callbacks(callbacks, arrays),
         "generators": states.pack_generators(arrays),
     }
+    arrays = {name: each.copy() for name, each in arrays.items()}
     content = json.dumps(state).encode()
     return Snapshot(place=place, variables=values(variables(built)), arrays=arrays, content=content)
 
@@ -245,6 +246,10 @@ def _read(path: Path, place: Place) -> Snapshot:
     return Snapshot(place=place, variables=values, arrays=found, content=state)
 
 
+class LostError(Exception):
+    """The state that a training is to go on from cannot be kept; the message says why."""
+
+
 class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     """Takes snapshots while an attempt trains, last of all callbacks: on disk and in memory.
 
@@ -254,9 +259,11 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         built: what is trained.
         directory: the attempt's, which gets the files.
         seconds: how old the last file may become; 0 writes one at every epoch's end.
-        warn: told, once, why none can be taken.
-        until: number of an epoch, from 1, at whose end one is taken in any case, and the training
-            ends.
+        warn: told why none can be written.
+        hinder: told, once, why none can be taken. That hangs on what callbacks hold at epochs'
+            ends, and never on the clock.
+        until: number of an epoch, from 1, at whose end the training ends, and one is taken if any
+            can be.
     """
 
     def __init__(
@@ -264,7 +271,8 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         built: Built,
         directory: Path,
         seconds: float,
-        warn: Callable[[str], None],
+        warn: Callable[[str], None] = lambda text: None,
+        hinder: Callable[[str], None] = lambda reason: None,
         *,
         until: int | None = None,
     ) -> None:
@@ -273,6 +281,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._directory = directory
         self._seconds = seconds
         self._warn = warn
+        self._hinder = hinder
         self._resumes = built.pipeline.resumes
         self._epoch = 0
         self._offset = 0
@@ -286,6 +295,8 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._stale: list[Path] = []
         self.until = until
         """Number of the epoch at whose end the training ends; None for no such."""
+        self.obstacle: str | None = None
+        """Why none can be taken."""
         self.kept: collections.deque[Snapshot] = collections.deque()
         """Those of epochs' ends in memory, the newest last."""
         self.rest: Snapshot | None = None
@@ -320,7 +331,10 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         if self._resumes == "steps" and self._seconds > 0 and self._is_due():
             done = self._offset + batch + 1
             if done < self._built.pipeline.steps:  # else the epoch's end is next
-                self._keep(self._epoch, done, on_disk=True)
+                try:
+                    self._keep(self._epoch, done, on_disk=True)
+                except states.OpaqueError:  # which may be gone by then
+                    self._resumes = "epochs"
 
     def leave(self, epoch: int) -> None:
         """Write the newest one that leads to an epoch's end, for another attempt.
@@ -334,11 +348,13 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Take one, and write it where it is time."""
-        if epoch + 1 == self.until:
-            self.rest = self._keep(epoch + 1, 0, on_disk=False)
-            self.model.stop_training = True
-            return
         inside, self._offset = self._offset, 0
+        self._find_obstacle()
+        if epoch + 1 == self.until:
+            if self.obstacle is None:
+                self.rest = self._keep(epoch + 1, 0, on_disk=False)
+            self.model.stop_training = True  # which is no part of the state
+            return
         if self._resumes == "never":
             return
         now = time.monotonic()
@@ -346,6 +362,15 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         if on_disk or inside or (self._fits and now - self._taken >= _SHARE * self._taking):
             taken = self._keep(epoch + 1, 0, on_disk=on_disk)
             self.rest = taken if inside else None
+
+    def _find_obstacle(self) -> None:
+        if self._resumes == "never":
+            return
+        try:
+            states.pack_callbacks(self._callbacks, {})
+        except states.OpaqueError as error:
+            self._resumes, self.obstacle = "never", str(error)
+            self._hinder(self.obstacle)
 
     def _is_due(self) -> bool:
         now = time.monotonic()
@@ -361,20 +386,12 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             writing = 3 * size / _BYTES_A_SECOND  # with the state of Adam
         return now - self._written >= max(self._seconds, _SHARE * writing)
 
-    def _keep(self, epoch: int, step: int, *, on_disk: bool) -> Snapshot | None:
+    def _keep(self, epoch: int, step: int, *, on_disk: bool) -> Snapshot:
         start = time.monotonic()
         assert self._log is not None  # noqa: S101 - start_phase came before
         place = Place(phases=len(self._before), epoch=epoch, step=step)
         trained = [*self._before, self._log.epochs]
-        try:
-            taken = capture(place, self._built, self._callbacks, trained)
-        except states.OpaqueError as error:
-            self._resumes = "never"
-            self._warn(
-                f"no snapshot can be kept, because {error}: a training that is interrupted begins "
-                "again from the start of its attempt"
-            )
-            return None
+        taken = capture(place, self._built, self._callbacks, trained)
         self._taken = time.monotonic()
         self._taking = self._taken - start
         if step == 0:

@@ -44,6 +44,9 @@ _CONSTANTS = (
 """What a callback holds and a snapshot need not: it never changes, or is kept with the model."""
 
 
+_SCALARS = {type(None), bool, int, float, str}
+
+
 class OpaqueError(Exception):
     """A value that is neither plain data nor known to be constant."""
 
@@ -53,23 +56,21 @@ def pack(value: Any, arrays: Arrays) -> Any:
 
     Args:
         value: plain data: scalars, text, arrays and containers of such.
-        arrays: gets the arrays.
+        arrays: gets the arrays as they are, uncopied.
 
     Raises:
         OpaqueError: it is something else.
     """
-    if (
-        value is None
-        or isinstance(value, bool | int | float | str)
-        and type(value).__module__ == ("builtins")
-    ):
+    if type(value) in _SCALARS:
         return value
     if isinstance(value, np.ndarray | np.generic) and value.dtype.hasobject is False:
         name = f"s{len(arrays)}"
-        arrays[name] = np.array(value)
+        arrays[name] = np.asarray(value)
         return {"array" if isinstance(value, np.ndarray) else "scalar": name}
     kind = type(value)
     if kind is list:
+        if {*map(type, value)} <= _SCALARS:  # it may have one for every step
+            return [*value]
         return [pack(each, arrays) for each in value]
     if kind in (tuple, set, frozenset):
         return {kind.__name__: [pack(each, arrays) for each in value]}

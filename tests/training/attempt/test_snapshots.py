@@ -14,8 +14,16 @@ import numpy as np
 import pytest
 
 from orchestrator.config.schema import Config
+from orchestrator.errors import InvalidError
 from orchestrator.model import keras_internals
-from orchestrator.record.events import AttemptResumed, EpochEnded, PhaseEnded, PhaseStarted, Warned
+from orchestrator.record.events import (
+    AttemptResumed,
+    EpochEnded,
+    ObstacleMet,
+    PhaseEnded,
+    PhaseStarted,
+    Warned,
+)
 from orchestrator.record.records import Settings
 from orchestrator.record.storage.directory import AttemptPaths, Place
 from orchestrator.training.attempt import attempt as training
@@ -111,6 +119,12 @@ def _every_fifth(self: Keeper) -> bool:
     return self._asked % 5 == 0  # type: ignore[attr-defined, no-any-return]
 
 
+def _at_the_fifth_time(self: Keeper) -> bool:
+    """Due once, after the first step of the second epoch."""
+    self._asked = getattr(self, "_asked", 0) + 1  # type: ignore[attr-defined]
+    return self._asked == 5  # type: ignore[attr-defined, no-any-return]
+
+
 HOLDING = """
 import keras
 import tensorflow as tf
@@ -188,14 +202,8 @@ def test_an_attempt_goes_on_from_an_epoch_of_another_that_left_a_snapshot_inside
     noisy: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = noisy(checkpoint_seconds=100, phases=[{"name": "a", "epochs": 3}], fit={})
-
-    def due_once(self: Keeper) -> bool:
-        """Due after the first step of the second epoch."""
-        self._asked = getattr(self, "_asked", 0) + 1  # type: ignore[attr-defined]
-        return self._asked == 5  # type: ignore[attr-defined, no-any-return]
-
     with monkeypatch.context() as patched:
-        patched.setattr(Keeper, "_is_due", due_once)
+        patched.setattr(Keeper, "_is_due", _at_the_fifth_time)
         whole = _train(_task(config, tmp_path / "whole"))
     ((place, _),) = AttemptPaths(tmp_path / "whole").snapshots()
     assert place == Place(1, 1, 1)
@@ -285,24 +293,91 @@ def test_types_that_numpy_does_not_know_come_back(tmp_path: Path, dtype: str) ->
         assert (other == value).all()
 
 
-def test_where_a_callback_cannot_be_kept_the_attempt_begins_anew(
+OPAQUE = """
+import keras
+import numpy as np
+
+class Opaque(keras.callbacks.Callback):
+    def __init__(self, since=None):
+        super().__init__()
+        self.since = since
+        self.seen = np.zeros(1)
+        if since is None:
+            self.thing = object()
+
+    def on_train_begin(self, logs=None):
+        if self.since == "begin":
+            self.thing = object()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen += 1
+        if epoch + 1 == self.since:
+            self.thing = object()
+"""
+"""Holds what no snapshot can: from its making on, from the training's, or from an epoch's end."""
+
+
+@pytest.fixture
+def opaque(
     noisy: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = tmp_path / "opaque_callbacks.py"
-    module.write_text(
-        "import keras\n\n\nclass Opaque(keras.callbacks.Callback):\n"
-        "    def __init__(self):\n        super().__init__()\n        self.thing = object()\n"
-    )
+) -> Callable[[Any], Config]:
+    (tmp_path / "opaque_callbacks.py").write_text(OPAQUE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    config = noisy(
-        phases=[{"name": "a", "epochs": 1}],
-        model={"layers": LAYERS[::3]},
-        fit={"callbacks": ["opaque_callbacks:Opaque"]},
-    )
+
+    def make(since: Any) -> Config:
+        return noisy(
+            phases=[{"name": "a", "epochs": 3}],
+            model={"layers": LAYERS[::3]},
+            fit={"callbacks": [{"opaque_callbacks:Opaque": {"since": since}}]},
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("since", [None, "begin", 2])
+def test_a_callback_that_cannot_be_kept_stands_against_going_on_from_the_attempt(
+    opaque: Callable[[Any], Config], tmp_path: Path, since: Any
+) -> None:
+    config = opaque(since)
     events = _train(_task(config, tmp_path / "1"))
+    told = "Opaque.thing is an object of builtins.object"
     (warning,) = (event.message for event in events if isinstance(event, Warned))
-    assert "Opaque.thing is an object of builtins.object" in warning
-    assert not AttemptPaths(tmp_path / "1").snapshots()
+    (met,) = (event for event in events if isinstance(event, ObstacleMet))
+    assert told in warning
+    assert (met.remedy, told in met.reason) == ("rewind", True)
+    places = [place for place, _ in AttemptPaths(tmp_path / "1").snapshots()]
+    assert places == ([Place(1, 1)] if since == 2 else [])
+    known = tuple(event.phase for event in events if isinstance(event, PhaseEnded))[:1]
+    origin = Origin(task=_task(config, tmp_path / "nothing"), phases=known, epoch=2)
+    with pytest.raises(InvalidError, match=f"after epoch 2 cannot be kept, because {told}"):
+        _train(dataclasses.replace(_task(config, tmp_path / "2"), origin=origin))
+
+
+def test_a_racer_ends_at_its_epoch_though_it_can_leave_no_snapshot(
+    opaque: Callable[[Any], Config], tmp_path: Path
+) -> None:
+    events: list[Any] = []
+    task = dataclasses.replace(_task(opaque("begin"), tmp_path / "1"), race=1)
+    standing = training.train(task, events.append)
+    assert standing is not None and standing.epochs == len(_epochs(events)) == 1
+
+
+def test_what_went_on_inside_of_an_epoch_begins_anew_where_its_end_cannot_be_kept(
+    opaque: Callable[[Any], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = opaque(2).model_copy(update={"checkpoint_seconds": 100})
+    with monkeypatch.context() as patched:
+        patched.setattr(Keeper, "_is_due", _at_the_fifth_time)
+        whole = _train(_task(config, tmp_path / "1"))
+    ((place, _),) = AttemptPaths(tmp_path / "1").snapshots()
+    assert place == Place(1, 1, 1)
+    known = tuple(event.phase for event in whole if isinstance(event, PhaseEnded))
+    begun = Begun(restarts=1, place=Place(1, 1), phases=known[:1])
+    again = _train(_task(config, tmp_path / "1", begun))
+    resumed = [event for event in again if isinstance(event, AttemptResumed)]
+    assert [(each.epoch, each.step) for each in resumed] == [(1, 1), (0, 0)]
+    anew = again[again.index(resumed[1]) :]
+    assert (_epochs(anew), _phases(anew)) == (_epochs(whole), _phases(whole))
 
 
 VALUES = [
@@ -338,7 +413,11 @@ def test_both_global_generators_come_back() -> None:
 
 @pytest.mark.parametrize("room", [0, 30_000, 1_000_000])
 def test_in_memory_are_as_many_as_a_tenth_of_it_holds(
-    noisy: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+    noisy: Callable[..., Config],
+    opaque: Callable[[Any], Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    room: int,
 ) -> None:
     keepers: list[Keeper] = []
     monkeypatch.setattr(snapshots, "_machine_memory", lambda: 10 * room)
@@ -350,9 +429,13 @@ def test_in_memory_are_as_many_as_a_tenth_of_it_holds(
         start(self, *arguments)
 
     monkeypatch.setattr(Keeper, "start_phase", noted)
-    config = noisy(phases=[{"name": "a", "epochs": 8}], fit={"callbacks": []})
+    fit = opaque(9).fit.model_dump()
+    config = noisy(phases=[{"name": "a", "epochs": 8}], fit=fit)
     _train(_task(config, tmp_path / "1"))
     kept = keepers[-1].kept
+    for each in kept:  # what a callback changes in place is kept as it was then
+        (held, *_) = each.state["callbacks"]
+        assert states.unpack(held["seen"], each.arrays) == [each.place.epoch]
     assert sum(each.size for each in kept) <= room
     epochs = [each.place.epoch for each in kept]
     assert epochs == list(range(9 - len(epochs), 9))

@@ -32,7 +32,6 @@ from orchestrator.model.remedies import scaled_targets
 from orchestrator.record.events import Doing, ModelBuilt, ScreeningProgress, SeedsScreened
 from orchestrator.record.records import Finding, Settings, Standardization
 from orchestrator.record.storage.directory import AttemptPaths, Place
-from orchestrator.training.attempt import states
 from orchestrator.training.attempt.building import preparation
 from orchestrator.training.attempt.building.screening import Screening, screen
 from orchestrator.training.attempt.learning_rate import Rates
@@ -195,13 +194,9 @@ def _describe_scales(settings: Settings, dataset: Dataset, built: Built) -> Stan
 
 
 def _rewind_obstacle(built: Built) -> dict[str, str]:
-    """Why no attempt can go on from a state of this one."""
+    """Why no attempt can go on from a state of this one; what its callbacks hold shows later."""
     if isinstance(built.pipeline, LiveFeed):
         return {"rewind": "the rows are read as they come, and cannot be read from the middle"}
-    try:
-        states.pack_callbacks(built.callbacks, {})
-    except states.OpaqueError as error:
-        return {"rewind": f"no snapshot can be kept, because {error}"}
     return {}
 
 
