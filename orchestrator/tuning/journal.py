@@ -283,7 +283,7 @@ def reopen(directory: Path) -> SearchStore:
     Raises:
         RecordError: the journal cannot be read, or somebody else works on the search.
     """
-    paths = SearchPaths(directory)
+    paths = SearchPaths(directory.absolute())  # the user's code may go to another folder
     lock = ownership.acquire(paths.lock)
     try:
         entries = journal.recover(paths.journal, _EVENT)

@@ -311,7 +311,7 @@ def reopen(directory: Path) -> Store:
         StoppedError: the directory cannot be written.
     """
     with writing(directory, again=f"orchestrate resume {directory.name}"):
-        return _reopen(Paths(directory))
+        return _reopen(Paths(directory.absolute()))  # the user's code may go to another folder
 
 
 def _reopen(paths: Paths) -> Store:
