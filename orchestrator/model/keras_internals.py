@@ -210,6 +210,15 @@ def compute_loss(model: keras.Model, x: Any, y: Any, returned: Any, weight: Any)
     return model._compute_loss(x=x, y=y, y_pred=returned, sample_weight=weight, training=True)
 
 
+def forget_initial_epoch(model: keras.Model) -> None:
+    """Have `fit` begin with the epoch that it is told, whatever a callback has said.
+
+    Touches `Trainer._initial_epoch`, which has no public name and goes before the argument of
+    `fit`, in all that follow.
+    """
+    model._initial_epoch = None
+
+
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> Any:
     """The variable, schedule or function that gives an optimizer's learning rate.
 

@@ -43,6 +43,7 @@ PRIVATE: dict[str, Callable[[], Any]] = {
     "_outputs_struct": small,
     "_compile_config": small,
     "_compute_loss": small,
+    "_initial_epoch": small,
     "_learning_rate": keras.optimizers.Adam,
     "_var_key": keras.optimizers.Adam,
     "_init_seed": keras.initializers.HeNormal,

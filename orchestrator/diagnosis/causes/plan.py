@@ -169,7 +169,6 @@ _LOOKS = 64
 """Steps at which a schedule is asked, at most: each answer takes a part of a millisecond."""
 _LEAVE_RATES = frozenset(
     {
-        "BackupAndRestore",
         "CSVLogger",
         "EarlyStopping",
         "ModelCheckpoint",

@@ -334,6 +334,7 @@ def _train_phase(
             validation_data=built.held,
             callbacks=[
                 *kept,
+                callbacks.BeginAtEpoch(),
                 callbacks.SeedGenerators(built.settings.seed),
                 callbacks.CapRates(built.rates, within=bool(task.config.fit.callbacks)),
                 callbacks.Heartbeats(emit, steps=feed.steps, done=step),

@@ -181,6 +181,14 @@ class SeedGenerators(keras.callbacks.Callback):  # type: ignore[misc]
         seed_global_generators(self._seed, epoch)
 
 
+class BeginAtEpoch(keras.callbacks.Callback):  # type: ignore[misc]
+    """Has a training begin with its epoch, whatever a callback before this one has said."""
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Forget what it has said."""
+        keras_internals.forget_initial_epoch(self.model)
+
+
 class CapRates(keras.callbacks.Callback):  # type: ignore[misc]
     """Brings a rate that another callback has raised, or that is above a cap which falls, under it.
 

@@ -270,6 +270,20 @@ def poison():
     assert "kernel has 8 of 8 values not finite" in last.checks[0].reason
 
 
+def test_no_callback_decides_on_the_epoch_that_a_training_begins_with(
+    make_config: MakeConfig, train: Train
+) -> None:
+    code = """
+import keras
+class Ahead(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        self.model._initial_epoch = 1
+"""
+    phases = [{"name": "main", "epochs": 2}]
+    events = train(make_config(code, fit={"callbacks": ["rows:Ahead"]}, phases=phases))
+    assert [event.epoch for event in events if isinstance(event, EpochEnded)] == [1, 2]
+
+
 def test_a_loss_that_overflows_ends_the_attempt(make_config: MakeConfig, train: Train) -> None:
     config = make_config(
         data={"train": {"callable": "rows:line", "kwargs": {"slope": 1e6}}},

@@ -32,7 +32,7 @@ from orchestrator.model.remedies import scaled_targets
 from orchestrator.record.events import Doing, ModelBuilt, ScreeningProgress, SeedsScreened
 from orchestrator.record.records import Finding, Settings, Standardization
 from orchestrator.record.storage.directory import AttemptPaths, Place
-from orchestrator.training.attempt.building import preparation
+from orchestrator.training.attempt.building import preparation, user_callbacks
 from orchestrator.training.attempt.building.screening import Screening, screen
 from orchestrator.training.attempt.learning_rate import Rates
 from orchestrator.training.attempt.task import Task
@@ -277,7 +277,7 @@ def _screen(task: Task, rows: Loaded, emit: Emit) -> tuple[Screening, Probe]:
 
 
 def _given_callbacks(task: Task) -> tuple[keras.callbacks.Callback, ...]:
-    found = preparation.user_callbacks(task.config)
+    found = user_callbacks.make(task.config)
     if task.config.tensorboard:
         folder = str(AttemptPaths(task.directory).board(task.remedy))
         found.append(keras.callbacks.TensorBoard(folder, histogram_freq=1))

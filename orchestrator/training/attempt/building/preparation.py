@@ -35,20 +35,17 @@ from orchestrator.errors import (
     describe_error,
     suggestion,
 )
-from orchestrator.model import initialization, objects, saving
+from orchestrator.model import initialization, saving
 from orchestrator.model.build import build_model
-from orchestrator.model.keras_internals import is_of_keras
 from orchestrator.model.layers import count_parameters
 from orchestrator.model.losses.targets import check_classes, check_targets
 from orchestrator.model.outputs import Output, find_outputs
 from orchestrator.record.records import Finding, Inputs, Settings
-from orchestrator.training.attempt.building import keras_warnings
+from orchestrator.training.attempt.building import keras_warnings, user_callbacks
 from orchestrator.training.attempt.task import Prepared
 
 Tell = Callable[[str], None]
 """Is told what goes on, in a few words."""
-_RATE_LOGS = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
-"""Callbacks of Keras's that log the learning rate and nothing else; its others log nothing."""
 
 
 def prepare(
@@ -89,7 +86,8 @@ def _prepare(config: Config, dataset: Dataset, tell: Tell, findings: bool) -> Pr
     found = find_outputs(model, config, train)
     check_classes(found, config, dataset.encoding.classes)
     class_weight(config, found)
-    callbacks = user_callbacks(config)
+    callbacks = user_callbacks.make(config)
+    user_callbacks.check(config, callbacks, model)
     _check_initializers(config, model, train)
     warnings = [*_constant_targets(train, found), *dataset.warnings, *_live(dataset)]
     warnings += _obstacle(saving.deployable(model, dataset.scalings, train), train)
@@ -318,14 +316,6 @@ def class_weight(config: Config, found: Sequence[Output]) -> dict[int, float] | 
     return {label: given.get(label, 1.0) for label in range(classes)}
 
 
-def user_callbacks(config: Config) -> list[keras.callbacks.Callback]:
-    """The callbacks that the config names, made anew."""
-    return [
-        objects.make(keras.callbacks, named, ("fit", "callbacks", index), config)
-        for index, named in enumerate(config.fit.callbacks)
-    ]
-
-
 def store(config: Config, folder: Path, report: Report) -> tuple[Dataset, Stored]:
     """Read the rows, and put them into files.
 
@@ -437,7 +427,7 @@ def _check_gates(
     for index, gate in enumerate(config.checks.metric):
         if gate.name in names:
             continue
-        if any(_may_log(each, gate.name) for each in callbacks):
+        if any(user_callbacks.may_log(each, gate.name) for each in callbacks):
             warnings.append(
                 f"Keras itself logs no {gate.name!r}: its gate passes no phase unless a callback "
                 "logs it"
@@ -451,13 +441,6 @@ def _check_gates(
     if problems:
         raise InvalidError(problems)
     return warnings
-
-
-def _may_log(callback: keras.callbacks.Callback, name: str) -> bool:
-    """Whether a callback may add a value of the name to what an epoch logs."""
-    if isinstance(callback, _RATE_LOGS):
-        return name == "learning_rate"
-    return isinstance(callback, keras.callbacks.LambdaCallback) or not is_of_keras(callback)
 
 
 def scalars(logs: Mapping[str, Any]) -> dict[str, float]:

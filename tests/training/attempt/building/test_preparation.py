@@ -1,6 +1,7 @@
 """What is warned of before a run, in as few lines as there are things to say."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ from orchestrator.errors import InvalidError
 from orchestrator.model.build import build_model
 from orchestrator.model.outputs import find_outputs
 from orchestrator.record.records import Settings
-from orchestrator.training.attempt.building import preparation
+from orchestrator.training.attempt.building import preparation, user_callbacks
 from tests import builders
 from tests.conftest import MakeConfig
 
@@ -155,13 +156,13 @@ def tell(epoch, logs):
     config = make_config(
         code, fit={"callbacks": [schedule, {"LambdaCallback": {"on_epoch_end": "rows:tell"}}]}
     )
-    scheduler, teller = preparation.user_callbacks(config)
+    scheduler, teller = user_callbacks.make(config)
     teller.on_epoch_end(3, {})
     assert (scheduler.schedule(2), sys.modules["rows"].told) == (0.25, [3])
     missing = {"LearningRateScheduler": {"schedule": "rows:rat"}}
     config = make_config(code, fit={"callbacks": [missing]})
     with pytest.raises(InvalidError, match="callbacks.0.schedule: rows has no 'rat'; did you mean"):
-        preparation.user_callbacks(config)
+        user_callbacks.make(config)
 
 
 LOGGING = """
@@ -194,3 +195,30 @@ def test_a_gate_on_what_a_callback_may_log_is_a_warning(
     else:
         with pytest.raises(InvalidError, match=f"Keras logs no {name!r}"):
             preparation.prepare(config)
+
+
+SCHEDULE = {"CosineDecay": {"initial_learning_rate": 0.01, "decay_steps": 30}}
+
+
+def test_callbacks_that_undo_a_resumption_or_set_the_rate_of_a_schedule_are_refused(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    code = """
+import keras
+
+class Own(keras.callbacks.BackupAndRestore):
+    pass
+"""
+    backup = {"backup_dir": str(tmp_path / "backup")}
+    callbacks = ["TerminateOnNaN", {"BackupAndRestore": backup}, {"rows:Own": backup}, PLATEAU]
+    optimizer = {"SGD": {"learning_rate": SCHEDULE}}
+    compiled = {"optimizer": optimizer, "loss": "mse"}
+    config = make_config(code, fit={"callbacks": callbacks}, compile=compiled)
+    with pytest.raises(InvalidError) as caught:
+        preparation.prepare(config)
+    told = [(each.key, each.message.split()[0]) for each in caught.value.problems]
+    assert told == [
+        ("fit.callbacks.1", "BackupAndRestore"),
+        ("fit.callbacks.2", "Own"),
+        ("fit.callbacks.3", "ReduceLROnPlateau"),
+    ]
