@@ -232,7 +232,7 @@ class SearchStore:
     def record(self, event: SearchEvent) -> Search:
         """Write an event to the journal, and then the record that follows from it."""
         self._lock.confirm()
-        with writing(self.paths.root, again="the same command with --resume"):
+        with writing(self.paths.root):
             entry = self._journal.append(event, elapsed=self.elapsed)
             self.search = advance(self.search, event, elapsed=entry.elapsed)
             write_json(self.paths.record, self.search)

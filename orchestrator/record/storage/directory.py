@@ -270,12 +270,13 @@ def sync_directory(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(folder: Path, *, again: str) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """Say what it means that a folder cannot be written any more, and what to do.
+
+    How to go on afterwards is said by whoever shows the run or the search that was cut short.
 
     Args:
         folder: where everything is written inside of this.
-        again: the command that goes on afterwards.
 
     Raises:
         StoppedError: the disk is full or broken, or the folder is gone or may not be written.
@@ -286,4 +287,4 @@ def writing(folder: Path, *, again: str) -> Iterator[None]:
         told = unwritable(error, folder=str(folder))
         if told is None:
             raise
-        raise StoppedError(f"{told}, then: {again}") from error
+        raise StoppedError(told) from error

@@ -99,7 +99,7 @@ class Store:
             StoppedError: the directory cannot be written any more, or another process has it.
         """
         self._lock.confirm()
-        with self._writing():
+        with writing(self.paths.root):
             entry = self._journal.append(event, elapsed=self.elapsed)
             self.run = advance(self.run, event, elapsed=entry.elapsed)
             self._derive(event)
@@ -108,7 +108,7 @@ class Store:
     def attempt_directory(self, number: int) -> Path:
         """The directory of an attempt, made where it is missing."""
         paths = self.paths.attempt(number)
-        with self._writing():
+        with writing(self.paths.root):
             derived.make_directories(paths)
         return paths.root
 
@@ -119,7 +119,7 @@ class Store:
             place: counted from 0; what is there of an earlier one is gone.
         """
         directory = self.paths.race / f"{place:03d}"
-        with self._writing():
+        with writing(self.paths.root):
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
         return directory
@@ -132,7 +132,7 @@ class Store:
             number: the attempt, which has begun.
         """
         directory = self.attempt_directory(number)
-        with self._writing():
+        with writing(self.paths.root):
             for entry in sorted((self.paths.race / f"{place:03d}").iterdir()):
                 entry.replace(directory / entry.name)
         self.discard_race()
@@ -160,7 +160,7 @@ class Store:
             Path of the model, or of its weights where it could not be saved whole.
         """
         attempt = self.paths.attempt(number)
-        with self._writing():
+        with writing(self.paths.root):
             for hidden, shown in (
                 (attempt.result, self.paths.model),
                 (attempt.result_weights, self.paths.model_weights),
@@ -191,7 +191,7 @@ class Store:
         Args:
             number: its attempt, which no worker trains now.
         """
-        with self._writing():
+        with writing(self.paths.root):
             for path in self.paths.attempt(number).unfinished():
                 path.unlink(missing_ok=True)
 
@@ -202,7 +202,7 @@ class Store:
             keep: attempts whose checkpoint stays.
             results: attempts whose model stays, which the run may still accept.
         """
-        with self._writing():
+        with writing(self.paths.root):
             for attempt in self.run.attempts:
                 paths = self.paths.attempt(attempt.attempt)
                 if attempt.attempt not in results:
@@ -211,9 +211,6 @@ class Store:
                 if attempt.attempt not in keep:
                     paths.checkpoint.unlink(missing_ok=True)
                     paths.checkpoint_weights.unlink(missing_ok=True)
-
-    def _writing(self) -> contextlib.AbstractContextManager[None]:
-        return writing(self.paths.root, again=f"orchestrate resume {self.paths.root.name}")
 
     def _derive(self, event: Event) -> None:
         if isinstance(event, RunResumed | AttemptResumed) or (
@@ -310,7 +307,7 @@ def reopen(directory: Path) -> Store:
         RecordError: the journal cannot be read, or another process works on the run.
         StoppedError: the directory cannot be written.
     """
-    with writing(directory, again=f"orchestrate resume {directory.name}"):
+    with writing(directory):
         return _reopen(Paths(directory.absolute()))  # the user's code may go to another folder
 
 

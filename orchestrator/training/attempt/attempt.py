@@ -99,7 +99,7 @@ def _train(task: Task, rows: Loaded, emit: Emit) -> Standing | None:
         begun, moment = None, first.after(epochs)
         if sum(each.count for each in moment.trained) == task.race:
             if keeper.rest is not None:
-                with _writing(task):
+                with writing(task.directory):
                     snapshots.write(keeper.rest, task.directory)
             return check.stand(moment)
         judged = moment if epochs.count >= moment.epochs else outlook.held(moment)
@@ -417,19 +417,14 @@ def _phase(moment: Moment, checks: tuple[AnyCheck, ...], start: float, settled: 
 
 
 def _save_checkpoint(task: Task, built: Built) -> None:
-    with built.rates.plain(), _writing(task):
+    with built.rates.plain(), writing(task.directory):
         checkpoints.save(built.model, task.directory / "checkpoint.keras")
-
-
-def _writing(task: Task) -> contextlib.AbstractContextManager[None]:
-    run = task.directory.parent.parent
-    return writing(task.directory, again=f"orchestrate resume {run.name}")
 
 
 def _save_result(task: Task, rows: Loaded, built: Built, emit: Emit) -> None:
     """Save the model that takes raw inputs, hidden until the run accepts it."""
     dataset, path = rows.dataset, task.directory / ".model.keras"
-    with built.rates.plain(), _writing(task):
+    with built.rates.plain(), writing(task.directory):
         problem = checkpoints.save_result(built.model, path, dataset.scalings, dataset.train)
     if problem is not None:
         emit(Warned(message=f"the model was saved as weights only: {problem}"))

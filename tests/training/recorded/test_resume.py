@@ -151,7 +151,7 @@ def test_what_was_cut_short_ends_as_the_whole(
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
 def test_a_checkpoint_that_cannot_be_written_cuts_the_run_short(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, code: int
 ) -> None:
     def fail(*arguments: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -163,7 +163,11 @@ def test_a_checkpoint_that_cannot_be_written_cuts_the_run_short(
     (directory,) = runs.iterdir()
     run = archive.read(directory)
     assert (run.status, [each.status for each in run.attempts]) == ("interrupted", ["interrupted"])
-    assert f"then: orchestrate resume {directory.name}" in str(run.conclusion)
+    # What goes on is said once, with the folder of the runs.
+    assert "resume" not in str(run.conclusion)
+    shown = "".join(capsys.readouterr().out.split())  # in lines as narrow as the terminal
+    assert shown.count("orchestrateresume") == 1
+    assert f"Togoonwithit:orchestrateresume{directory}" in shown
     assert orchestrate(["resume", str(directory), "--quiet"]) == 3
     assert told(directory) == told(whole)
 
