@@ -8,10 +8,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import filelock
-
-from orchestrator.errors import InvalidError, Problem
-from orchestrator.record.storage import archive
+from orchestrator.errors import InvalidError, Problem, RecordError
+from orchestrator.record.storage import archive, ownership
 from orchestrator.record.storage.directory import Paths, SearchPaths
 
 FOLDER = ".trash"
@@ -68,16 +66,14 @@ def _move(directory: Path) -> Path:
     trash = directory.parent / FOLDER
     # With the lock held nobody can resume the run while it moves. A link needs none: its target
     # stays where it is.
-    lock = filelock.FileLock(Paths(directory).lock)
-    if Paths(directory).lock.is_symlink() and not directory.is_symlink():
-        raise _refused(directory, "cannot be moved: its .lock is a link")
     try:
-        held = contextlib.nullcontext() if directory.is_symlink() else lock.acquire(timeout=0)
-        with held:
+        with contextlib.ExitStack() as held:
+            if not directory.is_symlink():
+                held.callback(ownership.acquire(Paths(directory).lock).release)
             trash.mkdir(exist_ok=True)
             return directory.rename(_free(trash, directory.name))
-    except filelock.Timeout:
-        raise _refused(directory, "is in progress") from None
+    except RecordError as error:
+        raise _refused(directory, f"cannot be moved: {error}") from error
     except FileExistsError:
         message = f"cannot be moved: {trash} is no folder"
         raise _refused(directory, message, "the trash needs that name: rename the file") from None

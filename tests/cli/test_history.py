@@ -22,7 +22,8 @@ from msgspec.structs import replace
 from orchestrator.cli.app import execute as orchestrate
 from orchestrator.display import charts
 from orchestrator.display.results import summarize_run
-from orchestrator.history import find, logs
+from orchestrator.errors import InvalidError
+from orchestrator.history import find, logs, trash
 from orchestrator.record.encoding import jsonable
 from orchestrator.record.events import AttemptEnded, CausesFound, RunEnded, SeedsScreened
 from orchestrator.record.records import Candidate, Failure, Finding
@@ -620,6 +621,16 @@ def test_rm_refuses_a_run_in_progress_and_what_is_no_run(runs: Path, capsys: Cap
     (runs / "notes").mkdir()
     assert orchestrate(["rm", "notes"]) == 2
     assert "notes: is no run" in capsys.readouterr().err
+
+
+def test_a_run_that_vanishes_before_it_is_moved_leaves_nothing(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = record(runs, story())
+    monkeypatch.setattr(trash, "expect_idle", lambda each: shutil.rmtree(each))
+    with pytest.raises(InvalidError, match="cannot be moved: No such file"):
+        trash.move_to_trash([directory])
+    assert not directory.exists() and not (runs / ".trash").exists()
 
 
 def test_prune_leaves_a_run_that_is_taken_up(runs: Path, capsys: Capture) -> None:

@@ -134,7 +134,8 @@ def test_removing_a_run_touches_nothing_that_it_links_to(runs: Path, capsys: Cap
     assert victim.read_text() == "precious"
     assert (folder / "checkpoint.keras").read_text() == "precious"
     said = capsys.readouterr().err
-    assert said == f"error: {directory.resolve()}: cannot be moved: its .lock is a link\n"
+    link = f"{directory.resolve()}/.lock is a link, which a lock is not: remove it"
+    assert said == f"error: {directory.resolve()}: cannot be moved: {link}\n"
     paths.lock.unlink()
     assert orchestrate(["rm", directory.name]) == 0
     assert (folder / "checkpoint.keras").read_text() == "precious"
