@@ -28,7 +28,7 @@ from orchestrator.display import charts, results
 from orchestrator.display.signals import describe_signals
 from orchestrator.errors import InvalidError, Problem
 from orchestrator.model.build import stateful_layers, try_call
-from orchestrator.model.keras_internals import undrawn
+from orchestrator.model.layers import undrawn
 
 __all__ = ["DeadNeuronWatch"]
 

@@ -140,22 +140,6 @@ def global_generator() -> keras.random.SeedGenerator | None:
     return global_state.get_global_attribute("global_seed_generator")
 
 
-@contextlib.contextmanager
-def undrawn(model: keras.Model) -> Iterator[None]:
-    """Undo what is drawn inside from a model's generators, and from Keras's global one."""
-    before = global_generator()
-    kept = [*seed_generators(model), *([] if before is None else [before])]
-    states = [(each, each.state.numpy()) for each in kept]
-    try:
-        yield
-    finally:
-        for each, state in states:
-            each.state.assign(state)
-        made = global_generator()
-        if before is None and made is not None:
-            made.state.assign([made.seed, 0])  # as it was made
-
-
 def dtype(name: str) -> np.dtype[Any]:
     """NumPy's type of a name, those of bfloat16 and float8 among them, which NumPy has not."""
     found: np.dtype[Any] = np.dtype(tf.as_dtype(name).as_numpy_dtype)

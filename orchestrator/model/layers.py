@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from orchestrator.data.rows import Tree, transform
@@ -323,3 +324,24 @@ def plain_variables(model: keras.Model) -> list[tf.Variable]:
     states = (each.state if isinstance(each, tf.random.Generator) else each for each in held)
     found = (each for each in states if isinstance(each, tf.Variable))
     return [each for each in found if each.dtype.is_numpy_compatible and each.dtype != tf.string]
+
+
+@contextlib.contextmanager
+def undrawn(model: keras.Model) -> Iterator[None]:
+    """Undo what is drawn inside from a model's generators, and from Keras's global one.
+
+    What its layers change of TensorFlow's variables that they hold is undone with that.
+    """
+    before = keras_internals.global_generator()
+    generators = keras_internals.seed_generators(model)
+    kept = [each.state for each in (*generators, *([] if before is None else [before]))]
+    kept += plain_variables(model)
+    states = [(each, np.array(each.numpy())) for each in kept]
+    try:
+        yield
+    finally:
+        for each, state in states:
+            each.assign(state)
+        made = keras_internals.global_generator()
+        if before is None and made is not None:
+            made.state.assign([made.seed, 0])  # as it was made

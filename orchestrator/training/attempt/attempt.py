@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 from msgspec.structs import replace
@@ -22,6 +23,7 @@ from orchestrator.data.streams.pipeline import Feed
 from orchestrator.diagnosis.causes.after.subject import Weights, sample_weights
 from orchestrator.errors import InvalidError
 from orchestrator.model import saving
+from orchestrator.model.layers import undrawn
 from orchestrator.policy import rewind
 from orchestrator.record.checks import AnyCheck, Break, LearnedCheck
 from orchestrator.record.events import AttemptResumed, ObstacleMet, PhaseEnded, PhaseStarted, Warned
@@ -36,6 +38,9 @@ from orchestrator.training.attempt.checking.moment import Moment
 from orchestrator.training.attempt.snapshots import Keeper, Resume, Snapshot
 from orchestrator.training.attempt.task import Begun, Origin, Standing, Task
 from orchestrator.training.executors.executor import Emit
+
+if TYPE_CHECKING:
+    from orchestrator.training.attempt.board.board import Board
 
 
 def train(task: Task, emit: Emit) -> Standing | None:
@@ -102,22 +107,9 @@ def _train(task: Task, rows: Loaded, emit: Emit) -> Standing | None:
                 with writing(task.directory):
                     snapshots.write(keeper.rest, task.directory)
             return check.stand(moment)
-        judged = moment if epochs.count >= moment.epochs else outlook.held(moment)
-        examined = check.examine_phase(judged)
-        examined, settled = moving_statistics.settle(judged, examined)
-        if plan is None:
-            examined = check.look_before(moment, examined)
-        else:
-            _save_checkpoint(task, built)
-        phase = _phase(moment, examined.checks, start, settled)
-        phase = check.look_back(moment, phase)
+        with undrawn(built.model):
+            phase = _end_phase(moment, start, keeper, boards)
         failed = phase.failure() is not None
-        _leave_snapshots(moment, phase, keeper)
-        emit(PhaseEnded(attempt=task.attempt, phase=phase))
-        for board in boards:
-            passed = not failed and moment.is_last
-            board.end_phase(len(moment.phases), phase, passed=passed)
-        check.explain(moment, phase, examined)
         if failed and task.race is not None:
             return check.stand(moment, phase.failure())
         if failed or task.until == phase.phase:
@@ -125,6 +117,34 @@ def _train(task: Task, rows: Loaded, emit: Emit) -> Standing | None:
         moment = dataclasses.replace(moment, phases=[*moment.phases, phase])
     _save_result(task, rows, built, emit)
     return None if task.race is None else check.stand(moment)
+
+
+def _end_phase(moment: Moment, start: float, keeper: Keeper, boards: Sequence[Board]) -> Phase:
+    """Take the checks at a phase's end, and report what they and the finders of causes find.
+
+    Args:
+        moment: the end of the phase.
+        start: when it began, by `time.perf_counter`.
+        keeper: has the snapshots of its epochs.
+        boards: write for TensorBoard.
+    """
+    task = moment.task
+    judged = moment if moment.now.count >= moment.epochs else outlook.held(moment)
+    examined = check.examine_phase(judged)
+    examined, settled = moving_statistics.settle(judged, examined)
+    if moment.plan is None:
+        examined = check.look_before(moment, examined)
+    else:
+        _save_checkpoint(task, moment.built)
+    phase = _phase(moment, examined.checks, start, settled)
+    phase = check.look_back(moment, phase)
+    _leave_snapshots(moment, phase, keeper)
+    moment.emit(PhaseEnded(attempt=task.attempt, phase=phase))
+    for board in boards:
+        passed = phase.failure() is None and moment.is_last
+        board.end_phase(len(moment.phases), phase, passed=passed)
+    check.explain(moment, phase, examined)
+    return phase
 
 
 def _hinder(task: Task, reason: str, emit: Emit) -> None:

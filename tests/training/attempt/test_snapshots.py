@@ -135,37 +135,39 @@ class Holding(keras.layers.Layer):
         self.calls = tf.Variable(0.0, trainable=False)
         self.generator = tf.random.Generator.from_seed(3)
 
-    def call(self, x, training=False):
-        if not training:
-            return x
+    def call(self, x):
         calls = self.calls.assign_add(1.0)
         return x + 0.01 * calls + 0.1 * self.generator.normal(tf.shape(x))
 
 def build():
-    outputs = [Holding(), keras.layers.Dense(1)]
-    return keras.Sequential([keras.Input((3,)), *outputs])
+    hidden = [Holding(), keras.layers.BatchNormalization(), keras.layers.Dropout(0.3)]
+    return keras.Sequential([keras.Input((3,)), *hidden, keras.layers.Dense(1)])
 """
-"""A layer that holds variables of TensorFlow's, which Keras does not track."""
+"""A layer that holds variables of TensorFlow's, which Keras does not track, and changes them in
+inference, too."""
+
+
+@pytest.fixture
+def holding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    (tmp_path / "holding.py").write_text(HOLDING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return {"factory": {"callable": "holding:build"}}
 
 
 @pytest.mark.parametrize(
-    ("inside", "model"),
-    [
-        (False, {"layers": LAYERS}),
-        (True, {"layers": LAYERS}),
-        (False, {"factory": {"callable": "holding:build"}}),
-    ],
+    ("inside", "held"),
+    [(False, False), (True, False), (False, True)],
     ids=["epochs", "steps", "tensorflow"],
 )
 def test_from_every_snapshot_the_training_arrives_at_the_same_bits(
     noisy: Callable[..., Config],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    holding: dict[str, Any],
     inside: bool,
-    model: dict[str, Any],
+    held: bool,
 ) -> None:
-    (tmp_path / "holding.py").write_text(HOLDING)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    model = holding if held else {"layers": LAYERS}
     config = noisy(checkpoint_seconds=100 if inside else 0, model=model)
     kept = tmp_path / "kept"
     kept.mkdir()
@@ -199,9 +201,13 @@ def test_from_every_snapshot_the_training_arrives_at_the_same_bits(
 
 
 def test_an_attempt_goes_on_from_an_epoch_of_another_that_left_a_snapshot_inside_of_it(
-    noisy: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    noisy: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    holding: dict[str, Any],
 ) -> None:
-    config = noisy(checkpoint_seconds=100, phases=[{"name": "a", "epochs": 3}], fit={})
+    phases = [{"name": "a", "epochs": 3}]
+    config = noisy(checkpoint_seconds=100, phases=phases, fit={}, model=holding)
     with monkeypatch.context() as patched:
         patched.setattr(Keeper, "_is_due", _at_the_fifth_time)
         whole = _train(_task(config, tmp_path / "whole"))

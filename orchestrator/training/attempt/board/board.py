@@ -19,6 +19,7 @@ from tensorboard.plugins.hparams import summary as plugin
 from orchestrator.data.rows import Readable
 from orchestrator.diagnosis.tracing.activity import Look
 from orchestrator.diagnosis.tracing.probe import Probe
+from orchestrator.model.layers import undrawn
 from orchestrator.record.checks import DeadNeuronsCheck, PredictionVarianceCheck
 from orchestrator.record.records import Phase, Settings
 from orchestrator.record.storage.directory import AS_CONFIGURED, Place
@@ -94,7 +95,8 @@ class Board(keras.callbacks.Callback):  # type: ignore[misc]
         self._writer.flush()
 
     def _values(self) -> Iterator[tuple[str, float]]:
-        seen = {} if self._look is None else self._look.measure(self._rows, _ROWS)
+        with undrawn(self.model):
+            seen = {} if self._look is None else self._look.measure(self._rows, _ROWS)
         for name, activity in seen.items():
             yield f"dead_share/{name}", activity.dead_fraction
             if activity.lowest is not None and activity.highest is not None:

@@ -30,6 +30,7 @@ from orchestrator.diagnosis.verdicts.checks import (
 from orchestrator.diagnosis.verdicts.learned import Course, Earlier
 from orchestrator.diagnosis.watch.deaths import Heard, Past, largest_loss, with_silence
 from orchestrator.model.build import plain_optimizers
+from orchestrator.model.layers import undrawn
 from orchestrator.model.losses.returned import Returned
 from orchestrator.record.checks import (
     AnyCheck,
@@ -249,14 +250,15 @@ def why_lost(moment: Moment, losses: Mapping[int, float]) -> str | None:
         losses: the losses that are new, by the number of the epoch.
     """
     task, rows, built = moment.task, moment.rows, moment.built
-    return examine.why_lost(
-        built.probe,
-        rows.checked,
-        task.config.checks,
-        non_finite=_non_finite(built.model, losses),
-        training_batch_size=task.config.batch_size,
-        see=lambda found: moment.emit(_preview(found)),
-    )
+    with undrawn(built.model):
+        return examine.why_lost(
+            built.probe,
+            rows.checked,
+            task.config.checks,
+            non_finite=_non_finite(built.model, losses),
+            training_batch_size=task.config.batch_size,
+            see=lambda found: moment.emit(_preview(found)),
+        )
 
 
 def _preview(found: Measurement) -> Preview:

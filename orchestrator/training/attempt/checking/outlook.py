@@ -30,6 +30,7 @@ from orchestrator.diagnosis.verdicts.outlook import (
     rests,
 )
 from orchestrator.model.build import plain_optimizers
+from orchestrator.model.layers import undrawn
 from orchestrator.model.outputs import own_way
 from orchestrator.policy.kinds import is_deep_and_narrow
 from orchestrator.policy.shortfall import OUTPUT
@@ -63,8 +64,9 @@ def ends_now(moment: Moment) -> bool:
     """
     if moment.task.config.restart.may_go_on() or not _stays_the_same(moment):
         return False
-    view = _View(held(moment))
-    why = _stays_above(view) or _stays_behind(view) or _stays_dropped(view)
+    with undrawn(moment.built.model):
+        view = _View(held(moment))
+        why = _stays_above(view) or _stays_behind(view) or _stays_dropped(view)
     if why is None or moving_statistics.lag(view.examined) is not None:
         return False
     count = f"{view.left} epoch{'s' * (view.left != 1)}"
