@@ -313,6 +313,7 @@ def _train_phase(
             kept.
     """
     task, built, emit = moment.task, moment.built, moment.emit
+    built.averages.put_back()
     if begun is not None:  # the rate of a schedule hangs on the steps that were trained
         snapshots.restore_variables(begun, built)
     first = sum(each.count for each in moment.trained)
@@ -343,29 +344,30 @@ def _train_phase(
         feed = built.pipeline
         whole = feed.steps_per_epoch
         keeper.start_inside(step)
-        preparation.fit(
-            task.config,
-            built.model,
-            feed.batches(start, end - start, step=step),
-            epochs=end,
-            initial_epoch=start,
-            steps_per_epoch=None if whole is None else whole - step,
-            shuffle=feed.shuffle,
-            validation_data=built.held,
-            callbacks=[
-                *kept,
-                callbacks.BeginAtEpoch(),
-                callbacks.SeedGenerators(built.settings.seed),
-                callbacks.CapRates(built.rates, within=bool(task.config.fit.callbacks)),
-                callbacks.Heartbeats(emit, steps=feed.steps, done=step),
-                log,
-                *boards,
-                callbacks.EndWhenLost(is_lost, last_epoch=last),
-                *([] if state is None else [Resume(state, built, kept)]),
-                _within(moment, log, step),
-                keeper,
-            ],
-        )
+        with built.averages.noted():
+            preparation.fit(
+                task.config,
+                built.model,
+                feed.batches(start, end - start, step=step),
+                epochs=end,
+                initial_epoch=start,
+                steps_per_epoch=None if whole is None else whole - step,
+                shuffle=feed.shuffle,
+                validation_data=built.held,
+                callbacks=[
+                    *kept,
+                    callbacks.BeginAtEpoch(),
+                    callbacks.SeedGenerators(built.settings.seed),
+                    callbacks.CapRates(built.rates, within=bool(task.config.fit.callbacks)),
+                    callbacks.Heartbeats(emit, steps=feed.steps, done=step),
+                    log,
+                    *boards,
+                    callbacks.EndWhenLost(is_lost, last_epoch=last),
+                    *([] if state is None else [Resume(state, built, kept)]),
+                    _within(moment, log, step),
+                    keeper,
+                ],
+            )
 
     with _blaming(built.pipeline):
         if begun is not None and begun.place.step:

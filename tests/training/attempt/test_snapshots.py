@@ -223,6 +223,18 @@ def test_an_attempt_goes_on_from_an_epoch_of_another_that_left_a_snapshot_inside
         assert _phases(again) == _phases(whole)[1:]
 
 
+def test_two_phases_are_one_training_where_each_ends_with_averages_of_its_weights(
+    noisy: Callable[..., Config], tmp_path: Path
+) -> None:
+    found = []
+    for epochs in ([4], [2, 2]):
+        phases = [{"name": f"p{index}", "epochs": each} for index, each in enumerate(epochs)]
+        config = noisy(phases=phases, fit={}, checkpoint_seconds=100)
+        events = _train(_task(config, tmp_path / f"{len(epochs)}"))
+        found.append((_epochs(events), _phases(events)[-1][2:4]))
+    assert found[0] == found[1]
+
+
 def test_what_goes_on_from_another_attempt_has_the_rate_that_a_remedy_has_raised(
     noisy: Callable[..., Config], tmp_path: Path
 ) -> None:

@@ -32,6 +32,7 @@ from orchestrator.model.remedies import scaled_targets
 from orchestrator.record.events import Doing, ModelBuilt, ScreeningProgress, SeedsScreened
 from orchestrator.record.records import Finding, Settings, Standardization
 from orchestrator.record.storage.directory import AttemptPaths, Place
+from orchestrator.training.attempt.averages import Averages
 from orchestrator.training.attempt.building import preparation, user_callbacks
 from orchestrator.training.attempt.building.screening import Screening, screen
 from orchestrator.training.attempt.learning_rate import Rates
@@ -107,6 +108,8 @@ class Built:
     """The user's, and TensorBoard's."""
     signals: SignalLog
     """Keeps what the gradients tell of the units."""
+    averages: Averages
+    """Keeps the weights that moving averages replace at a phase's end."""
     planned_rate: float | None = None
     """The highest rate of its longest phase, as the config has it; None where that is not known."""
 
@@ -142,6 +145,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
             settings.learning_rate_factor,
             anneal=settings.anneal,
         ),
+        averages=Averages(model),
         callbacks=_given_callbacks(task),
         signals=SignalLog(GradientWatch(model)),
         pipeline=_feed(task, dataset, settings, class_weight, model.steps_per_execution, emit),
