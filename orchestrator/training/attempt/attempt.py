@@ -343,7 +343,8 @@ def _train_phase(
         """Train from a step of an epoch to another epoch's end."""
         feed = built.pipeline
         whole = feed.steps_per_epoch
-        keeper.start_inside(step)
+        look = _within(moment, log, step)
+        keeper.start_inside(step, look.all_finite)
         with built.averages.noted():
             preparation.fit(
                 task.config,
@@ -364,7 +365,7 @@ def _train_phase(
                     *boards,
                     callbacks.EndWhenLost(is_lost, last_epoch=last),
                     *([] if state is None else [Resume(state, built, kept)]),
-                    _within(moment, log, step),
+                    look,
                     keeper,
                 ],
             )
@@ -400,7 +401,8 @@ def _within(moment: Moment, log: EpochLog, step: int) -> within.LookWithin:
     def tell(broken: Break) -> None:
         log.broken = broken
 
-    return within.LookWithin(weights, is_dead, tell, done=step)
+    size = built.model.steps_per_execution
+    return within.LookWithin(weights, is_dead, tell, done=step, size=size)
 
 
 @contextlib.contextmanager

@@ -285,6 +285,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._resumes = built.pipeline.resumes
         self._epoch = 0
         self._offset = 0
+        self._is_sound: Callable[[], bool] = lambda: True
         self._before: Sequence[Epochs] = ()
         self._log: EpochLog | None = None
         self._callbacks: Sequence[keras.callbacks.Callback] = ()
@@ -318,9 +319,15 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         """
         self._before, self._log, self._callbacks = before, log, callbacks
 
-    def start_inside(self, step: int) -> None:
-        """Note that the next epoch begins at a step inside of it; 0 for its beginning."""
-        self._offset = step
+    def start_inside(self, step: int, is_sound: Callable[[], bool]) -> None:
+        """Note that the next epoch begins at a step inside of it.
+
+        Args:
+            step: steps of it that were trained; 0 for its beginning.
+            is_sound: tells whether a state inside of an epoch may be gone on from. What has broken
+                since the last look is not: the next one is to find the step that has broken it.
+        """
+        self._offset, self._is_sound = step, is_sound
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Note where the training is."""
@@ -330,7 +337,8 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         """Write one inside of an epoch that takes long."""
         if self._resumes == "steps" and self._seconds > 0 and self._is_due():
             done = self._offset + batch + 1
-            if done < self._built.pipeline.steps:  # else the epoch's end is next
+            # At its last step the epoch's end is next.
+            if done < self._built.pipeline.steps and self._is_sound():
                 try:
                     self._keep(self._epoch, done, on_disk=True)
                 except states.OpaqueError:  # which may be gone by then

@@ -16,6 +16,7 @@ import pytest
 from orchestrator.config.schema import Config
 from orchestrator.errors import InvalidError
 from orchestrator.model import keras_internals
+from orchestrator.record.checks import FiniteCheck
 from orchestrator.record.events import (
     AttemptResumed,
     EpochEnded,
@@ -233,6 +234,37 @@ def test_two_phases_are_one_training_where_each_ends_with_averages_of_its_weight
         events = _train(_task(config, tmp_path / f"{len(epochs)}"))
         found.append((_epochs(events), _phases(events)[-1][2:4]))
     assert found[0] == found[1]
+
+
+def test_no_snapshot_inside_of_an_epoch_hides_the_step_that_has_broken_a_weight(
+    noisy: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", x=rows, y=np.abs(rows).sum(1, keepdims=True))
+    config = noisy(
+        model={"layers": LAYERS[-1:]},
+        compile={"optimizer": {"SGD": {"learning_rate": 1.6}}, "loss": "mse"},
+        phases=[{"name": "a", "epochs": 1}],
+        fit={},
+        batch_size=8,
+        checkpoint_seconds=100,
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(Keeper, "_is_due", lambda self: True)
+        whole = _train(_task(config, tmp_path / "1"))
+    directory = tmp_path / "1"
+    records = tuple(event.phase for event in whole if isinstance(event, PhaseEnded))
+    (place, *_) = (place for place, _ in AttemptPaths(directory).snapshots() if place.step)
+    assert place.step % 64
+    begun = Begun(restarts=1, place=Place(1, 0), phases=records)
+    again = _train(_task(config, directory, begun))
+    (resumed,) = (event for event in again if isinstance(event, AttemptResumed))
+    assert resumed.step == place.step
+    found = [event.phase for event in again if isinstance(event, PhaseEnded)]
+    first, second = (phases[-1].find(FiniteCheck) for phases in (records, found))
+    assert first is not None and second is not None and first.measured.broken is not None
+    assert first.measured.broken == second.measured.broken
+    assert records[-1].weights == found[-1].weights
 
 
 def test_what_goes_on_from_another_attempt_has_the_rate_that_a_remedy_has_raised(

@@ -47,6 +47,7 @@ class LookWithin(keras.callbacks.Callback):  # type: ignore[misc]
         is_dead: tells whether a layer has died in a run; None leaves that out.
         tell: is told where weights broke, once.
         done: steps of the first epoch that were trained before.
+        size: steps of one execution of Keras's.
     """
 
     def __init__(
@@ -56,14 +57,21 @@ class LookWithin(keras.callbacks.Callback):  # type: ignore[misc]
         tell: Callable[[Break], None],
         *,
         done: int = 0,
+        size: int = 1,
     ) -> None:
         super().__init__()
         self._weights = weights
         self._is_dead = is_dead
         self._tell = tell
         self._done = done
-        self._looked = self._step = done
+        self._step = done
+        # The look before that came with the first execution which had ended a run.
+        self._looked = math.ceil(done // RUN * RUN / size) * size
         self._epoch = 0
+
+    def all_finite(self) -> bool:
+        """Whether all weights are finite now, as far as that is looked at."""
+        return self._weights is None or self._weights.all_finite()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Note where the training is."""
@@ -118,6 +126,10 @@ class Weights:
         self._are_finite = look if weights else lambda: True
         self._kept: tuple[int, int, list[Any], list[Any]] | None = None
 
+    def all_finite(self) -> bool:
+        """Whether all are now."""
+        return bool(self._are_finite())
+
     def keep(self, epoch: int, step: int) -> None:
         """Keep what the training is to be repeated from.
 
@@ -138,7 +150,7 @@ class Weights:
 
         The model is then left as the step that has broken it.
         """
-        if bool(self._are_finite()):
+        if self.all_finite():
             return None
         feed = self._built.pipeline
         first, last = self._retrace(run.last) or (0, 0)
@@ -164,7 +176,7 @@ class Weights:
         size = model.steps_per_execution
         for done in range(begun, last, size):
             step(batches)
-            if not bool(self._are_finite()):
+            if not self.all_finite():
                 return done + 1, min(done + size, last)
         # What a callback of the user's has done to the weights no step repeats.
         _assign(variables, broken)

@@ -77,6 +77,23 @@ def test_the_last_run_of_an_epoch_is_left_to_the_look_at_its_end() -> None:
     assert resting([], steps=200)[0] == []
 
 
+def test_what_goes_on_inside_of_an_epoch_looks_at_the_same_runs_of_steps() -> None:
+    def runs(done: int) -> list[within.Run]:
+        seen: list[within.Run] = []
+        guard = within.LookWithin(
+            None, lambda run: seen.append(run) or False, lambda broken: None, done=done, size=3
+        )
+        guard.on_epoch_begin(0)
+        for step in range(done, 300, 3):
+            guard.on_train_batch_end(step - done + 2)
+        return seen
+
+    whole = runs(0)
+    assert [(run.first, run.last) for run in whole[:2]] == [(1, 66), (67, 129)]
+    for done in (3, 63, 66, 126, 129, 132):
+        assert runs(done) == [run for run in whole if run.last > done]
+
+
 def test_a_snapshot_keeps_what_a_run_of_steps_is_measured_from() -> None:
     *_, log = resting([None, None])
     arrays: dict[str, np.ndarray] = {}
