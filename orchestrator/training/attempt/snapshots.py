@@ -136,6 +136,7 @@ def capture(
         OpaqueError: a callback holds what cannot be kept.
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
+    held = variables(built)
     epochs = [
         {
             **dataclasses.asdict(each),
@@ -152,12 +153,12 @@ def capture(
         "stopped": bool(built.model.stop_training),
         "highest_rate": built.rates.highest(),
         "feed": built.pipeline.mark(place.epoch, place.step),
-        "callbacks": states.pack_callbacks(callbacks, arrays),
+        "callbacks": states.pack_callbacks(callbacks, arrays, held),
         "generators": states.pack_generators(arrays),
     }
     arrays = {name: each.copy() for name, each in arrays.items()}
     content = json.dumps(state).encode()
-    return Snapshot(place=place, variables=values(variables(built)), arrays=arrays, content=content)
+    return Snapshot(place=place, variables=values(held), arrays=arrays, content=content)
 
 
 def values(found: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
@@ -375,7 +376,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         if self._resumes == "never":
             return
         try:
-            states.pack_callbacks(self._callbacks, {})
+            states.pack_callbacks(self._callbacks, {}, variables(self._built))
         except states.OpaqueError as error:
             self._resumes, self.obstacle = "never", str(error)
             self._hinder(self.obstacle)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import collections
 import datetime
+import dis
 import enum
 import logging
 import pathlib
 import random
 import re
 import types
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence, Set
 from typing import Any
 
 import keras
 import numpy as np
 
 from orchestrator.diagnosis.watch.gradients import GradientWatch
+from orchestrator.model.keras_internals import is_of_keras
 
 Arrays = MutableMapping[str, np.ndarray[Any, Any]]
 """Arrays by the names that the JSON has in their place."""
@@ -25,25 +27,23 @@ _KERAS_OWN = ("_model", "params", "validation_data")
 """Attributes that Keras gives a callback anew with every `fit`."""
 _CONSTANTS = (
     type,
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    types.MethodType,
     types.ModuleType,
     np.ufunc,
+    type(np.mean),
     pathlib.PurePath,
     datetime.date,
     datetime.timedelta,
     re.Pattern,
     enum.Enum,
     logging.Logger,
-    keras.Model,
-    keras.Layer,
-    keras.optimizers.Optimizer,
     GradientWatch,
 )
 """What a callback holds and a snapshot need not: it never changes, or is kept with the model."""
+_WITH_VARIABLES = (keras.Model, keras.Layer, keras.optimizers.Optimizer)
+"""What is kept with the model where it is the model, or shares all its variables with it."""
 
 
+_EMPTY = types.CellType()
 _SCALARS = {type(None), bool, int, float, str}
 
 
@@ -105,27 +105,75 @@ def unpack(value: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Any:
     raise ValueError(f"expected packed data, received the keys {', '.join(value)}")
 
 
-def pack_callbacks(callbacks: Sequence[keras.callbacks.Callback], arrays: Arrays) -> Any:
+def pack_callbacks(
+    callbacks: Sequence[keras.callbacks.Callback], arrays: Arrays, variables: Sequence[Any]
+) -> Any:
     """The attributes of callbacks, those left out that never change.
+
+    Args:
+        callbacks: the callbacks.
+        arrays: gets the arrays.
+        variables: those that are kept with the model.
 
     Raises:
         OpaqueError: one of the user's holds something else; the message says which.
     """
+    kept = {id(each) for each in variables}
     found = []
     for callback in callbacks:
         attributes = {}
         for name, value in vars(callback).items():
-            if name in _KERAS_OWN or isinstance(value, _CONSTANTS):
+            if name in _KERAS_OWN or _is_constant(value, {*kept, id(callback)}):
                 continue
             try:
                 attributes[name] = pack(value, arrays)
             except OpaqueError as error:
-                if type(callback).__module__.split(".")[0] == "keras":
+                if is_of_keras(callback) and not callable(value):
                     continue  # writers and the like: Keras makes them anew
-                what = f"{type(callback).__name__}.{name} is an object of {error}"
-                raise OpaqueError(what) from error
+                told = f"is an object of {error}"
+                if isinstance(value, types.FunctionType):
+                    told = "is a function that may change what it refers to of an outer one"
+                raise OpaqueError(f"{type(callback).__name__}.{name} {told}") from error
         found.append(attributes)
     return found
+
+
+def _is_constant(value: Any, kept: Set[int]) -> bool:
+    """Whether a value never changes, or is kept with the model.
+
+    Args:
+        value: what a callback holds.
+        kept: ids of what is kept with the model, and of what is looked at already.
+    """
+    if id(value) in kept or isinstance(value, _CONSTANTS):
+        return True
+    if isinstance(value, _WITH_VARIABLES):
+        return all(id(each) in kept for each in value.variables)
+    if isinstance(value, types.MethodType | types.BuiltinFunctionType):
+        return value.__self__ is None or _is_constant(value.__self__, kept)
+    if isinstance(value, types.FunctionType):
+        names, cells = value.__code__.co_freevars, value.__closure__ or ()
+        held = [each.cell_contents for each in cells if each != _EMPTY]
+        changed = {*names} & {*_assigned(value.__code__)}
+        return not changed and all(_is_fixed(each, {*kept, id(value)}) for each in held)
+    return False
+
+
+def _is_fixed(value: Any, kept: Set[int]) -> bool:
+    """Whether what a function refers to, and does not assign, stays the same."""
+    if type(value) in (tuple, frozenset):
+        return all(_is_fixed(each, kept) for each in value)
+    return type(value) in (*_SCALARS, bytes, complex) or _is_constant(value, kept)
+
+
+def _assigned(code: types.CodeType) -> Iterator[str]:
+    """Names of outer functions that code assigns."""
+    for each in dis.get_instructions(code):
+        if each.opname == "STORE_DEREF":
+            yield str(each.argval)
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _assigned(inner)
 
 
 def unpack_callbacks(

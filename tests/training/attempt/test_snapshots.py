@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -401,6 +402,76 @@ def test_a_callback_that_cannot_be_kept_stands_against_going_on_from_the_attempt
     origin = Origin(task=_task(config, tmp_path / "nothing"), phases=known, epoch=2)
     with pytest.raises(InvalidError, match=f"after epoch 2 cannot be kept, because {told}"):
         _train(dataclasses.replace(_task(config, tmp_path / "2"), origin=origin))
+
+
+class Holder(keras.callbacks.Callback):  # type: ignore[misc]
+    def __init__(self, thing: Any = None) -> None:
+        super().__init__()
+        self.thing = thing
+        self.method = self.on_epoch_end
+
+
+def _closure(held: Any) -> Callable[..., Any]:
+    return lambda epoch, logs: held
+
+
+def _counting() -> Callable[..., Any]:
+    count = 0
+
+    def count_epochs(epoch: int, logs: Any) -> None:
+        nonlocal count
+        count += 1
+
+    return count_epochs
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    hidden = keras.layers.Dense(2, activation="relu")
+    return keras.Sequential([keras.Input((3,)), hidden, keras.layers.Dense(1)])
+
+
+KEPT: list[Callable[[keras.Model], Any]] = [
+    lambda network: network,
+    lambda network: network.layers[0],
+    lambda network: keras.Model(network.inputs, network.layers[0].output),
+    lambda network: network.predict,
+    lambda network: _closure(network),
+    lambda network: _closure((1, "text", _closure(2.0), len, np.mean)),
+]
+
+
+@pytest.mark.parametrize("make", KEPT)
+def test_what_is_kept_with_the_model_and_functions_of_what_never_changes_need_no_place(
+    network: keras.Model, make: Callable[[keras.Model], Any]
+) -> None:
+    plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss")
+    callbacks = [Holder(make(network)), plateau]
+    packed = states.pack_callbacks(callbacks, {}, network.variables)
+    assert packed[0] == {}
+
+
+OTHER: list[Callable[[keras.Model], Any]] = [
+    keras.models.clone_model,
+    lambda network: keras.models.clone_model(network).predict,
+    lambda network: _closure(keras.optimizers.Adam()),
+    lambda network: _closure([1]),
+    lambda network: _closure(_closure({})),
+    lambda network: _counting(),
+    lambda network: [].append,
+    lambda network: Holder().on_train_end,
+]
+
+
+@pytest.mark.parametrize("make", OTHER)
+@pytest.mark.parametrize(
+    "hold", [Holder, lambda thing: keras.callbacks.LambdaCallback(on_epoch_end=thing)]
+)
+def test_models_of_a_callback_s_own_and_what_its_functions_change_are_opaque(
+    network: keras.Model, make: Callable[[keras.Model], Any], hold: Callable[[Any], Any]
+) -> None:
+    with pytest.raises(states.OpaqueError, match=r"(thing|on_epoch_end) is an? "):
+        states.pack_callbacks([hold(make(network))], {}, network.variables)
 
 
 def test_a_racer_ends_at_its_epoch_though_it_can_leave_no_snapshot(

@@ -97,7 +97,7 @@ def test_what_goes_on_inside_of_an_epoch_looks_at_the_same_runs_of_steps() -> No
 def test_a_snapshot_keeps_what_a_run_of_steps_is_measured_from() -> None:
     *_, log = resting([None, None])
     arrays: dict[str, np.ndarray] = {}
-    packed = states.pack_callbacks([log], arrays)
+    packed = states.pack_callbacks([log], arrays, [])
     other = SignalLog(log._watch)
     states.unpack_callbacks(packed, [other], arrays)
     assert vars(other).keys() == vars(log).keys()
