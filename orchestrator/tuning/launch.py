@@ -17,7 +17,7 @@ from orchestrator.data import cache
 from orchestrator.errors import InvalidError, Problem, UserCodeError, WorkerDiedError
 from orchestrator.record import environment
 from orchestrator.record.events import Event, Heartbeat
-from orchestrator.record.search import Parameter, Search
+from orchestrator.record.search import BASE, Parameter, Search
 from orchestrator.record.storage import archive
 from orchestrator.training import launch as launcher
 from orchestrator.training.attempt.task import Prepared
@@ -120,7 +120,9 @@ def launch(
 
         def conclude(found: Search) -> None:
             if (best := found.best()) is not None:
-                winner = space.lay(config, best.values, found.space)
+                winner = config
+                if best.trial != BASE:
+                    winner = space.lay(config, best.values, found.space)
                 tuned.write_files(config, winner, found, store.paths.root, command=command)
 
         found = search.execute(

@@ -7,6 +7,8 @@ what a parameter without effect would explain (the adjusted R²). Whether that i
 found by giving the scores to the trials in thousands of other orders. Of several parameters one
 looks important by chance more often, which the chances account for: P. H. Westfall and S. S. Young,
 "Resampling-Based Multiple Testing" (1993), by the smallest chance of all.
+
+A parameter that only some trials have, as one under a condition, is judged among these alone.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -26,6 +28,8 @@ _ORDERED = ("float", "int")
 FEWEST = 8
 """Below so many trials nothing is said: even a parameter that decides everything would often go
 unnoticed, which a table of shares would hide."""
+ABSENT: Final = object()
+"""In the place of a value: the trial does not have the parameter, or not as one of its kind."""
 _ORDERS = 4000
 """Orders of the scores that are tried; a chance of 0.05 is then known to 0.003."""
 
@@ -37,47 +41,46 @@ def parameter_effects(search: Search) -> tuple[Effect, ...]:
         search: the search; trials that were cut count with what they would have on all seeds.
     """
     sign = 1.0 if search.objective.direction == "min" else -1.0
-    values = {parameter.path: parameter.default for parameter in search.space}
+    # The config has a value at each of its keys, a model not every hyperparameter.
+    values = {each.path: each.default for each in search.space if not each.hyperparameter}
     known = [
         (values | trial.values if trial.trial == BASE else trial.values, sign * score)
         for trial in search.trials
         if (score := objective.estimate(trial, search.trials, search.objective)) is not None
         and not math.isnan(score)
     ]
-    parameters = [each for each in search.space if any(each.path in tried for tried, _ in known)]
-    rows = [
-        (tried, score)
-        for tried, score in known
-        if all(_fits(each, tried.get(each.path)) for each in parameters)
-    ]
+    tried = {each.path: [_value(each, values) for values, _ in known] for each in search.space}
     found = effects(
-        {each.path: [_scalar(each, tried[each.path]) for tried, _ in rows] for each in parameters},
-        [score for _, score in rows],
-        ordered={each.path: each.kind in _ORDERED for each in parameters},
+        {
+            each.path: [_comparable(each, value) for value in tried[each.path]]
+            for each in search.space
+        },
+        [score for _, score in known],
+        ordered={each.path: each.kind in _ORDERED for each in search.space},
     )
-    made = [_named(each, found.get(each.path), rows) for each in search.space]
+    made = [_named(each, found.get(each.path), tried[each.path]) for each in search.space]
     return tuple(sorted(made, key=lambda each: -1.0 if each.share is None else -each.share))
 
 
-def _fits(parameter: Parameter, value: Any) -> bool:
-    """Whether a parameter's value is of its kind; the config may hold another, as a schedule."""
-    return parameter.kind not in _ORDERED or type(value) in (int, float)
+def _value(parameter: Parameter, values: Mapping[str, Any]) -> Any:
+    """A parameter's value in a trial; the config may hold one of another kind, as a schedule."""
+    value = values.get(parameter.path, ABSENT)
+    fits = parameter.kind not in _ORDERED or type(value) in (int, float)
+    return value if fits else ABSENT
 
 
-def _scalar(parameter: Parameter, value: Any) -> Any:
+def _comparable(parameter: Parameter, value: Any) -> Any:
     """A value that can be told from others: a choice may be a list or a mapping."""
-    return value if parameter.kind in _ORDERED else repr(value)
+    return value if parameter.kind in _ORDERED or value is ABSENT else repr(value)
 
 
-def _named(
-    parameter: Parameter, found: _Effect | None, rows: Sequence[tuple[Mapping[str, Any], float]]
-) -> Effect:
+def _named(parameter: Parameter, found: _Effect | None, tried: Sequence[Any]) -> Effect:
+    count = sum(value is not ABSENT for value in tried)
     if found is None:
-        return Effect(path=parameter.path, trials=len(rows))
-    tried = [values[parameter.path] for values, _ in rows]
+        return Effect(path=parameter.path, trials=count)
     return Effect(
         path=parameter.path,
-        trials=len(rows),
+        trials=count,
         share=found.share,
         chance=found.chance,
         best=tried[found.best],
@@ -90,54 +93,77 @@ class _Effect:
     share: float
     chance: float
     best: int
-    """Index of the trial at whose value the fitted score is best."""
+    """Index of the trial, among all, at whose value the fitted score is best."""
     edge: Literal["lowest", "highest"] | None
 
 
 def effects(
     tried: Mapping[str, Sequence[Any]], scores: Sequence[float], *, ordered: Mapping[str, bool]
 ) -> dict[str, _Effect]:
-    """The effect of each parameter that took at least two values.
+    """The effect of each parameter that took at least two values, in at least `FEWEST` trials.
 
     Args:
-        tried: of each parameter, the value in each trial.
+        tried: of each parameter, the value in each trial, or `ABSENT`.
         scores: the score of each trial, the lower the better; infinite for the worst.
         ordered: of each parameter, whether its values have an order.
 
     Returns:
         By parameter; empty where there are too few trials, or no score differs from another.
     """
+    bases: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name, values in tried.items():
+        places = np.array([index for index, each in enumerate(values) if each is not ABSENT], int)
+        if len(places) < FEWEST:
+            continue
+        basis = _basis([values[index] for index in places], ordered=ordered[name])
+        if basis is not None:
+            bases[name] = places, basis
     ranks = _ranks(scores)
-    if len(scores) < FEWEST or np.ptp(ranks) == 0:
+    if not bases or np.ptp(ranks) == 0:
         return {}
-    bases = {
-        name: basis
-        for name, values in tried.items()
-        if (basis := _basis(values, ordered=ordered[name])) is not None
-    }
-    if not bases:
-        return {}
-    centred = (ranks - ranks.mean()) / math.sqrt(((ranks - ranks.mean()) ** 2).sum())
     generator = np.random.default_rng(0)
-    orders = np.stack([centred, *(generator.permutation(centred) for _ in range(_ORDERS))])
-    explained = np.stack([((orders @ basis) ** 2).sum(axis=1) for basis in bases.values()])
+    orders = np.stack([ranks, *(generator.permutation(ranks) for _ in range(_ORDERS))])
+    among = {name: _among(orders, places) for name, (places, _) in bases.items()}
+    explained = np.stack([
+        ((among[name] @ basis) ** 2).sum(axis=1) for name, (_, basis) in bases.items()
+    ])  # fmt: skip
     chances = _chances(explained)
     found = {}
-    for index, (name, basis) in enumerate(bases.items()):
-        free = len(scores) - 1
+    for index, (name, (places, basis)) in enumerate(bases.items()):
+        free = len(places) - 1
         left = (1 - explained[index, 0]) * free / (free - basis.shape[1])
-        fitted = basis @ (basis.T @ centred)
-        best = int(fitted.argmin())
+        fitted = basis @ (basis.T @ among[name][0])
+        best = int(places[fitted.argmin()])
+        present = [tried[name][place] for place in places]
         found[name] = _Effect(
             share=min(max(1 - float(left), 0.0), 1.0),
             chance=chances[index],
             best=best,
-            edge=_edge(tried[name], best) if ordered[name] else None,
+            edge=_edge(present, tried[name][best]) if ordered[name] else None,
         )
     return found
 
 
-def _ranks(values: Sequence[float]) -> np.ndarray:
+def _among(orders: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The ranks of some trials among each other, in every order.
+
+    Args:
+        orders: ranks among all trials, shape (orders, all trials).
+        places: which trials, shape (trials,).
+
+    Returns:
+        Shape (orders, trials), in each order of mean 0 and length 1; 0 where all are the same.
+    """
+    ranks = orders
+    if len(places) < orders.shape[1]:
+        ranks = np.apply_along_axis(_ranks, 1, orders[:, places])
+    centred = ranks - ranks.mean(axis=1, keepdims=True)
+    length = np.sqrt((centred**2).sum(axis=1, keepdims=True))
+    found: np.ndarray = centred / np.where(length > 0, length, 1.0)
+    return found
+
+
+def _ranks(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Ranks from 1, equal values sharing the mean of theirs."""
     _, places, counts = np.unique(
         np.asarray(values, dtype=float), return_inverse=True, return_counts=True
@@ -182,8 +208,8 @@ def _chances(explained: np.ndarray) -> list[float]:
     return [float((smallest <= own[0] + 1e-12).mean()) for own in single]
 
 
-def _edge(values: Sequence[Any], index: int) -> Literal["lowest", "highest"] | None:
-    """Whether the value at an index is one of the ends of what was tried."""
-    if values[index] == min(values):
+def _edge(values: Sequence[Any], value: Any) -> Literal["lowest", "highest"] | None:
+    """Whether a value is one of the ends of what was tried."""
+    if value == min(values):
         return "lowest"
-    return "highest" if values[index] == max(values) else None
+    return "highest" if value == max(values) else None

@@ -8,9 +8,9 @@ which draws from the same seed, arrives where it was.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
-import math
 import shutil
 import sys
 import warnings
@@ -153,11 +153,14 @@ def _begin_with(oracle: keras_tuner.Oracle, base: Mapping[str, Any] | None) -> N
         found: dict[str, Any] = choose(trial_id)
         if not oracle.start_order and found.get("values") is not None:
             hyperparameters = oracle.get_space()
+            names = {parameter.name for parameter in hyperparameters.space}
             hyperparameters.values = dict(found["values"])
             for parameter in hyperparameters.space:
                 hyperparameters.values[parameter.name] = parameter.default
             hyperparameters.ensure_active_values()
-            found["values"] = {**found["values"], **hyperparameters.values}
+            # Of the draw its budget stays; what is not active in the config has no value in it.
+            others = {name: value for name, value in found["values"].items() if name not in names}
+            found["values"] = {**others, **hyperparameters.values}
         return found
 
     oracle.populate_space = populate
@@ -165,7 +168,8 @@ def _begin_with(oracle: keras_tuner.Oracle, base: Mapping[str, Any] | None) -> N
 
 def _hyperparameters(plan: Plan) -> keras_tuner.HyperParameters:
     """The space in KerasTuner's terms; the config's own value is the default where it is in it."""
-    found = keras_tuner.HyperParameters.from_config({"space": [*plan.asked], "values": {}})
+    asked = copy.deepcopy([*plan.asked])  # which KerasTuner changes in reading it
+    found = keras_tuner.HyperParameters.from_config({"space": asked, "values": {}})
     base = plan.base or {}
     for parameter in plan.space:
         if parameter.hyperparameter:
@@ -212,7 +216,7 @@ def _ours(plan: Plan, chosen: Mapping[str, Any]) -> dict[str, Any]:
         if parameter.kind == "choice" and not parameter.hyperparameter:
             value = next(each for each in parameter.choices if _label(each) == value)
         elif parameter.kind == "float" and not parameter.hyperparameter:
-            value = _short(value)
+            value = _short(value, parameter)
         values[parameter.path] = value
     return values
 
@@ -226,6 +230,12 @@ def _theirs(plan: Plan, values: Mapping[str, Any]) -> dict[str, Any]:
     return {path: _label(value) if path in labelled else value for path, value in values.items()}
 
 
-def _short(value: float) -> float:
-    """A number with as many digits as can matter, for people to read and to write."""
-    return float(f"{value:.4g}") if math.isfinite(value) else value
+def _short(value: float, parameter: Parameter) -> float:
+    """A number with as many digits as can matter, for people to read and to write.
+
+    The config's own stays what it is, and none leaves the range.
+    """
+    short = float(f"{value:.4g}")
+    own = value == parameter.default
+    within = (parameter.low or 0.0) <= short <= (parameter.high or 0.0)
+    return short if within and not own else value

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.record.search import Effect, Parameter
-from orchestrator.tuning.result.importance import FEWEST, effects, parameter_effects
+from orchestrator.tuning.result.importance import ABSENT, FEWEST, effects, parameter_effects
 from tests import searches
 from tests.builders import LAW
 
@@ -103,10 +104,59 @@ def test_where_more_is_better_the_other_end_is_best() -> None:
     assert (found[0].path, found[0].edge) == (searches.FACTOR.path, "highest")
 
 
-def test_a_config_with_something_else_in_the_place_of_a_number_is_left_out() -> None:
+def test_a_config_with_something_else_in_the_place_of_a_number_is_left_out_of_it() -> None:
     space = (msgspec.structs.replace(searches.FACTOR, default="auto"), *searches.SPACE[1:])
     made = (searches.trial(1, 2.0, values={}), *searches.trials()[1:])
-    assert parameter_effects(searches.search(space=space, trials=made))[0].trials == 10
+    found = parameter_effects(searches.search(space=space, trials=made))
+    assert [each.trials for each in found] == [10, 11, 11]
+
+
+def test_a_parameter_under_a_condition_is_judged_by_the_trials_that_have_it() -> None:
+    """Of twenty trials every other one has the width, which is all that they differ in."""
+    deep = (np.arange(20) % 2).tolist()
+    width = [value if has else ABSENT for value, has in zip(BASE, deep, strict=True)]
+    scores = (BASE * deep + 5 * NOISE * (1 - np.array(deep))).tolist()
+    tried = {"deep": deep, "width": width}
+    found = effects(tried, scores, ordered={"deep": False, "width": True})
+    alone = effects({"width": width[1::2]}, scores[1::2], ordered={"width": True})
+    assert found["width"].share == pytest.approx(alone["width"].share)
+    assert found["width"].share > 0.95
+    assert (found["width"].best, found["width"].edge) == (1, "lowest")
+    assert found["width"].chance < 0.01
+    few = [value if place < 2 * FEWEST - 2 else ABSENT for place, value in enumerate(width)]
+    assert "width" not in effects(
+        {"deep": deep, "width": few}, scores, ordered={"deep": False, "width": True}
+    )
+
+
+def test_by_chance_alone_conditions_find_nothing_either() -> None:
+    generator = np.random.default_rng(7)
+    wrong = 0
+    for _ in range(60):
+        tried: dict[str, Any] = {"a": generator.random(24).tolist()}
+        for index in range(3):
+            values = generator.random(24)
+            tried[f"p{index}"] = [each if each > index / 6 else ABSENT for each in values]
+        found = effects(tried, generator.random(24).tolist(), ordered=dict.fromkeys(tried, True))
+        wrong += any(each.chance < 0.05 for each in found.values())
+    assert wrong <= 7
+
+
+def test_a_hyperparameter_that_the_first_trial_does_not_have_does_not_have_its_default() -> None:
+    width = Parameter(path="width", kind="int", low=2, high=9, default=2, hyperparameter=True)
+    made = [searches.trial(1, 2.0), *searches.trials()[1:]]
+    for number in range(3, 12, 2):
+        made[number] = searches.trial(
+            number + 1, made[number].score, values={**made[number].values, "width": number}
+        )
+    (found,) = [
+        each
+        for each in parameter_effects(
+            searches.search(space=(*searches.SPACE, width), trials=tuple(made))
+        )
+        if each.path == "width"
+    ]
+    assert (found.trials, found.share) == (5, None)
 
 
 def test_a_choice_may_be_a_whole_policy() -> None:

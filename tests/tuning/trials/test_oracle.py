@@ -12,6 +12,7 @@ import keras_tuner
 import pytest
 
 from orchestrator.record.search import Objective, Parameter, Term
+from orchestrator.tuning import space
 from orchestrator.tuning.trials import oracle
 from orchestrator.tuning.trials.oracle import Plan, TrialFailedError
 
@@ -83,6 +84,32 @@ def test_the_same_scores_lead_to_the_same_trials(tmp_path: Path) -> None:
     for tuner in ("random", "hyperband", "grid"):
         assert tried(tmp_path, tuner=tuner) == tried(tmp_path, tuner=tuner)
     assert tried(tmp_path) != tried(tmp_path, seed=2)
+
+
+def test_what_is_not_active_has_no_value_in_the_config_either(tmp_path: Path) -> None:
+    hyperparameters = keras_tuner.HyperParameters()
+    hyperparameters.Choice("kind", ["plain", "deep"])
+    with hyperparameters.conditional_scope("kind", ["deep"]):
+        hyperparameters.Int("width", 4, 400)
+    asked = hyperparameters.get_config()["space"]
+    found = [
+        values
+        for seed in (1, 2, 3)
+        for values, _ in tried(
+            tmp_path, space=space.asked(asked), asked=asked, base={}, max_trials=4, seed=seed
+        )
+    ]
+    assert [values for values in found[::4]] == [{"kind": "plain"}] * 3
+    assert all(("width" in values) == (values["kind"] == "deep") for values in found)
+
+
+def test_the_configs_own_number_keeps_its_digits_and_none_leaves_its_range(tmp_path: Path) -> None:
+    rate = Parameter(path="rate", kind="float", low=0.123456, high=0.123459, default=0.12345678)
+    found = [
+        values["rate"] for values, _ in tried(tmp_path, space=[rate], base={"rate": 0.12345678})
+    ]
+    assert found[0] == 0.12345678
+    assert all(0.123456 <= each <= 0.123459 for each in found)
 
 
 def test_a_small_space_is_tried_to_its_end(tmp_path: Path) -> None:
