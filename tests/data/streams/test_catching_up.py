@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config
 
 from orchestrator.data.streams import recording
 from orchestrator.data.streams.feed import LiveFeed
@@ -279,6 +280,36 @@ def test_steps_may_be_made_several_at_a_time(program: Program) -> None:
         rest = go_on(resumed, epoch, step, 2)
         assert len(rest) == 12 - 3 * epoch - step
         assert all(map(same, rest, seen[3 * epoch + step :]))
+
+
+@pytest.fixture
+def _deterministic() -> Iterator[None]:
+    """As the processes that train are: TensorFlow then reads nothing ahead."""
+    keras.utils.set_random_seed(SEED)
+    tf.config.experimental.enable_op_determinism()
+    yield
+    config.disable_op_determinism()
+
+
+@pytest.mark.usefixtures("_deterministic")
+def test_what_a_dataset_caches_is_computed_once() -> None:
+    calls: list[int] = []
+
+    def compute(value: Any) -> Any:
+        calls.append(int(value))
+        return value
+
+    def make() -> Any:
+        read = tf.data.Dataset.range(12).map(
+            lambda row: tf.numpy_function(compute, [row], row.dtype)
+        )
+        return read.map(lambda row: (tf.reshape(row, (1,)),) * 2).batch(4).cache()
+
+    feed = begin(lambda: make, None)
+    calls.clear()
+    seen, _ = train(feed)
+    assert len(seen) == 12
+    assert calls == [*range(12)]
 
 
 def unseeded() -> Callable[[], Any]:

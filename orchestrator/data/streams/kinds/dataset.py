@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.data.streams.kinds.position import Progress
-from orchestrator.data.streams.pipeline import counted
+from orchestrator.data.streams.pipeline import counted, plain
 from orchestrator.data.streams.recording import Live
 from orchestrator.data.streams.sources import Source
 
@@ -98,7 +98,7 @@ class Dataset:
 
     def _pass(self, count: int) -> tf.data.Dataset:
         # A pass that is shorter than the first one goes on with another, a longer one is cut.
-        found = self._prepare(self._dataset).repeat()
+        found = self._prepare(self._dataset).apply(_one_ahead).repeat()
         return found.take(count).prefetch(tf.data.AUTOTUNE)
 
     def _whole(self, found: tf.data.Dataset) -> Iterator[Any]:
@@ -115,6 +115,20 @@ class Dataset:
         signature = self._prepare(self._dataset).element_spec
         made = tf.data.Dataset.from_generator(rest, output_signature=signature)
         return made.apply(counted(count)).prefetch(tf.data.AUTOTUNE)
+
+
+def _one_ahead(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same elements, each given when the next one, or the end, is there.
+
+    With the last element the dataset has so come to its end, without which its `cache` keeps
+    nothing; whether something that reads ahead would come there in time hangs on the machine.
+    """
+
+    def first(*pair: Any) -> tf.data.Dataset:
+        return tf.data.Dataset.zip(pair if several else pair[0]).take(1)
+
+    several = isinstance(dataset.element_spec, tuple)
+    return dataset.window(2, shift=1).flat_map(plain(first))
 
 
 def find_seeds(dataset: tf.data.Dataset) -> list[int] | None:
