@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ import cloudpickle
 import numpy as np
 import optree
 
+from orchestrator.config import given_code
 from orchestrator.config.yaml12 import Key
 from orchestrator.errors import NotSentError
 
+CODE = "the given "
+"""How the name of something begins whose digest is in `Sent.code`."""
 Values = tuple[Any, Any, Any]
 """x, y and sample weights, as the caller has them."""
 
@@ -61,6 +65,8 @@ class Sent:
     """The rows with every array replaced by its file."""
     objects: Mapping[Key, bytes]
     """What no config can say, by its key."""
+    code: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Digest of the function and of each function and class among the objects; see `code_of`."""
 
     @property
     def build(self) -> Callable[..., Any]:
@@ -151,7 +157,24 @@ def send(given: Given, folder: Path, dumps: Callable[[Any], bytes]) -> Sent:
     for part in ("train", "validation"):
         if getattr(given, part) is not None:
             parts[part] = _stored(given.rows(part), folder, part)
-    return Sent(function=function, parts=parts, objects=objects)
+    return Sent(function=function, parts=parts, objects=objects, code=code_of(given))
+
+
+def code_of(given: Given) -> dict[str, str]:
+    """The digest of each function and class that was given, by its name for people.
+
+    The name has Python's version, without which instructions are not comparable.
+    """
+    # What is there as bytes is an object, whose class alone is code: of those the config tells.
+    found = {
+        ".".join(map(str, key)): value
+        for key, value in given.objects.items()
+        if not isinstance(value, bytes)
+    }
+    return {
+        f"{CODE}{name} ({sys.implementation.cache_tag})": given_code.digest(value)
+        for name, value in {"build": given.build, **found}.items()
+    }
 
 
 def _stored(values: Values, folder: Path, part: str) -> Any:

@@ -6,17 +6,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
 
 from orchestrator.config import load as configs
+from orchestrator.config.given import send
 from orchestrator.config.schema import Config
 from orchestrator.errors import InvalidError, StoppedError, UserCodeError
 from orchestrator.record import search as records
 from orchestrator.record.search import Search
 from orchestrator.record.storage import archive
+from orchestrator.training import retrain
+from orchestrator.training.retraining import pickling
 from orchestrator.tuning import plan
 from orchestrator.tuning.journal import SearchEvent, TrialEnded, TrialStarted
 from orchestrator.tuning.trials.recorded import Recorded
+from tests.conftest import LINE
 from tests.tuning.small import TUNE, Watcher, outcomes, search, write
 
 pytestmark = pytest.mark.usefixtures("_module_in_this_process")
@@ -155,6 +161,38 @@ def test_a_search_does_not_go_on_with_other_code_than_it_began_with(tmp_path: Pa
     with pytest.raises(InvalidError, match=r"since the search began, rows\.py has changed"):
         search(config, tmp_path / "runs", resumed=directory)
     assert (directory / "journal.jsonl").read_bytes() == before
+
+
+def test_a_search_does_not_go_on_with_another_function_than_it_was_given(tmp_path: Path) -> None:
+    def stop(event: SearchEvent) -> None:
+        if isinstance(event, TrialStarted):
+            raise StoppedError("stopped by SIGINT")
+
+    def given(width: int) -> Config:
+        def build(hp: Any) -> keras.Model:
+            layers = [keras.layers.Dense(hp.Int("units", 1, width)), keras.layers.Dense(1)]
+            return keras.Sequential([keras.Input((2,)), *layers])
+
+        sections: dict[str, Any] = {
+            "compile": {**LINE["compile"], "run_eagerly": True},
+            "phases": [{"name": "main", "epochs": 1}],
+            "tune": {"max_trials": 1, "seeds": 1, "fresh_seeds": 0},
+        }
+        described, found = retrain.describe(
+            build, np.ones((64, 2)), np.arange(64.0),
+            validation=None, sample_weight=None, standardize=False, sections=sections,
+        )  # fmt: skip
+        return described.with_given(send(found, tmp_path, pickling.dumps))
+
+    runs = tmp_path / "runs"
+    _, directory = search(given(4), runs, Watcher(stop))
+    assert plan.unfinished(runs, given(5)) == directory
+    with pytest.raises(
+        InvalidError, match=r"since the search began, the given build .*has changed"
+    ):
+        search(given(5), runs, resumed=directory)
+    again, _ = search(given(4), runs, resumed=directory)
+    assert again.status == "finished"
 
 
 def test_of_one_trial_the_config_as_it_is_is_all_also_where_the_space_is_without_it(

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.config import load as configs
 from orchestrator.config import recorded
+from orchestrator.config.given import CODE
 from orchestrator.config.schema import Config
 from orchestrator.errors import InvalidError, Problem
 from orchestrator.record import environment
@@ -128,6 +129,8 @@ def changed_code(then: Mapping[str, Any], config: Config) -> tuple[str, ...]:
 
 def _changed_files(then: Mapping[str, Any], now: Mapping[str, str]) -> Iterator[str]:
     for name in sorted({*then, *now}):
+        if name.startswith(CODE) and not (name in then and name in now):
+            continue  # an older record does not have it, nor one of another Python
         if name not in now:
             yield f"{name} is gone"
         elif name not in then:

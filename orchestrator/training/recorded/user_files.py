@@ -33,8 +33,11 @@ def user_files(config: Config) -> frozenset[str]:
 
 
 def digests(config: Config) -> dict[str, str]:
-    """SHA-256 of each of these files that is there, by its path from the config's folder."""
-    base, found = Path(config.base), {}
+    """SHA-256 of each of these files that is there, by its path from the config's folder.
+
+    Also the digest of what was given in Python, by its name.
+    """
+    base, found = Path(config.base), dict(getattr(config._given, "code", {}))
     for file in sorted(user_files(config)):
         path = Path(file)
         try:
