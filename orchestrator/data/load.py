@@ -232,6 +232,8 @@ def _labels(found: Rows | Table) -> tuple[Array, tuple[str, ...]]:
     if len(targets) != 1:
         raise ValueError(f"expected one target with classes, received {len(targets)} targets")
     labels = np.asarray(targets[0])
+    if rows.is_text(labels):
+        labels = rows.decoded(labels)
     if labels.ndim > 1 and labels.shape[-1] > 1:
         one_hot = labels.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all()
         if not one_hot:
@@ -250,7 +252,7 @@ def _encode_targets(
     classes: dict[str, tuple[str, ...]] = {}
     for path, array in rows.leaves(train.y):
         if rows.is_text(array):
-            classes[path or "y"] = tuple(np.unique(array.astype(str)).tolist())
+            classes[path or "y"] = texts_in(array, "train", config)
 
     def encode(part: Rows, role: str) -> Rows:
         encoded = []
@@ -270,6 +272,23 @@ def _encode_targets(
     return encode(train, "train"), None if held is None else encode(held, "validation"), classes
 
 
+def texts_in(array: Array, role: str, reporter: Reporter) -> tuple[str, ...]:
+    """The texts that an array has, sorted.
+
+    Raises:
+        InvalidError: bytes are no UTF-8.
+    """
+    return tuple(np.unique(_texts(array, role, reporter)).tolist())
+
+
+def _texts(array: Array, role: str, reporter: Reporter) -> Array:
+    try:
+        return rows.decoded(array)
+    except UnicodeDecodeError as error:
+        message = f"expected UTF-8 texts as targets, received {error.object!r}"
+        raise InvalidError([reporter.problem(("data", role), message)]) from error
+
+
 def class_indices(array: Array, known: Sequence[str], role: str, reporter: Reporter) -> Array:
     """Texts as positions in the known classes.
 
@@ -283,9 +302,9 @@ def class_indices(array: Array, known: Sequence[str], role: str, reporter: Repor
         int64 of the same shape.
 
     Raises:
-        InvalidError: a text is not among them.
+        InvalidError: a text is not among them, or bytes are no UTF-8.
     """
-    texts = array.astype(str)
+    texts = _texts(array, role, reporter)
     places = np.minimum(np.searchsorted(known, texts), len(known) - 1)
     unseen = np.flatnonzero((np.asarray(known)[places] != texts).reshape(len(texts), -1).any(1))
     if len(unseen):

@@ -404,6 +404,20 @@ def is_text(array: Any) -> bool:
     return array.dtype.kind in "USO"
 
 
+def decoded(array: Array) -> Array:
+    """Texts as NumPy's own, bytes read as UTF-8.
+
+    Raises:
+        UnicodeDecodeError: bytes are something else; a ValueError.
+    """
+    if array.dtype.kind == "S":
+        return np.char.decode(array, "utf-8")
+    if array.dtype.kind == "O":
+        texts = [each.decode() if isinstance(each, bytes) else each for each in array.flat]
+        return np.array(texts, dtype=str).reshape(array.shape)
+    return array
+
+
 def hashable(array: Array) -> Array:
     """The array as numbers, texts as a hash of 64 bits each, however wide their type is."""
     if not is_text(array):

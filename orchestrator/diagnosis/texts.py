@@ -10,13 +10,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from orchestrator.data import rows
 from orchestrator.data.files import encoding
 from orchestrator.data.files.encoding import Encoding
 from orchestrator.data.files.tables import Table, target_columns
-from orchestrator.data.load import class_indices
+from orchestrator.data.load import class_indices, texts_in
 from orchestrator.data.rows import Rows
 from orchestrator.errors import RecordError, Reporter
 from orchestrator.record.records import Inputs
@@ -70,8 +68,7 @@ def encode_targets(found: Rows, inputs: Inputs, reporter: Reporter) -> tuple[Row
     if found.y is None or not rows.is_text(found.y):
         return found, []
     known = _classes_of(inputs, ["y"]).get("y")
-    present = tuple(np.unique(found.y.astype(str)).tolist())
-    y = class_indices(found.y, known or present, "train", reporter)
+    y = class_indices(found.y, known or texts_in(found.y, "train", reporter), "train", reporter)
     return dataclasses.replace(found, y=y), _assumed([] if known else ["the targets"])
 
 

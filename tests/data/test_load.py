@@ -510,6 +510,19 @@ def test_text_targets_become_indices_of_the_sorted_classes(call, texts):
     assert found.encoding.classes == {"y": ("a", "b", "c")}
 
 
+@pytest.mark.parametrize("kind", ["", ", object"])
+def test_bytes_among_the_targets_are_utf_8(call, kind):
+    texts = "np.array([each.encode() for each in ['ü', 'a', 'ü', '€']]%s)[:count]" % kind
+    stratified = "data={train: {callable: 'm:f'}, validation: {fraction: 0.5, stratify: true}}"
+    found = call(TEXTS.format(texts))
+    assert found.train.y.tolist() == [1, 0, 1, 2]
+    assert found.encoding.classes == {"y": ("a", "ü", "€")}
+    (problem,) = problems(call, TEXTS.format(texts), stratified)
+    assert problem.endswith("the class 'a' has a single row, which cannot be on both sides")
+    (problem,) = problems(call, TEXTS.format("np.array([b'\\xff', b'a', b'b', b'c']%s)" % kind))
+    assert problem.endswith(r"expected UTF-8 texts as targets, received b'\xff'")
+
+
 def test_text_targets_of_one_of_several_outputs_are_told_by_its_name(call):
     source = "def f(): return [[1], [2]], {'kind': ['u', 'd'], 'price': [3.0, 4.0]}"
     found = call(source)
