@@ -145,7 +145,7 @@ def load_lazily(
         naming, warnings = names.naming(found, learnt), tuple(names.warnings(found, learnt))
         train = encoding.encode(found, learnt)
     if isinstance(held_found, Table):
-        held = encoding.encode(held_found, learnt, naming)
+        held = encoding.encode(held_found, learnt, naming, _drawn(config))
     train, held, classes = _encode_targets(train, held, config)
     learnt = dataclasses.replace(learnt, classes={**learnt.classes, **classes})
     if held is not None:
@@ -166,6 +166,12 @@ def load_lazily(
         live=live,
         warnings=warnings,
     )
+
+
+def _drawn(config: Config) -> int | None:
+    """The seed of the split that holds rows back at random; None where none does."""
+    held = config.data.validation
+    return config.seed if isinstance(held, Split) and not held.last else None
 
 
 def _split(
@@ -262,7 +268,9 @@ def _encode_targets(
                 expected, received = ("texts", "numbers") if known else ("numbers", "texts")
                 message = f"expected {expected} as targets like the training data, not {received}"
                 raise InvalidError([config.problem(("data", role), message)])
-            encoded.append(array if known is None else class_indices(array, known, role, config))
+            if known is not None:
+                array = class_indices(array, known, role, config, _drawn(config))
+            encoded.append(array)
         return dataclasses.replace(
             part, y=optree.tree_unflatten(optree.tree_structure(part.y), encoded)
         )
@@ -289,7 +297,9 @@ def _texts(array: Array, role: str, reporter: Reporter) -> Array:
         raise InvalidError([reporter.problem(("data", role), message)]) from error
 
 
-def class_indices(array: Array, known: Sequence[str], role: str, reporter: Reporter) -> Array:
+def class_indices(
+    array: Array, known: Sequence[str], role: str, reporter: Reporter, drawn: int | None = None
+) -> Array:
     """Texts as positions in the known classes.
 
     Args:
@@ -297,6 +307,7 @@ def class_indices(array: Array, known: Sequence[str], role: str, reporter: Repor
         known: the classes, sorted.
         role: `train` or `validation`, for the place of a problem.
         reporter: knows that place.
+        drawn: seed of the split that has held the rows back; None where none has.
 
     Returns:
         int64 of the same shape.
@@ -310,8 +321,7 @@ def class_indices(array: Array, known: Sequence[str], role: str, reporter: Repor
     if len(unseen):
         row = int(unseen[0])
         message = f"row {row} (from 0): the class {str(texts[row])!r} is not in the training rows"
-        problem = reporter.problem(("data", role), message, "train on such rows too")
-        raise InvalidError([problem])
+        raise InvalidError([reporter.problem(("data", role), *encoding.unseen(message, drawn))])
     return places.astype(np.int64)
 
 

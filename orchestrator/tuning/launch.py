@@ -98,6 +98,7 @@ def launch(
             planned = plan.plan_search(config, space.asked(asked))
         prepared = shelf.prepare(_with_metric(first, config))
         if resumed is None:
+            _try_seeds(config, shelf, announcer)
             _try_space(config, planned, shelf)
         interrupts.patient = True
         interrupts.check()
@@ -176,6 +177,21 @@ def _with_metric(first: Config, config: Config) -> Config:
     gates = [*first.checks.metric, Gate(name=name, max=1e300)]
     checks = first.checks.model_copy(update={"metric": gates})
     return first.model_copy(update={"checks": checks})
+
+
+def _try_seeds(config: Config, shelf: Shelf, announcer: Announcer) -> None:
+    """Read the rows of every seed, where a split may hold back all that have some text.
+
+    Raises:
+        InvalidError: the rows of a seed cannot be trained on.
+    """
+    seeds = plan.base_seeds(config)
+    stored = shelf.rows(plan.run_config(config, seeds[0]))
+    if stored is None or not (stored.encoding.categories or stored.encoding.classes):
+        return
+    announcer.say("reading the rows of each seed")
+    for seed in seeds[1:]:
+        shelf.rows(plan.run_config(config, seed))
 
 
 def _try_space(config: Config, planned: Search, shelf: Shelf) -> None:

@@ -512,14 +512,14 @@ def test_text_targets_become_indices_of_the_sorted_classes(call, texts):
 
 @pytest.mark.parametrize("kind", ["", ", object"])
 def test_bytes_among_the_targets_are_utf_8(call, kind):
-    texts = "np.array([each.encode() for each in ['ü', 'a', 'ü', '€']]%s)[:count]" % kind
+    texts = f"np.array([each.encode() for each in ['ü', 'a', 'ü', '€']]{kind})[:count]"
     stratified = "data={train: {callable: 'm:f'}, validation: {fraction: 0.5, stratify: true}}"
     found = call(TEXTS.format(texts))
     assert found.train.y.tolist() == [1, 0, 1, 2]
     assert found.encoding.classes == {"y": ("a", "ü", "€")}
     (problem,) = problems(call, TEXTS.format(texts), stratified)
     assert problem.endswith("the class 'a' has a single row, which cannot be on both sides")
-    (problem,) = problems(call, TEXTS.format("np.array([b'\\xff', b'a', b'b', b'c']%s)" % kind))
+    (problem,) = problems(call, TEXTS.format(f"np.array([b'\\xff', b'a', b'b', b'c']{kind})"))
     assert problem.endswith(r"expected UTF-8 texts as targets, received b'\xff'")
 
 
@@ -537,7 +537,13 @@ def test_classes_are_those_of_the_training_rows_and_others_are_named(call):
     (problem,) = problems(call, source, held % 4)
     assert problem.endswith(
         "data.validation: row 2 (from 0): the class 'z' is not in the training rows; "
-        "train on such rows too"
+        "drop the row, or train on such rows too"
+    )
+    for_seed = "data={train: {callable: 'm:f'}, validation: {fraction: 0.25}}"
+    (problem,) = problems(call, TEXTS.format("['a', 'b', 'c', 'd']"), for_seed, "seed=3")
+    assert problem.endswith(
+        "is not in the training rows: the split of seed 3 has held back all that there are; "
+        "merge or drop what is so rare, or give data.validation a source of its own"
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from orchestrator.config import load as configs
 from orchestrator.config.given import send
 from orchestrator.config.schema import Config
+from orchestrator.data import split
 from orchestrator.errors import InvalidError, StoppedError, UserCodeError
 from orchestrator.record import search as records
 from orchestrator.record.search import Search
@@ -277,6 +278,27 @@ def test_an_error_that_every_trial_meets_ends_the_search_before_it(tmp_path: Pat
     factory = {"factory": {"callable": "rows:build", "kwargs": {"width": 5}}}
     with pytest.raises(UserCodeError, match="no such width"):
         search(write(tmp_path, model=factory), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("fresh_seeds", [0, 20])
+def test_a_text_that_a_split_holds_back_is_said_before_anything_is_trained(
+    tmp_path: Path, fresh_seeds: int
+) -> None:
+    """The rows of the first seed are in order, those of another, perhaps a fresh one, are not."""
+    rows = [f"{index}.5,{'rare' if index == 7 else 'usual'},{index}" for index in range(64)]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,kind,y", *rows]))
+    config = write(
+        tmp_path,
+        data={"train": {"csv": "rows.csv", "target": "y"}, "validation": {"fraction": 0.2}},
+        tune={**TUNE, "seeds": 1 if fresh_seeds else 20, "fresh_seeds": fresh_seeds},
+    )
+    held = [seed for seed in plan.base_seeds(config) if 7 in split.at_random(64, 0.2, seed)[1]]
+    assert held and held[0] != plan.base_seeds(config)[0]
+    with pytest.raises(
+        InvalidError, match=f"'rare' is not .* the split of seed {held[0]} has held"
+    ):
+        search(config, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 

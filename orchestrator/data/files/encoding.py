@@ -61,13 +61,29 @@ def _present(table: Table, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def encode(table: Table, encoding: Encoding, naming: Collection[str] = ()) -> Rows:
+def unseen(message: str, drawn: int | None) -> tuple[str, str]:
+    """What is said of a text that the training rows do not have, and what to do about it.
+
+    Args:
+        message: what is wrong.
+        drawn: seed of the split that has held the row back; None where the rows were given so.
+    """
+    if drawn is None:
+        return message, "drop the row, or train on such rows too"
+    hint = "merge or drop what is so rare, or give data.validation a source of its own"
+    return f"{message}: the split of seed {drawn} has held back all that there are", hint
+
+
+def encode(
+    table: Table, encoding: Encoding, naming: Collection[str] = (), drawn: int | None = None
+) -> Rows:
     """The table as arrays.
 
     Args:
         table: training or validation rows.
         encoding: what was learnt from the training rows.
         naming: text columns that name each training row, so that others cannot be among them.
+        drawn: seed of the split that has held the rows back; None where none has.
 
     Returns:
         Inputs of shape (rows, columns), a text column as one column a category, which is made only
@@ -85,12 +101,12 @@ def encode(table: Table, encoding: Encoding, naming: Collection[str] = ()) -> Ro
         column = table.columns[name]
         if isinstance(column, Texts):
             known = encoding.categories[name]
-            codes = _known_codes(table, name, known, problems, naming)
+            codes = _known_codes(table, name, known, problems, naming, drawn)
             parts.append(Lookup(codes=codes, table=np.eye(len(known) + 1, len(known))))
         else:
             parts.append(column)
     targets = {
-        name: _known_codes(table, name, encoding.classes[name], problems)
+        name: _known_codes(table, name, encoding.classes[name], problems, (), drawn)
         if name in encoding.classes
         else np.asarray(table.columns[name])
         for name in target_columns(table.source)
@@ -126,7 +142,8 @@ def _known_codes(
     name: str,
     known: Sequence[str],
     problems: list[Problem],
-    naming: Collection[str] = (),
+    naming: Collection[str],
+    drawn: int | None,
 ) -> npt.NDArray[np.int64]:
     """Position of each text of the file among the known ones, and what is wrong with others.
 
@@ -137,17 +154,16 @@ def _known_codes(
         raise TypeError(f"Expected a column of texts. Received: {name}")
     index = {text: position for position, text in enumerate(known)}
     places = np.asarray([index.get(text, len(known)) for text in column.texts], np.int64)
-    unseen = np.flatnonzero(places[table.values(name)] == len(known))
-    first = np.unique(table.values(name)[unseen], return_index=True)[1]
+    strange = np.flatnonzero(places[table.values(name)] == len(known))
+    first = np.unique(table.values(name)[strange], return_index=True)[1]
     if name in naming and len(first):
         message = f"{len(known)} different texts in the training rows, and {len(first)} others here"
         hint = "what names a row says nothing of others: leave it out with features: [COLUMN, …]"
         problems.append(Problem(file=table.name, key=name, message=message, hint=hint))
         return places[column.codes]
-    for row in sorted(map(int, unseen[first]), key=lambda row: _text(table, name, row)):
+    for row in sorted(map(int, strange[first]), key=lambda row: _text(table, name, row)):
         message = f"{_text(table, name, row)!r} is not in the training rows, which have "
-        hint = "drop the row, or train on such rows too"
-        problems.append(table.problem(row, name, message + _listed(known), hint))
+        problems.append(table.problem(row, name, *unseen(message + _listed(known), drawn)))
     return places[column.codes]
 
 
