@@ -235,7 +235,7 @@ def _objections(
         shelf.prepare(plan.run_config(changed, planned.seeds[0]))
     except InvalidError as error:
         return error.problems
-    except (UserCodeError, WorkerDiedError):
+    except (LookupError, UserCodeError, WorkerDiedError):
         return ()  # a trial that meets that fails by itself
     return ()
 

@@ -11,7 +11,7 @@ import copy
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def parameters(config: Config) -> tuple[Parameter, ...]:
         if not reasons:
             found.append(_parameter(path, dimension, config))
         problems += [config.problem(_key(path), message, hint) for message, hint in reasons]
-    problems += _check_values(config, found)
+    problems += [*_check_values(config, found)] or _check_pairs(config, found)
     if problems:
         raise InvalidError(problems)
     return tuple(found)
@@ -359,6 +359,25 @@ def _check_values(config: Config, found: Iterable[Parameter]) -> Iterator[Proble
         for reason, hint in told.items():
             hint = nearest(parameter.path, config) or hint
             yield config.problem(_key(parameter.path), reason, hint)
+
+
+def _check_pairs(config: Config, found: Sequence[Parameter]) -> Iterator[Problem]:
+    """Every key below another one that is searched, beside each value of that."""
+    for above, below in itertools.permutations(found, 2):
+        # A policy's rungs are meant by their remedies, wherever it has them.
+        if above.path == POLICY or not below.path.startswith(f"{above.path}."):
+            continue
+        for value in ends(above)[:_MAX_CHOICES]:
+            try:
+                lay(config, {above.path: value, below.path: ends(below)[0]})
+            except (InvalidError, LookupError):
+                message = f"{above.path} is searched too, and {value!r} there has no such key"
+                hint = (
+                    f"search {above.path} alone, by choices with all that is in them, as "
+                    "{choice: [{Adam: {learning_rate: 0.01}}, {SGD: {learning_rate: 0.1}}]}"
+                )
+                yield config.problem(_key(below.path), message, hint)
+                break
 
 
 def _reason(problem: Problem, path: str) -> str:

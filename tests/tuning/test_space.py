@@ -85,6 +85,25 @@ def test_a_whole_policy_comes_before_what_its_rungs_take(searching: Any) -> None
     assert case.rungs[0].times == 4
 
 
+def test_a_key_below_another_one_fits_every_value_of_it(searching: Any) -> None:
+    rate = {"float": [0.01, 0.1]}
+    (problem,) = _problems(
+        searching(
+            compile__optimizer={"choice": [{"Adam": {"epsilon": 0.1}}, "SGD"]},
+            compile__optimizer__Adam__learning_rate=rate,
+        )
+    )
+    assert problem.startswith(
+        "tune.space.compile.optimizer.Adam.learning_rate: compile.optimizer is searched too, and "
+        "'SGD' there has no such key; search compile.optimizer alone, by choices with all that"
+    )
+    choices = [{"Adam": {"epsilon": 0.1}}, {"Adam": {"epsilon": 0.2}}]
+    config = searching(
+        compile__optimizer={"choice": choices}, compile__optimizer__Adam__learning_rate=rate
+    )
+    assert len(space.parameters(config)) == 2
+
+
 def test_the_default_space_is_the_policy_with_the_config_as_it_is_in_it(searching: Any) -> None:
     for config in (searching(), searching(None)):
         found = space.parameters(config)
