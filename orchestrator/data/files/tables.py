@@ -276,17 +276,18 @@ def _check_header(header: Sequence[str], source: TableSource, name: str, line: i
     def report(message: str, key: str | None = None, hint: str | None = None) -> None:
         problems.append(Problem(file=name, line=line, key=key, message=message, hint=hint))
 
+    places: dict[str, int] = {}
     for index, column in enumerate(header):
-        if column in header[:index]:
+        if (first := places.setdefault(column, index)) != index:
             same = f"the same name {column!r}" if column else "no name"
-            both = f"columns {header.index(column) + 1} and {index + 1}"
+            both = f"columns {first + 1} and {index + 1}"
             report(f"{both} have {same}", column or None, "rename one")
     lacking: set[str] = set()
     for role, columns in _roles(source):
         for column in columns:
             if not column:
                 report(f"there is no {role} without a name", None, "give the column a name")
-            elif column not in header and column not in lacking:
+            elif column not in places and column not in lacking:
                 lacking.add(column)  # a column may have several roles
                 report(f"there is no {role} {column!r}", None, _header_hint(column, header, source))
     for column in set(source.features or ()) & {*target_columns(source), source.sample_weight}:

@@ -393,6 +393,26 @@ def test_validation_rows_are_encoded_as_the_training_rows(load):
     assert found.encoding.classes == {}
 
 
+def test_a_header_is_checked_in_steps_that_grow_as_it_does():
+    compared = 0
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    names = [Name(f"gene {index}") for index in range(500)]
+    source = CsvSource(
+        csv="t.csv", target="gene 0", features=[f"gene {index}" for index in range(1, 500)]
+    )
+    gathering = tables.Gathering(names, source, "t.csv")
+    assert len(gathering.used) == 500
+    assert compared < 20 * 500
+
+
 def test_unseen_categories_are_named_with_file_line_row_and_column(load):
     assert refused(load, "c,d,y\nred,a,1\nblue,b,2\n", "c,d,y\n\nred,a,1\npink,c,2\npink,b,1\nlila,b,1\n") == [
         "t.csv:6: c: row 4: 'lila' is not in the training rows, which have 'blue', 'red'; drop the row, or train on such rows too",
