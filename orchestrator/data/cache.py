@@ -65,6 +65,11 @@ class Stored:
     warnings: tuple[str, ...] = ()
     """What the user should know of the rows."""
 
+    @property
+    def num_rows(self) -> int:
+        """Training rows of an epoch."""
+        return len(self.train.open()) if self.live is None else self.live.rows
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StoredRows:

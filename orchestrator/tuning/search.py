@@ -294,8 +294,9 @@ class _Searching:
             raise StoppedError((run.conclusion or "the run was interrupted").partition(";")[0])
         if first and run.status not in ("passed", "exhausted"):
             raise _as_error(run.conclusion or "", run.exit_code)
+        rows = self.rows if outcome.rows is None else outcome.rows
         found = objectives.measured(
-            run, outcome.directory, self.config, rows=self.rows, metric=self.metric
+            run, outcome.directory, self.config, rows=rows, metric=self.metric
         )
         relative = os.path.relpath(outcome.directory, self.store.paths.root)
         again = any(

@@ -281,6 +281,26 @@ def test_an_error_that_every_trial_meets_ends_the_search_before_it(tmp_path: Pat
     assert not (tmp_path / "runs").exists()
 
 
+def test_each_run_counts_the_rows_of_its_own_split(tmp_path: Path) -> None:
+    groups = np.sqrt(np.arange(64)).astype(int)  # of all sizes
+    lines = [f"{index}.5,{group},{index}" for index, group in enumerate(groups)]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,group,y", *lines]))
+    config = write(
+        tmp_path,
+        data={
+            "train": {"csv": "rows.csv", "target": "y"},
+            "validation": {"fraction": 0.2, "group": "group"},
+        },
+        phases=[{"name": "main", "epochs": 1}],
+        restart={"max_attempts": 1},
+        tune={**TUNE, "max_trials": 1, "seeds": 2},
+    )
+    found, _ = search(config, tmp_path / "runs")
+    rows = [len(split.by_group(groups, 0.2, seed)[0]) for seed in found.seeds]
+    assert len({*rows}) > 1
+    assert [run.epochs_rows for run in found.trials[0].runs] == rows
+
+
 @pytest.mark.parametrize("fresh_seeds", [0, 20])
 def test_a_text_that_a_split_holds_back_is_said_before_anything_is_trained(
     tmp_path: Path, fresh_seeds: int

@@ -128,12 +128,13 @@ class Pool:
         with self._looking:
             fingerprint = None if work.stored is None else work.stored.fingerprint
             found = self._recorded.find(config, fingerprint)
-        if found is not None:
-            return found
-        try:
-            return self._train(work, cancelled, strict=True)
-        except WorkerDiedError:
-            return self._train(work, cancelled, strict=False)
+        if found is None:
+            try:
+                found = self._train(work, cancelled, strict=True)
+            except WorkerDiedError:
+                found = self._train(work, cancelled, strict=False)
+        rows = None if work.stored is None else work.stored.num_rows
+        return dataclasses.replace(found, rows=rows)
 
     def _train(self, work: PrepareWork, cancelled: threading.Event, *, strict: bool) -> Outcome:
         """Make a run.

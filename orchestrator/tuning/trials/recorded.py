@@ -53,6 +53,8 @@ class Outcome:
     """Its directory."""
     reused: bool
     """Whether it was there before."""
+    rows: int | None = None
+    """Training rows of its seed; None where they are a stream."""
 
 
 class Recorded:
