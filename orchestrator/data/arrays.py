@@ -48,10 +48,19 @@ def converted(x: Any, y: Any, weight: Any = None, *, name: str) -> Batch:
     Raises:
         InvalidError: NumPy makes no array of them.
     """
-    given = None if weight is None else _array(weight, "sample_weight", name)
+    given = None if weight is None else _weights(weight, name)
     none = y is None or (isinstance(y, tuple) and not y)
     targets = () if none else tree_of(y, "y", name)
     return tree_of(x, "x", name), targets, given
+
+
+def _weights(value: Any, name: str) -> Array:
+    """The weights of rows; a single column of them is a vector."""
+    found = tree_of(value, "sample_weight", name)
+    if not isinstance(found, np.ndarray):
+        message = "sample_weight: expected one weight a row for all outputs, received several"
+        raise invalid(name, message, "compile.loss_weights says how much each output counts")
+    return found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
 
 
 def tree_of(value: Any, role: str, name: str) -> Tree:
@@ -110,6 +119,8 @@ def _array(value: Any, role: str, name: str) -> Array:
         array = array.data
     if array.dtype == object:
         array = _of_objects(array, role, name)
+    if array.dtype.kind == "V" and "float" in array.dtype.name:
+        array = array.astype(np.float32)  # TensorFlow's bfloat16, with which NumPy cannot calculate
     return _in_memory(array) if isinstance(array, np.memmap) else array
 
 

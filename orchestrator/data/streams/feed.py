@@ -226,7 +226,8 @@ class LiveFeed:
             x = optree.tree_unflatten(optree.tree_structure(x), inputs)
             if bare:
                 return x
-            return (x, *(transform(_number, _tupled(each)) for each in others))
+            numbers = [transform(_number, _tupled(each)) for each in others]
+            return (x, *numbers[:1], *map(_vector, numbers[1:]))
 
         # A train_step of the user's own sees whether x comes alone or in a tuple.
         bare = not isinstance(given.element_spec, tuple)
@@ -281,6 +282,12 @@ def _input(tensor: tf.Tensor, scaling: Scaling | None) -> tf.Tensor:
     if scaling is None:
         return _number(tensor)
     return (tf.cast(tensor, tf.float32) - scaling.mean) / scaling.deviation
+
+
+def _vector(weights: tf.Tensor) -> tf.Tensor:
+    """Weights as a vector, which may be a column."""
+    column = weights.shape.rank == 2 and weights.shape[1] == 1
+    return weights[:, 0] if column else weights
 
 
 def _number(tensor: tf.Tensor) -> tf.Tensor:

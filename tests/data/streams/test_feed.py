@@ -239,6 +239,26 @@ def test_batches_become_what_arrays_would(dtype: str, kind: str) -> None:
         assert (got.dtype, seen[0][1].dtype) == (expected["a"].dtype, rows.number(wanted).dtype)
 
 
+@pytest.mark.parametrize("kind", ["dataset", "generator"])
+def test_weights_may_be_a_column_and_inputs_of_half_precision(kind: str) -> None:
+    x = np.arange(4, dtype=tf.bfloat16.as_numpy_dtype)
+    given = tf.data.Dataset.from_tensor_slices((x, np.arange(4), np.arange(4.0)[:, None])).batch(2)
+
+    def generator() -> Iterator[Any]:
+        yield from given.as_numpy_iterator()
+
+    make = (lambda: given) if kind == "dataset" else generator
+    for class_weight, expected in (
+        (None, [0, 1, 2, 3]),
+        (dict.fromkeys(range(4), 2.0), [0, 2, 4, 6]),
+    ):
+        fed = feed(make, class_weight=class_weight)
+        seen = list(fed.batches(0, 1).as_numpy_iterator())
+        assert np.concatenate([batch[0] for batch in seen]).tolist() == [[0.0], [1.0], [2.0], [3.0]]
+        assert {batch[0].dtype for batch in seen} == {np.dtype("f4")}
+        assert np.concatenate([batch[2] for batch in seen]).tolist() == expected
+
+
 def test_a_py_dataset_that_ends_within_an_epoch_goes_on_with_its_first_batch() -> None:
     def still() -> Any:
         made = Shuffled()
