@@ -17,6 +17,7 @@ from orchestrator.display import words
 from orchestrator.errors import InvalidError, OrchestratorError, Problem
 from orchestrator.record import search as records
 from orchestrator.record.search import Parameter, Search
+from orchestrator.record.storage import archive, ownership
 from orchestrator.record.storage.directory import SearchPaths, read_file
 from orchestrator.tuning import space
 from orchestrator.tuning.trials import objective as objectives
@@ -96,7 +97,7 @@ def find(
         The config, and the directory of the search that goes on, None for a new one.
 
     Raises:
-        InvalidError: the config is at fault, or there is no such search.
+        InvalidError: the config is at fault, there is no such search, or somebody works on it.
     """
     target = Path(target)
     if not records.is_search(target):
@@ -112,6 +113,7 @@ def find(
         hint = "leave --set out, or name the config to begin a new one"
         raise InvalidError([Problem(file=str(target), message=message, hint=hint)])
     directory = target.absolute()
+    _expect_idle(directory)
     return configs.load(SearchPaths(directory).resolved), directory
 
 
@@ -121,6 +123,9 @@ def unfinished(runs: Path, config: Config) -> Path | None:
     Args:
         runs: the folder of all runs.
         config: the config; a search of another one, or of this one changed, is none of its.
+
+    Raises:
+        InvalidError: somebody works on a newer one.
     """
     wanted = config.dump().encode()
     for directory in sorted(runs.glob(f"tune-{config.name}-*"), reverse=True):
@@ -132,4 +137,12 @@ def unfinished(runs: Path, config: Config) -> Path | None:
             continue
         if status == "interrupted":
             return directory
+        _expect_idle(directory)
     return None
+
+
+def _expect_idle(directory: Path) -> None:
+    """Refuse a search that somebody works on, before any data is read."""
+    if archive.is_owned(directory):
+        said = ownership.refusal(SearchPaths(directory).lock, "the search")
+        raise InvalidError([Problem(file=words.relative(directory), message=said)])

@@ -212,6 +212,10 @@ def test_an_interrupt_is_recorded_and_resumed(project: Any, tmp_path: Path) -> N
 
     def stop(event: SearchEvent) -> None:
         if isinstance(event, TrialStarted) and event.trial == 2:
+            busy = max(runs.glob("tune-*"), key=lambda path: path.stat().st_mtime_ns)
+            for target, resume in ((config.base + "/line.yaml", True), (busy, False)):
+                with pytest.raises(InvalidError, match="the search is in progress: process"):
+                    plan.find(target, (), resume=resume, runs_dir=runs)
             raise StoppedError("stopped by SIGINT")
 
     runs = before.parent
