@@ -66,7 +66,10 @@ class Sent:
     objects: Mapping[Key, bytes]
     """What no config can say, by its key."""
     code: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Digest of the function and of each function and class among the objects; see `code_of`."""
+    """Digest of the function and of each function and class among the objects; see `code_of`.
+
+    Empty where nothing goes on with what was given, as after `retrain`.
+    """
 
     @property
     def build(self) -> Callable[..., Any]:
@@ -157,7 +160,7 @@ def send(given: Given, folder: Path, dumps: Callable[[Any], bytes]) -> Sent:
     for part in ("train", "validation"):
         if getattr(given, part) is not None:
             parts[part] = _stored(given.rows(part), folder, part)
-    return Sent(function=function, parts=parts, objects=objects, code=code_of(given))
+    return Sent(function=function, parts=parts, objects=objects)
 
 
 def code_of(given: Given) -> dict[str, str]:

@@ -12,13 +12,13 @@ import hashlib
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_PLAIN = (str, bytes, int, float, complex, bool, type(None), type(...))
+_PLAIN = (str, bytes, int, float, complex, bool, range, type(None), type(...))
 _INSTALLED = tuple(
     Path(path).resolve()
     for name, path in sysconfig.get_paths().items()
@@ -83,13 +83,16 @@ def _inside(value: Any) -> Iterator[Any]:
             yield value.__func__
         case property():
             yield from (value.fget, value.fset)
-        case Mapping():
+        case dict():
             for name, each in value.items():
                 yield from (name, each)
         case list() | tuple():
             yield from value
         case np.ndarray() if value.dtype != object:
-            yield from (str(value.dtype), value.shape, value.tobytes())
+            whole = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+            yield from (str(value.dtype), value.shape, hashlib.sha256(whole.data).hexdigest())
+        case np.generic():
+            yield value.item()
         case types.FunctionType() | type() | types.BuiltinFunctionType():
             yield getattr(value, "__module__", None)
         case _:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.backend import check_backend
-from orchestrator.config.given import send
+from orchestrator.config.given import code_of, send
 from orchestrator.config.schema import Config
 from orchestrator.display.live.view import stderr
 from orchestrator.display.search.view import SearchView
@@ -89,7 +89,8 @@ def tune(
             sections={**sections, "phases": phases, "tune": tune},
         )
         with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
-            known = described.with_given(send(given, Path(folder), pickling.dumps))
+            sent = send(given, Path(folder), pickling.dumps)
+            known = described.with_given(dataclasses.replace(sent, code=code_of(given)))
             resumed = plan.unfinished(runs, known) if resume else None
             return _searched(known, resumed, runs, quiet=quiet, jobs=jobs, fresh=fresh)
     except NotSentError as error:

@@ -14,9 +14,11 @@ from orchestrator.config.given_code import digest
 CODE = """
 import functools
 import math
+import numpy
 import helper
 
 WIDTHS = [4, 8]
+SCALES = numpy.array([1.0, 2.0])
 KINDS = {"relu", "tanh", "elu"}
 
 class Base:
@@ -33,7 +35,7 @@ class Model(Base):
         return [self.width() for _ in range(3)]
 
 def layer(units=3):
-    return units * math.pi
+    return units * math.pi * SCALES
 
 def maker(depth):
     def build(hp):
@@ -72,6 +74,7 @@ def _on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("depth):\n", "depth):\n    'What it builds.'\n", []),
         ("math.pi", "math.tau", [0, 1]),
         ("units=3", "units=4", [0, 1]),
+        ("[1.0, 2.0]", "[1.0, 3.0]", [0, 1]),
         ("maker(2)", "maker(3)", [0]),
         ("[4, 8]", "[4, 9]", [2, 3]),
         ('"selu" in', '"relu" in', [0]),

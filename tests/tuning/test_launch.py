@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from orchestrator.config import load as configs
-from orchestrator.config.given import send
+from orchestrator.config.given import code_of, send
 from orchestrator.config.schema import Config
 from orchestrator.data import split
 from orchestrator.errors import InvalidError, StoppedError, UserCodeError
@@ -183,7 +184,8 @@ def test_a_search_does_not_go_on_with_another_function_than_it_was_given(tmp_pat
             build, np.ones((64, 2)), np.arange(64.0),
             validation=None, sample_weight=None, standardize=False, sections=sections,
         )  # fmt: skip
-        return described.with_given(send(found, tmp_path, pickling.dumps))
+        sent = send(found, tmp_path, pickling.dumps)
+        return described.with_given(dataclasses.replace(sent, code=code_of(found)))
 
     runs = tmp_path / "runs"
     _, directory = search(given(4), runs, Watcher(stop))
