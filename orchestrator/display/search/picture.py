@@ -145,6 +145,8 @@ def _base(search: Search, parameter: Parameter, across: Axis, scores: Axis) -> I
     if base is not None and _is_scored(base):
         level = top + height * (1 - scores.place(base.score))
         yield _line("line", left, level, left + width, level)
+    if parameter.hyperparameter and base is not None and parameter.path not in base.values:
+        return  # it is under a condition that does not hold there
     if (mark := _default(parameter, across)) is not None:
         told = f"the config as it is: {parameter.path} {label(parameter.default)}"
         yield _mark("base", left + width * mark, level, told)

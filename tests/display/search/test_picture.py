@@ -36,6 +36,17 @@ def test_each_parameter_has_a_panel_with_every_trial() -> None:
     assert _marks(panels[1], "cut") == ["trial 9: score 3.5, cut; restart.screen_seeds 27"]
 
 
+def test_a_hyperparameter_that_the_config_does_not_have_has_no_mark_of_it() -> None:
+    width = Parameter(path="width", kind="int", low=2, high=9, default=2, hyperparameter=True)
+    other = searches.trial(2, 1.5, values={"width": 4})
+    for values, count in (({}, 0), ({"width": 2}, 1)):
+        made = searches.search(
+            space=(width,), trials=(searches.trial(1, 2.0, values=values), other)
+        )
+        (panel,) = _panels(draw_search(made, unit="cost"))
+        assert len(_marks(panel, "base")) == count
+
+
 def test_a_policy_goes_by_its_remedies_and_what_is_special_about_them() -> None:
     plain = {"when": None, "keep": False, "times": 1}
     policy = [{"remedy": "new_seed", **plain, "times": 3}, {"remedy": "leaky_relu", **plain}]
