@@ -192,7 +192,7 @@ def _both(scores: Scores, lesson: Lesson | None) -> See:
     """What shows each batch to both."""
 
     def see(x: Tree, returned: list[Returned], y: Tree, weight: Any) -> None:
-        scores.see(returned, y, weight)
+        scores.see(returned, y, weight, x)
         if lesson is not None:
             lesson.see(x, returned, y, weight)
 

@@ -66,7 +66,7 @@ def _kind(attempt: Attempt) -> FailureKind:
     units = None if last is None else last.find(DeadNeuronsCheck)
     died = failure.check == "dead_neurons" or (units and units.measured.responding_rows == 0)
     variance = None if last is None else last.find(PredictionVarianceCheck)
-    constant = variance is not None and variance.is_constant()
+    constant = variance is not None and (variance.is_constant() or variance.is_blind())
     if (died or constant) and _stepped_too_far(attempt):
         return "diverged"
     if died:

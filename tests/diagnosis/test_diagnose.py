@@ -26,6 +26,8 @@ from orchestrator.diagnosis.tracing.probe import Measurement, Probe
 from orchestrator.diagnosis.verdicts.checks import Evidence
 from orchestrator.errors import InvalidError
 from orchestrator.model.outputs import find_outputs
+from orchestrator.record.checks import PredictionVarianceCheck
+from orchestrator.record.records import Phase
 from tests import builders
 
 layers = keras.layers
@@ -440,6 +442,62 @@ def test_columns_of_a_regression_are_never_averaged() -> None:
     assert [output.skill for output in health.outputs] == pytest.approx([1, 0], abs=1e-5)
     assert health.verdicts["prediction_variance"].verdict == "fail"
     assert "column 1" in health.verdicts["prediction_variance"].reason
+
+
+def _nearly_right(columns: int) -> tuple[keras.Model, Array]:
+    """A network that repeats its inputs, a little too small; and inputs, of which the last hardly
+    varies.
+    """
+    x = np.random.default_rng(0).normal(size=(400, columns)).astype(np.float32)
+    x[:, -1] = 0.5 + 0.001 * x[:, -1]
+    model = keras.Sequential([keras.Input((columns,)), layers.Dense(columns)])
+    model.compile("adam", "mse")
+    model.set_weights([0.9 * np.eye(columns), np.zeros(columns)])
+    return model, x
+
+
+@pytest.mark.parametrize(
+    ("columns", "own", "verdict"), [(12, True, "warn"), (3, True, "warn"), (12, False, "warn"),
+                                    (3, False, "fail")],
+)  # fmt: skip
+def test_of_columns_of_one_kind_one_that_hardly_varies_does_not_fail(
+    columns: int, own: bool, verdict: str
+) -> None:
+    """A pixel of an autoencoder does not; one of a few targets that are no inputs does."""
+    model, x = _nearly_right(columns)
+    y = x if own else x + np.random.default_rng(1).normal(size=x.shape) * x.std(axis=0)
+    check = diagnose(model, x, y).verdicts["prediction_variance"]
+    assert isinstance(check, PredictionVarianceCheck)
+    assert check.verdict == verdict
+    assert "worse than the best constant" in check.reason
+    worst = check.measured.outputs[-1]
+    assert worst.skill is not None and worst.skill < -100
+    assert check.is_worse_than_constant() == (verdict == "fail")
+    phase = Phase(phase="main", epochs=1, seconds=0.0, metrics={}, checks=(check,))
+    assert (phase.skill() or 0) > 0.2 or verdict == "fail"
+
+
+def test_a_column_of_many_fails_where_its_loss_is_a_visible_share() -> None:
+    model, x = _nearly_right(12)
+    bias = 0.4 * np.eye(12)[-1]  # the others have a variance of 1
+    model.set_weights([0.9 * np.eye(12), bias])
+    assert diagnose(model, x, x).verdicts["prediction_variance"].verdict == "fail"
+
+
+@pytest.mark.parametrize(("own", "verdict"), [(True, "fail"), (False, "warn")])
+def test_an_output_that_says_nothing_of_the_input_that_it_is_to_be_fails(
+    own: bool, verdict: str
+) -> None:
+    """As where the code of a variational autoencoder is noise; other targets may be unrelated."""
+    model, x = _nearly_right(12)
+    others = np.random.default_rng(2).normal(size=(12, 12)) * (1 - np.eye(12))
+    model.set_weights([0.02 * others, 0.5 * np.eye(12)[-1]])
+    y = x if own else np.random.default_rng(1).permutation(x)
+    check = diagnose(model, x, y).verdicts["prediction_variance"]
+    assert isinstance(check, PredictionVarianceCheck)
+    assert (check.verdict, check.is_blind()) == (verdict, own)
+    assert not check.is_constant()
+    assert ("it is to be its own input, and says nothing of it" in check.reason) == own
 
 
 def test_one_sigmoid_is_a_classification_of_two_classes() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.record.checks import Form, Kind
+from orchestrator.record.checks import NO_SKILL, Form, Kind
 
 _Array = npt.NDArray[np.float64]
 
@@ -65,6 +65,57 @@ class OutputSkill:
     """Why the skill is not judged, as a clause; None where it is."""
     trained: bool = True
     """Whether a loss trains it."""
+    least: float = 0.0
+    """Mean entropy of the targets themselves, where they are shares of two classes, such as pixels:
+    no cross-entropy is below it."""
+    whole: float | None = None
+    """Skill of all columns of its output together, where these are of one kind, see `together`."""
+    average: float | None = None
+    """What a constant loses on a column of its output on average, where these are of one kind."""
+    blind: bool = False
+    """Whether its output is to be its own input, and says nothing of it."""
+
+    @property
+    def of_output(self) -> float | None:
+        """What its output is worth: as a whole, or where a column stands for itself its skill."""
+        return self.skill if self.whole is None else self.whole
+
+
+MANY = 8
+"""An output of more columns has columns of one kind, as pixels and labels are, of which some may
+hardly vary. Fewer may each be something of their own, such as a price beside an area."""
+
+
+def together(columns: Sequence[OutputSkill], *, repeats: bool) -> list[OutputSkill]:
+    """The columns of one output, with what they are worth together where they are of one kind.
+
+    The loss of an output is the mean over its columns, so that training has no reason to spend
+    anything on a pixel that is lit in one row of a thousand, and its skill may be far below 0 at an
+    error of no importance.
+
+    Args:
+        columns: what each is worth.
+        repeats: whether the output is to be its own input. Then its columns are of one kind however
+            few they are, and there is something to learn of them: where they have no skill together
+            nothing of the input has come through, on whatever scale the predictions vary.
+    """
+    if len(columns) < 2 or not (repeats or len(columns) > MANY):
+        return [*columns]
+    known = [
+        (each.loss, each.constant_loss, each.least)
+        for each in columns
+        if each.skill is not None and each.loss is not None and each.constant_loss is not None
+    ]
+    if not known or any(each.lowest_loss for each in columns):
+        return [*columns]
+    lost, constant, least = (float(sum(each)) for each in zip(*known, strict=True))
+    blind = repeats and constant - lost < NO_SKILL * (constant - least)
+    return [
+        dataclasses.replace(
+            each, whole=1 - lost / constant, average=constant / len(known), blind=blind
+        )
+        for each in columns
+    ]
 
 
 def numbered(found: Sequence[Sequence[OutputSkill]]) -> list[OutputSkill]:
@@ -161,6 +212,7 @@ class ClassColumn:
         self.mean: Any = 0.0
         self.entropy = 0.0
         self.error = 0.0
+        self.least = 0.0
         self.without_targets = False
         self.targets, self.predictions, self.chosen = _Extremes(), _Extremes(), _Extremes()
 
@@ -178,6 +230,7 @@ class ClassColumn:
         self.targets.add(y)
         self.frequencies = self.frequencies + weights @ y
         self.error -= float(weights @ np.sum(y * logs, axis=1))
+        self.least += float(weights @ _entropy(y))
 
     def output(self, index: int) -> OutputSkill:
         """What it is worth, as the column of that index."""
@@ -205,6 +258,7 @@ class ClassColumn:
             constant_loss=constant,
             constant_class=not self.chosen.differ,
             distinct=distinct,
+            least=self.least / self.weight,
         )
 
     def is_certain(self, rows: float, entropy: float, limits: tuple[float, float]) -> bool:

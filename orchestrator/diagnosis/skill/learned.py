@@ -14,7 +14,7 @@ from orchestrator.data.rows import Tree
 from orchestrator.diagnosis.skill.columns import read_logits, read_probabilities, two_classes
 from orchestrator.diagnosis.skill.reference import LEAST_ROWS, MOST_TARGETS, fit_reference
 from orchestrator.diagnosis.skill.sample import Sample, as_columns
-from orchestrator.diagnosis.skill.scores import is_logits
+from orchestrator.diagnosis.skill.scores import ALIKE, is_logits
 from orchestrator.model.losses.returned import Returned
 from orchestrator.model.outputs import Output
 
@@ -31,8 +31,6 @@ _CLASSES = frozenset(
 """Losses of classes; their probabilities are measured by their squared error."""
 _LEAST_REFERENCE = 0.1
 """Skill of the reference below which there is nothing that a simple model learns."""
-_ALIKE = 0.9
-"""Correlation of targets with inputs from which on they are these inputs, perhaps with noise."""
 _COMPARED_ROWS = 1000
 """Rows on which inputs and targets are compared."""
 
@@ -214,4 +212,4 @@ def _is_input(x: _Array, targets: _Array) -> bool:
     left, right = (each - each.mean(axis=0) for each in (x, targets))
     norms = np.outer(np.linalg.norm(left, axis=0), np.linalg.norm(right, axis=0))
     alike = np.abs(left.T @ right) / np.where(norms > 0, norms, 1)
-    return bool(np.median(alike.max(axis=0)) > _ALIKE)
+    return bool(np.median(alike.max(axis=0)) > ALIKE)

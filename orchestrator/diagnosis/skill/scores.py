@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.config.sections.checks import PredictionVariance
-from orchestrator.data.rows import Readable, Rows, Tree, leaves
-from orchestrator.diagnosis.skill.columns import OutputSkill, spread
+from orchestrator.data.rows import Readable, Rows, Tree, is_text, leaves
+from orchestrator.diagnosis.skill.columns import OutputSkill, spread, together
 from orchestrator.diagnosis.skill.loss import LossMeter
 from orchestrator.diagnosis.skill.score import Score
 from orchestrator.diagnosis.skill.worth import worth
@@ -19,6 +19,8 @@ from orchestrator.model.outputs import Output
 
 _PROBABILITIES = ("Sigmoid", "Softmax")
 """Operations that make probabilities, whatever the loss was told of logits."""
+ALIKE = 0.9
+"""Correlation of targets with inputs from which on they are these inputs, perhaps with noise."""
 
 
 class Scores:
@@ -44,17 +46,22 @@ class Scores:
         self._rows = 0
         self._bad = [0] * len(outputs)
         self._first_bad: list[int | None] = [None] * len(outputs)
+        self._repeats = [False] * len(outputs)
 
-    def see(self, returned: Sequence[Returned], y: Tree, weight: Any) -> None:
+    def see(self, returned: Sequence[Returned], y: Tree, weight: Any, x: Tree = None) -> None:
         """Take in one batch.
 
         Args:
             returned: what the model returned for each output, of shape (rows, …).
             y: targets of all outputs, or None.
             weight: weight of each row or position, or None.
+            x: inputs, by which it is told whether an output is to be one of them; None where that
+                does not matter.
         """
         if not self._scores:
             self._begin(returned, y)
+            if x is not None and y is not None:
+                self._repeats = [is_to_repeat(each, x, y) for each in self._outputs]
         weight = self._weighed(y, weight)
         for index, (output, each) in enumerate(zip(self._outputs, returned, strict=True)):
             values = each.value.numpy()
@@ -106,9 +113,9 @@ class Scores:
         """
         with np.errstate(over="ignore", invalid="ignore"):
             return [
-                worth(output, score, meter, complete=complete)
-                for output, score, meter in zip(
-                    self._outputs, self._scores, self._meters, strict=True
+                together(worth(output, score, meter, complete=complete), repeats=repeats)
+                for output, score, meter, repeats in zip(
+                    self._outputs, self._scores, self._meters, self._repeats, strict=True
                 )
             ]
 
@@ -168,6 +175,30 @@ class Scores:
                 for score, (count, varies) in zip(self._scores, spreads, strict=True)
             )
         )
+
+
+def is_to_repeat(output: Output, x: Tree, y: Tree) -> bool:
+    """Whether an output is to be one of the inputs, perhaps scaled, or cleared of noise.
+
+    Args:
+        output: the output.
+        x: inputs of a few rows, each of shape (rows, …).
+        y: targets of all outputs.
+    """
+    targets = output.targets(y)
+    if targets is None or output.form not in ("regression", "binary"):
+        return False
+    wanted = np.asarray(targets, np.float64).reshape(len(targets), -1)
+    for _, array in leaves(x):
+        if is_text(array) or array.size != wanted.size:
+            continue
+        given = np.asarray(array, np.float64).reshape(wanted.shape)
+        pairs = [each - each.mean(axis=0) for each in (given, wanted)]
+        norms = np.prod([np.linalg.norm(each, axis=0) for each in pairs], axis=0)
+        alike = np.sum(pairs[0] * pairs[1], axis=0)[norms > 0] / norms[norms > 0]
+        if len(alike) and np.median(alike) > ALIKE:
+            return True
+    return False
 
 
 def is_logits(output: Output, returned: Returned) -> bool:

@@ -36,6 +36,7 @@ from orchestrator.record.checks.prediction_variance import (
     PredictionVarianceLimits,
     PredictionVarianceMeasured,
     ValidationWorth,
+    is_visible,
     place,
 )
 
@@ -85,5 +86,6 @@ __all__ = [
     "PredictionVarianceMeasured",
     "ValidationWorth",
     "Verdict",
+    "is_visible",
     "place",
 ]

@@ -76,10 +76,14 @@ class Phase(Record, kw_only=True):
         return next((check for check in self.checks if isinstance(check, kind)), None)
 
     def skill(self) -> float | None:
-        """Lowest skill over the outputs; None where there is none, or one that is not finite."""
+        """Lowest skill over the outputs; None where there is none, or one that is not finite.
+
+        Columns of one kind, as pixels are, count all together.
+        """
         check = self.find(PredictionVarianceCheck)
         outputs = () if check is None else check.measured.outputs
-        skills = [output.skill for output in outputs if output.skill is not None]
+        known = (output.output_skill() for output in outputs)
+        skills = [skill for skill in known if skill is not None]
         return min(skills) if skills and all(map(math.isfinite, skills)) else None
 
     def share(self) -> float | None:

@@ -15,6 +15,7 @@ from orchestrator.diagnosis.skill.learned import Learnt
 from orchestrator.diagnosis.units import INPUT, Flow, Layer
 from orchestrator.diagnosis.verdicts import checks
 from orchestrator.diagnosis.verdicts.checks import Evidence
+from orchestrator.diagnosis.verdicts.prediction_variance import prediction_variance
 from orchestrator.record.checks import NAMES, Form, MetricCheck, PredictionVarianceCheck
 from orchestrator.record.encoding import jsonable
 from tests.builders import scored
@@ -56,7 +57,7 @@ CLASSES = dataclasses.replace(
 def _variance(
     *outputs: OutputSkill, untrained: bool = False, last: bool = True, batch: Any = None
 ) -> PredictionVarianceCheck:
-    return checks.prediction_variance(
+    return prediction_variance(
         outputs, VARIANCE, untrained=untrained, last=last, batch_outputs=batch
     )
 

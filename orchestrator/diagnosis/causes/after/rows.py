@@ -12,7 +12,10 @@ import numpy.typing as npt
 
 from orchestrator.data.rows import leaves, num_rows
 from orchestrator.diagnosis.causes.after.subject import Subject
-from orchestrator.diagnosis.causes.before.outputs.reach import find_targets_out_of_reach
+from orchestrator.diagnosis.causes.before.outputs.reach import (
+    find_targets_out_of_reach,
+    is_within_reach,
+)
 from orchestrator.diagnosis.causes.before.subject import Subject as Untrained
 from orchestrator.diagnosis.causes.plan import ADAPTIVE, UNUSUAL, times_usual
 from orchestrator.diagnosis.causes.scales import (
@@ -24,6 +27,7 @@ from orchestrator.diagnosis.causes.scales import (
 )
 from orchestrator.diagnosis.skill.reference import FEATURES, MOST_TARGETS, fit_reference
 from orchestrator.diagnosis.skill.sample import as_columns, draw
+from orchestrator.diagnosis.skill.scores import is_to_repeat
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.keras_internals import all_layers
 from orchestrator.model.outputs import Output
@@ -47,26 +51,23 @@ deviation, that a constant does not have."""
 def find_constant_reconstruction(subject: Subject) -> Iterator[Finding]:
     """Outputs that are to be their own inputs, under a loss that weighs more than that.
 
-    Asked about predictions that are constant although units are alive. In a variational autoencoder
-    this is called posterior collapse (Bowman et al., Generating sentences from a continuous space,
-    2016): the KL term is lowest where the code says nothing of the row.
+    Asked about predictions that are constant although units are alive, or that vary by the noise of
+    the code alone. In a variational autoencoder this is called posterior collapse (Bowman et al.,
+    Generating sentences from a continuous space, 2016): the KL term is lowest where the code says
+    nothing of the row.
     """
     if not subject.is_constant:
         return
     x, y, _ = subject.rows.first(_FEW_ROWS)
     for output in subject.outputs:
         own = output.unjudged is not None or bool(subject.model.losses)
-        targets = output.targets(y)
-        if not own or not output.trained or targets is None:
+        if not own or not output.trained:
             continue
-        if any(
-            each.shape == targets.shape and np.array_equal(each, targets) for _, each in leaves(x)
-        ):
-            named = f"output {output.name}" if output.name else "the output"
+        if is_to_repeat(output, x, y):
             reason = (
-                f"{named} is to be its own input, and is the same for every row: the code between "
-                "them says nothing of the row, which in a variational autoencoder is posterior "
-                "collapse"
+                f"{output.named} is to be its own input, and is no better than if it were the same "
+                "for every row: the code between them says nothing of the row, which in a "
+                "variational autoencoder is posterior collapse"
             )
             advice = (
                 "give what the loss holds the code back by, such as the KL divergence, less weight"
@@ -81,9 +82,7 @@ def find_row_faults(subject: Subject) -> Iterator[Finding]:
     """
     if subject.untrained or not subject.failed & _BY_ROWS:
         return
-    found = describe_scales(
-        Untrained(model=subject.model, outputs=subject.outputs, rows=subject.rows)
-    )
+    found = describe_scales(_as_untrained(subject))
     if found is not None:
         yield subject.found("unscaled_inputs", *found)
     if "finite" not in subject.failed and subject.without_skill and not _looked_up(subject):
@@ -115,7 +114,13 @@ def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
     if subject.untrained or limits is None or not (failed or subject.is_short):
         return
     least = limits.fail_below if failed else limits.warn_below
-    untrained = Untrained(
+    untrained = _as_untrained(subject)
+    yield from find_targets_out_of_reach(untrained, subject.shares, least, failed=failed)
+
+
+def _as_untrained(subject: Subject) -> Untrained:
+    """The same network and rows, as what is asked before a training takes them."""
+    return Untrained(
         config=subject.config,
         model=subject.model,
         outputs=subject.outputs,
@@ -123,7 +128,6 @@ def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
         layers=subject.examined.layers,
         flow=subject.examined.flow,
     )
-    yield from find_targets_out_of_reach(untrained, subject.shares, least, failed=failed)
 
 
 def find_distant_targets(subject: Subject) -> Iterator[Finding]:
@@ -131,7 +135,8 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
 
     Certain where they are far from zero for their spread, the predictions vary, the loss was
     falling and the rate is the config's own: from another seed, or with smaller steps, the way is
-    as far.
+    as far. Where the activation of an output has two ends and targets lie between them no way is
+    long, and targets that are standardised do not.
     """
     if subject.failed & _THROWN and not subject.untrained:
         yield from _find_exploded(subject)
@@ -141,8 +146,10 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
     if subject.shortened > 1:
         when, otherwise = "when the training ended early", "train at a higher rate"
     scaled = scaled_targets.describe(subject.model, subject.outputs)
-    for output, got, wanted in _predictions(subject):
-        if output.name in scaled:
+    untrained = _as_untrained(subject)
+    for index, got, wanted in _predictions(subject):
+        output = subject.outputs[index]
+        if output.name in scaled or is_within_reach(untrained, index):
             continue
         found = [
             column for column in range(wanted.shape[1])
@@ -208,8 +215,8 @@ def _find_exploded(subject: Subject) -> Iterator[Finding]:
 
 def _predictions(
     subject: Subject,
-) -> Iterator[tuple[Output, npt.NDArray[Any], npt.NDArray[Any]]]:
-    """Predictions and targets of the first rows, column by column, of each regression."""
+) -> Iterator[tuple[int, npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Number, predictions and targets of the first rows, column by column, of each regression."""
     outputs = subject.outputs
     pairs: list[list[tuple[Any, Any]]] = [[] for _ in outputs]
     seen = 0
@@ -225,10 +232,10 @@ def _predictions(
         seen += num_rows(x)
         if seen >= _FEW_ROWS:
             break
-    for output, found in zip(outputs, pairs, strict=True):
+    for index, found in enumerate(pairs):
         if sum(len(got) for got, _ in found):
             got, wanted = (np.concatenate(each) for each in zip(*found, strict=True))
-            yield output, got, wanted
+            yield index, got, wanted
 
 
 def _unrelated(

@@ -129,7 +129,7 @@ class Subject:
         """Whether a prediction is constant after training, although units are alive."""
         check = self.phases[-1].find(PredictionVarianceCheck)
         failed = "prediction_variance" in self.failed and self.is_alive and not self.untrained
-        return failed and check is not None and check.is_constant()
+        return failed and check is not None and (check.is_constant() or check.is_blind())
 
     @property
     def constant_loss(self) -> float | None:
@@ -198,11 +198,14 @@ class Subject:
 
     @functools.cached_property
     def without_skill(self) -> tuple[Output, ...]:
-        """The outputs of which a column is no better than the best constant."""
+        """The outputs of which a column is no better than the best constant.
+
+        Where columns are of one kind, as pixels are, those that are not better all together.
+        """
         return tuple(
             output
             for output, columns in zip(self.outputs, self.examined.columns, strict=False)
-            if any(each.skill is not None and not each.skill > NO_SKILL for each in columns)
+            if any(each.of_output is not None and not each.of_output > NO_SKILL for each in columns)
         )
 
     @functools.cached_property

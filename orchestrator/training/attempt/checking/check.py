@@ -25,9 +25,9 @@ from orchestrator.diagnosis.verdicts.checks import (
     Evidence,
     with_break,
     with_findings,
-    with_validation,
 )
 from orchestrator.diagnosis.verdicts.learned import Course, Earlier
+from orchestrator.diagnosis.verdicts.prediction_variance import with_validation
 from orchestrator.diagnosis.watch.deaths import Heard, Past, largest_loss, with_silence
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.layers import undrawn
@@ -163,7 +163,9 @@ def _course(moment: Moment, before: Sequence[Phase]) -> Course:
     losses = [*moment.losses.values()]
     first = next((each.first_loss for each in moment.trained if each.first_loss is not None), None)
     earlier = (
-        Earlier(phase=phase.phase, skills=tuple(each.skill for each in check.measured.outputs))
+        Earlier(
+            phase=phase.phase, skills=tuple(each.output_skill() for each in check.measured.outputs)
+        )
         for phase in before[1:]
         if (check := phase.find(PredictionVarianceCheck)) is not None and check.measured.exact
     )

@@ -21,7 +21,7 @@ from orchestrator.model.outputs import Output
 from orchestrator.record.records import Finding
 from tests import builders
 from tests.conftest import MakeConfig
-from tests.diagnosis.causes.after.subjects import HEAD, LINEAR, ended, rows, stack
+from tests.diagnosis.causes.after.subjects import HEAD, LINEAR, ended, rows, stack, trained
 
 layers = keras.layers
 
@@ -106,6 +106,32 @@ def test_targets_to_one_side_of_zero_are_named_where_the_mean_is_what_is_missing
     assert not distant(3 + 2 * WAVE[::-1], wanted)  # what rows differ by is as wrong
     assert not distant(4.5 + 0.1 * WAVE, wanted)  # no further than they are apart
     assert not distant(0.1 * WAVE, 1.5 + WAVE)  # around zero
+
+
+class Code(keras.layers.Layer):  # type: ignore[misc]
+    """A code with noise in inference, too, that is held to nothing, as a KL term may hold it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise = keras.random.SeedGenerator(0)
+
+    def call(self, code: Any) -> Any:
+        """The code with noise."""
+        self.add_loss(10 * keras.ops.mean(keras.ops.square(code)))
+        return code + keras.random.normal(keras.ops.shape(code), seed=self.noise)
+
+
+def test_a_code_of_noise_alone_is_a_collapse_and_no_distance_from_the_targets() -> None:
+    """Its predictions vary, far more than the two columns do that hardly vary."""
+    x = np.random.default_rng(0).uniform(size=(200, 12)).astype("float32")
+    x[:, :2] = 0.9 + 0.01 * x[:, :2]
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(2), Code(),
+                              layers.Dense(12, activation="sigmoid")])  # fmt: skip
+    subject = trained(model, x, x, optimizer=keras.optimizers.Adam(0.01))
+    assert subject.is_constant
+    found = [each.cause for each in find_after(subject)]
+    assert "constant_reconstruction" in found
+    assert "distant_targets" not in found
 
 
 def exploded(

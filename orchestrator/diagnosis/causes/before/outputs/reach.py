@@ -95,6 +95,14 @@ def find_targets_out_of_reach(
             yield replace(found, reason=reason, found="after", certain=certain)
 
 
+def is_within_reach(subject: Subject, index: int) -> bool:
+    """Whether the activation of an output has two ends, and all of its targets lie between them."""
+    activation = _activation(subject, index)
+    ends = _RANGES.get(activation, (-math.inf, math.inf))
+    values = subject.columns(index)
+    return all(map(math.isfinite, ends)) and not _beyond(values, activation)
+
+
 def _bounded(subject: Subject) -> Iterator[tuple[int, str, npt.NDArray[Any]]]:
     """Number, activation and targets of each output that has bounds, and a loss that minds them.
 
