@@ -117,6 +117,17 @@ def own_variables(layer: keras.Operation) -> list[keras.Variable]:
     return list(getattr(layer, "_trainable_variables", ()))
 
 
+def weight_penalty(model: keras.Model) -> float | None:
+    """What regularizers of weights add to the loss as the weights are; None where there are none.
+
+    Reads `Variable.regularizer`, as Keras does when it adds them up.
+    """
+    penalised = [each for each in model.trainable_variables if each.regularizer is not None]
+    if not penalised:
+        return None
+    return sum(float(each.regularizer(each)) for each in penalised)
+
+
 def seed_generators(model: keras.Model) -> list[keras.random.SeedGenerator]:
     """The generators of a model's dropout and noise layers, each once, in the order of the layers.
 

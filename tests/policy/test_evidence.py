@@ -391,6 +391,14 @@ def test_every_case_of_the_default_policy_has_its_failure_above() -> None:
     assert [entry for entry in CONFIG.restart.policy if entry not in found] == []
 
 
+@pytest.mark.parametrize("cause", ["over_regularised", "too_small"])
+def test_what_no_seed_changes_ends_a_run_the_second_time(cause: Any) -> None:
+    found = Finding(cause=cause, reason="it was seen")
+    poor = replace(CASES["worse than a constant"][0], findings=(found,))
+    rungs, case = rule.matching(CONFIG, [poor, poor])
+    assert (rungs, case is not None) == ([], True)
+
+
 def test_what_is_certain_is_at_the_root_of_a_failure() -> None:
     before = Finding(cause="unusual_rate", reason="the rate is 9", found="before")
     after = Finding(cause="no_effect", reason="the loss is 0", certain=True)

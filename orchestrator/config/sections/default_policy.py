@@ -44,8 +44,8 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": _LIVING, "cause": ["constant_reconstruction"], "count": 2}, "rungs": []},
     # No seed brings back what rows differ by, and lose on their way to the output.
     {"when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal"]}, "rungs": []},
-    # No seed makes a linear network bend.
-    {"when": {"kind": _POOR, "cause": ["too_small"], "count": 2}, "rungs": []},
+    # No seed makes a linear network bend, and none outweighs a penalty.
+    {"when": {"kind": _POOR, "cause": ["too_small", "over_regularised"], "count": 2}, "rungs": []},
     # What is learnt with dropout is wrong without it, or drowns in it.
     {
         "remedy": "lower_dropout",

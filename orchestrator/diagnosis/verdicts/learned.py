@@ -41,7 +41,8 @@ class Course:
     """How the training of an attempt went until now."""
 
     losses: tuple[float, ...] = ()
-    """Keras's loss: of the first step, if that is known, and then of every epoch."""
+    """Keras's loss: of the first step, if that is known, and then of every epoch. What regularizers
+    of weights add to it is left out, for it falls whatever becomes of the predictions."""
     epochs: int = 0
     """How many epochs those are."""
     earlier: tuple[Earlier, ...] = ()

@@ -42,7 +42,7 @@ class LearnedMeasured(Record, kw_only=True, omit_defaults=True):
     epochs: int | None = None
     """Epochs that were trained."""
     loss: float | None = None
-    """Keras's loss of the last of them."""
+    """Keras's loss of the last of them, without what regularizers of weights add to it."""
     slope: float | None = None
     """Change of the loss an epoch, over the last quarter of the epochs; None where it has been
     lower before."""

@@ -36,6 +36,8 @@ class Epochs:
     """Values of the last epoch."""
     losses: Mapping[int, float] = dataclasses.field(default_factory=dict)
     """Loss of each epoch by its number, which counts from 1 over all phases of the attempt."""
+    penalties: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    """What the weights are penalised by after each epoch, by its number; empty where none are."""
     rates: Sequence[float] = ()
     """Highest learning rate of each epoch."""
     first_loss: float | None = None
@@ -79,6 +81,7 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
         self._highest: list[float] = [*begun.rates]
         self._metrics: Mapping[str, float] = begun.metrics
         self._losses: dict[int, float] = {**begun.losses}
+        self._penalties: dict[int, float] = {**begun.penalties}
         self._first_loss: float | None = begun.first_loss
         self.broken: Break | None = begun.broken
         """See `Epochs`; set by whoever finds it."""
@@ -90,6 +93,7 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
             count=len(self._highest),
             metrics=self._metrics,
             losses={**self._losses},
+            penalties={**self._penalties},
             rates=tuple(self._highest),
             first_loss=self._first_loss,
             broken=self.broken,
@@ -106,6 +110,9 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
         self._metrics = preparation.scalars(logs or {})
         if "loss" in self._metrics:
             self._losses[epoch + 1] = self._metrics["loss"]
+        penalty = None if self.model is None else keras_internals.weight_penalty(self.model)
+        if penalty is not None:
+            self._penalties[epoch + 1] = penalty
         self._emit(
             EpochEnded(
                 attempt=self._attempt,

@@ -88,6 +88,7 @@ class Snapshot:
                 count=each["count"],
                 metrics=each["metrics"],
                 losses={number: loss for number, loss in each["losses"]},
+                penalties={number: value for number, value in each.get("penalties", ())},
                 rates=tuple(each["rates"]),
                 first_loss=each["first_loss"],
                 broken=msgspec.convert(each.get("broken"), Break | None),
@@ -141,6 +142,7 @@ def capture(
         {
             **dataclasses.asdict(each),
             "losses": [*each.losses.items()],
+            "penalties": [*each.penalties.items()],
             "rates": [*each.rates],
             "broken": jsonable(each.broken),
         }

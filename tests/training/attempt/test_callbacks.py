@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -21,6 +23,7 @@ from orchestrator.training.attempt.callbacks import (
     Heartbeats,
     SeedGenerators,
 )
+from orchestrator.training.attempt.checking.moment import Moment
 from orchestrator.training.attempt.learning_rate import Rates
 
 NAN = math.nan
@@ -52,6 +55,25 @@ def test_the_log_keeps_and_reports_what_epochs_log() -> None:
         attempt=2, phase="main", epoch=6, learning_rate=0.5, metrics={"loss": 6.0, "mae": 2.0}
     )
     assert [event.epoch for event in events] == [6, 7]
+
+
+def test_penalties_of_weights_are_kept_and_left_out_of_what_is_fitted() -> None:
+    """Keras logs the mean of an epoch's steps, in which the weights have changed."""
+    model, rates = compiled()
+    kernel = model.layers[-1].kernel
+    kernel.regularizer = keras.regularizers.L2(0.5)
+    log = EpochLog(lambda _: None, attempt=1, phase="main", rates=rates)
+    log.set_model(model)
+    for epoch, (size, loss) in enumerate([(2.0, 10.0), (1.0, 8.0), (0.0, 7.0)]):
+        kernel.assign(np.full((2, 1), size))
+        log.on_epoch_end(epoch, {"loss": loss})
+    assert log.epochs.penalties == {1: 4.0, 2: 1.0, 3: 0.0}
+    built: Any = SimpleNamespace(model=model)
+    known: Any = {"task": None, "rows": None, "built": built, "emit": None}
+    assert Moment(trained=[log.epochs], **known).fitted == [6.0, 5.5, 6.5]
+    assert Moment(trained=[dataclasses.replace(log.epochs, penalties={})], **known).fitted == [
+        10.0, 8.0, 7.0
+    ]  # fmt: skip
 
 
 def test_what_is_no_number_is_not_kept() -> None:

@@ -81,7 +81,9 @@ class Subject:
     phases: Sequence[Phase]
     """The phases until now, this one included."""
     losses: Sequence[float] = ()
-    """Keras's loss of every epoch until now."""
+    """Keras's loss of every epoch until now, without what regularizers of weights add to it."""
+    penalised: bool = False
+    """Whether regularizers of weights add to the loss."""
     rates: Sequence[float] = ()
     """Highest learning rate of every epoch until now."""
     steps: int = 0
@@ -210,9 +212,12 @@ class Subject:
 
     @functools.cached_property
     def course(self) -> tuple[float, ...]:
-        """The loss of the first step, before its weights were changed, and then of every epoch."""
-        first = next((each.first_loss for each in self.phases if each.first_loss is not None), None)
-        return (*self.losses,) if first is None else (first, *self.losses)
+        """The loss of the first step, before its weights were changed, and then of every epoch.
+
+        Without that of the first step where it is not known, or not without penalties.
+        """
+        known = [each.first_loss for each in self.phases if each.first_loss is not None]
+        return (*known[: not self.penalised], *self.losses)
 
     @property
     def span(self) -> int:

@@ -104,8 +104,9 @@ def find_undertrained(subject: Subject) -> Iterator[Finding]:
     if subject.shortened > 1:
         ended, advice = "ended early", "train at a higher rate"
     reason = (
-        f"the loss was still falling when the training {ended}, from {before:.4g} to {last:.4g} in "
-        f"{when}, {(last - before) / span:.3g} an epoch, after {_steps(subject)}"
+        f"the loss{' without its penalties' * subject.penalised} was still falling when the "
+        f"training {ended}, from {before:.4g} to {last:.4g} in {when}, "
+        f"{(last - before) / span:.3g} an epoch, after {_steps(subject)}"
     )
     found = subject.found("undertrained", reason, advice)
     times = _times(subject)

@@ -160,8 +160,9 @@ def look_before(moment: Moment, examined: Examination) -> Examination:
 
 def _course(moment: Moment, before: Sequence[Phase]) -> Course:
     """How the training went until now."""
-    losses = [*moment.losses.values()]
-    first = next((each.first_loss for each in moment.trained if each.first_loss is not None), None)
+    losses = moment.fitted
+    known = [each.first_loss for each in moment.trained if each.first_loss is not None]
+    first = known[: not moment.is_penalised]
     earlier = (
         Earlier(
             phase=phase.phase, skills=tuple(each.output_skill() for each in check.measured.outputs)
@@ -170,7 +171,7 @@ def _course(moment: Moment, before: Sequence[Phase]) -> Course:
         if (check := phase.find(PredictionVarianceCheck)) is not None and check.measured.exact
     )
     return Course(
-        losses=tuple(losses if first is None else [first, *losses]),
+        losses=(*first, *losses),
         epochs=len(losses),
         earlier=tuple(earlier),
     )
@@ -325,7 +326,8 @@ def subject(moment: Moment, phase: Phase, examined: Examination) -> Subject:
         class_weight=built.class_weight,
         examined=examined,
         phases=[*moment.phases, phase],
-        losses=[*moment.losses.values()],
+        losses=moment.fitted,
+        penalised=moment.is_penalised,
         rates=[rate for each in moment.trained for rate in each.rates],
         steps=moment.steps,
         slowed=is_capped(built.settings, built.planned_rate),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from orchestrator.config.schema import PhasePlan
 from orchestrator.diagnosis.causes.after.subject import Weights
+from orchestrator.model.outputs import own_way
 from orchestrator.record.records import INIT, Phase
 from orchestrator.training.attempt.building.build import Built, Loaded
 from orchestrator.training.attempt.callbacks import Epochs
@@ -50,6 +51,28 @@ class Moment:
     def losses(self) -> dict[int, float]:
         """The loss of every epoch until now, by its number."""
         return {number: loss for each in self.trained for number, loss in each.losses.items()}
+
+    @property
+    def fitted(self) -> list[float]:
+        """The loss of every epoch until now without what regularizers of weights add to it.
+
+        Such a penalty falls as it shrinks the weights, whatever becomes of the predictions. Keras
+        logs the mean over the epoch's steps, and so it is taken at both of its ends. Not known of a
+        model that adds up its loss itself.
+        """
+        penalties: dict[int, float] = {}
+        for each in self.trained if self.is_penalised else ():
+            penalties |= each.penalties
+        return [
+            loss - (penalties.get(number - 1, after) + after) / 2
+            for number, loss in self.losses.items()
+            for after in [penalties.get(number, 0.0)]
+        ]
+
+    @property
+    def is_penalised(self) -> bool:
+        """Whether `fitted` leaves something out."""
+        return own_way(self.built.model) is None and any(each.penalties for each in self.trained)
 
     @property
     def steps(self) -> int:
