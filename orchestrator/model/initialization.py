@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -48,7 +48,9 @@ class Recorder:
 def reinitialize(model: keras.Model, name: str, x: Tree, recorder: Recorder) -> None:
     """Put an initializer on the kernels of hidden layers, and zeros on their biases.
 
-    The seeds come from Python's generator, as those of Keras's own layers do.
+    The kernel that makes an output is drawn as Keras does by default, where all its numbers are the
+    same and not 0: it adds all units up, to a large sum where there are many. The seeds come from
+    Python's generator, as those of Keras's own layers do.
 
     Args:
         model: a built model of any kind; changed in place.
@@ -63,6 +65,27 @@ def reinitialize(model: keras.Model, name: str, x: Tree, recorder: Recorder) -> 
         initializer = keras.initializers.get(name if is_kernel else "zeros")
         variable.assign(_draw(initializer, variable))
         recorder.note(variable, initializer)
+    for variable in _constant_kernels(_last_parts(model, x)):
+        initializer = keras.initializers.GlorotUniform()
+        variable.assign(_draw(initializer, variable))
+        recorder.note(variable, initializer)
+
+
+def _constant_kernels(given: Iterable[keras.Layer]) -> Iterator[keras.Variable]:
+    """Trainable kernels of layers whose numbers are all the same, and not 0."""
+    for layer in given:
+        if not layer.trainable or isinstance(layer, _WITHOUT_KERNEL):
+            continue
+        for variable in keras_internals.own_variables(layer):
+            if len(variable.shape) > 1 and "bias" not in variable.name:
+                values = variable.numpy()
+                if values.size > 1 and values.any() and (values == values.flat[0]).all():
+                    yield variable
+
+
+def _last_parts(model: keras.Model, x: Tree) -> list[keras.Layer]:
+    """The layers that make the outputs, with those inside them."""
+    return [part for layer in layers.last_layers(model, x) for part in layers.parts(layer)]
 
 
 def _draw(initializer: Any, variable: keras.Variable) -> Any:
@@ -81,7 +104,7 @@ def hidden_variables(
         model: a built model of any kind.
         x: a few rows, with which a model of the user's own class is called.
     """
-    last = {id(part) for layer in layers.last_layers(model, x) for part in layers.parts(layer)}
+    last = {id(part) for part in _last_parts(model, x)}
     seen: set[int] = set()
     for layer in keras_internals.all_layers(model):
         if id(layer) in last or not layer.trainable or isinstance(layer, _WITHOUT_KERNEL):

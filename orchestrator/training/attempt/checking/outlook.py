@@ -201,7 +201,7 @@ _NARROW = _Against(
 
 def _stays_behind(view: _View) -> str | None:
     """Why a training is given up that has something against it, and has learnt too little."""
-    known = _against(view.moment)
+    known = _against(view)
     if known is None:
         return None
     still = known.cut_off and len(view.losses) > 1 and rests(view.losses)
@@ -280,8 +280,9 @@ def _short(
     return None if share is None or below is None or not share < below else found
 
 
-def _against(moment: Moment) -> _Against | None:
+def _against(view: _View) -> _Against | None:
     """What stands against a training, of all that the policy has answers to."""
+    moment = view.moment
     by_rate = _by_rate(moment)
     if by_rate is not None:
         return by_rate
@@ -293,7 +294,8 @@ def _against(moment: Moment) -> _Against | None:
     found = moment.phases[0].find(FindingsCheck)
     causes = () if found is None else found.measured.causes
     # What is learnt with much dropout is learnt slowly, and its loss tells little of inference.
-    told = (each for each in causes if each != "heavy_dropout")
+    mute = {"heavy_dropout"} | ({"unusual_start"} if _is_unlearning(view) else set())
+    told = (each for each in causes if each not in mute)
     named = next((each for each in told if each in answered), None)
     if named is None:
         return None
@@ -304,6 +306,20 @@ def _against(moment: Moment) -> _Against | None:
         # Of several outputs others may learn while the sum of the losses hardly falls.
         cut_off=named in OUTPUT and len(moment.built.outputs) == 1,
     )
+
+
+def _is_unlearning(view: _View) -> bool:
+    """Whether a loss that began far above that of the best constant is coming down to it in time.
+
+    What is to be unlearnt first says nothing of what is learnt then. Of the sum of several losses
+    it is not known what each comes down to.
+    """
+    limit = _limit(view.moment.task, view.find_before(PredictionVarianceCheck))
+    losses = view.losses
+    if len(view.moment.built.outputs) != 1 or limit is None or not min(losses) > 0:
+        return False
+    seen = Outlook(losses=losses, level=losses[-1], limit=limit, left=view.left)
+    return seen.lowest <= limit < losses[-1]
 
 
 def _is_undone(moment: Moment) -> bool:

@@ -78,8 +78,26 @@ def short() -> keras.Model:
     return keras.Sequential([layers.Input((1,)), hidden, layers.Dense(1, dtype="bfloat16")])
 
 
+def ones(last: str = "ones") -> keras.Model:
+    hidden = layers.Dense(4, activation="relu", kernel_initializer="ones")
+    end = layers.Dense(1, kernel_initializer=last, bias_initializer="ones")
+    return keras.Sequential([layers.Input((1,)), hidden, end])
+
+
+@pytest.mark.parametrize(("last", "redrawn"), [("ones", True), ("zeros", False), (None, False)])
+def test_an_output_that_adds_all_units_up_is_drawn_too(last: Any, redrawn: bool) -> None:
+    """One of zeros is meant so, and what was drawn stays."""
+    model = ones(last or "glorot_uniform")
+    kernel, bias = model.layers[-1].get_weights()
+    initialization.reinitialize(model, "he_normal", np.zeros((1, 1), np.float32), Recorder())
+    now, same_bias = model.layers[-1].get_weights()
+    assert (len(np.unique(now)) == 4 and not np.array_equal(now, kernel)) == redrawn
+    assert np.array_equal(bias, same_bias)
+
+
 @pytest.mark.parametrize(
-    ("make", "name"), [(dense, "he_uniform"), (dense, "orthogonal"), (short, "orthogonal")]
+    ("make", "name"),
+    [(dense, "he_uniform"), (dense, "orthogonal"), (short, "orthogonal"), (ones, "he_normal")],
 )
 def test_reinitialised_weights_are_replayed_too(make: Make, name: str) -> None:
     x = np.zeros((1, 1), np.float32)

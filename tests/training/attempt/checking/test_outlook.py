@@ -322,6 +322,23 @@ def test_a_falling_loss_is_no_excuse_half_way_where_it_is_another_one(
     assert (outlook._short(view, SOON, falling=falling) is not None) == given_up
 
 
+@pytest.mark.parametrize(("rate", "epochs"), [(0.01, 12), (0.0003, 2)])
+def test_a_large_loss_at_first_is_nothing_against_a_training_that_comes_down_in_time(
+    rate: float, epochs: int, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """It is far worse than a constant all the while; at the lower rate it does not come down."""
+    large = {"kernel_initializer": "ones"}
+    hidden = {"Dense": {"units": 16, "activation": "relu", **large}}
+    changes: dict[str, Any] = {
+        "model": {"layers": [hidden, {"Dense": {"units": 1, **large}}]},
+        "compile": {"optimizer": {"Adam": {"learning_rate": rate}}, "loss": "mse"},
+    }
+    events = train(make_config(ROWS, **absolute(**changes)), tmp_path / "1")
+    (found,) = [each.findings for each in events if isinstance(each, CausesFound)][:1]
+    assert "unusual_start" in [each.cause for each in found]
+    assert ended(events)[0] == epochs
+
+
 def phases(*given: tuple[str, int, float | None]) -> dict[str, Any]:
     plans = [
         {"name": name, "epochs": epochs} | ({} if rate is None else {"learning_rate": rate})
