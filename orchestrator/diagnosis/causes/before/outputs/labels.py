@@ -47,7 +47,7 @@ def find_wrong_labels(subject: Subject) -> Iterator[Finding]:
         elif loss.name in _HINGES:
             yield from _no_signs(subject, index, values)
         elif loss.name in _SQUARES:
-            yield from _numbered(subject, index, values)
+            yield from _numbered(subject, index)
 
 
 def _from_one(subject: Subject, index: int, values: npt.NDArray[Any]) -> Iterator[Finding]:
@@ -122,26 +122,36 @@ def _no_signs(subject: Subject, index: int, values: npt.NDArray[Any]) -> Iterato
     )
 
 
-def _numbered(subject: Subject, index: int, values: npt.NDArray[Any]) -> Iterator[Finding]:
+def _numbered(subject: Subject, index: int) -> Iterator[Finding]:
     """Class indices as numbers under a loss of regression.
 
     Grades and counts look the same; where an accuracy is asked for, they are classes.
     """
-    output = subject.outputs[index]
-    one = int(np.prod(output.shape)) == 1
-    known = np.unique(values) if one else values
-    if not 3 <= len(known) <= _MOST_CLASSES or not np.array_equal(known, np.arange(len(known))):
-        return
-    if not _asks_for_accuracy(subject.model):
-        return
-    yield subject.found(
-        "wrong_labels",
-        f"the targets of {output.named} are the classes 0 to {len(known) - 1}, for an accuracy is "
-        f"asked for, and its loss takes them for amounts, as if class 2 were "
-        "twice class 1",
-        f"give the last layer {len(known)} units of softmax, with loss "
-        "sparse_categorical_crossentropy",
-        key=subject.compiled("loss"),
+    classes = numbered_classes(subject, index)
+    if classes is not None:
+        yield subject.found(
+            "wrong_labels",
+            f"the targets of {subject.outputs[index].named} are the classes 0 to {classes - 1}, "
+            "for an accuracy is asked for, and its loss takes them for amounts, as if class 2 were "
+            "twice class 1",
+            units_of_softmax(classes),
+            key=subject.compiled("loss"),
+        )
+
+
+def numbered_classes(subject: Subject, index: int) -> int | None:
+    """How many classes the targets of an output of one unit number; None where they are amounts."""
+    known = np.unique(subject.targets(index))
+    if int(np.prod(subject.outputs[index].shape)) != 1 or not 3 <= len(known) <= _MOST_CLASSES:
+        return None
+    whole = np.array_equal(known, np.arange(len(known)))
+    return len(known) if whole and _asks_for_accuracy(subject.model) else None
+
+
+def units_of_softmax(classes: int) -> str:
+    """What to write for so many classes, as advice."""
+    return (
+        f"give the last layer {classes} units of softmax, with loss sparse_categorical_crossentropy"
     )
 
 

@@ -12,8 +12,13 @@ import tensorflow as tf
 from msgspec.structs import replace
 
 from orchestrator.diagnosis.causes.before.outputs import fixes
+from orchestrator.diagnosis.causes.before.outputs.labels import (
+    numbered_classes,
+    units_of_softmax,
+)
 from orchestrator.diagnosis.causes.before.outputs.one_unit import is_one_unit_softmax
 from orchestrator.diagnosis.causes.before.subject import Subject
+from orchestrator.diagnosis.skill.scores import is_to_repeat
 from orchestrator.model.losses.returned import Returned
 from orchestrator.model.outputs import Output
 from orchestrator.model.remedies import leaky_relu
@@ -53,14 +58,17 @@ def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
     """Targets that the activation of an output cannot reach.
 
     Certain where the best prediction within reach is a constant, or under squared or absolute error
-    so much worse than the best constant that it fails, and no remedy changes that activation; not
+    so much worse than the best constant that it fails, or where an output that is to be its own
+    input is kept from what `learned` asks of others; and no remedy changes that activation. Not
     where some positions are masked, for those that are not are known of a few rows alone.
     """
     for index, activation, values in _bounded(subject):
         if _beyond(values, activation):
-            hopeless = _is_hopeless(subject, index, activation, values)
+            kept = _keeps_from_input(subject, index, activation, values)
+            hopeless = kept is not None or _is_hopeless(subject, index, activation, values)
             certain = hopeless and not subject.is_masked(index)
-            yield _beyond_reach(subject, index, activation, values, certain=certain)
+            found = _beyond_reach(subject, index, activation, values, certain=certain)
+            yield found if kept is None else replace(found, reason=f"{found.reason}, {kept}")
         elif activation == "softmax" and values.shape[-1] > 1:
             yield from _not_full(subject, index, values)
 
@@ -195,14 +203,16 @@ def _beyond_reach(
     share = "every target is" if beyond == 1 else f"{beyond:.3g} of the targets are"
     share = f"{share} outside of that, from {values.min():.4g} to {values.max():.4g}"
     certain = certain and not _changeable(subject)
+    classes = numbered_classes(subject, index)
+    advice = "leave the activation of the last layer out, or scale the targets"
     return subject.found(
         "unreachable_targets",
         f"{subject.outputs[index].named} is made by {activation}, which gives values {within}; "
         f"{share}",
-        "leave the activation of the last layer out, or scale the targets",
+        advice if classes is None else units_of_softmax(classes),
         certain=certain,
         key=subject.last_layer(index, "activation"),
-        fix=fixes.unbounded(subject, index) if certain else None,
+        fix=fixes.unbounded(subject, index) if certain and classes is None else None,
     )
 
 
@@ -246,6 +256,27 @@ def _is_hopeless(subject: Subject, index: int, activation: str, values: npt.NDAr
         absolute = name == "mean_absolute_error"
         return bool(np.any(constant | (_skills(values, low, high, absolute=absolute) < least)))
     return bool(np.any(constant) if each else np.all(constant))
+
+
+def _keeps_from_input(
+    subject: Subject, index: int, activation: str, values: npt.NDArray[Any]
+) -> str | None:
+    """Why an output that is to be its own input cannot be, as a clause; None where it may.
+
+    There all of it is there to learn, and a reference is no measure: the best prediction within
+    reach has less of its variance than `learned` fails below.
+    """
+    output, (x, y, weight) = subject.outputs[index], subject.sample
+    limits = None if subject.config is None else subject.config.checks.learned
+    known = output.loss is not None and output.loss.is_keras and output.loss.name in _SKILLS
+    if limits is None or not known or weight is not None or not is_to_repeat(output, x, y):
+        return None
+    columns = _varying(values)
+    away = columns - columns.clip(*_RANGES[activation])
+    best = 1 - float((away**2).sum() / ((columns - columns.mean(axis=0)) ** 2).sum())
+    if best >= limits.fail_below:
+        return None
+    return f"so that no prediction of what is to be its own input has a skill above {best:.2g}"
 
 
 def _min_skill(subject: Subject) -> float | None:

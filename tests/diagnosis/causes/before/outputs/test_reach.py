@@ -158,6 +158,32 @@ def test_an_output_that_a_remedy_changes_may_reach_them_then(
     assert not found.certain
 
 
+@pytest.mark.parametrize(
+    ("scale", "own", "certain"), [(2.0, True, True), (2.0, False, False), (0.3, True, False)]
+)
+def test_an_output_that_is_kept_from_its_own_input_is_certain(
+    scale: float, own: bool, certain: bool
+) -> None:
+    """Of numbers about 0 a sigmoid has less than half; that of others need not be learnt."""
+    x = 0.5 * (scale < 1) + scale * inputs()
+    y = x if own else np.random.default_rng(1).permutation(x)
+    looked_at = subject(looking.stack(layers.Dense(3, activation="sigmoid"), loss="mse"), x, y)
+    (found,) = find_unreachable_targets(looked_at)
+    assert found.certain == certain
+    assert ("what is to be its own input has a skill above" in found.reason) == certain
+    assert (found.fix is not None and found.fix.activation == "linear") == certain
+
+
+def test_classes_that_are_out_of_reach_are_to_have_units_of_their_own() -> None:
+    """An accuracy is asked for: no number of activation: linear is a class."""
+    y = (np.arange(200) % 10).astype(np.float32)
+    end = layers.Dense(1, activation="sigmoid")
+    model = looking.stack(end, loss="mse", metrics=["accuracy"])
+    (found,) = find_unreachable_targets(subject(model, inputs(), y))
+    assert (found.certain, found.fix) == (True, None)
+    assert found.advice.startswith("give the last layer 10 units of softmax")
+
+
 def test_what_no_check_would_fail_is_not_certain() -> None:
     sigmoid = stack(last=layers.Dense(1, activation="sigmoid"))
     (found,) = unreachable(sigmoid, [0.5, 4.0], min_skill=None)
