@@ -1,5 +1,6 @@
 """What remedies make of the settings, from what the record of a failed attempt says."""
 
+import math
 from typing import Any
 
 import pytest
@@ -103,6 +104,14 @@ def test_a_rate_far_above_the_usual_one_is_lowered_to_that_with_momentum() -> No
         assert plain.momentum is None
         assert plain.learning_rate_cap == pytest.approx(0.5 * 0.02 ** (2 / 3))
     assert lowered(replace(failed, findings=()), momentum=0.9).momentum is None
+
+
+def test_no_rate_is_lowered_for_a_loss_that_was_none_before_the_first_step() -> None:
+    failed = replace(builders.failed(1, "finite"), learning_rates={"main": 0.5})
+    nan = replace(builders.phase("main"), first_loss=math.nan)
+    began = replace(failed, phases=(nan,))
+    assert "the rate cannot be the cause" in str(LowerLearningRate().apply(SEED, [began], None))
+    assert isinstance(LowerLearningRate().apply(SEED, [failed], None), Settings)
 
 
 def test_a_cap_falls_where_the_policy_says_so_and_the_training_starts_again() -> None:

@@ -48,6 +48,7 @@ FAULT = Finding(cause="initialization", reason="its kernel is zero", certain=Fal
 UNSCALED = Finding(cause="unscaled_inputs", reason="x is in millions", certain=False)
 DISTANT = Finding(cause="distant_targets", reason="y is 10,000", certain=False)
 UNRELATED = Finding(cause="unrelated_targets", reason="y is noise", certain=False)
+UNDEFINED = Finding(cause="undefined_loss", reason="the log of -1", found="before")
 COLLAPSED = Finding(cause="constant_reconstruction", reason="a collapse", certain=False)
 ONE_UNIT = Finding(
     cause="one_unit_softmax",
@@ -329,6 +330,11 @@ CASES = {
         "metric",
         ["new_seed", "lower_learning_rate"],
     ),
+    "a loss that no step has made NaN": (
+        attempt(phase(INIT), phase(finite="fail"), findings=(UNDEFINED,)),
+        "non_finite",
+        ["fix_output", "new_seed"],
+    ),
     "killed": (attempt(), "crashed", ["new_seed", "lower_learning_rate"]),
     "not finite before training": (
         attempt(phase(INIT, finite="fail")),
@@ -384,8 +390,9 @@ def test_every_case_of_the_default_policy_has_its_failure_above() -> None:
     again = rule.matching(CONFIG, [CASES["dead, quietly"][0]] * 2)
     small = Finding(cause="too_small", reason="it is linear")
     poor = replace(CASES["worse than a constant"][0], findings=(small,))
-    linear = rule.matching(CONFIG, [poor, poor])[1]
-    found = [again[1], linear, *(case for _, case in matching)] + [
+    undefined = CASES["a loss that no step has made NaN"][0]
+    hopeless = [rule.matching(CONFIG, [each, each])[1] for each in (poor, undefined)]
+    found = [again[1], *hopeless, *(case for _, case in matching)] + [
         rung for rungs, _ in matching for _, rung in rungs
     ]
     assert [entry for entry in CONFIG.restart.policy if entry not in found] == []
@@ -433,6 +440,12 @@ def test_data_at_fault_ends_it_after_failures_of_living_networks(cause: Cause, e
     assert hopeless([living] * (enough - 1)) is None
     assert hopeless([dead] * 5 + [living] * (enough - 1)) is None
     assert hopeless([living, *[dead] * 5, *[living] * (enough - 1)]) == "the data"
+
+
+def test_no_rate_is_tried_for_a_loss_that_was_no_number_before_the_first_step() -> None:
+    undefined = CASES["a loss that no step has made NaN"][0]
+    assert hopeless([undefined]) is None
+    assert hopeless([undefined, undefined]) == "the log of -1"
 
 
 def test_a_certain_finding_ends_it() -> None:

@@ -46,6 +46,9 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal"]}, "rungs": []},
     # No seed makes a linear network bend, and none outweighs a penalty.
     {"when": {"kind": _POOR, "cause": ["too_small", "over_regularised"], "count": 2}, "rungs": []},
+    # A loss that is NaN before any step is so at every rate; another seed may be spared.
+    {"when": {"kind": ["non_finite"], "cause": ["undefined_loss"], "count": 2}, "rungs": []},
+    {"when": {"kind": ["non_finite"], "cause": ["undefined_loss"]}, "rungs": [_NEW_SEED]},
     # What is learnt with dropout is wrong without it, or drowns in it.
     {
         "remedy": "lower_dropout",

@@ -65,6 +65,8 @@ class LowerLearningRate(Rung):
             return "the rate is far below the usual one"
         if failed.usual_rate() is None and _names(failed, "rate_too_low"):
             return "the weights got too little far, and get less far at a lower rate"
+        if failed.began_non_finite():
+            return "the loss was no number before the first step, the rate cannot be the cause"
         if rate is None:
             return "the attempt failed before it trained, the rate cannot be the cause"
         if not 0 < rate < math.inf:

@@ -275,7 +275,12 @@ class FixOutput(Rung):
 
     remedy: Literal["fix_output"] = "fix_output"
     """The remedy."""
-    when: When | None = ["one_unit_softmax", "unreachable_targets", "loss_mismatch"]
+    when: When | None = [
+        "one_unit_softmax",
+        "unreachable_targets",
+        "loss_mismatch",
+        "undefined_loss",
+    ]
     """Failures that it answers; null means any other failure of a training."""
 
     def apply(

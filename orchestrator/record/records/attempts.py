@@ -140,6 +140,11 @@ class Attempt(Record, kw_only=True):
         shares = [each * highest for each in factors if each is not None and each < 1]
         return min(named + shares, default=None)
 
+    def began_non_finite(self) -> bool:
+        """Whether the loss of its first step was NaN or infinite, before any weight changed."""
+        first = next((each.first_loss for each in self.phases if each.first_loss is not None), 0.0)
+        return not math.isfinite(first)
+
     def diverged(self) -> bool:
         """Whether its last trained phase had an epoch with a loss far above the untrained one."""
         trained = [phase for phase in self.phases if phase.highest_loss is not None]

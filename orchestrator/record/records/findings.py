@@ -15,6 +15,7 @@ Cause = Literal[
     "loss_mismatch",
     "wrong_labels",
     "broadcast_shapes",
+    "undefined_loss",
     "no_effect",
     "lost_signal",
     "held_at_zero",

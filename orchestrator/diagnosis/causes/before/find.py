@@ -12,6 +12,7 @@ from orchestrator.diagnosis.causes.before.outputs.losses import find_loss_mismat
 from orchestrator.diagnosis.causes.before.outputs.one_unit import find_one_unit_softmax
 from orchestrator.diagnosis.causes.before.outputs.reach import find_unreachable_targets
 from orchestrator.diagnosis.causes.before.outputs.start import find_unusual_start
+from orchestrator.diagnosis.causes.before.outputs.undefined import find_undefined_loss
 from orchestrator.diagnosis.causes.before.rows import (
     find_columns,
     find_distant_targets,
@@ -33,6 +34,7 @@ FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     find_wrong_labels,
     find_broadcast_shapes,
     find_no_effect,
+    find_undefined_loss,
     find_unusual_start,
     find_unscaled_inputs,
     find_distant_targets,

@@ -76,5 +76,10 @@ def probabilities(output: Output) -> Fix | None:
     return _fix(output, "sigmoid" if output.loss.name in BINARY else "softmax")
 
 
+def positive(output: Output, activation: str) -> Fix:
+    """What makes an output of values above 0 alone, by Keras's name of an activation."""
+    return _fix(output, activation)
+
+
 def _fix(output: Output, activation: str, loss: str | None = None) -> Fix:
     return Fix(output=output.name, activation=activation, loss=loss)
