@@ -22,6 +22,8 @@ from tests.training.attempt.checking.test_outlook import train
     ("optimizer", "stack", "rate"),
     [
         (optimizers.SGD(5.0), [layers.Dense(8), layers.Dense(1)], 0.03),
+        (optimizers.SGD(5.0, momentum=0.9), [layers.Dense(8), layers.Dense(1)], 0.03),
+        (optimizers.SGD(5.0, momentum=0.99), [layers.Dense(8), layers.Dense(1)], 0.003),
         (optimizers.Adam(5.0), [layers.Dense(32), layers.Dense(1)], 0.01),
         (optimizers.Adam(5.0), [layers.Dense(33), layers.Dense(1)], 0.003),
         (optimizers.RMSprop(), [layers.Reshape((4, 1)), layers.GRU(16), layers.Dense(1)], 0.01),
@@ -60,6 +62,7 @@ own_error.__name__ = "mean_squared_error"
     [
         (wide(depth=1, width=16), {}, 0.03),
         (wide(depth=4, width=64), {}, 2 / (4 + 4 * 64)),
+        (wide(), {"optimizer": optimizers.SGD(momentum=0.99)}, 0.2 / (4 + 3 * 256)),
         (wide(), {}, 2 / (4 + 3 * 256)),
         (wide(), {"optimizer": optimizers.Adam()}, 0.003),
         # An error that is bounded, or not known to be squared.

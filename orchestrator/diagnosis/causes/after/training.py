@@ -287,11 +287,17 @@ def find_unusual_rate(subject: Subject) -> Iterator[Finding]:
         usual, times = usual_rate(optimizer), times_usual(optimizer, rate)
         if times is None or not UNUSUAL < times < math.inf:
             continue
+        momentum = float(getattr(optimizer, "momentum", 0.0))
+        gathers = isinstance(optimizer, keras.optimizers.SGD) and momentum > MOMENTUM
+        beside = f", which with a momentum of {momentum:g} is" if gathers else ","
         reason = (
-            f"the learning rate {when.format(f'{rate:.3g}')}, {times:,.0f} times what "
+            f"the learning rate {when.format(f'{rate:.3g}')}{beside} {times:,.0f} times what "
             f"{type(optimizer).__name__} usually takes"
         )
-        found = subject.found("unusual_rate", reason, f"write a rate near {usual:.3g}")
+        advice = f"write a rate near {usual:.3g}"
+        if gathers:
+            advice += f", or one near {usual_rate(keras.optimizers.SGD()):.3g} and momentum: 0.9"
+        found = subject.found("unusual_rate", reason, advice)
         yield replace(found, fix=Fix(learning_rate_factor=usual / rate, usual_rate=usual))
 
 

@@ -314,6 +314,23 @@ def test_a_failure_far_above_the_usual_rate_is_laid_to_it(
     assert not [*find_unusual_rate(ended(model, None, passed, rates=[rate]))]
 
 
+@pytest.mark.parametrize(("rate", "momentum", "times"), [
+    (0.05, 0.99, 50), (0.05, 0.9, None), (0.01, 0.99, None), (0.001, 1.0, 100),
+])  # fmt: skip
+def test_a_momentum_above_the_usual_one_makes_a_rate_higher(
+    rate: float, momentum: float, times: int | None
+) -> None:
+    model = stack()
+    model.compile(keras.optimizers.SGD(rate, momentum=momentum), "mse")
+    found = [*find_unusual_rate(ended(model, rates=[rate]))]
+    assert [each.cause for each in found] == ([] if times is None else ["unusual_rate"])
+    for each in found:
+        told = f", which with a momentum of {momentum:g} is {times} times what SGD usually takes"
+        assert each.reason == f"the learning rate went up to {rate:g}{told}"
+        assert each.advice.endswith(", or one near 0.01 and momentum: 0.9")
+        assert each.fix is not None and each.fix.usual_rate == pytest.approx(rate / times)
+
+
 # --------------------------------------------------------------------------- oscillating
 
 SWINGING = [9.0, 4.0, 8.0, 4.5, 9.0, 4.0, 8.0, 5.0]
