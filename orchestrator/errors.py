@@ -41,7 +41,7 @@ _UNREACHABLE = {
     errno.ENOTDIR: ("the directory is gone", "put it back, or go where it was moved"),
 }
 """The same of errors that reading has as well, where it is known that something was written."""
-_MAX_NAMES = 30
+_MAX_NAMES = 40
 """Names that a hint lists; the rest are counted."""
 _MAX_VALUE = 100
 """Characters of a value of the user's that a message shows."""

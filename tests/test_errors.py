@@ -78,7 +78,7 @@ def test_suggestion_has_words_for_no_names_and_bounds_many():
     assert suggestion("x", []) == "there is none to choose from"
     assert suggestion("x", [""]) == "there is none to choose from"
     many = suggestion("zzz", [f"column_{index:03}" for index in range(100)])
-    assert many.endswith("column_029 and 70 more")
+    assert many.endswith("column_039 and 60 more")
 
 
 def test_only_a_full_disk_or_quota_counts_as_full():

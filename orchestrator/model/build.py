@@ -95,7 +95,7 @@ def build_model(
         model = scaled_targets.rescale(model, scales) if scales else model
     if settings.clip_norm is not None:
         for optimizer in plain_optimizers(model):
-            optimizer.global_clipnorm = settings.clip_norm
+            _clip(optimizer, settings.clip_norm)
     if settings.momentum is not None:
         _gather(model, settings.momentum)
     check_targets(model, config, rows)
@@ -197,7 +197,7 @@ def obstacles(
         found["leaky_relu"] = leaky_relu.obstacle(model, config, hidden)
     if settings.clip_norm is None:
         reasons = map(_clips_already, plain_optimizers(model))
-        found["clip_gradients"] = next((reason for reason in reasons if reason is not None), None)
+        found["clipping"] = next((reason for reason in reasons if reason is not None), None)
     if settings.dropout_cap is None:
         found["lower_dropout"] = dropout.obstacle(model)
     if settings.momentum is None:
@@ -233,12 +233,28 @@ def obstacles(
     return {remedy: reason for remedy, reason in found.items() if reason is not None}
 
 
+_CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
+"""Arguments of Keras's optimizers that bound gradients: the norm of each, every number, the norm of
+all taken together. One at a time may be there."""
+
+
+def clipping(optimizer: keras.optimizers.Optimizer) -> tuple[str, float] | None:
+    """How an optimizer bounds gradients: Keras's name of the argument, and the bound."""
+    bounds = ((name, getattr(optimizer, name, None)) for name in _CLIPPING)
+    return next(((name, float(bound)) for name, bound in bounds if bound is not None), None)
+
+
+def _clip(optimizer: keras.optimizers.Optimizer, norm: float) -> None:
+    for name in _CLIPPING:
+        setattr(optimizer, name, None)
+    optimizer.global_clipnorm = norm
+
+
 def _clips_already(optimizer: keras.optimizers.Optimizer) -> str | None:
-    for name in ("clipnorm", "clipvalue", "global_clipnorm"):
-        value = getattr(optimizer, name, None)
-        if value is not None:
-            return f"the optimizer clips gradients already, with {name} {value:g}"
-    return None
+    found = clipping(optimizer)
+    if found is None:
+        return None
+    return "the optimizer clips gradients already, with {} {:g}".format(*found)
 
 
 def _gather(model: keras.Model, momentum: float) -> None:

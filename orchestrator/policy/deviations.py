@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.rates import planned_rate
+from orchestrator.config.sections.rung import obstacles
 from orchestrator.policy import rule
 from orchestrator.record.records import Attempt
 
@@ -31,6 +32,12 @@ def tell(config: Config, attempts: Sequence[Attempt], attempt: Attempt) -> Itera
         )
     if momentum is not None:
         yield f"SGD had a momentum of {momentum:g}, and none in the config: write it there"
+    if settings.clip_norm is not None:
+        own = ", in place of the optimizer's own bound" if "clipping" in obstacles(attempts) else ""
+        yield (
+            f"gradients were clipped to a norm of {settings.clip_norm:g}, all taken together{own}: "
+            f"write global_clipnorm: {settings.clip_norm:g} in the optimizer"
+        )
     if settings.more_epochs is not None:
         epochs = config.epochs_of(last, settings)
         yield (

@@ -15,6 +15,7 @@ from orchestrator.config.sections.rates import (
     is_held,
 )
 from orchestrator.config.sections.remedies import (
+    ClipGradients,
     FixOutput,
     LeakyRelu,
     Standardize,
@@ -76,6 +77,13 @@ def test_targets_that_an_output_was_to_reach_scaled_are_scaled(before: Any, expe
     settings = FixOutput().apply(replace(SEED, standardize=before), [failed], None)
     assert isinstance(settings, Settings)
     assert settings == replace(SEED, standardize=expected, output_activation={"": "linear"})
+
+
+def test_a_bound_of_the_configs_stays_unless_nothing_moves_by_it() -> None:
+    own = {"clipping": "the optimizer clips already"}
+    assert ClipGradients().apply(SEED, [attempt(obstacles=own)], None) == own["clipping"]
+    changed = ClipGradients().apply(SEED, [attempt("clipped", obstacles=own)], None)
+    assert changed == replace(SEED, clip_norm=1.0)
 
 
 FAR: list[Any] = [Finding(
@@ -328,6 +336,9 @@ def test_usual_settings_change_all_that_the_model_can_carry() -> None:
         dropout_cap=0.0,
     )  # fmt: skip
     assert UsualSettings().apply(SEED, [first, second], None) == usual
+    clipped = replace(first, findings=(*first.findings, *attempt("clipped").findings))
+    lifted = replace(usual, clip_norm=1.0)
+    assert UsualSettings().apply(SEED, [clipped, second], None) == lifted
     again = replace(second, settings=usual)
     assert UsualSettings().apply(SEED, [first, second, again], usual) == usual
     assert "as far as it can" in str(UsualSettings().apply(SEED, [first, second, again], None))

@@ -15,7 +15,7 @@ from orchestrator.data.rows import Rows
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.errors import InvalidError, UserCodeError
 from orchestrator.model import keras_internals, objects, saving
-from orchestrator.model.build import build_model, obstacles, try_call
+from orchestrator.model.build import build_model, clipping, obstacles, try_call
 from orchestrator.model.initialization import Recorder, Replay
 from orchestrator.model.outputs import find_outputs
 from orchestrator.model.remedies import leaky_relu
@@ -565,7 +565,7 @@ def test_remedies_without_a_place_are_obstructed(make_config: MakeConfig) -> Non
     )
     assert obstacles_of(config) == {
         "leaky_relu": "no hidden layer of the model applies relu",
-        "clip_gradients": "the optimizer clips gradients already, with clipnorm 2",
+        "clipping": "the optimizer clips gradients already, with clipnorm 2",
         "lower_dropout": "the model has no Dropout layer",
         "momentum": "the optimizer is Adam, and no SGD of Keras's",
         "reinitialize": "no hidden layer has a kernel",
@@ -642,6 +642,18 @@ def build():
     config = config.model_copy(update={"compile": None})
     changed = built(config, Settings(seed=7, clip_norm=0.5))
     assert changed.optimizer.inner_optimizer.global_clipnorm == 0.5
+
+
+@pytest.mark.parametrize("bound", ["clipnorm", "clipvalue", "global_clipnorm"])
+def test_a_bound_on_gradients_takes_the_place_of_the_configs(
+    make_config: MakeConfig, bound: str
+) -> None:
+    sgd = {"SGD": {"learning_rate": 0.01, bound: 1e-3}}
+    config = make_config(compile={"optimizer": sgd, "loss": "mse"})
+    assert clipping(built(config, Settings(seed=7)).optimizer) == (bound, 1e-3)
+    optimizer = built(config, Settings(seed=7, clip_norm=1.0)).optimizer
+    assert clipping(optimizer) == ("global_clipnorm", 1.0)
+    assert [optimizer.clipnorm, optimizer.clipvalue] == [None, None]
 
 
 def test_sgd_gathers_momentum_and_does_so_in_plain_keras(

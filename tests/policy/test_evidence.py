@@ -335,6 +335,11 @@ CASES = {
         "non_finite",
         ["fix_output", "new_seed"],
     ),
+    "gradients clipped to nothing": (
+        pointing("clipped"),
+        "crippled",
+        ["clip_gradients", "usual_settings"],
+    ),
     "killed": (attempt(), "crashed", ["new_seed", "lower_learning_rate"]),
     "not finite before training": (
         attempt(phase(INIT, finite="fail")),

@@ -23,6 +23,7 @@ _LEAKY = {"remedy": "leaky_relu"}
 _REINITIALIZE = {"remedy": "reinitialize"}
 _FRESH = {"remedy": "reinitialize", "keep": True, "raise_rate": True}
 _CLIP = {"remedy": "clip_gradients", "rewind": True}
+_UNCLIP = {"remedy": "clip_gradients", "keep": True, "raise_rate": True}
 _USUAL = {"remedy": "usual_settings", "keep": True}
 
 _LIVING = ["constant", "worse_than_baseline"]
@@ -84,6 +85,8 @@ DEFAULT_POLICY: Any = [
         "when": {"kind": [*_POOR, "died", "diverged", "undertrained"], "cause": ["initialization"]},
         "rungs": [_FRESH, _LEAKY, _LOWER],
     },
+    # A bound on gradients, so low that no weight moves, gets a usual one in its place.
+    {"when": {"kind": [*_POOR, "undertrained"], "cause": ["clipped"]}, "rungs": [_UNCLIP, _USUAL]},
     # A rate that is far from the usual one is what such a failure comes from.
     {
         "when": {"kind": [*_POOR, "died", "undertrained"], "cause": ["unusual_rate"]},

@@ -159,7 +159,10 @@ class Reinitialize(Rung):
 
 
 class ClipGradients(Rung):
-    """Scale the gradients of a step down where their norm is above a bound."""
+    """Scale the gradients of a step down where their norm is above a bound.
+
+    A bound of the config's own stays, unless `clipped` says that it is so low that nothing moves.
+    """
 
     remedy: Literal["clip_gradients"] = "clip_gradients"
     """The remedy."""
@@ -170,9 +173,17 @@ class ClipGradients(Rung):
         self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
     ) -> Settings | str:
         """A bound on the norm of the gradients."""
+        own = obstacles(attempts).get("clipping")
+        if own is not None and not _is_clipped(attempts[-1:]):
+            return own
         if settings.clip_norm is not None and settings.clip_norm <= self.norm:
             return f"the norm is clipped to {settings.clip_norm:g} already"
         return replace(settings, clip_norm=self.norm)
+
+
+def _is_clipped(attempts: Sequence[Attempt]) -> bool:
+    """Whether findings say that the config's own bound on gradients keeps weights from moving."""
+    return any(each.cause == "clipped" for attempt in attempts for each in attempt.findings)
 
 
 class LowerDropout(Rung):
@@ -366,7 +377,7 @@ class UsualSettings(Rung):
                  or f"standardize {part}" not in hindered]  # fmt: skip
         usual = replace(
             settings,
-            clip_norm=None,
+            clip_norm=ClipGradients().norm if _is_clipped(attempts) else None,
             dropout_cap=before.dropout_cap,
             output_activation=before.output_activation,
             output_loss=before.output_loss,

@@ -289,7 +289,7 @@ def read_plan(subject: Subject) -> Plan | None:
             places = np.unique(np.linspace(start, start + count - 1, _LOOKS).astype(np.int64))
             rates = np.array([float(own(int(step))) for step in places] if schedule else
                              [float(str(np.float32(optimizers[0].learning_rate)))])  # fmt: skip
-            key = place_of_rate(config)
+            key = place_in_optimizer(config)
         stretches.append(
             Stretch(
                 phase=phase.name,
@@ -303,10 +303,10 @@ def read_plan(subject: Subject) -> Plan | None:
     return Plan(optimizer=optimizers[0], stretches=tuple(stretches))
 
 
-def place_of_rate(config: Config) -> Key:
-    """Where the config says the optimizer's rate; empty where it does not."""
+def place_in_optimizer(config: Config, argument: str = "learning_rate") -> Key:
+    """Where the config says an argument of the optimizer's, or else the optimizer, if it does."""
     named = None if config.compile is None else config.compile.optimizer
     if named is None:
         return ()
     key: Key = ("compile", "optimizer")
-    return (*key, named.name, "learning_rate") if "learning_rate" in named.arguments else key
+    return (*key, named.name, argument) if argument in named.arguments else key

@@ -28,6 +28,7 @@ Cause = Literal[
     "unrelated_targets",
     "unusual_start",
     "unusual_rate",
+    "clipped",
     "slow_statistics",
     "heavy_dropout",
     "few_steps",

@@ -64,8 +64,8 @@ class Settings(Record, kw_only=True):
     dropout_cap: float | None = None
     """Every Dropout layer has min(its rate, this); None leaves the rates alone."""
     clip_norm: float | None = None
-    """Norm that the gradients of a step, all taken together, are clipped to; None keeps the
-    optimizer's own way."""
+    """Norm that the gradients of a step, all taken together, are clipped to, in place of a bound of
+    the optimizer's own; None keeps the optimizer's own way."""
     standardize: Standardized | None = None
     """What is shifted and scaled inside the model, by mean and standard deviation over the training
     rows, so that it takes inputs and gives predictions in the units of the rows; None leaves what

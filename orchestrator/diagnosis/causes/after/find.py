@@ -67,4 +67,6 @@ def find_after(subject: Subject, known: Collection[str] = ()) -> tuple[Finding, 
         found = [*ask((find_drowning_dropout,), subject), *found]
     # That targets are out of reach is told again with how much they keep the output from.
     told = frozenset(known) - CONFIRMED - {"unreachable_targets"}
+    if "clipped" in told:  # which is why they have hardly moved
+        told |= {"rate_too_low"}
     return tuple(each for each in found if each.certain or each.cause not in told)

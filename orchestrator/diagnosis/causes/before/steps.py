@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import keras
@@ -16,15 +17,19 @@ from orchestrator.diagnosis.causes.plan import (
     ADAPTIVE,
     Plan,
     faster,
+    place_in_optimizer,
     read_plan,
     usual_rate,
 )
+from orchestrator.model.build import clipping
 from orchestrator.model.keras_internals import all_layers, compute_loss, own_variables
 from orchestrator.record.records import Finding, Fix
 
 _WAY = 0.1
 """Sum of the rates below which such an optimizer moves no weight by its own size: fresh weights are
 some tenths (Glorot's are within 0.1 of zero from 600 inputs and units on)."""
+_LEAST_LEFT = 1e-3
+"""What a momentum of 1 leaves of a step, which no training gets to."""
 _SHORT_WAY = 0.01
 """The same of an optimizer that follows the gradient: length of its way over that of the weights,
 as long as the gradient stays as it is at the start, where it is large."""
@@ -44,6 +49,13 @@ _FEW_WHOLE = 100
 """Steps that are few where each takes all rows: then nobody has chosen how many there are."""
 _ENDED = 1e-6
 """Share of its highest value at which a rate has come to an end."""
+_BOUND_WAY = 0.1
+"""Share of its size beyond which clipping has to let some kernel get in a training that learns.
+
+Of 56 healthy networks of the tests the weight that moved the most changed by so much or more. Of
+networks with one and two hidden layers on a table, which have a skill of 0.93 without clipping,
+bounds that allow 0.003, 0.03, 0.08, 0.3, 0.8 and 3 leave -0.02, 0.02, 0.10, 0.33, 0.62 and 0.93.
+"""
 _TRIAL_ROWS = 32
 """Rows that the gradient is taken of."""
 
@@ -63,6 +75,8 @@ def find_planned_faults(subject: Subject) -> Iterator[Finding]:
         return
     leap = [*_find_leap(subject, plan)]
     yield from leap
+    if not subject.begins_trained:
+        yield from _find_clipped(subject, plan)
     if not leap and not subject.begins_trained:
         yield from _find_short(subject, plan)
 
@@ -107,6 +121,43 @@ def _find_leap(subject: Subject, plan: Plan) -> Iterator[Finding]:
         "unusual_rate", reason, f"write a rate near {_rate(usual)}", key=highest.key
     )
     yield replace(found, fix=Fix(learning_rate_factor=usual / rate, usual_rate=usual))
+
+
+def _find_clipped(subject: Subject, plan: Plan) -> Iterator[Finding]:
+    """A bound on gradients with which SGD, whose steps are as long as they are, gets nowhere.
+
+    Adam and its kind divide by the size of the gradients, which takes any bound away again.
+    """
+    clips = clipping(plan.optimizer)
+    if clips is None or not isinstance(plan.optimizer, keras.optimizers.SGD):
+        return
+    name, bound = clips
+    way = plan.way * bound / max(1 - float(plan.optimizer.momentum), _LEAST_LEFT)
+    reach = max((way / each for each in _sizes(subject.model, root_mean=name == "clipvalue")),
+                default=1.0)  # fmt: skip
+    if not reach < _BOUND_WAY:
+        return
+    rate = max(float(each.written.max()) for each in plan.stretches)
+    reason = (
+        f"gradients are clipped to {name} {bound:g}, with which no kernel moves by more than "
+        f"{reach:.2g} of its size in {plan.steps:,} steps at a rate up to {_rate(rate)}, whatever "
+        "the gradient"
+    )
+    key = () if subject.config is None else place_in_optimizer(subject.config, name)
+    yield subject.found("clipped", reason, f"write {name}: 1, or leave it out", key=key)
+
+
+def _sizes(model: keras.Model, *, root_mean: bool) -> list[float]:
+    """Size of each kernel that trains, at least that of one as it is usually drawn."""
+    found = []
+    for each in model.trainable_variables:
+        if len(each.shape) < 2:
+            continue
+        values = np.asarray(each.numpy(), np.float64)
+        usual = np.sqrt(2 / (values.size / values.shape[-1] + values.shape[-1]))
+        size = max(float(np.sqrt(np.mean(values**2))), float(usual))
+        found.append(size if root_mean else size * math.sqrt(values.size))
+    return found
 
 
 def _find_short(subject: Subject, plan: Plan) -> Iterator[Finding]:

@@ -157,6 +157,35 @@ def test_gradient_descent_has_other_rates() -> None:
     assert causes(SGD(1000.0)) == [("unusual_rate", RATE)]
 
 
+@pytest.mark.parametrize(
+    ("options", "reach"),
+    [  # 100 steps at a rate of 0.01 are a way of 1, and each kernel's norm is about 1.5
+        ({"clipnorm": 1e-3}, 1e-3),
+        ({"clipnorm": 1e-3, "momentum": 0.9}, 1e-2),
+        ({"global_clipnorm": 1e-2}, 1e-2),
+        ({"clipvalue": 1e-3}, 3e-3),
+        ({"clipvalue": 0.1}, None),
+        ({"clipnorm": 1.0}, None),
+        ({"clipnorm": 1e-2, "momentum": 0.99}, None),
+        ({}, None),
+    ],
+)
+def test_a_bound_on_gradients_may_let_no_weight_move(options: Any, reach: float | None) -> None:
+    found = [each for each in planned(SGD(0.01, **options)) if each.cause == "clipped"]
+    assert len(found) == (reach is not None)
+    for each in found:
+        name, *_ = options
+        assert each.reason.startswith(f"gradients are clipped to {name} {options[name]:g}, with ")
+        moved = float(each.reason.split("more than ")[1].split(" of")[0])
+        assert reach is not None and reach / 2 < moved < 2 * reach
+        assert (each.certain, each.key) == (False, RATE)
+
+
+def test_a_bound_does_not_slow_what_divides_by_the_gradients() -> None:
+    assert causes(Adam(0.01, clipnorm=1e-6)) == []
+    assert causes(SGD(0.01, clipnorm=1e-6), model={"file": "base.keras"}) == []
+
+
 def test_a_rate_of_zero_trains_nothing() -> None:
     (found,) = planned(Adam(0.0))
     assert (found.cause, found.certain, found.key) == ("no_effect", True, RATE)
