@@ -30,6 +30,17 @@ def tell(config: Config, attempts: Sequence[Attempt], attempt: Attempt) -> Itera
             f"every learning rate was {factor:g} times what the config says, {rate:.3g} at "
             "most: write them so high"
         )
+    if settings.schedule_stretch is not None:
+        told = (
+            each.advice
+            for failed in attempts
+            for each in failed.findings
+            if each.fix is not None and each.fix.schedule_stretch is not None
+        )
+        yield (
+            f"the optimizer's schedule took {settings.schedule_stretch:g} times as many steps as "
+            f"the config says: {next(told, 'write it as long')}"
+        )
     if momentum is not None:
         yield f"SGD had a momentum of {momentum:g}, and none in the config: write it there"
     if settings.clip_norm is not None:

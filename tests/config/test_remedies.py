@@ -86,6 +86,20 @@ def test_a_bound_of_the_configs_stays_unless_nothing_moves_by_it() -> None:
     assert changed == replace(SEED, clip_norm=1.0)
 
 
+def test_a_schedule_that_has_ended_takes_the_whole_training_at_the_rates_that_it_has() -> None:
+    ended = attempt("no_effect", fix=Fix(schedule_stretch=19.0), sound_rate=0.003)
+    slow = attempt("rate_too_low", fix=Fix(learning_rate_factor=10.0, factor_with_momentum=3.0))
+    failed = replace(ended, findings=ended.findings + slow.findings)
+    raising = RaiseLearningRate(momentum=0.9)
+    stretched = raising.apply(SEED, [failed], None)
+    assert stretched == replace(SEED, schedule_stretch=19.0)
+    assert raising.begin(stretched, [failed], None) == stretched
+    usual = UsualSettings().apply(SEED, [failed, slow], None)
+    assert isinstance(usual, Settings) and usual.schedule_stretch == 19.0
+    by_number = RaiseLearningRate(factor=2).apply(SEED, [failed], None)
+    assert by_number == replace(SEED, learning_rate_factor=2.0)
+
+
 FAR: list[Any] = [Finding(
     cause="unusual_rate", reason="50 times what SGD usually takes",
     fix=Fix(learning_rate_factor=0.02),

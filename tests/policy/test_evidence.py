@@ -335,6 +335,11 @@ CASES = {
         "non_finite",
         ["fix_output", "new_seed"],
     ),
+    "a schedule that has ended": (
+        pointing("no_effect"),
+        "crippled",
+        ["raise_learning_rate", "usual_settings"],
+    ),
     "gradients clipped to nothing": (
         pointing("clipped"),
         "crippled",

@@ -238,6 +238,7 @@ def test_a_record_becomes_an_object_with_its_field_names() -> None:
         "learning_rate_cap": 0.1,
         "anneal": None,
         "learning_rate_factor": None,
+        "schedule_stretch": None,
         "momentum": None,
         "more_epochs": None,
         "negative_slope": None,

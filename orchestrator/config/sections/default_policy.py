@@ -92,9 +92,10 @@ DEFAULT_POLICY: Any = [
         "when": {"kind": [*_POOR, "died", "undertrained"], "cause": ["unusual_rate"]},
         "rungs": [_LOWER_FROM_NOW_ON, _RAISE, _LEAKY, _NEW_SEED],
     },
-    # Weights that have hardly moved say how much higher the rate has to be.
+    # Weights that have hardly moved say how much higher the rate has to be, and a schedule that
+    # has ended too soon how much longer it is to be.
     {
-        "when": {"kind": [*_POOR, "undertrained"], "cause": ["rate_too_low"]},
+        "when": {"kind": [*_POOR, "undertrained"], "cause": ["rate_too_low", "no_effect"]},
         "rungs": [_RAISE, _USUAL],
     },
     # What was on its way needs a higher rate or more epochs: no seed brings it much further. Where

@@ -162,7 +162,8 @@ class RaiseLearningRate(Rung):
         Literal["auto"] | float,
         BeforeValidator(_auto_or_multiple, json_schema_input_type=Literal["auto"] | _Multiple),
     ] = "auto"
-    """How many times as high; `auto` means what `rate_too_low`, `undertrained`, `few_steps` or
+    """How many times as high; `auto` means as they are, where a schedule ends long before the
+    training, which then takes all of it; else what `rate_too_low`, `undertrained`, `few_steps` or
     `unusual_rate` says, by how far the weights moved and by what is usual, and at first at least up
     to a rate at which most networks train."""
     momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -176,6 +177,9 @@ class RaiseLearningRate(Rung):
         failed = attempts[-1]
         if is_held(attempts):
             return "a remedy has lowered the rates"
+        stretch = _stretch(attempts[-1:])
+        if stretch is not None and self.factor == "auto":
+            return replace(failed.settings, schedule_stretch=stretch)
         factor: float | str = self.factor
         if factor == "auto":
             told = _told(failed)
@@ -212,6 +216,8 @@ class RaiseLearningRate(Rung):
             return None
         if self.factor != "auto":
             return float(self.factor)
+        if _stretch([failed]) is not None:
+            return None
         fixes = (finding.fix for finding in failed.findings if finding.fix is not None)
         return max((each.factor_with_momentum or 0.0 for each in fixes), default=0.0) or None
 
@@ -220,6 +226,17 @@ def _told(failed: Attempt) -> list[float]:
     """How many times as high a rate findings ask for."""
     fixes = (finding.fix for finding in failed.findings if finding.fix is not None)
     return [each.learning_rate_factor for each in fixes if each.learning_rate_factor]
+
+
+def _stretch(attempts: Sequence[Attempt]) -> float | None:
+    """How many times as long findings want the config's schedule; None where none says."""
+    told = [
+        (attempt.settings.schedule_stretch or 1.0) * finding.fix.schedule_stretch
+        for attempt in attempts
+        for finding in attempt.findings
+        if finding.fix is not None and finding.fix.schedule_stretch is not None
+    ]
+    return told[-1] if told else None
 
 
 def _to_sound(attempts: Sequence[Attempt]) -> float:
@@ -295,8 +312,10 @@ def is_capped(settings: Settings, planned: float | None) -> bool:
 def at_sound_rate(settings: Settings, attempts: Sequence[Attempt]) -> Settings:
     """At a rate at which most networks train, and with momentum for SGD.
 
-    Where none is known, at the one that findings on the last attempt ask for.
+    Where none is known, at the one that findings on the last attempt ask for. A schedule that ends
+    long before the training takes all of it.
     """
+    settings = replace(settings, schedule_stretch=_stretch(attempts) or settings.schedule_stretch)
     sound, failed = sound_rate(attempts), attempts[-1]
     if sound is None:
         told = _told(failed)

@@ -278,7 +278,7 @@ def read_plan(subject: Subject) -> Plan | None:
     if callable(own) and not schedule and not isinstance(own, keras.Variable):
         return None
     cap = math.inf if subject.learning_rate_cap is None else subject.learning_rate_cap
-    factor = subject.learning_rate_factor or 1.0
+    factor, stretch = subject.learning_rate_factor or 1.0, subject.schedule_stretch or 1.0
     start, stretches = int(optimizers[0].iterations), []
     for index, phase in enumerate(config.phases):
         count = phase.epochs * steps
@@ -287,7 +287,7 @@ def read_plan(subject: Subject) -> Plan | None:
             key: Key = ("phases", index, "learning_rate")
         else:
             places = np.unique(np.linspace(start, start + count - 1, _LOOKS).astype(np.int64))
-            rates = np.array([float(own(int(step))) for step in places] if schedule else
+            rates = np.array([float(own(int(step / stretch))) for step in places] if schedule else
                              [float(str(np.float32(optimizers[0].learning_rate)))])  # fmt: skip
             key = place_in_optimizer(config)
         stretches.append(

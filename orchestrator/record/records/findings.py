@@ -68,6 +68,10 @@ class Fix(Record, kw_only=True):
     usual_rate: float | None = None
     """The optimizer's usual rate, where the highest one is far above it; None where it is not."""
 
+    schedule_stretch: float | None = None
+    """How many times as many steps a schedule is to take that ends long before the training; None
+    where none does."""
+
     @property
     def told(self) -> str:
         """What is to be written for the output, as in a config; empty for another fix."""

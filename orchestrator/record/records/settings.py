@@ -29,6 +29,7 @@ class Settings(Record, kw_only=True):
         "learning_rate_cap": ("learning rate at most {}", "rate ≤ {}"),
         "anneal": ("falling to {} of that", "→ × {}"),
         "learning_rate_factor": ("learning rates times {}", "rate × {}"),
+        "schedule_stretch": ("schedules {} times as long", "schedule × {}"),
         "momentum": ("momentum {}", "momentum {}"),
         "more_epochs": ("{} more epochs of the last phase", "+ {} epochs"),
         "negative_slope": ("leaky relu with slope {}", "slope {}"),
@@ -52,6 +53,9 @@ class Settings(Record, kw_only=True):
     learning_rate_factor: float | None = None
     """Every learning rate, schedules included, is multiplied by it before it is capped; None leaves
     the rates alone."""
+    schedule_stretch: float | None = None
+    """Every schedule of the optimizer's takes so many times as many steps; None leaves it as it is.
+    """
     momentum: float | None = None
     """Momentum of Keras's SGD; None keeps the optimizer's own."""
     more_epochs: int | None = None

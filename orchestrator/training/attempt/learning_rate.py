@@ -23,8 +23,11 @@ class _Capped(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[
     It lives in variables, so that a new phase needs no new trace of the training step.
     """
 
-    def __init__(self, schedule: Callable[[Any], Any], cap: float, factor: float) -> None:
+    def __init__(
+        self, schedule: Callable[[Any], Any], cap: float, factor: float, stretch: float
+    ) -> None:
         self.schedule = schedule
+        self.stretch = stretch
         self.cap = tf.Variable(cap, trainable=False, dtype=tf.float32)
         self.factor = factor
         self.constant = tf.Variable(math.nan, trainable=False, dtype=tf.float32)
@@ -32,6 +35,9 @@ class _Capped(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[
 
     def __call__(self, step: Any) -> tf.Tensor:
         """The rate of a step."""
+        if self.stretch != 1:
+            step = tf.convert_to_tensor(step)
+            step = tf.cast(tf.cast(step, tf.float64) / self.stretch, step.dtype)
         scheduled = tf.cast(self.schedule(step), tf.float32)
         rate = tf.where(tf.math.is_nan(self.constant), scheduled, self.constant)
         rate = tf.minimum(rate * self.factor, self.cap)
@@ -54,6 +60,7 @@ class Rates:
         cap: no rate is above it; None means no cap.
         factor: every rate is multiplied by it before; None leaves them as they are.
         anneal: share of the cap that is left of it in the last epoch of a phase; None for all.
+        stretch: every schedule takes so many times as many steps; None leaves them as they are.
     """
 
     def __init__(
@@ -63,11 +70,10 @@ class Rates:
         factor: float | None = None,
         *,
         anneal: float | None = None,
+        stretch: float | None = None,
     ) -> None:
-        self._rates = [
-            _Rate(optimizer, _Cap(height=math.inf if cap is None else cap, anneal=anneal), factor)
-            for optimizer in optimizers
-        ]
+        bound = _Cap(height=math.inf if cap is None else cap, anneal=anneal)
+        self._rates = [_Rate(each, bound, factor, stretch or 1.0) for each in optimizers]
 
     def start_phase(self, learning_rate: float | None, *, first: int, epochs: int) -> float:
         """Set the rates.
@@ -150,7 +156,11 @@ class _Rate:
     """The rate of one optimizer; see `Rates`."""
 
     def __init__(
-        self, optimizer: keras.optimizers.Optimizer, cap: _Cap, factor: float | None
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        cap: _Cap,
+        factor: float | None,
+        stretch: float,
     ) -> None:
         self._optimizer = optimizer
         self._cap = cap
@@ -163,9 +173,9 @@ class _Rate:
         self._capped: _Capped | None = None
         self._own: Any = own
         if isinstance(own, keras.optimizers.schedules.LearningRateSchedule):
-            self._capped = _Capped(own, cap.height, self._factor)
+            self._capped = _Capped(own, cap.height, self._factor, stretch)
         elif callable(own) and not isinstance(own, keras.Variable):
-            self._capped = _Capped(lambda step: own(), cap.height, self._factor)
+            self._capped = _Capped(lambda step: own(), cap.height, self._factor, 1.0)
         else:
             self._own = float(self._optimizer.learning_rate)
         if self._capped is not None:

@@ -56,6 +56,20 @@ def test_a_schedule_runs_under_the_cap_and_reports_its_highest_rate() -> None:
     assert started(rates) == 0.0625  # step 2: the schedule went on meanwhile
 
 
+def test_a_schedule_may_take_more_steps() -> None:
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.5, 0.25])
+    model = compiled(schedule)
+    rates = Rates([model.optimizer], None, stretch=2.5)
+    started(rates)
+    found = []
+    for _ in range(6):
+        found.append(float(model.optimizer.learning_rate))
+        model.optimizer.iterations.assign_add(1)
+    assert found == [0.5] * 5 + [0.25]
+    with rates.plain():
+        assert model.optimizer._learning_rate is schedule
+
+
 def test_a_schedule_is_saved_as_the_users_own(tmp_path: object) -> None:
     schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.5)
     model = compiled(schedule)

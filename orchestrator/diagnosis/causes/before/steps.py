@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ from orchestrator.diagnosis.causes.plan import (
     read_plan,
     usual_rate,
 )
+from orchestrator.model import keras_internals
 from orchestrator.model.build import clipping
 from orchestrator.model.keras_internals import all_layers, compute_loss, own_variables
 from orchestrator.record.records import Finding, Fix
@@ -47,8 +49,9 @@ _FASTER = 10.0
 _FEW_STEPS = 24
 _FEW_WHOLE = 100
 """Steps that are few where each takes all rows: then nobody has chosen how many there are."""
-_ENDED = 1e-6
-"""Share of its highest value at which a rate has come to an end."""
+_ENDED, _FADED = 1e-6, 0.01
+"""Shares of its highest value at which a rate has come to an end, and at which one that falls for
+ever should be at the end."""
 _BOUND_WAY = 0.1
 """Share of its size beyond which clipping has to let some kernel get in a training that learns.
 
@@ -96,8 +99,39 @@ def _find_end(subject: Subject, plan: Plan) -> Iterator[Finding]:
             f"the learning rate goes from {_rate(highest)} to {_rate(last.rates[-1])}, and so "
             f"nothing is trained in about {resting / plan.steps:.0%} of the {plan.steps:,} steps"
         )
-        advice = f"let the schedule reach its end at step {plan.steps:,}, the last one"
-        yield subject.found("no_effect", reason, advice, key=last.key)
+        stretch = _stretch(plan, highest)
+        found = subject.found("no_effect", reason, _longer(subject, plan, stretch), key=last.key)
+        yield replace(found, fix=stretch and Fix(schedule_stretch=stretch))
+
+
+def _stretch(plan: Plan, highest: float) -> float | None:
+    """How many times as many steps a schedule may take; None where something else has ended it."""
+    schedule, last = keras_internals.learning_rate(plan.optimizer), plan.steps - 1
+    if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return None
+
+    def first_below(share: float) -> int:
+        return bisect.bisect_left(
+            range(last), True, key=lambda step: float(schedule(step)) <= share * highest
+        )
+
+    end = first_below(_ENDED)
+    if float(schedule(min(math.ceil(1.1 * end), last))) != float(schedule(last)):
+        end = first_below(_FADED)
+    return float(f"{plan.steps / end:.4g}") if 0 < end < last else None
+
+
+def _longer(subject: Subject, plan: Plan, stretch: float | None) -> str:
+    """What to write for a schedule that is to take as many steps as the training, as a clause."""
+    schedule = keras_internals.learning_rate(plan.optimizer)
+    own = {name: getattr(schedule, name, None) for name in ("warmup_steps", "decay_steps")}
+    if stretch is None or not own["decay_steps"] or subject.config is None:
+        return f"let the schedule reach its end at step {plan.steps:,}, the last one"
+    write = " and ".join(f"{name}: {stretch * steps:.0f}" for name, steps in own.items() if steps)
+    if own["decay_steps"] != sum(each.epochs for each in subject.config.phases):
+        return f"write {write}, for so many steps the training has"
+    each_epoch = f"{subject.steps_per_epoch:,} to an epoch"
+    return f"write {write}, for decay_steps counts steps, {each_epoch}, and no epochs"
 
 
 def _find_leap(subject: Subject, plan: Plan) -> Iterator[Finding]:

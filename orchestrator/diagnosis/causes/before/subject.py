@@ -68,6 +68,8 @@ class Subject:
     """Every learning rate is min(rate, cap); None leaves the rates alone."""
     learning_rate_factor: float | None = None
     """Every learning rate is multiplied by it before; None leaves the rates alone."""
+    schedule_stretch: float | None = None
+    """Schedules take so many times as many steps; None leaves them as they are."""
     steps_per_epoch: int | None = None
     """Training steps of an epoch; None where there is no training."""
 

@@ -144,6 +144,7 @@ def build(task: Task, rows: Loaded, emit: Emit) -> Built:
             settings.learning_rate_cap,
             settings.learning_rate_factor,
             anneal=settings.anneal,
+            stretch=settings.schedule_stretch,
         ),
         averages=Averages(model),
         callbacks=_given_callbacks(task),

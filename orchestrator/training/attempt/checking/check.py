@@ -149,6 +149,7 @@ def look_before(moment: Moment, examined: Examination) -> Examination:
         config=task.config,
         learning_rate_cap=built.settings.learning_rate_cap,
         learning_rate_factor=built.settings.learning_rate_factor,
+        schedule_stretch=built.settings.schedule_stretch,
         steps_per_epoch=built.pipeline.steps,
     )
     with built.rates.plain():  # as the user has set them

@@ -40,6 +40,7 @@ def make_subject(
     scalings: Any = None,
     learning_rate_cap: float | None = None,
     learning_rate_factor: float | None = None,
+    schedule_stretch: float | None = None,
     elsewhere: bool = False,
     **changes: Any,
 ) -> Subject:
@@ -62,6 +63,7 @@ def make_subject(
         config=None if elsewhere else config,
         learning_rate_cap=learning_rate_cap,
         learning_rate_factor=learning_rate_factor,
+        schedule_stretch=schedule_stretch,
         steps_per_epoch=None if elsewhere else -(-num_rows(x) // config.batch_size),
     )
 

@@ -214,6 +214,40 @@ def test_a_schedule_that_ends_too_soon(schedule: Any, named: bool) -> None:
     assert not any(each.certain for each in found)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "stretch", "advice"),
+    [
+        (
+            schedules.CosineDecay(0.01, 10),  # epochs
+            10.0,
+            "write decay_steps: 100, for decay_steps counts steps, 10 to an epoch, and no epochs",
+        ),
+        (
+            schedules.CosineDecay(0.0, 15, warmup_target=0.01, warmup_steps=5),
+            5.0,
+            "write warmup_steps: 25 and decay_steps: 75, for so many steps the training has",
+        ),
+        (
+            schedules.PiecewiseConstantDecay([3, 19], [0.01, 0.001, 1e-9]),
+            5.0,
+            "let the schedule reach its end at step 100, the last one",
+        ),
+        (
+            schedules.ExponentialDecay(0.01, 1, 0.5),  # a hundredth is left after 7 steps
+            14.29,
+            "write decay_steps: 14, for so many steps the training has",
+        ),
+    ],
+)
+def test_a_schedule_that_ends_too_soon_may_take_all_steps(
+    schedule: Any, stretch: float, advice: str
+) -> None:
+    (found,) = planned(Adam(schedule))
+    assert found.fix is not None and found.fix.schedule_stretch == stretch
+    assert found.advice == advice
+    assert "no_effect" not in dict(causes(Adam(schedule), schedule_stretch=stretch))
+
+
 def test_a_phase_with_a_rate_of_its_own_trains_all_the_same() -> None:
     phases = [{"name": "a", "epochs": 10}, {"name": "b", "epochs": 10, "learning_rate": 0.01}]
     assert causes(Adam(schedules.CosineDecay(0.01, 10)), phases=phases) == []
