@@ -47,6 +47,11 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal"]}, "rungs": []},
     # No seed makes a linear network bend, and none outweighs a penalty.
     {"when": {"kind": _POOR, "cause": ["too_small", "over_regularised"], "count": 2}, "rungs": []},
+    # Nor does any setting make a mean of two values.
+    {
+        "when": {"kind": [*_POOR, "undertrained"], "cause": ["small_batches"], "count": 2},
+        "rungs": [],
+    },
     # A loss that is NaN before any step is so at every rate; another seed may be spared.
     {"when": {"kind": ["non_finite"], "cause": ["undefined_loss"], "count": 2}, "rungs": []},
     {"when": {"kind": ["non_finite"], "cause": ["undefined_loss"]}, "rungs": [_NEW_SEED]},
@@ -98,6 +103,8 @@ DEFAULT_POLICY: Any = [
         "when": {"kind": [*_POOR, "undertrained"], "cause": ["rate_too_low", "no_effect"]},
         "rungs": [_RAISE, _USUAL],
     },
+    # No setting makes a mean of two values, of which BatchNorm takes it.
+    {"when": {"kind": [*_POOR, "undertrained"], "cause": ["small_batches"]}, "rungs": []},
     # What was on its way needs a higher rate or more epochs: no seed brings it much further. Where
     # its weights have moved, a higher rate alone fails once more in two cases of five.
     {"when": {"kind": ["undertrained"]}, "rungs": [_USUAL, _RAISE]},

@@ -30,6 +30,7 @@ Cause = Literal[
     "unusual_rate",
     "clipped",
     "slow_statistics",
+    "small_batches",
     "heavy_dropout",
     "few_steps",
     "undertrained",

@@ -628,6 +628,24 @@ def test_a_loss_that_is_not_finite_is_the_highest(make_config: MakeConfig, train
     assert not highest < 1e18
 
 
+def test_a_schedule_that_ended_too_soon_takes_more_steps(
+    make_config: MakeConfig, train: Train
+) -> None:
+    decay = {"CosineDecay": {"initial_learning_rate": 0.01, "decay_steps": 1}}
+    config = make_config(
+        compile={"optimizer": {"Adam": {"learning_rate": decay}}, "loss": "mse"},
+        phases=[{"name": "main", "epochs": 4}],
+        batch_size=64,  # one step is an epoch
+    )
+    for stretch, rates in ((None, [0.01, 0, 0, 0]), (4.0, [0.01] * 4)):
+        events = train(config, Settings(seed=7, schedule_stretch=stretch), str(stretch))
+        found = [event.learning_rate for event in events if isinstance(event, EpochEnded)]
+        assert found == pytest.approx(rates)
+        told = [each.cause for event in events if isinstance(event, CausesFound)
+                for each in event.findings if each.found == "before"]  # fmt: skip
+        assert ("no_effect" in told) is (stretch is None)
+
+
 def test_clipped_gradients_stay_clipped_in_plain_keras(
     make_config: MakeConfig, train: Train, tmp_path: Path
 ) -> None:

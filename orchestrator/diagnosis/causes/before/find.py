@@ -18,6 +18,7 @@ from orchestrator.diagnosis.causes.before.rows import (
     find_distant_targets,
     find_unscaled_inputs,
 )
+from orchestrator.diagnosis.causes.before.signal.batches import find_small_batches
 from orchestrator.diagnosis.causes.before.signal.dropout import find_heavy_dropout
 from orchestrator.diagnosis.causes.before.signal.lost import find_lost_signal
 from orchestrator.diagnosis.causes.before.signal.statistics import find_slow_statistics
@@ -42,6 +43,7 @@ FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     find_lost_signal,
     find_heavy_dropout,
     find_slow_statistics,
+    find_small_batches,
     find_planned_faults,
 )
 """In the order of telling: what is certain first is not theirs to see to."""
