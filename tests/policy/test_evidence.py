@@ -335,6 +335,7 @@ CASES = {
         "non_finite",
         ["fix_output", "new_seed"],
     ),
+    "alive, with a gradient that is lost": (pointing("vanishing_gradient"), "crippled", CRIPPLED),
     "normalised by a few values": (pointing("small_batches"), "crippled", []),
     "a schedule that has ended": (
         pointing("no_effect"),
@@ -401,9 +402,10 @@ def test_every_case_of_the_default_policy_has_its_failure_above() -> None:
     again = rule.matching(CONFIG, [CASES["dead, quietly"][0]] * 2)
     small = Finding(cause="too_small", reason="it is linear")
     poor = replace(CASES["worse than a constant"][0], findings=(small,))
+    lost = CASES["alive, with a gradient that is lost"][0]
     small = CASES["normalised by a few values"][0]
     undefined = CASES["a loss that no step has made NaN"][0]
-    hopeless = [rule.matching(CONFIG, [each, each])[1] for each in (poor, undefined, small)]
+    hopeless = [rule.matching(CONFIG, [each, each])[1] for each in (poor, undefined, small, lost)]
     found = [again[1], *hopeless, *(case for _, case in matching)] + [
         rung for rungs, _ in matching for _, rung in rungs
     ]

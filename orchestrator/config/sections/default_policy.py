@@ -47,6 +47,11 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal"]}, "rungs": []},
     # No seed makes a linear network bend, and none outweighs a penalty.
     {"when": {"kind": _POOR, "cause": ["too_small", "over_regularised"], "count": 2}, "rungs": []},
+    # Momentum and a higher rate are all that answers a gradient that is lost on its way.
+    {
+        "when": {"kind": [*_POOR, "undertrained"], "cause": ["vanishing_gradient"], "count": 2},
+        "rungs": [],
+    },
     # Nor does any setting make a mean of two values.
     {
         "when": {"kind": [*_POOR, "undertrained"], "cause": ["small_batches"], "count": 2},

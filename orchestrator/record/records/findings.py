@@ -35,6 +35,7 @@ Cause = Literal[
     "few_steps",
     "undertrained",
     "rate_too_low",
+    "vanishing_gradient",
     "oscillating",
     "lagging_statistics",
     "over_regularised",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from orchestrator.diagnosis.causes.after.capacity import find_overfitting, find_too_small
 from orchestrator.diagnosis.causes.after.dropout import find_drowning_dropout, find_shifting_dropout
+from orchestrator.diagnosis.causes.after.gradients import find_vanishing_gradient
 from orchestrator.diagnosis.causes.after.network import (
     find_dead_branch,
     find_held_kernels,
@@ -40,6 +41,7 @@ FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     find_dead_branch,
     find_lagging_statistics,
     find_shifting_dropout,
+    find_vanishing_gradient,
     find_undertrained,
     find_rate_too_low,
     find_oscillating,
