@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from orchestrator.diagnosis.causes.after.find import find_after
 from orchestrator.diagnosis.causes.after.subject import Subject
 from orchestrator.diagnosis.causes.after.training import (
     find_no_effect,
@@ -164,6 +165,11 @@ def test_weights_that_hardly_move_need_a_higher_rate() -> None:
     )
     assert found.fix is not None
     assert (found.fix.learning_rate_factor, found.fix.told) == (1000.0, "")
+    # Where gradients are clipped to nothing it is not the rate.
+    assert [[each.cause for each in find_after(subject, known)] for known in ([], ["clipped"])] == [
+        ["rate_too_low"],
+        [],
+    ]
 
 
 def test_a_poor_network_whose_weights_have_moved_has_another_cause() -> None:

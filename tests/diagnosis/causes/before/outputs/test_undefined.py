@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from orchestrator.diagnosis.causes.before.find import find_before
 from orchestrator.diagnosis.causes.before.outputs.undefined import find_undefined_loss
 from tests.diagnosis.causes.before.outputs.looking import inputs, stack, subject, told
 
@@ -27,9 +28,9 @@ def head(loss: Any, **options: Any) -> keras.Model:
 
 def test_counts_need_an_output_above_zero() -> None:
     looked_at = subject(head("poisson"), X, COUNTS)
-    found, *others = find_undefined_loss(looked_at)
-    assert not others
+    (found,) = find_undefined_loss(looked_at)
     assert (found.cause, found.certain) == ("undefined_loss", True)
+    assert found in find_before(looked_at)
     assert found.reason.startswith("the loss poisson takes the logarithm of the output, and 0.")
     assert found.fix is not None and found.fix.activation == "exponential"
     slow = subject(head("poisson"), X, COUNTS)

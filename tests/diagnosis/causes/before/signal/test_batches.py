@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from orchestrator.diagnosis.causes.before.find import find_before
 from orchestrator.diagnosis.causes.before.signal.batches import find_small_batches
 from orchestrator.record.records import Finding
 from tests.diagnosis.causes.before.subjects import compiled, make_subject
@@ -19,7 +20,9 @@ X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
 def small(*stack: Any, batch_size: int = 2, x: Any = X, **options: Any) -> list[Finding]:
     model = compiled(*stack, layers.Dense(1), shape=x.shape[1:])
     subject = make_subject(model, x, X[:, 0], batch_size=batch_size, **options)
-    return [*find_small_batches(subject)]
+    found = [*find_small_batches(subject)]
+    assert [each for each in find_before(subject) if each.cause == "small_batches"] == found
+    return found
 
 
 @pytest.mark.parametrize(("rows", "named"), [(1, True), (2, True), (5, True), (6, False)])
