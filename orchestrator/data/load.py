@@ -7,7 +7,7 @@ is wrong with them is said before TensorFlow is imported.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,20 @@ def _ready(part: Rows) -> Rows:
     return dataclasses.replace(part, x=x, order=None, scalings={})
 
 
-def standardized(dataset: Dataset) -> Dataset:
+def standardized(dataset: Dataset, leaving: Container[str] = ()) -> Dataset:
     """The dataset with inputs standardised, which were as they were read.
 
     Columns that float32 cannot standardise stay as they are.
+
+    Args:
+        dataset: all rows.
+        leaving: paths of inputs that stay as they are.
     """
-    scalings = standardize.statistics(dataset.train)
-    scalings = {path: standardize.feasible(each) for path, each in scalings.items()}
+    scalings = {
+        path: standardize.feasible(each)
+        for path, each in standardize.statistics(dataset.train).items()
+        if path not in leaving
+    }
     held = dataset.validation
     return dataclasses.replace(
         dataset,

@@ -244,7 +244,10 @@ def changed_model(attempts: Sequence[Attempt]) -> str:
     for each in _fixes(attempts):
         clauses.append(each)
     if "inputs" in (settings.standardize or ""):
-        clauses.append("it standardises its inputs, as with data.standardize: true")
+        paths = last.standardization.get("inputs", {})
+        named = ["x." + path.replace("/", ".") for path in paths if path]
+        its = " and ".join(named) or "its inputs"
+        clauses.append(f"it standardises {its}, as with data.standardize: true")
     for name, scale in last.standardization.get("targets", {}).items():
         of = f" of {name}" if name else ""
         clauses.append(

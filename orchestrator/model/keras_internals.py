@@ -176,6 +176,25 @@ def origin(tensor: Any) -> tuple[keras.Operation, list[keras.KerasTensor]] | Non
     return history.operation, keras.tree.flatten(node.input_tensors)
 
 
+def uses(
+    tensor: Any,
+) -> list[tuple[keras.Operation, list[keras.KerasTensor], list[keras.KerasTensor]]]:
+    """The layers that take a symbolic tensor, each with all that it takes there and what it makes.
+
+    Touches `KerasTensor._keras_history` and `Operation._outbound_nodes`: no public name leads from
+    a tensor to what takes it.
+
+    Args:
+        tensor: one of a functional model.
+    """
+    found = []
+    for node in tensor._keras_history.operation._outbound_nodes:
+        given = keras.tree.flatten(node.input_tensors)
+        if any(each is tensor for each in given):
+            found.append((node.operation, given, keras.tree.flatten(node.output_tensors)))
+    return found
+
+
 def structure(model: keras.Model) -> tuple[Any, Any]:
     """Inputs and outputs of a sequential or functional model, as nested as it was made with them.
 

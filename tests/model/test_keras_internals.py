@@ -39,6 +39,7 @@ PRIVATE: dict[str, Callable[[], Any]] = {
     "_seed_generators": lambda: layers.Dropout(0.5),
     "_keras_history": lambda: small().outputs[0],
     "_inbound_nodes": lambda: small().layers[1],
+    "_outbound_nodes": lambda: small().layers[0],
     "_inputs_struct": small,
     "_outputs_struct": small,
     "_compile_config": small,

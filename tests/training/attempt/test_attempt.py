@@ -655,6 +655,32 @@ def test_clipped_gradients_stay_clipped_in_plain_keras(
     assert loaded.optimizer.global_clipnorm == 0.125
 
 
+def test_of_several_inputs_a_remedy_leaves_what_is_looked_up(
+    make_config: MakeConfig, train: Train
+) -> None:
+    code = """
+import keras
+import numpy as np
+def rows():
+    draw = np.random.default_rng(0)
+    ids = draw.integers(0, 9, (64, 1)).astype("float32")
+    return (ids, draw.uniform(0, 9e3, (64, 2)).astype("float32")), ids[:, 0]
+def build():
+    ids, numbers = keras.Input((1,)), keras.Input((2,))
+    known = keras.layers.Flatten()(keras.layers.Embedding(9, 2)(ids))
+    joined = keras.layers.Concatenate()([known, numbers])
+    return keras.Model([ids, numbers], keras.layers.Dense(1)(joined))
+"""
+    config = make_config(
+        code,
+        data={"train": {"callable": "rows:rows"}},
+        model={"factory": {"callable": "rows:build"}},
+    )
+    events = train(config, Settings(seed=7, standardize="inputs and targets"))
+    (built,) = (each for each in events if isinstance(each, ModelBuilt))
+    assert built.standardization["inputs"].keys() == {"1"}
+
+
 FAR = """
 import numpy as np
 

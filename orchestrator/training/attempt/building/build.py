@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from orchestrator.config.schema import Config
 from orchestrator.data.load import Dataset, open_source, standardized
-from orchestrator.data.rows import AnyRows
+from orchestrator.data.rows import AnyRows, leaves
 from orchestrator.data.streams.feed import LiveFeed
 from orchestrator.data.streams.pipeline import Feed, held_back
 from orchestrator.diagnosis.causes.after.network import find_dead_initialization
@@ -28,7 +28,7 @@ from orchestrator.model.initialization import Recorder
 from orchestrator.model.layers import count_parameters
 from orchestrator.model.outputs import Output, find_outputs, find_untrained
 from orchestrator.model.pretrained import begins_trained, keeps_weights
-from orchestrator.model.remedies import scaled_targets
+from orchestrator.model.remedies import scaled_inputs, scaled_targets
 from orchestrator.record.events import Doing, ModelBuilt, ScreeningProgress, SeedsScreened
 from orchestrator.record.records import Finding, Settings, Standardization
 from orchestrator.record.storage.directory import AttemptPaths, Place
@@ -65,8 +65,18 @@ def load(task: Task) -> Loaded:
         hint = "let a data callable return the same rows at every call"
         raise InvalidError([task.config.problem(("data",), message, hint)])
     if "inputs" in (task.settings.standardize or ""):
-        dataset = standardized(dataset)
+        dataset = standardized(dataset, _taken_as_given(task, dataset))
     return Loaded(dataset=dataset, checked=_draw_checked(task.config, dataset.train))
+
+
+def _taken_as_given(task: Task, dataset: Dataset) -> list[str]:
+    """The inputs that a remedy leaves as they are; of a single one it was asked before."""
+    if len(leaves(dataset.train.first(1)[0])) == 1:
+        return []
+    left = scaled_inputs.left_out(
+        build_model(task.config, task.settings, dataset.train), dataset.train
+    )
+    return [path for path, reason in left.items() if reason is not None]
 
 
 def _draw_checked(config: Config, rows: AnyRows) -> AnyRows:
