@@ -210,7 +210,7 @@ def obstacles(
     if "inputs" not in scaled:
         found["standardize inputs"] = scaled_inputs.obstacle(model, config, rows)
     if "targets" not in scaled:
-        found["standardize targets"] = scaled_targets.obstacle(model, config, outputs)
+        found["standardize targets"] = scaled_targets.obstacle(model, config, outputs, rows.y)
     variables = initialization.hidden_variables(model, rows.first(2)[0])
     if not any(is_kernel for _, _, is_kernel in variables):
         found["reinitialize"] = "no hidden layer has a kernel"

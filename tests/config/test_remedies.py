@@ -100,6 +100,27 @@ def test_a_schedule_that_has_ended_takes_the_whole_training_at_the_rates_that_it
     assert by_number == replace(SEED, learning_rate_factor=2.0)
 
 
+@pytest.mark.parametrize(
+    ("hindered", "expected"),
+    [
+        ([], "inputs and targets"),
+        (["standardize targets"], "inputs and targets"),  # as long as its activation is there
+        (["standardize inputs"], "targets"),
+    ],
+)
+def test_what_is_in_the_way_of_scaled_targets_goes_with_it(
+    hindered: list[str], expected: str
+) -> None:
+    fix = Fix(activation="linear", standardize=True, standardize_inputs=True)
+    failed = attempt("distant_targets", fix=fix, obstacles=dict.fromkeys(hindered, "no!"))
+    settings = Standardize().apply(SEED, [failed], None)
+    assert settings == replace(SEED, standardize=expected, output_activation={"": "linear"})
+    failed = replace(failed, obstacles={"standardize targets": "no!", "fix_output": "no!"})
+    assert Standardize().apply(SEED, [failed], None) == "no!"
+    failed = attempt("unreachable_targets", fix=fix, obstacles=dict.fromkeys(hindered, "no!"))
+    assert FixOutput().apply(SEED, [failed], None) == settings
+
+
 FAR: list[Any] = [Finding(
     cause="unusual_rate", reason="50 times what SGD usually takes",
     fix=Fix(learning_rate_factor=0.02),

@@ -26,7 +26,7 @@ from orchestrator.config.sections.rung import Rung, obstacles
 from orchestrator.config.sections.when import When
 from orchestrator.errors import short, suggestion
 from orchestrator.record.checks import DeadNeuronsCheck, LearnedCheck
-from orchestrator.record.records import Attempt, Cause, Settings, Standardized
+from orchestrator.record.records import Attempt, Cause, Fix, Settings, Standardized
 
 
 class NewSeed(Rung):
@@ -221,11 +221,14 @@ class Standardize(Rung):
     def apply(
         self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
     ) -> Settings | str:
-        """Inputs and targets out of scale are standardised inside the model."""
+        """Inputs and targets out of scale are standardised inside the model.
+
+        What an output is made by goes, where it would cut standardised targets off.
+        """
         failed = attempts[-1]
         standardize = _standardized(_out_of_scale(settings, failed))
         if standardize is not None and standardize != settings.standardize:
-            return replace(settings, standardize=standardize)
+            return replace(_written(settings, _scaling(failed)), standardize=standardize)
         told = [_obstacle(part, failed) for part in _OUT_OF_SCALE if _is_named(part, failed)]
         reasons = [each for each in told if each is not None]
         if reasons:
@@ -262,7 +265,36 @@ def _out_of_scale(settings: Settings, failed: Attempt, *, shown: bool = False) -
         for part in _OUT_OF_SCALE
         if part in (settings.standardize or "")
         or (_is_named(part, failed, shown=shown) and _obstacle(part, failed) is None)
+        or _is_fixed(part, _scaling(failed), failed)
     }
+
+
+def _scaling(failed: Attempt) -> list[Fix]:
+    """What findings ask for of targets that are to be standardised, where the model can have it."""
+    fixes = [each.fix for each in failed.findings if each.cause == _OUT_OF_SCALE["targets"]]
+    return [
+        each
+        for each in fixes
+        if each is not None and not (each.activation and "fix_output" in failed.obstacles)
+    ]
+
+
+def _is_fixed(part: str, fixes: Sequence[Fix], failed: Attempt) -> bool:
+    """Whether a part is to be standardised by what findings ask for beside what they name."""
+    if part == "targets":
+        return any(each.standardize for each in fixes)
+    return any(each.standardize_inputs for each in fixes) and _obstacle(part, failed) is None
+
+
+def _written(settings: Settings, fixes: Sequence[Fix]) -> Settings:
+    """The settings with the activations and losses of outputs that fixes ask for."""
+    activations = {each.output: each.activation for each in fixes if each.activation}
+    losses = {each.output: each.loss for each in fixes if each.loss}
+    return replace(
+        settings,
+        output_activation={**(settings.output_activation or {}), **activations} or None,
+        output_loss={**(settings.output_loss or {}), **losses} or None,
+    )
 
 
 def _is_named(part: str, failed: Attempt, *, shown: bool = False) -> bool:
@@ -303,18 +335,11 @@ class FixOutput(Rung):
         fixes = [each for each in fixes if each.told]
         if not fixes:
             return "what to write instead depends on what is meant, so that it is left to you"
-        activations = {each.output: each.activation for each in fixes if each.activation}
-        losses = {each.output: each.loss for each in fixes if each.loss}
-        changed = replace(
-            settings,
-            output_activation={**(settings.output_activation or {}), **activations} or None,
-            output_loss={**(settings.output_loss or {}), **losses} or None,
-        )
+        changed = _written(settings, fixes)
         if changed == settings:
             return "the output is changed already"
         parts = _out_of_scale(settings, failed, shown=True)
-        if any(each.standardize for each in fixes):
-            parts.add("targets")
+        parts.update(part for part in _OUT_OF_SCALE if _is_fixed(part, fixes, failed))
         return replace(changed, standardize=_standardized(parts))
 
 

@@ -22,6 +22,8 @@ _MAGNITUDES = 1e3
 _OFFSET = 10.0
 """|mean| / std from which on a unit has the same sign on nearly all rows: a relu unit is dead or
 linear. It predicts units that are born dead better than anything else of the rows."""
+_LARGE = 10.0
+"""Root mean square of a column of inputs from which on they are scaled together with targets."""
 _BYTE = 255.0
 _BRIGHT = 100.0
 """Largest byte from which on images are raw; darker ones may be masks or classes."""
@@ -125,6 +127,22 @@ def _describe_apart(array: _Array, named: str, names: Sequence[str]) -> tuple[st
         f"{dense.min():.3g} to {dense.max():.3g}"
     )
     return reason, _SCALE
+
+
+def are_large(subject: Subject) -> bool:
+    """Whether inputs are too large for a fresh network that is to be trained on scaled targets.
+
+    What it gives is about as large as what it takes, and such targets are of the order of 1.
+    """
+    return _reaches_weights(subject, _describe_large)
+
+
+def _describe_large(array: _Array, named: str, names: Sequence[str]) -> tuple[str, str] | None:
+    """That a column of an array, shape (rows, …), is far above 1."""
+    if not array.size or array.dtype.kind not in "fiu":
+        return None
+    largest = max(map(size, array.reshape(len(array), -1).T))
+    return (f"{_whose(named)} are large, {largest:.3g}", _SCALE) if largest >= _LARGE else None
 
 
 def _whose(named: str) -> str:

@@ -16,14 +16,29 @@ import numpy.typing as npt
 
 from orchestrator.config.schema import Config
 from orchestrator.config.sections.model import FileModel
-from orchestrator.data.rows import AnyRows
+from orchestrator.data.rows import AnyRows, Tree
 from orchestrator.model import keras_internals, layers, saving
 from orchestrator.model.keras_internals import is_of_keras
 from orchestrator.model.outputs import Output, own_way
 from orchestrator.model.remedies import clones
 
-_LOSSES = frozenset({"huber", "mean_absolute_error", "mean_squared_error"})
+_LOGARITHMIC = "mean_squared_logarithmic_error"
+"""Takes predictions below zero for zero, and has no gradient there."""
+_RELATIVE = "mean_absolute_percentage_error"
+_LOSSES = frozenset(
+    {
+        "huber",
+        "log_cosh",
+        "mean_absolute_error",
+        "mean_squared_error",
+        _LOGARITHMIC,
+        _RELATIVE,
+    }
+)
 """Losses of a distance, whose gradient follows from the scale of the targets."""
+_CLEAR = 2.0
+"""Mean of targets, in their standard deviations, from which on hardly any prediction of a network
+that is trained on standardised ones is below zero."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +54,12 @@ class Scale:
 
 
 def obstacle(
-    model: keras.Model, config: Config, outputs: Sequence[Output], *, linear: bool = False
+    model: keras.Model,
+    config: Config,
+    outputs: Sequence[Output],
+    y: Tree,
+    *,
+    linear: int | None = None,
 ) -> str | None:
     """Why the targets of the model cannot be standardised, with the way out.
 
@@ -47,7 +67,9 @@ def obstacle(
         model: the model as built and compiled.
         config: the config.
         outputs: its outputs.
-        linear: whether the activations that make them are to be taken away first.
+        y: targets of all outputs.
+        linear: number of the output that is asked for alone, whose activation is to be taken away
+            first; None for any of them, as they are.
 
     Returns:
         One clause, or None where they can.
@@ -64,25 +86,32 @@ def obstacle(
     aside = own_way(model)
     if aside is not None:
         return f"{aside}: end the model with a Rescaling layer"
-    if not any(_may_be_scaled(model, outputs, linear=linear)):
-        return "no output is a linear layer of Keras's that mse, mae or huber trains"
+    distances = _on_distances(model, outputs, linear)
+    if not distances:
+        return "no output is a linear layer of Keras's that mse or another distance trains"
+    if not any(_is_clear(outputs[index], y) for index in distances):
+        return "msle takes what is below 0 for 0, and targets come near it: take their logarithms"
     lacks = saving.missing_for_saving(model)
     return None if lacks is None else f"what is changed could not be saved: {lacks}"
 
 
-def _may_be_scaled(
-    model: keras.Model, outputs: Sequence[Output], *, linear: bool = False
-) -> list[bool]:
-    """Of each output, whether it is linear and trained on a distance from numbers."""
+def _on_distances(
+    model: keras.Model, outputs: Sequence[Output], linear: int | None = None
+) -> list[int]:
+    """The numbers of the outputs that are linear and trained on a distance from numbers."""
     return [
-        output.trained
+        index
+        for index, (output, chain) in enumerate(
+            zip(outputs, layers.output_chains(model), strict=True)
+        )
+        if linear in (None, index)
+        and output.trained
         and output.form == "regression"
         and output.target is not None
         and output.loss is not None
         and output.loss.is_keras
         and output.loss.name in _LOSSES
-        and _is_linear(chain, linear)
-        for output, chain in zip(outputs, layers.output_chains(model), strict=True)
+        and _is_linear(chain, linear is not None)
     ]
 
 
@@ -105,12 +134,21 @@ def find_scales(model: keras.Model, outputs: Sequence[Output], rows: AnyRows) ->
         outputs: its outputs.
         rows: training rows.
     """
-    may = _may_be_scaled(model, outputs) if layers.is_plain(model) else []
+    distances = _on_distances(model, outputs) if layers.is_plain(model) else []
     return {
-        index: _scale(output, rows)
-        for index, output in enumerate(outputs)
-        if index < len(may) and may[index]
+        index: _scale(outputs[index], rows)
+        for index in distances
+        if _is_clear(outputs[index], rows.y)
     }
+
+
+def _is_clear(output: Output, y: Tree) -> bool:
+    """Whether no scale of an output's targets leads its loss to where that has no gradient."""
+    if output.loss is None or output.loss.name != _LOGARITHMIC:
+        return True
+    targets = np.asarray(output.targets(y), np.float64)
+    columns = targets.reshape(-1, output.shape[-1] if output.shape else 1)
+    return bool(np.all(columns.mean(axis=0) >= _CLEAR * columns.std(axis=0)))
 
 
 def _scale(output: Output, rows: AnyRows) -> Scale:
@@ -121,20 +159,29 @@ def _scale(output: Output, rows: AnyRows) -> Scale:
     columns = targets.reshape(-1, output.shape[-1] if output.shape else 1)
     mean, deviation = columns.mean(axis=0), columns.std(axis=0)
     deviation = np.where(deviation > 0, deviation, 1.0)
-    return Scale(mean=mean, deviation=deviation, slowdown=_slowdown(output, deviation))
+    size = np.median(np.abs(columns), axis=0)
+    return Scale(mean=mean, deviation=deviation, slowdown=_slowdown(output, deviation, size))
 
 
-def _slowdown(output: Output, deviation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _slowdown(
+    output: Output, deviation: npt.NDArray[np.float64], size: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
     """What makes the gradients in the network those of a training on standardised targets.
 
     With predictions z·σ + μ, d/dz of a squared error is σ² times, of an absolute one σ times that
-    on (y − μ)/σ. That of Huber's loss is squared below its delta, and absolute above.
+    on (y − μ)/σ. That of Huber's loss is squared below its delta, and absolute above; so is that of
+    log cosh below and above 1. An error in percent of y is 100/|y| times an absolute one, and the
+    distance of logarithms near y is that of numbers over 1 + y: `size` stands for either.
     """
     loss = output.loss
     if loss is None or loss.name == "mean_squared_error":
         return deviation**-2.0
     if loss.name == "mean_absolute_error":
         return 1 / deviation
+    if loss.name == _RELATIVE:
+        return np.where(size > 0, size, 1.0) / (100 * deviation)
+    if loss.name == _LOGARITHMIC:
+        return ((1 + size) / deviation) ** 2
     delta = float(keras_internals.function_arguments(loss.function).get("delta", 1.0))
     return 1 / (deviation * np.minimum(deviation, delta))
 

@@ -62,6 +62,9 @@ class Fix(Record, kw_only=True):
     """Keras's name of its loss; None for the one that it has."""
     standardize: bool = False
     """Whether its targets are to be standardised, too."""
+    standardize_inputs: bool = False
+    """Whether the inputs are to be standardised with the targets: as they are, a fresh network
+    gives many standard deviations of these."""
 
     learning_rate_factor: float | None = None
     """How many times as high the learning rates are to be; None where they are not at fault."""

@@ -30,7 +30,7 @@ def build(loss: Any) -> keras.Model:
 
 def rescaled(model: keras.Model, rows: Rows) -> keras.Model:
     outputs = find_outputs(model, CONFIG, rows)
-    assert scaled_targets.obstacle(model, CONFIG, outputs) is None
+    assert scaled_targets.obstacle(model, CONFIG, outputs, rows.y) is None
     return scaled_targets.rescale(model, scaled_targets.find_scales(model, outputs, rows))
 
 
@@ -51,6 +51,17 @@ def test_the_network_trains_as_on_standardised_targets(loss: Any) -> None:
     )
     if loss == "mse":  # what Keras logs is in the units of the rows
         assert raw.evaluate(X, Y, verbose=0) == pytest.approx(np.mean((predicted - Y) ** 2), 1e-4)
+
+
+@pytest.mark.parametrize("loss", ["log_cosh", "mape", "msle"])
+def test_steps_under_other_distances_are_as_large(loss: str) -> None:
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([layers.Input((3,)), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    wanted = Y[:, :1] * 1e3  # in other units nothing learns slower or faster
+    model = rescaled(model, Rows(x=X, y=wanted))
+    model.fit(X, wanted, batch_size=16, epochs=15, shuffle=False, verbose=0)
+    assert np.mean((model.predict(X, verbose=0) - wanted) ** 2) < 0.02 * np.var(wanted)
 
 
 def test_plain_keras_loads_a_layer_of_its_own(tmp_path: Path) -> None:
@@ -99,7 +110,7 @@ def test_a_config_that_says_no_is_followed() -> None:
     outputs = find_outputs(model, CONFIG, rows)
     data = CONFIG.data.model_copy(update={"standardize": False})
     forbidden = CONFIG.model_copy(update={"data": data})
-    reason = scaled_targets.obstacle(model, forbidden, outputs)
+    reason = scaled_targets.obstacle(model, forbidden, outputs, rows.y)
     assert reason == "data.standardize is false in the config"
 
 
@@ -108,7 +119,7 @@ def test_where_the_units_cannot_be_given_it_says_what_to_write() -> None:
 
     def reason(model: keras.Model, loss: str = "mse") -> str | None:
         model.compile("sgd", loss)
-        return scaled_targets.obstacle(model, CONFIG, find_outputs(model, CONFIG, rows))
+        return scaled_targets.obstacle(model, CONFIG, find_outputs(model, CONFIG, rows), rows.y)
 
     own = Own()
     own(X[:1])
@@ -117,7 +128,8 @@ def test_where_the_units_cannot_be_given_it_says_what_to_write() -> None:
     ends: list[list[Any]] = [[layers.ReLU()], [layers.Rescaling(40.0, 500.0)]]
     for end in ends:
         assert "no output is a linear layer" in (reason(keras.Sequential([*front, *end])) or "")
-    assert "no output is a linear" in (reason(keras.Sequential(front), "log_cosh") or "")
+    assert "no output is a linear" in (reason(keras.Sequential(front), "poisson") or "")
+    assert "take their logarithms" in (reason(keras.Sequential(front), "msle") or "")
 
 
 @pytest.mark.parametrize(
@@ -135,5 +147,6 @@ def test_behind_a_function_nothing_is_linear(end: Any, linear: bool) -> None:
     inputs = keras.Input((3,))
     model = keras.Model(inputs, end(layers.Dense(1)(inputs)))
     model.compile("sgd", "mse")
-    outputs = find_outputs(model, CONFIG, Rows(x=X, y=Y[:, :1]))
-    assert (scaled_targets.obstacle(model, CONFIG, outputs) is None) == linear
+    rows = Rows(x=X, y=Y[:, :1])
+    outputs = find_outputs(model, CONFIG, rows)
+    assert (scaled_targets.obstacle(model, CONFIG, outputs, rows.y) is None) == linear

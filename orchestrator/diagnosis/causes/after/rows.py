@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from orchestrator.data.rows import leaves, num_rows
 from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.diagnosis.causes.before.outputs import fixes
 from orchestrator.diagnosis.causes.before.outputs.reach import (
     find_targets_out_of_reach,
     is_within_reach,
@@ -170,7 +171,8 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
         varied = predicted.std() > _VARIED * min(size(predicted), spread)
         far = size(targets) >= FAR * spread and error > _DISTANT * spread
         certain = bool(far and subject.is_falling and not subject.slowed and varied)
-        yield subject.found("distant_targets", reason, advice, certain=certain)
+        fix = fixes.near(_as_untrained(subject), index)
+        yield subject.found("distant_targets", reason, advice, certain=certain, fix=fix)
 
 
 def _find_exploded(subject: Subject) -> Iterator[Finding]:
@@ -192,7 +194,7 @@ def _find_exploded(subject: Subject) -> Iterator[Finding]:
         return
     _, y, _ = subject.rows.first(_FEW_ROWS)
     scaled = scaled_targets.describe(subject.model, subject.outputs)
-    for output in subject.outputs:
+    for index, output in enumerate(subject.outputs):
         targets, loss = output.targets(y), output.loss
         if output.name in scaled:
             continue
@@ -210,7 +212,8 @@ def _find_exploded(subject: Subject) -> Iterator[Finding]:
         )
         reason += "which kill units" if finite else "by which weights have become non-finite"
         advice = "subtract the mean and divide by the standard deviation"
-        yield subject.found("distant_targets", reason, advice)
+        fix = fixes.near(_as_untrained(subject), index)
+        yield subject.found("distant_targets", reason, advice, fix=fix)
 
 
 def _predictions(

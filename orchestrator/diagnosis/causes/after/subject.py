@@ -24,7 +24,7 @@ from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model.losses.returned import Returned
 from orchestrator.model.outputs import Output
 from orchestrator.record.checks import NO_SKILL, LearnedCheck, OutputShare, PredictionVarianceCheck
-from orchestrator.record.records import Cause, Finding, Phase
+from orchestrator.record.records import Cause, Finding, Fix, Phase
 
 FALLEN = 0.1
 """Share of the loss, or of its whole fall, that is lost in the last quarter of the epochs where it
@@ -268,7 +268,15 @@ class Subject:
         planned = next((each.epochs for each in self.config.phases if each.name == last.phase), 0)
         return max(planned / last.epochs, 1.0) if last.epochs else 1.0
 
-    def found(self, cause: Cause, reason: str, advice: str, *, certain: bool = False) -> Finding:
+    def found(
+        self,
+        cause: Cause,
+        reason: str,
+        advice: str,
+        *,
+        certain: bool = False,
+        fix: Fix | None = None,
+    ) -> Finding:
         """A finding of this folder's.
 
         Args:
@@ -276,5 +284,8 @@ class Subject:
             reason: one clause: what was seen, and why it matters.
             advice: one clause: what to write instead.
             certain: no training could succeed.
+            fix: what a remedy is to write instead.
         """
-        return Finding(cause=cause, reason=reason, advice=advice, certain=certain, found="after")
+        return Finding(
+            cause=cause, reason=reason, advice=advice, certain=certain, found="after", fix=fix
+        )

@@ -17,8 +17,8 @@ from orchestrator.diagnosis.causes.after.rows import find_distant_targets, find_
 from orchestrator.diagnosis.examine import Examination
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model.losses.output_loss import OutputLoss
-from orchestrator.model.outputs import Output
-from orchestrator.record.records import Finding
+from orchestrator.model.outputs import Output, find_outputs
+from orchestrator.record.records import Finding, Fix
 from tests import builders
 from tests.conftest import MakeConfig
 from tests.diagnosis.causes.after.subjects import HEAD, LINEAR, ended, rows, stack, trained
@@ -83,6 +83,26 @@ def test_distance_is_judged_by_the_spread_of_the_targets(
     got: Any, wanted: Any, certain: bool | None
 ) -> None:
     assert [each.certain for each in distant(got, wanted)] == ([] if certain is None else [certain])
+
+
+@pytest.mark.parametrize(
+    ("last", "fix"),
+    [
+        (layers.Dense(1), Fix(standardize=True)),
+        (layers.Dense(1, activation="softplus"), Fix(activation="linear", standardize=True)),
+        (layers.Dense(1, activation="tanh"), None),  # of these `unreachable_targets` tells
+    ],
+)
+def test_what_brings_an_output_to_its_targets_is_told(last: Any, fix: Fix | None) -> None:
+    model, targets = stack(last=last), rows(10_000 + 50 * WAVE)
+    model.compile("adam", "mse")
+    model.set_weights([np.zeros((3, 1)), np.full(1, 5.0)])
+    outputs = find_outputs(model, builders.config(), targets)
+    (found,) = find_distant_targets(ended(model, targets, heads=outputs))
+    assert found.fix == fix
+    large = Rows(x=1000 * targets.x, y=targets.y)
+    (found,) = find_distant_targets(ended(model, large, heads=outputs))
+    assert found.fix == (fix and replace(fix, standardize_inputs=True))
 
 
 def test_smaller_steps_or_a_loss_that_stands_still_leave_hope() -> None:

@@ -6,11 +6,13 @@ and of those only the user knows how many.
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 from msgspec.structs import replace
 
 from orchestrator.diagnosis.causes.before.subject import Subject
-from orchestrator.diagnosis.causes.scales import is_distant
+from orchestrator.diagnosis.causes.scales import are_large, is_distant
+from orchestrator.model import layers
 from orchestrator.model.outputs import Output
 from orchestrator.model.remedies import scaled_targets
 from orchestrator.record.records import Fix
@@ -23,6 +25,17 @@ SPARSE = frozenset({"sparse_categorical_crossentropy"})
 """Losses of one class among all units, by its index."""
 DISTANCES = frozenset({"huber", "log_cosh", "mean_absolute_error", "mean_squared_error"})
 """Losses that take any number for a prediction."""
+_ONE_ENDED = (
+    keras.activations.elu,
+    keras.activations.gelu,
+    keras.activations.leaky_relu,
+    keras.activations.relu,
+    keras.activations.selu,
+    keras.activations.silu,
+    keras.activations.softplus,
+)
+"""Activations that go as far as the targets, and would cut standardised ones off below their mean,
+or bend them there."""
 NEAR_ONE = 0.05
 """How far the targets of a row may add up to something else than 1, and on which share of them."""
 
@@ -60,13 +73,42 @@ def unbounded(subject: Subject, index: int) -> Fix | None:
     if loss is None or not loss.is_keras or loss.name not in DISTANCES:
         return None
     far = any(is_distant(column) for column in subject.columns(index).T)
-    config = subject.config
-    scaled = (
-        far
-        and config is not None
-        and (scaled_targets.obstacle(subject.model, config, subject.outputs, linear=True) is None)
+    return _scaled(subject, index) if far else _fix(output, "linear")
+
+
+def near(subject: Subject, index: int) -> Fix | None:
+    """What brings an output to distant targets: their scaling, and no end in front of it.
+
+    Args:
+        subject: the model and its rows.
+        index: number of the output.
+
+    Returns:
+        None where its targets cannot be standardised.
+    """
+    chains = layers.output_chains(subject.model)
+    maker = chains[index][-1] if chains and chains[index] else None
+    activation = None if maker is None else vars(maker).get("activation")
+    fix = _scaled(subject, index)
+    if activation is keras.activations.linear:
+        fix = replace(fix, activation=None)
+    elif activation not in _ONE_ENDED:
+        return None
+    return fix if fix.standardize else None
+
+
+def _scaled(subject: Subject, index: int) -> Fix:
+    """No activation, and scaled targets where they may be, with the inputs that do not fit them."""
+    config, (_, y, _) = subject.config, subject.sample
+    obstacle = config and scaled_targets.obstacle(
+        subject.model, config, subject.outputs, getattr(subject.rows, "y", y), linear=index
     )
-    return replace(_fix(output, "linear"), standardize=scaled)
+    may = config is not None and obstacle is None
+    return replace(
+        _fix(subject.outputs[index], "linear"),
+        standardize=may,
+        standardize_inputs=may and are_large(subject),
+    )
 
 
 def probabilities(output: Output) -> Fix | None:

@@ -79,7 +79,7 @@ def test_what_of_the_reference_is_out_of_reach_is_known_after_a_training(
         ([11.0, 12.0, 12.5], "mse", True),  # far from zero for how they vary
         ([50.0, 100.0, 300.0], "mae", True),
         ([1.5, 2.5, 4.0], "mse", False),
-        ([11.0, 12.0, 12.5], "log_cosh", False),  # which no remedy scales
+        ([11.0, 12.0, 12.5], "log_cosh", True),
     ],
 )
 def test_distant_targets_are_to_be_scaled_as_well(
@@ -90,6 +90,10 @@ def test_distant_targets_are_to_be_scaled_as_well(
     (found,) = find_unreachable_targets(subject(model, X[:3], np.array(targets)[:, None]))
     assert found.certain and found.fix is not None
     assert (found.fix.activation, found.fix.standardize) == ("linear", scaled)
+    assert not found.fix.standardize_inputs
+    # What takes inputs of hundreds gives hundreds, where scaled targets are about 1.
+    (found,) = find_unreachable_targets(subject(model, 200 * X[:3], np.array(targets)[:, None]))
+    assert found.fix is not None and found.fix.standardize_inputs == scaled
 
 
 class Own(keras.Model):
