@@ -133,7 +133,7 @@ CASES = {
     "constant, on targets far from zero": (
         attempt(phase(INIT), phase(variance="fail", ratio=0.0), findings=(DISTANT,)),
         "constant",
-        ["standardize", "raise_learning_rate", "new_seed", "leaky_relu"],
+        ["standardize", "raise_learning_rate", "usual_settings"],
     ),
     "not finite, from weights of no usual size": (
         attempt(

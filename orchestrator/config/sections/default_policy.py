@@ -124,10 +124,10 @@ DEFAULT_POLICY: Any = [
         "when": {"kind": _LIVING, "cause": ["unscaled_inputs"]},
         "rungs": [_LOWER, _NEW_SEED, _LEAKY],
     },
-    # The way to such targets is too long, and longer at a lower rate.
+    # The way to such targets is too long, longer at a lower rate, and as long from another seed.
     {
         "when": {"kind": _LIVING, "cause": ["distant_targets"]},
-        "rungs": [_RAISE, _NEW_SEED, _LEAKY],
+        "rungs": [_RAISE, _USUAL],
     },
     # What weights of no usual size throw at the loss in the first steps.
     {

@@ -129,12 +129,24 @@ def _describe_apart(array: _Array, named: str, names: Sequence[str]) -> tuple[st
     return reason, _SCALE
 
 
-def are_large(subject: Subject) -> bool:
-    """Whether inputs are too large for a fresh network that is to be trained on scaled targets.
+def describe_large(subject: Subject) -> tuple[str, str] | None:
+    """That inputs are too large for a network that is to be trained on scaled targets.
 
-    What it gives is about as large as what it takes, and such targets are of the order of 1.
+    What a fresh one gives is about as large as what it takes, and such targets are of the order of
+    1; but not behind a layer that normalises.
+
+    Args:
+        subject: the model and its rows.
+
+    Returns:
+        What was seen and what to write instead; None where they are not.
     """
-    return _reaches_weights(subject, _describe_large)
+    x, _, _ = subject.sample
+    for path, array in leaves(x):
+        found = None if is_text(array) else _describe_large(array, name_of("x", path), ())
+        if found is not None and not layers.normalizes(subject.model):
+            return found if _reaches_weights(subject, _describe_large) else None
+    return None
 
 
 def _describe_large(array: _Array, named: str, names: Sequence[str]) -> tuple[str, str] | None:
@@ -142,7 +154,13 @@ def _describe_large(array: _Array, named: str, names: Sequence[str]) -> tuple[st
     if not array.size or array.dtype.kind not in "fiu":
         return None
     largest = max(map(size, array.reshape(len(array), -1).T))
-    return (f"{_whose(named)} are large, {largest:.3g}", _SCALE) if largest >= _LARGE else None
+    if not largest >= _LARGE:
+        return None
+    reason = (
+        f"{_whose(named)} are not scaled, and the output is: a column has {largest:.3g} in root "
+        "mean square, and as much is what a fresh network gives, where scaled targets are about 1"
+    )
+    return reason, _SCALE
 
 
 def _whose(named: str) -> str:

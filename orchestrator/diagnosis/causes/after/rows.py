@@ -21,6 +21,7 @@ from orchestrator.diagnosis.causes.before.subject import Subject as Untrained
 from orchestrator.diagnosis.causes.plan import ADAPTIVE, UNUSUAL, times_usual
 from orchestrator.diagnosis.causes.scales import (
     FAR,
+    describe_large,
     describe_scales,
     is_distant,
     is_on_its_way,
@@ -79,14 +80,20 @@ def find_constant_reconstruction(subject: Subject) -> Iterator[Finding]:
 def find_row_faults(subject: Subject) -> Iterator[Finding]:
     """Inputs of wild scales, and targets that have nothing to do with the inputs.
 
-    Asked where the predictions are worth nothing, or where something is not finite.
+    Asked where the predictions are worth nothing, or where something is not finite; and where less
+    was learnt than can be, of large inputs to a network whose output is scaled.
     """
-    if subject.untrained or not subject.failed & _BY_ROWS:
+    failed = bool(subject.failed & _BY_ROWS)
+    if subject.untrained or not (failed or subject.is_short):
         return
-    found = describe_scales(_as_untrained(subject))
+    untrained = _as_untrained(subject)
+    found = describe_scales(untrained) if failed else None
+    if found is None and scaled_targets.describe(subject.model, subject.outputs):
+        found = describe_large(untrained)
     if found is not None:
         yield subject.found("unscaled_inputs", *found)
-    if "finite" not in subject.failed and subject.without_skill and not _looked_up(subject):
+    skilled = not failed or "finite" in subject.failed or not subject.without_skill
+    if not (skilled or _looked_up(subject)):
         x, y = draw(subject.rows)
         columns = as_columns(x)
         for output in subject.without_skill:

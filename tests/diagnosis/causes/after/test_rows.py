@@ -18,6 +18,7 @@ from orchestrator.diagnosis.examine import Examination
 from orchestrator.diagnosis.tracing.probe import Probe
 from orchestrator.model.losses.output_loss import OutputLoss
 from orchestrator.model.outputs import Output, find_outputs
+from orchestrator.record.checks import Verdict
 from orchestrator.record.records import Finding, Fix
 from tests import builders
 from tests.conftest import MakeConfig
@@ -235,6 +236,29 @@ def test_inputs_far_from_one_are_named() -> None:
     assert found.cause == "unscaled_inputs"
     assert "the inputs are not scaled: column 1 goes up to" in found.reason
     assert found.advice == "write data.standardize: true, which scales every column"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "stretch", "hidden", "told"),
+    [
+        ("warn", 30.0, [], True),
+        ("fail", 30.0, [], True),
+        ("pass", 30.0, [], False),
+        ("warn", 3.0, [], False),
+        ("warn", 30.0, [layers.Dense(2), layers.BatchNormalization()], False),
+    ],
+)
+def test_behind_large_inputs_a_scaled_output_is_far_from_its_targets(
+    verdict: Verdict, stretch: float, hidden: list[Any], told: bool
+) -> None:
+    x = draw() * stretch
+    check = builders.made("learned", verdict=verdict)
+    given = rows(np.abs(x[:, 0]), x)
+    model = keras.Sequential([stack(*hidden), layers.Rescaling(50.0)])
+    found = [*find_row_faults(ended(model, given, check, skill=0.5))]
+    assert ["and the output is: a column has" in each.reason for each in found] == [True] * told
+    # Where the output is not, a network copes with numbers of such a size.
+    assert not [*find_row_faults(ended(stack(), given, check, skill=0.5))]
 
 
 def test_a_layer_that_scales_takes_any_inputs() -> None:

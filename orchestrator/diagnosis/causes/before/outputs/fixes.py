@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from orchestrator.diagnosis.causes.before.subject import Subject
-from orchestrator.diagnosis.causes.scales import are_large, is_distant
+from orchestrator.diagnosis.causes.scales import describe_large, is_distant
 from orchestrator.model import layers
 from orchestrator.model.outputs import Output
 from orchestrator.model.remedies import scaled_targets
@@ -107,7 +107,7 @@ def _scaled(subject: Subject, index: int) -> Fix:
     return replace(
         _fix(subject.outputs[index], "linear"),
         standardize=may,
-        standardize_inputs=may and are_large(subject),
+        standardize_inputs=may and describe_large(subject) is not None,
     )
 
 
