@@ -128,16 +128,19 @@ def output_layers(model: keras.Model) -> list[keras.Operation]:
     return [layer for found in output_chains(model) for layer in found]
 
 
-def output_chains(model: keras.Model) -> list[list[keras.Operation]]:
+def output_chains(
+    model: keras.Model, passes: Callable[[Any], bool] | None = None
+) -> list[list[keras.Operation]]:
     """The layers of `output_layers` for each output, from the end to the one that makes it.
 
     Args:
         model: a sequential or functional model.
+        passes: which layers without weights are looked through; None for those that are linear.
 
     Returns:
         A list for each of the model's outputs, in their order; none for a subclassed model.
     """
-    return _chains(model, is_linear) if is_plain(model) else []
+    return _chains(model, passes or is_linear) if is_plain(model) else []
 
 
 def _chains(model: keras.Model, passes: Callable[[Any], bool]) -> list[list[keras.Operation]]:

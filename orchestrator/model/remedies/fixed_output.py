@@ -12,7 +12,7 @@ from orchestrator.model.keras_internals import ACTIVATION_OPERATIONS, is_of_kera
 from orchestrator.model.outputs import own_way
 from orchestrator.model.remedies import clones
 
-_ALONE = (keras.layers.Softmax, *ACTIVATION_OPERATIONS)
+_ALONE = (keras.layers.Activation, keras.layers.Softmax, *ACTIVATION_OPERATIONS)
 """What applies an activation and does nothing else, beside the layers of `is_activation`."""
 
 
@@ -42,7 +42,12 @@ def obstacle(model: keras.Model) -> str | None:
 def _has_activation(layer: keras.Operation) -> bool:
     if not is_of_keras(layer):
         return False
-    return isinstance(layer, _ALONE) or layers.is_activation(layer) or "activation" in vars(layer)
+    return is_alone(layer) or "activation" in vars(layer)
+
+
+def is_alone(layer: keras.Operation) -> bool:
+    """Whether a layer or function applies an activation of Keras's, and does nothing else."""
+    return isinstance(layer, _ALONE) or layers.is_activation(layer)
 
 
 def put_activations(model: keras.Model, wanted: Mapping[str, str]) -> keras.Model:
@@ -66,7 +71,7 @@ def put_activations(model: keras.Model, wanted: Mapping[str, str]) -> keras.Mode
         activation = chosen.get(id(layer))
         if activation is None:
             return type(layer).from_config(layer.get_config())
-        if isinstance(layer, _ALONE) or layers.is_activation(layer):
+        if is_alone(layer):
             policy = getattr(layer, "dtype_policy", None)
             return keras.layers.Activation(activation, name=layer.name, dtype=policy)
         return type(layer).from_config({**layer.get_config(), "activation": activation})

@@ -20,7 +20,7 @@ from orchestrator.data.rows import AnyRows, Tree
 from orchestrator.model import keras_internals, layers, saving
 from orchestrator.model.keras_internals import is_of_keras
 from orchestrator.model.outputs import Output, own_way
-from orchestrator.model.remedies import clones
+from orchestrator.model.remedies import clones, fixed_output
 
 _LOGARITHMIC = "mean_squared_logarithmic_error"
 """Takes predictions below zero for zero, and has no gradient there."""
@@ -99,10 +99,15 @@ def _on_distances(
     model: keras.Model, outputs: Sequence[Output], linear: int | None = None
 ) -> list[int]:
     """The numbers of the outputs that are linear and trained on a distance from numbers."""
+
+    def passes(layer: keras.Operation) -> bool:
+        becomes = linear is not None and fixed_output.is_alone(layer)
+        return becomes or layers.is_linear(layer)
+
     return [
         index
         for index, (output, chain) in enumerate(
-            zip(outputs, layers.output_chains(model), strict=True)
+            zip(outputs, layers.output_chains(model, passes), strict=True)
         )
         if linear in (None, index)
         and output.trained
@@ -122,8 +127,8 @@ def _is_linear(chain: Sequence[keras.Operation], becomes: bool) -> bool:
     last = chain[-1] if chain else None
     if last is None or scaled or not is_of_keras(last) or not getattr(last, "weights", ()):
         return False
-    activation = vars(last).get("activation")
-    return activation is keras.activations.linear or (becomes and activation is not None)
+    bent = sum(not layers.is_linear(each) for each in chain)
+    return vars(last).get("activation") is not None and bent <= becomes
 
 
 def find_scales(model: keras.Model, outputs: Sequence[Output], rows: AnyRows) -> dict[int, Scale]:

@@ -86,16 +86,24 @@ def test_distance_is_judged_by_the_spread_of_the_targets(
     assert [each.certain for each in distant(got, wanted)] == ([] if certain is None else [certain])
 
 
+LINEAR_AND_SCALED = Fix(activation="linear", standardize=True)
+
+
 @pytest.mark.parametrize(
     ("last", "fix"),
     [
-        (layers.Dense(1), Fix(standardize=True)),
-        (layers.Dense(1, activation="softplus"), Fix(activation="linear", standardize=True)),
-        (layers.Dense(1, activation="tanh"), None),  # of these `unreachable_targets` tells
+        ([layers.Dense(1)], Fix(standardize=True)),
+        ([layers.Dense(1, activation="softplus")], LINEAR_AND_SCALED),
+        ([layers.Dense(1), layers.Activation("relu"), layers.Flatten()], LINEAR_AND_SCALED),
+        ([layers.Dense(1), layers.ReLU()], LINEAR_AND_SCALED),
+        ([layers.Dense(1, activation="relu"), layers.ReLU()], None),
+        ([layers.Dense(1), layers.ReLU(6.0)], None),  # of these `unreachable_targets` tells
+        ([layers.Dense(1, activation="tanh")], None),
     ],
 )
-def test_what_brings_an_output_to_its_targets_is_told(last: Any, fix: Fix | None) -> None:
-    model, targets = stack(last=last), rows(10_000 + 50 * WAVE)
+def test_what_brings_an_output_to_its_targets_is_told(last: list[Any], fix: Fix | None) -> None:
+    model = keras.Sequential([layers.Input((3,)), *last])
+    targets = rows(10_000 + 50 * WAVE)
     model.compile("adam", "mse")
     model.set_weights([np.zeros((3, 1)), np.full(1, 5.0)])
     outputs = find_outputs(model, builders.config(), targets)

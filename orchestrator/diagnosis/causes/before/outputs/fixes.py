@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.diagnosis.causes.scales import describe_large, is_distant
 from orchestrator.model import layers
+from orchestrator.model.keras_internals import ReluOperation
 from orchestrator.model.outputs import Output
 from orchestrator.model.remedies import scaled_targets
 from orchestrator.record.records import Fix
@@ -36,6 +37,8 @@ _ONE_ENDED = (
 )
 """Activations that go as far as the targets, and would cut standardised ones off below their mean,
 or bend them there."""
+_BENDING = (keras.layers.ELU, keras.layers.LeakyReLU, ReluOperation)
+"""Layers, and what functions leave in a functional model, that apply such a one."""
 NEAR_ONE = 0.05
 """How far the targets of a row may add up to something else than 1, and on which share of them."""
 
@@ -88,13 +91,18 @@ def near(subject: Subject, index: int) -> Fix | None:
     """
     chains = layers.output_chains(subject.model)
     maker = chains[index][-1] if chains and chains[index] else None
-    activation = None if maker is None else vars(maker).get("activation")
-    fix = _scaled(subject, index)
-    if activation is keras.activations.linear:
-        fix = replace(fix, activation=None)
-    elif activation not in _ONE_ENDED:
+    if maker is None or not (layers.is_linear(maker) or _is_one_ended(maker)):
         return None
-    return fix if fix.standardize else None
+    fix = _scaled(subject, index)
+    if not fix.standardize:
+        return None
+    return replace(fix, activation=None) if layers.is_linear(maker) else fix
+
+
+def _is_one_ended(maker: keras.Operation) -> bool:
+    if isinstance(maker, keras.layers.ReLU):
+        return maker.max_value is None
+    return isinstance(maker, _BENDING) or vars(maker).get("activation") in _ONE_ENDED
 
 
 def _scaled(subject: Subject, index: int) -> Fix:
