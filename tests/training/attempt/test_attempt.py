@@ -676,9 +676,11 @@ def build():
         data={"train": {"callable": "rows:rows"}},
         model={"factory": {"callable": "rows:build"}},
     )
-    events = train(config, Settings(seed=7, standardize="inputs and targets"))
+    settings = Settings(seed=7, standardize="inputs and targets")
+    events, again = train(config, settings), train(config, settings, "2")
     (built,) = (each for each in events if isinstance(each, ModelBuilt))
     assert built.standardization["inputs"].keys() == {"1"}
+    assert phases(events)[-1].weights == phases(again)[-1].weights  # replay gives the same bits
 
 
 FAR = """

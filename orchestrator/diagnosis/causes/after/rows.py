@@ -35,7 +35,7 @@ from orchestrator.model.keras_internals import all_layers
 from orchestrator.model.outputs import Output
 from orchestrator.model.remedies import scaled_targets
 from orchestrator.record.checks import NO_SKILL
-from orchestrator.record.records import Finding
+from orchestrator.record.records import Finding, Fix
 
 _FEW_ROWS = 2000
 """Rows that are enough for a rough look at inputs and targets."""
@@ -174,11 +174,11 @@ def find_distant_targets(subject: Subject) -> Iterator[Finding]:
             f"standard deviation of {spread:.3g}, and {when} the predictions were still "
             f"{error:.3g} away from them"
         )
-        advice = f"subtract the mean and divide by the standard deviation, or {otherwise}"
+        fix = fixes.near(_as_untrained(subject), index)
+        advice = f"{_scaling(fix)}, or {otherwise}"
         varied = predicted.std() > _VARIED * min(size(predicted), spread)
         far = size(targets) >= FAR * spread and error > _DISTANT * spread
         certain = bool(far and subject.is_falling and not subject.slowed and varied)
-        fix = fixes.near(_as_untrained(subject), index)
         yield subject.found("distant_targets", reason, advice, certain=certain, fix=fix)
 
 
@@ -218,9 +218,16 @@ def _find_exploded(subject: Subject) -> Iterator[Finding]:
             "are the gradients of a squared error, "
         )
         reason += "which kill units" if finite else "by which weights have become non-finite"
-        advice = "subtract the mean and divide by the standard deviation"
         fix = fixes.near(_as_untrained(subject), index)
-        yield subject.found("distant_targets", reason, advice, fix=fix)
+        yield subject.found("distant_targets", reason, _scaling(fix), fix=fix)
+
+
+def _scaling(fix: Fix | None) -> str:
+    """What to write instead of distant targets, and of an activation that scaled ones need not."""
+    scaled = "subtract the mean and divide by the standard deviation"
+    if fix is None or fix.activation is None:
+        return scaled
+    return f"{scaled}, leave the activation of the last layer out"
 
 
 def _predictions(

@@ -109,6 +109,8 @@ def test_what_brings_an_output_to_its_targets_is_told(last: list[Any], fix: Fix 
     outputs = find_outputs(model, builders.config(), targets)
     (found,) = find_distant_targets(ended(model, targets, heads=outputs))
     assert found.fix == fix
+    bent = fix is not None and fix.activation is not None
+    assert ("leave the activation of the last layer out" in found.advice) == bent
     large = Rows(x=1000 * targets.x, y=targets.y)
     (found,) = find_distant_targets(ended(model, large, heads=outputs))
     assert found.fix == (fix and replace(fix, standardize_inputs=True))
