@@ -1,6 +1,6 @@
 """What happens at the steps and epochs of a phase, as Keras callbacks.
 
-Each knows only what it is handed, so that another one is a line in the list of `attempt`. They act
+Each knows only what it is handed, so that another one is a line in the list of `phase`. They act
 in the order of that list, the user's own callbacks first.
 """
 
