@@ -231,7 +231,7 @@ def _told(failed: Attempt) -> list[float]:
 def _stretch(attempts: Sequence[Attempt]) -> float | None:
     """How many times as long findings want the config's schedule; None where none says."""
     told = [
-        (attempt.settings.schedule_stretch or 1.0) * finding.fix.schedule_stretch
+        finding.fix.schedule_stretch
         for attempt in attempts
         for finding in attempt.findings
         if finding.fix is not None and finding.fix.schedule_stretch is not None

@@ -48,12 +48,12 @@ def usual_rate(optimizer: keras.optimizers.Optimizer) -> float:
 
 def _shortened(optimizer: keras.optimizers.SGD) -> float:
     """By how much a rate is to be lower for a momentum above the usual one, at most 1."""
-    left = max(1 - float(optimizer.momentum), _LEAST_LEFT)
+    left = max(1 - float(optimizer.momentum), LEAST_LEFT)
     return float(f"{min(left / (1 - MOMENTUM), 1.0):.6g}")
 
 
-_LEAST_LEFT = 1e-4
-"""What a momentum of 1 counts as, beside which no rate is usual."""
+LEAST_LEFT = 1e-3
+"""Share of a step that is new with a momentum of 1, which gathers for ever; it is 0."""
 
 
 def times_usual(optimizer: keras.optimizers.Optimizer, rate: float) -> float | None:

@@ -74,8 +74,8 @@ class Fix(Record, kw_only=True):
     """The optimizer's usual rate, where the highest one is far above it; None where it is not."""
 
     schedule_stretch: float | None = None
-    """How many times as many steps a schedule is to take that ends long before the training; None
-    where none does."""
+    """How many times as many steps the config's schedule is to take, which ends long before the
+    training; None where none does."""
 
     @property
     def told(self) -> str:

@@ -16,6 +16,7 @@ from orchestrator.data.rows import select, trained_on
 from orchestrator.diagnosis.causes.before.subject import Subject
 from orchestrator.diagnosis.causes.plan import (
     ADAPTIVE,
+    LEAST_LEFT,
     Plan,
     faster,
     place_in_optimizer,
@@ -30,8 +31,6 @@ from orchestrator.record.records import Finding, Fix
 _WAY = 0.1
 """Sum of the rates below which such an optimizer moves no weight by its own size: fresh weights are
 some tenths (Glorot's are within 0.1 of zero from 600 inputs and units on)."""
-_LEAST_LEFT = 1e-3
-"""What a momentum of 1 leaves of a step, which no training gets to."""
 _SHORT_WAY = 0.01
 """The same of an optimizer that follows the gradient: length of its way over that of the weights,
 as long as the gradient stays as it is at the start, where it is large."""
@@ -52,6 +51,8 @@ _FEW_WHOLE = 100
 _ENDED, _FADED = 1e-6, 0.01
 """Shares of its highest value at which a rate has come to an end, and at which one that falls for
 ever should be at the end."""
+_LOOKS = 32
+"""Steps at which a schedule is asked for its highest rate."""
 _BOUND_WAY = 0.1
 """Share of its size beyond which clipping has to let some kernel get in a training that learns.
 
@@ -99,16 +100,19 @@ def _find_end(subject: Subject, plan: Plan) -> Iterator[Finding]:
             f"the learning rate goes from {_rate(highest)} to {_rate(last.rates[-1])}, and so "
             f"nothing is trained in about {resting / plan.steps:.0%} of the {plan.steps:,} steps"
         )
-        stretch = _stretch(plan, highest)
+        stretch = _stretch(plan)
         found = subject.found("no_effect", reason, _longer(subject, plan, stretch), key=last.key)
         yield replace(found, fix=stretch and Fix(schedule_stretch=stretch))
 
 
-def _stretch(plan: Plan, highest: float) -> float | None:
-    """How many times as many steps a schedule may take; None where something else has ended it."""
+def _stretch(plan: Plan) -> float | None:
+    """How many times as many steps the config's schedule may take; None where there is none."""
     schedule, last = keras_internals.learning_rate(plan.optimizer), plan.steps - 1
     if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         return None
+
+    looks = np.linspace(0, last, _LOOKS).astype(np.int64)
+    highest = max(float(schedule(int(step))) for step in looks)
 
     def first_below(share: float) -> int:
         return bisect.bisect_left(
@@ -131,7 +135,7 @@ def _longer(subject: Subject, plan: Plan, stretch: float | None) -> str:
     if own["decay_steps"] != sum(each.epochs for each in subject.config.phases):
         return f"write {write}, for so many steps the training has"
     each_epoch = f"{subject.steps_per_epoch:,} to an epoch"
-    return f"write {write}, for decay_steps counts steps, {each_epoch}, and no epochs"
+    return f"write {write}, for decay_steps counts steps, {each_epoch}, not epochs"
 
 
 def _find_leap(subject: Subject, plan: Plan) -> Iterator[Finding]:
@@ -166,7 +170,7 @@ def _find_clipped(subject: Subject, plan: Plan) -> Iterator[Finding]:
     if clips is None or not isinstance(plan.optimizer, keras.optimizers.SGD):
         return
     name, bound = clips
-    way = plan.way * bound / max(1 - float(plan.optimizer.momentum), _LEAST_LEFT)
+    way = plan.way * bound / max(1 - float(plan.optimizer.momentum), LEAST_LEFT)
     reach = max((way / each for each in _sizes(subject.model, root_mean=name == "clipvalue")),
                 default=1.0)  # fmt: skip
     if not reach < _BOUND_WAY:

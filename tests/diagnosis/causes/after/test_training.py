@@ -321,7 +321,7 @@ def test_a_failure_far_above_the_usual_rate_is_laid_to_it(
 
 
 @pytest.mark.parametrize(("rate", "momentum", "times"), [
-    (0.05, 0.99, 50), (0.05, 0.9, None), (0.01, 0.99, None), (0.001, 1.0, 100),
+    (0.05, 0.99, 50), (0.05, 0.9, None), (0.01, 0.99, None), (0.01, 1.0, 100),
 ])  # fmt: skip
 def test_a_momentum_above_the_usual_one_makes_a_rate_higher(
     rate: float, momentum: float, times: int | None

@@ -220,7 +220,7 @@ def test_a_schedule_that_ends_too_soon(schedule: Any, named: bool) -> None:
         (
             schedules.CosineDecay(0.01, 10),  # epochs
             10.0,
-            "write decay_steps: 100, for decay_steps counts steps, 10 to an epoch, and no epochs",
+            "write decay_steps: 100, for decay_steps counts steps, 10 to an epoch, not epochs",
         ),
         (
             schedules.CosineDecay(0.0, 15, warmup_target=0.01, warmup_steps=5),
