@@ -241,6 +241,8 @@ def changed_model(attempts: Sequence[Attempt]) -> str:
     if settings.dropout_cap is not None:
         most = f"at most {settings.dropout_cap:g}" if settings.dropout_cap else "nothing"
         clauses.append(f"its Dropout layers leave out {most}")
+    if settings.penalty_cap is not None:
+        clauses.append(f"its penalties on weights are at most {settings.penalty_cap:g}")
     for each in _fixes(attempts):
         clauses.append(each)
     if "inputs" in (settings.standardize or ""):

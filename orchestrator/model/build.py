@@ -45,6 +45,7 @@ from orchestrator.model.remedies import (
     dropout,
     fixed_output,
     leaky_relu,
+    penalty,
     scaled_inputs,
     scaled_targets,
 )
@@ -96,6 +97,9 @@ def build_model(
     if settings.clip_norm is not None:
         for optimizer in plain_optimizers(model):
             _clip(optimizer, settings.clip_norm)
+    if settings.penalty_cap is not None:
+        for optimizer in plain_optimizers(model):
+            penalty.lower_decay(optimizer, settings.penalty_cap)
     if settings.momentum is not None:
         _gather(model, settings.momentum)
     check_targets(model, config, rows)
@@ -161,6 +165,8 @@ def _make(config: Config, settings: Settings, rows: AnyRows, recorder: Recorder)
         _take_weights(changed, model, recorder)
     if settings.dropout_cap is not None:
         dropout.lower(changed, settings.dropout_cap)
+    if settings.penalty_cap is not None:
+        penalty.lower(changed, settings.penalty_cap)
     return changed
 
 
@@ -200,6 +206,8 @@ def obstacles(
         found["clipping"] = next((reason for reason in reasons if reason is not None), None)
     if settings.dropout_cap is None:
         found["lower_dropout"] = dropout.obstacle(model)
+    if settings.penalty_cap is None:
+        found["lower_penalty"] = penalty.obstacle(model, plain_optimizers(model))
     if settings.momentum is None:
         found["momentum"] = _gathers_already(model)
     if settings.output_activation is None and settings.output_loss is None:

@@ -12,7 +12,7 @@ from orchestrator.record.checks import LearnedCheck
 from orchestrator.record.records import Attempt, Cause, Failure
 
 _IN_THE_WAY: frozenset[Cause] = frozenset(
-    {"rate_too_low", "unscaled_inputs", "distant_targets", "initialization"}
+    {"rate_too_low", "unscaled_inputs", "distant_targets", "initialization", "over_regularised"}
 )
 """What a network that has learnt too little could have done without, in as many epochs."""
 OUTPUT: frozenset[Cause] = frozenset({"loss_mismatch", "unreachable_targets"})

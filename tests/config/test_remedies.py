@@ -363,12 +363,13 @@ def test_usual_settings_change_all_that_the_model_can_carry() -> None:
         clip_norm=1.0,
         learning_rate_cap=1e-5,
         dropout_cap=0.0,
+        penalty_cap=1e-4,
     )
     second = replace(first, settings=fixed)
     usual = replace(
         SEED, learning_rate_factor=50.0, learning_rate_cap=0.01, momentum=0.9, negative_slope=0.3,
         initializer="he_normal", standardize="inputs and targets", output_activation={"": "linear"},
-        dropout_cap=0.0,
+        dropout_cap=0.0, penalty_cap=1e-4,
     )  # fmt: skip
     assert UsualSettings().apply(SEED, [first, second], None) == usual
     clipped = replace(first, findings=(*first.findings, *attempt("clipped").findings))

@@ -18,7 +18,7 @@ from orchestrator.model import keras_internals, objects, saving
 from orchestrator.model.build import build_model, clipping, obstacles, try_call
 from orchestrator.model.initialization import Recorder, Replay
 from orchestrator.model.outputs import find_outputs
-from orchestrator.model.remedies import leaky_relu
+from orchestrator.model.remedies import leaky_relu, penalty
 from orchestrator.record.records import Settings
 from tests import builders
 from tests.conftest import MakeConfig
@@ -567,6 +567,7 @@ def test_remedies_without_a_place_are_obstructed(make_config: MakeConfig) -> Non
         "leaky_relu": "no hidden layer of the model applies relu",
         "clipping": "the optimizer clips gradients already, with clipnorm 2",
         "lower_dropout": "the model has no Dropout layer",
+        "lower_penalty": "the model has no penalty on its weights",
         "momentum": "the optimizer is Adam, and no SGD of Keras's",
         "reinitialize": "no hidden layer has a kernel",
     }
@@ -590,6 +591,7 @@ def test_remedies_in_force_are_no_obstacles(make_config: MakeConfig) -> None:
         initializer="he_normal",
         momentum=0.9,
         dropout_cap=0.0,
+        penalty_cap=1e-4,
     )
     config = make_config(compile={"optimizer": "sgd", "loss": "mse"})
     assert obstacles_of(config, settings) == {}
@@ -601,9 +603,59 @@ def test_weights_from_a_file_are_not_reinitialised(make_config: MakeConfig, tmp_
     config = make_config(model={"file": "m.keras"})
     found = obstacles_of(config)
     scaled = {"standardize inputs", "standardize targets"}
-    others = {"new_seed", "reinitialize", "momentum", "fresh_weights", "lower_dropout"}
+    others = {
+        "new_seed",
+        "reinitialize",
+        "momentum",
+        "fresh_weights",
+        "lower_dropout",
+        "lower_penalty",
+    }
     assert found.keys() == others | scaled
     assert "initial_weights: fresh draws new ones" in found["reinitialize"]
+
+
+def test_no_penalty_is_above_the_cap_and_none_is_so_in_plain_keras(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    both = {"L1L2": {"l1": 1e-6, "l2": 1.0}}
+    config = make_config(
+        model={
+            "layers": [
+                {"Reshape": {"target_shape": [2, 1]}},
+                {"LSTM": {"units": 3, "recurrent_regularizer": "l2", "bias_regularizer": "l1"}},
+                {"Dense": {"units": 4, "kernel_regularizer": both, "activity_regularizer": "l1"}},
+                {"Dense": {"units": 1}},
+            ]
+        },
+        compile={"optimizer": {"AdamW": {"weight_decay": 3.0}}, "loss": "mse"},
+    )
+    assert "lower_penalty" not in obstacles_of(config)
+    model = built(config, Settings(seed=7, penalty_cap=0.0001))
+    model.save(tmp_path / "m.keras")
+    for each in (model, keras.models.load_model(tmp_path / "m.keras")):
+        _, cell, dense, _ = each.layers
+        kept = [cell.cell.recurrent_regularizer, cell.cell.bias_regularizer]
+        kept += [dense.kernel_regularizer, dense.activity_regularizer]
+        strengths = [[*map(float, kind.get_config().values())] for kind in kept]
+        assert np.concatenate(strengths) == pytest.approx([1e-4, 1e-4, 1e-6, 1e-4, 1e-4])
+        assert dense.kernel.regularizer is dense.kernel_regularizer
+        assert each.optimizer.weight_decay == 1e-4
+    before = built(config, Settings(seed=7))
+    assert [*before.get_weights()[0].flat] == [*model.get_weights()[0].flat]
+    assert keras_internals.weight_penalty(before) > 50 * keras_internals.weight_penalty(model)
+
+
+class _Own(keras.regularizers.Regularizer):
+    def __call__(self, x: Any) -> Any:
+        return keras.ops.sum(x**4)
+
+
+def test_a_penalty_of_the_users_own_is_not_lowered() -> None:
+    dense = layers.Dense(1, kernel_regularizer=_Own(), name="last")
+    model = keras.Sequential([layers.Input((2,)), dense])
+    reason = penalty.obstacle(model, [])
+    assert reason == "the regularizer _Own of layer last is your own: weaken it there"
 
 
 @pytest.mark.parametrize(("cap", "rates"), [(None, [0.5, 0.1, 0.3]), (0.2, [0.2, 0.1, 0.2]),

@@ -302,6 +302,15 @@ CASES = {
         "crippled",
         ["lower_dropout", *CRIPPLED],
     ),
+    "too little was learnt, and a penalty held the weights small": (
+        attempt(
+            phase(INIT),
+            phase(learned="fail", skill=0.3, learnt=LITTLE),
+            findings=(Finding(cause="over_regularised", reason="L2 of 1", found="after"),),
+        ),
+        "crippled",
+        ["lower_penalty", *CRIPPLED],
+    ),
     "too little was learnt, and much dropout was seen before": (
         attempt(
             phase(INIT),

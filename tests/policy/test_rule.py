@@ -17,6 +17,7 @@ from orchestrator.config.sections.remedies import (
     FixOutput,
     LeakyRelu,
     LowerDropout,
+    LowerPenalty,
     NewSeed,
     Reinitialize,
     Standardize,
@@ -251,6 +252,7 @@ def test_an_attempt_that_did_not_fail_has_no_answer() -> None:
         (Reinitialize(initializer="he_uniform"), "initializer", "he_uniform"),
         (ClipGradients(norm=2.0), "clip_norm", 2.0),
         (LowerDropout(when=None, rate=0.1), "dropout_cap", 0.1),
+        (LowerPenalty(when=None, strength=0.01), "penalty_cap", 0.01),
     ],
 )
 def test_a_remedy_changes_one_thing(rung: Remedy, field: str, value: float) -> None:
@@ -267,6 +269,7 @@ def test_a_remedy_changes_one_thing(rung: Remedy, field: str, value: float) -> N
         (Reinitialize(), {"initializer": "he_normal"}, "the initializer is he_normal already"),
         (ClipGradients(), {"clip_norm": 0.5}, "the norm is clipped to 0.5 already"),
         (LowerDropout(when=None), {"dropout_cap": 0.0}, "dropout is at most 0 already"),
+        (LowerPenalty(when=None), {"penalty_cap": 1e-5}, "penalties are at most 1e-05 already"),
     ],
 )
 def test_what_is_in_force_is_passed_over(

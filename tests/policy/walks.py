@@ -41,7 +41,7 @@ LONGEST = 8
 SEED = 7
 LIMITS = {"min_ratio": 1e-4, "min_information": 1e-4, "min_skill": -0.1}
 
-LATER = ("fix_output", "standardize", "lower_dropout")
+LATER = ("fix_output", "standardize", "lower_dropout", "lower_penalty")
 """Remedies that came after the walks, and stand before all that these decided on."""
 EARLIER = [entry for entry in DEFAULT_POLICY if entry.get("remedy") not in LATER]
 

@@ -244,6 +244,7 @@ def test_a_record_becomes_an_object_with_its_field_names() -> None:
         "negative_slope": None,
         "initializer": None,
         "dropout_cap": None,
+        "penalty_cap": None,
         "clip_norm": None,
         "standardize": None,
         "output_activation": None,

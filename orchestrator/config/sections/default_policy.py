@@ -68,6 +68,14 @@ DEFAULT_POLICY: Any = [
         "raise_rate": True,
         "cap_rate": True,
     },
+    # A penalty that outweighs what there is to learn is more than it is there for.
+    {
+        "remedy": "lower_penalty",
+        "when": {"kind": [*_POOR, "undertrained"], "cause": ["over_regularised"]},
+        "keep": True,
+        "raise_rate": True,
+        "cap_rate": True,
+    },
     # What one remedy did not mend has several faults, or one that nothing names. What was healthy
     # before steps that were too large need not be trained again.
     {

@@ -205,6 +205,25 @@ class LowerDropout(Rung):
         return replace(settings, dropout_cap=self.rate)
 
 
+class LowerPenalty(Rung):
+    """Let no penalty on weights be stronger than what seldom holds a network back."""
+
+    remedy: Literal["lower_penalty"] = "lower_penalty"
+    """The remedy."""
+    strength: PositiveFloat = 1e-4
+    """The highest strength of a regularizer, such as `l2`, and of an optimizer's decay."""
+    when: When | None = ["over_regularised"]
+    """Failures that it answers; null means any."""
+
+    def apply(
+        self, settings: Settings, attempts: Sequence[Attempt], last: Settings | None
+    ) -> Settings | str:
+        """A bound on the strength of every penalty."""
+        if settings.penalty_cap is not None and settings.penalty_cap <= self.strength:
+            return f"penalties are at most {settings.penalty_cap:g} already"
+        return replace(settings, penalty_cap=self.strength)
+
+
 class Standardize(Rung):
     """Shift and scale the inputs, or the targets of a regression, that findings name."""
 
@@ -404,6 +423,7 @@ class UsualSettings(Rung):
             settings,
             clip_norm=ClipGradients().norm if _is_clipped(attempts) else None,
             dropout_cap=before.dropout_cap,
+            penalty_cap=before.penalty_cap,
             output_activation=before.output_activation,
             output_loss=before.output_loss,
             standardize=_standardized(parts),
@@ -451,6 +471,7 @@ AnyRemedy = (
     | Annotated[Reinitialize, pydantic.Tag("<reinitialize>")]
     | Annotated[ClipGradients, pydantic.Tag("<clip_gradients>")]
     | Annotated[LowerDropout, pydantic.Tag("<lower_dropout>")]
+    | Annotated[LowerPenalty, pydantic.Tag("<lower_penalty>")]
     | Annotated[Standardize, pydantic.Tag("<standardize>")]
     | Annotated[FixOutput, pydantic.Tag("<fix_output>")]
     | Annotated[RaiseLearningRate, pydantic.Tag("<raise_learning_rate>")]

@@ -35,6 +35,7 @@ class Settings(Record, kw_only=True):
         "negative_slope": ("leaky relu with slope {}", "slope {}"),
         "initializer": ("initializer {} and zero biases", "{}"),
         "dropout_cap": ("dropout at most {}", "dropout ≤ {}"),
+        "penalty_cap": ("penalties on weights at most {}", "penalty ≤ {}"),
         "clip_norm": ("gradients clipped to norm {}", "norm ≤ {}"),
         "standardize": ("{} standardised", "{} scaled"),
         "output_activation": ("activation: {} for the output", "activation: {}"),
@@ -67,6 +68,9 @@ class Settings(Record, kw_only=True):
     model's own."""
     dropout_cap: float | None = None
     """Every Dropout layer has min(its rate, this); None leaves the rates alone."""
+    penalty_cap: float | None = None
+    """Every strength of a regularizer, and every decay of an optimizer, is min(it, this); None
+    leaves them alone."""
     clip_norm: float | None = None
     """Norm that the gradients of a step, all taken together, are clipped to, in place of a bound of
     the optimizer's own; None keeps the optimizer's own way."""

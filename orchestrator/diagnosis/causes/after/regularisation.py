@@ -12,6 +12,7 @@ from orchestrator.diagnosis.causes.after.subject import Subject
 from orchestrator.diagnosis.causes.scales import size
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.keras_internals import all_layers, own_variables
+from orchestrator.model.remedies import penalty
 from orchestrator.record.checks import NO_SKILL
 from orchestrator.record.records import Finding
 
@@ -86,7 +87,10 @@ def _penalised(subject: Subject) -> Iterator[_Penalised]:
 
 
 def _held_small(subject: Subject, found: _Penalised) -> Finding:
-    """That a penalty holds a kernel small, certain where it costs more than there is to gain."""
+    """That a penalty holds a kernel small; certain where it costs more than there is to gain.
+
+    And only where none but the user can weaken it.
+    """
     small = "shrunk to nothing" if found.left < _SHRUNK else "held small"
     reason = (
         f"the kernel of layer {found.layer.name} is {small} by its {found.by}, largest weight "
@@ -101,6 +105,7 @@ def _held_small(subject: Subject, found: _Penalised) -> Finding:
         # What is left of a kernel that swings about zero is not always constant enough to fail by.
         learnt = any(each.skill is None or each.skill >= NO_SKILL for each in subject.columns)
         useless = subject.is_constant or (subject.is_poor and not learnt)
+        useless &= penalty.obstacle(subject.model, plain_optimizers(subject.model)) is not None
         certain = useless and found.left < _SHRUNK and found.price >= loss
     return subject.found("over_regularised", reason, "weaken it or take it away", certain=certain)
 

