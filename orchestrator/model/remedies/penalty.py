@@ -12,7 +12,6 @@ import keras
 
 from orchestrator.model import keras_internals, layers
 
-
 _KINDS = (
     keras.regularizers.L1,
     keras.regularizers.L2,
