@@ -112,18 +112,22 @@ def _looked_up(subject: Subject) -> bool:
 
 
 def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
-    """Targets that the activation of an output keeps it from, too far to pass `learned`.
+    """Targets that the activation of an output keeps it from, too far for `learned` not to warn.
 
-    Where that fails it is certain, for no training brings it any nearer; where it only warns, what
-    to write instead is told.
+    Where none could pass it is certain, for no training brings it any nearer; else what to write
+    instead is told.
     """
     limits = subject.config.checks.learned
     failed = "learned" in subject.failed
     if subject.untrained or limits is None or not (failed or subject.is_short):
         return
-    least = limits.fail_below if failed else limits.warn_below
-    untrained = _as_untrained(subject)
-    yield from find_targets_out_of_reach(untrained, subject.shares, least, failed=failed)
+    found = find_targets_out_of_reach(
+        _as_untrained(subject),
+        subject.shares,
+        limits.warn_below,
+        certain_below=limits.fail_below if failed else 0.0,
+    )
+    yield from found
 
 
 def _as_untrained(subject: Subject) -> Untrained:

@@ -313,18 +313,19 @@ def test_indices_are_not_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "reference", "found"),
+    ("verdict", "reference", "found", "certain"),
     # The best within reach has a skill of 0.4.
     [
-        ("fail", 1.0, True),
-        ("fail", 0.6, False),
-        ("warn", 0.6, True),
-        ("warn", 0.45, False),
-        ("pass", 1.0, False),
+        ("fail", 1.0, True, True),
+        ("fail", 0.6, True, False),  # what passes is not yet good
+        ("fail", 0.45, False, False),
+        ("warn", 0.6, True, False),
+        ("warn", 0.45, False, False),
+        ("pass", 1.0, False, False),
     ],
 )
 def test_what_an_output_cannot_reach_is_known_once_the_reference_is(
-    verdict: str, reference: float, found: bool
+    verdict: str, reference: float, found: bool, certain: bool
 ) -> None:
     model = stack(last=keras.layers.Dense(1, activation="sigmoid"))
     given = rows(np.array([-2.0, -1.0, 0.0, 1.0, 2.0]))
@@ -338,6 +339,4 @@ def test_what_an_output_cannot_reach_is_known_once_the_reference_is(
         each for each in find_after(subject, ["unreachable_targets"])
         if each.cause == "unreachable_targets"
     ]  # fmt: skip
-    # Where it is only warned of, a training has succeeded.
-    certain = verdict == "fail"
     assert [(each.certain, each.found) for each in told] == [(certain, "after")] * found

@@ -74,9 +74,9 @@ def find_unreachable_targets(subject: Subject) -> Iterator[Finding]:
 
 
 def find_targets_out_of_reach(
-    subject: Subject, shares: Sequence[OutputShare], least: float, *, failed: bool
+    subject: Subject, shares: Sequence[OutputShare], least: float, *, certain_below: float
 ) -> Iterator[Finding]:
-    """Targets of which no prediction within reach has learnt enough to pass.
+    """Targets of which no prediction within reach has learnt enough.
 
     Asked after a training has failed by that, or is warned of it, for before none knows how much
     there is to learn.
@@ -84,8 +84,8 @@ def find_targets_out_of_reach(
     Args:
         subject: the model and its rows.
         shares: what each output has learnt, and the reference.
-        least: the share of the reference's skill below which the check fails, or warns.
-        failed: whether it has failed: certain is only that none passes.
+        least: the share of the reference's skill that is enough.
+        certain_below: that below which none passes, and the finding is certain.
     """
     for index, activation, values in _bounded(subject):
         share = next((each for each in shares if each.output == index), None)
@@ -99,7 +99,7 @@ def find_targets_out_of_reach(
                 f"{found.reason}, so that no prediction has a skill above {best:.2g}, where the "
                 f"reference has {share.reference:.3g}"
             )
-            certain = found.certain and failed
+            certain = found.certain and best < certain_below * share.reference
             yield replace(found, reason=reason, found="after", certain=certain)
 
 
