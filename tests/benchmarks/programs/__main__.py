@@ -56,8 +56,8 @@ class Found:
         """Whether it became of it what must."""
         if self.end == "hopeless":
             return self.status != "passed" and self.cost <= AT_ONCE
-        if self.end == "healthy" and self.attempts > 1:
-            return False
+        if self.end == "healthy":
+            return self.status == "passed" and self.attempts == 1
         enough = self.run is not None and self.run >= ENOUGH * self.known
         return enough and self.cost <= DEAR
 

@@ -217,7 +217,11 @@ def classes_by_one_unit(right: bool) -> Program:
         end, loss = L.Dense(10, activation="softmax"), "sparse_categorical_crossentropy"
     else:
         end, loss = L.Dense(1, activation="sigmoid"), "mse"
-    make = build(x, [*dense(64), end], RATE.Adam(0.003 if right else 0.001), loss)
+
+    def make() -> keras.Model:
+        model = network((8,), *dense(64), type(end).from_config(end.get_config()))
+        return compiled(model, RATE.Adam(0.003 if right else 0.001), loss, metrics=["accuracy"])
+
     return Program(make, x, y, 20, score=classified)
 
 
