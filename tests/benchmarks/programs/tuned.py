@@ -20,6 +20,7 @@ from tests.benchmarks.programs.program import (
     dense,
     groups,
     listed,
+    network,
     scaled,
 )
 
