@@ -61,13 +61,7 @@ HEALTHY = {
                          model=stack(2, 32), data=rows("moved", mean=5), optimizer=adam(0.01)),
 }  # fmt: skip
 
-HELD = {"kernel_regularizer": {"L1": {"l1": 100.0}}}
 HOPELESS = {
-    "held": absolute(
-        half="tuned", kind="hopeless", about="the last kernel held at zero by L1",
-        data=rows("absolute"), late=True,
-        model={"layers": [dense(32), dense(32), dense(1, "linear", **HELD)]},
-    ),
     "frozen": absolute(
         half="held_out", kind="hopeless", about="no layer trains",
         model={"layers": [dense(32, trainable=False), dense(1, "linear", trainable=False)]},

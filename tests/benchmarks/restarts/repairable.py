@@ -25,6 +25,9 @@ MIXED = {"csv": "mixed.csv", "target": "y"}
 BINARY, SPARSE = "binary_crossentropy", "sparse_categorical_crossentropy"
 
 
+HELD = {"kernel_regularizer": {"L1": {"l1": 100.0}}}
+
+
 def absolute(**given: Any) -> Case:
     """A network of four layers of 32 on the sum of two |x|, but for what is given."""
     usual: dict[str, Any] = {
@@ -139,6 +142,11 @@ RATES = {
     "drowned": absolute(half="tuned", about="2×32 of elu with dropout of 0.5",
                         model=dropped(2, 32, 0.5, "elu"), optimizer=adam(0.001),
                         known={"model": stack(2, 32), **GOOD}),
+    "held": absolute(
+        half="tuned", about="the last kernel held at zero by L1", data=rows("absolute"),
+        model={"layers": [dense(32), dense(32), dense(1, "linear", **HELD)]},
+        known={"model": stack(2, 32)},
+    ),
     "slow": absolute(half="tuned", about="2×32, Adam 1e-5", model=stack(2, 32),
                      optimizer=adam(1e-5), known=GOOD),
     "slow_classes": blobs(half="held_out", about="ten classes, SGD 1e-4", optimizer=sgd(1e-4),

@@ -21,6 +21,7 @@ from orchestrator.diagnosis.causes.before.rows import (
 from orchestrator.diagnosis.causes.before.signal.batches import find_small_batches
 from orchestrator.diagnosis.causes.before.signal.dropout import find_heavy_dropout
 from orchestrator.diagnosis.causes.before.signal.lost import find_lost_signal
+from orchestrator.diagnosis.causes.before.signal.penalty import find_strong_penalty
 from orchestrator.diagnosis.causes.before.signal.statistics import find_slow_statistics
 from orchestrator.diagnosis.causes.before.steps import find_planned_faults
 from orchestrator.diagnosis.causes.before.subject import Subject
@@ -42,6 +43,7 @@ FINDERS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     find_columns,
     find_lost_signal,
     find_heavy_dropout,
+    find_strong_penalty,
     find_slow_statistics,
     find_small_batches,
     find_planned_faults,
