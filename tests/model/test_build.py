@@ -636,9 +636,10 @@ def test_no_penalty_is_above_the_cap_and_none_is_so_in_plain_keras(
     for each in (model, keras.models.load_model(tmp_path / "m.keras")):
         _, cell, dense, _ = each.layers
         kept = [cell.cell.recurrent_regularizer, cell.cell.bias_regularizer]
-        kept += [dense.kernel_regularizer, dense.activity_regularizer]
+        kept += [dense.kernel_regularizer]
+        assert float(dense.activity_regularizer.l1) == pytest.approx(0.01)
         strengths = [[*map(float, kind.get_config().values())] for kind in kept]
-        assert np.concatenate(strengths) == pytest.approx([1e-4, 1e-4, 1e-6, 1e-4, 1e-4])
+        assert np.concatenate(strengths) == pytest.approx([1e-4, 1e-4, 1e-6, 1e-4])
         assert dense.kernel.regularizer is dense.kernel_regularizer
         assert each.optimizer.weight_decay == 1e-4
     before = built(config, Settings(seed=7))
@@ -651,11 +652,27 @@ class _Own(keras.regularizers.Regularizer):
         return keras.ops.sum(x**4)
 
 
-def test_a_penalty_of_the_users_own_is_not_lowered() -> None:
-    dense = layers.Dense(1, kernel_regularizer=_Own(), name="last")
+def _own(weights: Any) -> Any:
+    return keras.ops.sum(weights)
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "optimizer", "reason"),
+    [
+        (_Own(), None, "the regularizer _Own of layer last is your own: weaken it there"),
+        (_own, None, "the regularizer _own of layer last is your own: weaken it there"),
+        (keras.regularizers.L2(1e-4), None, "no penalty on its weights is stronger than 0.0001"),
+        (keras.regularizers.L2(1e-4), keras.optimizers.AdamW(weight_decay=0.004), None),
+        (keras.regularizers.L1(0.01), None, None),
+        (None, None, "the model has no penalty on its weights"),
+    ],
+)
+def test_a_penalty_of_the_users_own_is_not_lowered_nor_a_usual_one(
+    regularizer: Any, optimizer: Any, reason: str | None
+) -> None:
+    dense = layers.Dense(1, kernel_regularizer=regularizer, name="last")
     model = keras.Sequential([layers.Input((2,)), dense])
-    reason = penalty.obstacle(model, [])
-    assert reason == "the regularizer _Own of layer last is your own: weaken it there"
+    assert penalty.obstacle(model, [] if optimizer is None else [optimizer]) == reason
 
 
 @pytest.mark.parametrize(("cap", "rates"), [(None, [0.5, 0.1, 0.3]), (0.2, [0.2, 0.1, 0.2]),

@@ -414,19 +414,24 @@ def test_every_case_of_the_default_policy_has_its_failure_above() -> None:
     lost = CASES["alive, with a gradient that is lost"][0]
     small = CASES["normalised by a few values"][0]
     undefined = CASES["a loss that no step has made NaN"][0]
-    hopeless = [rule.matching(CONFIG, [each, each])[1] for each in (poor, undefined, small, lost)]
+    held = CASES["too little was learnt, and a penalty held the weights small"][0]
+    twice = (poor, undefined, small, lost, held)
+    hopeless = [rule.matching(CONFIG, [each, each])[1] for each in twice]
     found = [again[1], *hopeless, *(case for _, case in matching)] + [
         rung for rungs, _ in matching for _, rung in rungs
     ]
     assert [entry for entry in CONFIG.restart.policy if entry not in found] == []
 
 
-@pytest.mark.parametrize("cause", ["over_regularised", "too_small"])
-def test_what_no_seed_changes_ends_a_run_the_second_time(cause: Any) -> None:
+@pytest.mark.parametrize(
+    ("cause", "remedies"), [("over_regularised", ["lower_penalty"]), ("too_small", [])]
+)
+def test_what_no_seed_changes_ends_a_run_the_second_time(cause: Any, remedies: list[str]) -> None:
     found = Finding(cause=cause, reason="it was seen")
     poor = replace(CASES["worse than a constant"][0], findings=(found,))
     rungs, case = rule.matching(CONFIG, [poor, poor])
-    assert (rungs, case is not None) == ([], True)
+    assert [rung.remedy for _, rung in rungs] == remedies
+    assert case is not None and not case.rungs
 
 
 def test_what_is_certain_is_at_the_root_of_a_failure() -> None:

@@ -45,8 +45,8 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": _LIVING, "cause": ["constant_reconstruction"], "count": 2}, "rungs": []},
     # No seed brings back what rows differ by, and lose on their way to the output.
     {"when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal"]}, "rungs": []},
-    # No seed makes a linear network bend, and none outweighs a penalty.
-    {"when": {"kind": _POOR, "cause": ["too_small", "over_regularised"], "count": 2}, "rungs": []},
+    # No seed makes a linear network bend.
+    {"when": {"kind": _POOR, "cause": ["too_small"], "count": 2}, "rungs": []},
     # Momentum and a higher rate are all that answers a gradient that is lost on its way.
     {
         "when": {"kind": [*_POOR, "undertrained"], "cause": ["vanishing_gradient"], "count": 2},
@@ -76,6 +76,8 @@ DEFAULT_POLICY: Any = [
         "raise_rate": True,
         "cap_rate": True,
     },
+    # No seed outweighs one that is left.
+    {"when": {"kind": _POOR, "cause": ["over_regularised"], "count": 2}, "rungs": []},
     # What one remedy did not mend has several faults, or one that nothing names. What was healthy
     # before steps that were too large need not be trained again.
     {

@@ -205,12 +205,17 @@ class LowerDropout(Rung):
         return replace(settings, dropout_cap=self.rate)
 
 
+USUAL_PENALTY = 1e-4
+"""Strength of a regularizer that seldom holds a network back, as of ImageNet's ResNets (He, Zhang,
+Ren and Sun, Deep residual learning for image recognition, 2016)."""
+
+
 class LowerPenalty(Rung):
     """Let no penalty on weights be stronger than what seldom holds a network back."""
 
     remedy: Literal["lower_penalty"] = "lower_penalty"
     """The remedy."""
-    strength: PositiveFloat = 1e-4
+    strength: PositiveFloat = USUAL_PENALTY
     """The highest strength of a regularizer, such as `l2`, and of an optimizer's decay."""
     when: When | None = ["over_regularised"]
     """Failures that it answers; null means any."""

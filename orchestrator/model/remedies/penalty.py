@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from orchestrator.config.sections.remedies import USUAL_PENALTY
 from orchestrator.model import keras_internals, layers
 
 _KINDS = (
@@ -32,19 +33,23 @@ def obstacle(model: keras.Model, optimizers: Sequence[keras.optimizers.Optimizer
     """
     reached = {id(layer) for layer in _reached(model)}
     penalised = [each for each in keras_internals.all_layers(model) if list(_penalties(each))]
+    strongest = max(map(decay, optimizers), default=0.0)
     for layer in penalised:
         own = [found for _, found in _penalties(layer) if type(found) not in _KINDS]
         if own:
-            kind = type(own[0]).__name__
+            kind = getattr(own[0], "__name__", type(own[0]).__name__)
             return f"the regularizer {kind} of layer {layer.name} is your own: weaken it there"
         if id(layer) not in reached:
             return (
                 f"the regularizer of layer {layer.name} is inside code of your own, which saves "
                 "one of its own: write a lower one there"
             )
-    if penalised or any(map(decay, optimizers)):
-        return None
-    return "the model has no penalty on its weights"
+        strongest = max(strongest, *(max(_strengths(found)) for _, found in _penalties(layer)))
+    if not strongest:
+        return "the model has no penalty on its weights"
+    if strongest <= USUAL_PENALTY:
+        return f"no penalty on its weights is stronger than {USUAL_PENALTY:g}"
+    return None
 
 
 def lower(model: keras.Model, most: float) -> None:
@@ -56,7 +61,7 @@ def lower(model: keras.Model, most: float) -> None:
     """
     made: dict[int, keras.regularizers.Regularizer] = {}
     for layer in _reached(model):
-        for name, found in _penalties(layer):
+        for name, found in [*_penalties(layer)]:
             made[id(found)] = _lowered(found, most)
             setattr(layer, name, made[id(found)])
         for variable in keras_internals.own_variables(layer):
@@ -75,6 +80,11 @@ def decay(optimizer: keras.optimizers.Optimizer) -> float:
     return float(getattr(optimizer, "weight_decay", None) or 0.0)
 
 
+def _strengths(found: keras.regularizers.Regularizer) -> list[float]:
+    config = found.get_config()
+    return [float(config[name]) for name in _STRENGTHS if name in config]
+
+
 def _lowered(found: keras.regularizers.Regularizer, most: float) -> keras.regularizers.Regularizer:
     config = found.get_config()
     for name in _STRENGTHS:
@@ -83,10 +93,13 @@ def _lowered(found: keras.regularizers.Regularizer, most: float) -> keras.regula
     return type(found).from_config(config)
 
 
-def _penalties(layer: keras.Layer) -> Iterator[tuple[str, keras.regularizers.Regularizer]]:
-    """The regularizers of a layer itself, by the names of its attributes."""
+def _penalties(layer: keras.Layer) -> Iterator[tuple[str, Any]]:
+    """The regularizers of a layer's own weights, by the names of its attributes.
+
+    Not that of what it puts out: `ActivityRegularization` saves its numbers, and not that.
+    """
     for name, value in vars(layer).items():
-        if name.endswith("_regularizer") and isinstance(value, keras.regularizers.Regularizer):
+        if name.endswith("_regularizer") and name != "activity_regularizer" and callable(value):
             yield name, value
 
 

@@ -46,9 +46,7 @@ Cause = Literal[
 ]
 """What a finding may point to; the README says of each how it is found and what to do."""
 
-CONFIRMED: frozenset[Cause] = frozenset(
-    {"distant_targets", "unscaled_inputs", "heavy_dropout", "over_regularised"}
-)
+CONFIRMED: frozenset[Cause] = frozenset({"distant_targets", "unscaled_inputs", "heavy_dropout"})
 """Causes that are suspected before a training, and for which its failure is the evidence: a network
 may well cope with them, and so a policy goes by what was found after."""
 

@@ -67,8 +67,9 @@ def find_after(subject: Subject, known: Collection[str] = ()) -> tuple[Finding, 
     # Where no gradient outweighs the noise weights hardly move, and the loss falls slowly.
     if {each.cause for each in found} <= {"rate_too_low", "undertrained"}:
         found = [*ask((find_drowning_dropout,), subject), *found]
-    # That targets are out of reach is told again with how much they keep the output from.
-    told = frozenset(known) - CONFIRMED - {"unreachable_targets"}
+    # That targets are out of reach is told again with how much they keep the output from, and that
+    # of a penalty with what it has left.
+    told = frozenset(known) - CONFIRMED - {"unreachable_targets", "over_regularised"}
     if "clipped" in told:  # which is why they have hardly moved
         told |= {"rate_too_low"}
     return tuple(each for each in found if each.certain or each.cause not in told)

@@ -19,6 +19,9 @@ from orchestrator.record.records import Finding
 _SHRUNK = 0.1
 """Share of a weight's size that a penalty leaves of it where it is shrunk to nothing: of what goes
 through two such layers a hundredth is left."""
+_HELD = 0.5
+"""That which it leaves at most where it holds it small: a wide kernel as it was drawn may cost more
+than a constant loses at a usual strength, and training makes it no smaller."""
 
 
 def find_over_regularised(subject: Subject) -> Iterator[Finding]:
@@ -80,7 +83,7 @@ def _penalised(subject: Subject) -> Iterator[_Penalised]:
                 size(subject.start[variable.path]), usual / 2
             )
             price = None if variable.regularizer is None else float(variable.regularizer(draw))
-            dear = price is not None and loss is not None and price >= loss
+            dear = price is not None and loss is not None and price >= loss and left < _HELD
             if by is not None and (left < _SHRUNK or dear):
                 largest = float(np.abs(keras.ops.convert_to_numpy(variable)).max())
                 yield _Penalised(layer, by, largest, left, price)
