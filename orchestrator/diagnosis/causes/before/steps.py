@@ -60,6 +60,8 @@ Of 56 healthy networks of the tests the weight that moved the most changed by so
 networks with one and two hidden layers on a table, which have a skill of 0.93 without clipping,
 bounds that allow 0.003, 0.03, 0.08, 0.3, 0.8 and 3 leave -0.02, 0.02, 0.10, 0.33, 0.62 and 0.93.
 """
+_USUAL_BOUND = 1.0
+"""A bound that people write."""
 _TRIAL_ROWS = 32
 """Rows that the gradient is taken of."""
 
@@ -173,7 +175,8 @@ def _find_clipped(subject: Subject, plan: Plan) -> Iterator[Finding]:
     way = plan.way * bound / max(1 - float(plan.optimizer.momentum), LEAST_LEFT)
     reach = max((way / each for each in _sizes(subject.model, root_mean=name == "clipvalue")),
                 default=1.0)  # fmt: skip
-    if not reach < _BOUND_WAY:
+    # Where a usual bound holds the weights as well, it is the rate that is too low, or the steps.
+    if not (bound < _USUAL_BOUND and reach < _BOUND_WAY <= reach * _USUAL_BOUND / bound):
         return
     rate = max(float(each.written.max()) for each in plan.stretches)
     reason = (
@@ -182,7 +185,9 @@ def _find_clipped(subject: Subject, plan: Plan) -> Iterator[Finding]:
         "the gradient"
     )
     key = () if subject.config is None else place_in_optimizer(subject.config, name)
-    yield subject.found("clipped", reason, f"write {name}: 1, or leave it out", key=key)
+    yield subject.found(
+        "clipped", reason, f"write {name}: {_USUAL_BOUND:g}, or leave it out", key=key
+    )
 
 
 def _sizes(model: keras.Model, *, root_mean: bool) -> list[float]:

@@ -186,6 +186,11 @@ def test_a_bound_does_not_slow_what_divides_by_the_gradients() -> None:
     assert causes(SGD(0.01, clipnorm=1e-6), model={"file": "base.keras"}) == []
 
 
+@pytest.mark.parametrize("bound", [0.5, 1.0, 2.0])
+def test_where_a_usual_bound_lets_no_weight_move_it_is_the_rate(bound: float) -> None:
+    assert causes(SGD(1e-4, clipnorm=bound)) == causes(SGD(1e-4)) == [("unusual_rate", RATE)]
+
+
 def test_a_rate_of_zero_trains_nothing() -> None:
     (found,) = planned(Adam(0.0))
     assert (found.cause, found.certain, found.key) == ("no_effect", True, RATE)
