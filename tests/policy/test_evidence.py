@@ -345,7 +345,16 @@ CASES = {
         ["fix_output", "new_seed"],
     ),
     "alive, with a gradient that is lost": (pointing("vanishing_gradient"), "crippled", CRIPPLED),
-    "normalised by a few values": (pointing("small_batches"), "crippled", []),
+    "normalised by two values": (pointing("small_batches"), "crippled", []),
+    "normalised by a few values, as was seen before": (
+        attempt(
+            phase(INIT),
+            phase(learned="fail", skill=0.3, learnt=LITTLE),
+            findings=(Finding(cause="small_batches", reason="of 4 values", found="before"),),
+        ),
+        "crippled",
+        CRIPPLED,
+    ),
     "a schedule that has ended": (
         pointing("no_effect"),
         "crippled",
@@ -412,10 +421,9 @@ def test_every_case_of_the_default_policy_has_its_failure_above() -> None:
     small = Finding(cause="too_small", reason="it is linear")
     poor = replace(CASES["worse than a constant"][0], findings=(small,))
     lost = CASES["alive, with a gradient that is lost"][0]
-    small = CASES["normalised by a few values"][0]
     undefined = CASES["a loss that no step has made NaN"][0]
     held = CASES["too little was learnt, and a penalty held the weights small"][0]
-    twice = (poor, undefined, small, lost, held)
+    twice = (poor, undefined, lost, held)
     hopeless = [rule.matching(CONFIG, [each, each])[1] for each in twice]
     found = [again[1], *hopeless, *(case for _, case in matching)] + [
         rung for rungs, _ in matching for _, rung in rungs

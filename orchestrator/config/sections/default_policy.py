@@ -43,18 +43,17 @@ DEFAULT_POLICY: Any = [
     {"when": {"kind": _LIVING, "cause": ["unrelated_targets"], "count": 2}, "rungs": []},
     # So is the user's own loss; where the skill is not judged, a rate that trains nothing passes.
     {"when": {"kind": _LIVING, "cause": ["constant_reconstruction"], "count": 2}, "rungs": []},
-    # No seed brings back what rows differ by, and lose on their way to the output.
-    {"when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal"]}, "rungs": []},
+    # No seed brings back what rows differ by, and lose on their way to the output; nor does any
+    # setting make a mean of two values, of which BatchNorm takes it.
+    {
+        "when": {"kind": [*_POOR, "undertrained"], "cause": ["lost_signal", "small_batches"]},
+        "rungs": [],
+    },
     # No seed makes a linear network bend.
     {"when": {"kind": _POOR, "cause": ["too_small"], "count": 2}, "rungs": []},
     # Momentum and a higher rate are all that answers a gradient that is lost on its way.
     {
         "when": {"kind": [*_POOR, "undertrained"], "cause": ["vanishing_gradient"], "count": 2},
-        "rungs": [],
-    },
-    # Nor does any setting make a mean of two values.
-    {
-        "when": {"kind": [*_POOR, "undertrained"], "cause": ["small_batches"], "count": 2},
         "rungs": [],
     },
     # A loss that is NaN before any step is so at every rate; another seed may be spared.
@@ -118,8 +117,6 @@ DEFAULT_POLICY: Any = [
         "when": {"kind": [*_POOR, "undertrained"], "cause": ["rate_too_low", "no_effect"]},
         "rungs": [_RAISE, _USUAL],
     },
-    # No setting makes a mean of two values, of which BatchNorm takes it.
-    {"when": {"kind": [*_POOR, "undertrained"], "cause": ["small_batches"]}, "rungs": []},
     # What was on its way needs a higher rate or more epochs: no seed brings it much further. Where
     # its weights have moved, a higher rate alone fails once more in two cases of five.
     {"when": {"kind": ["undertrained"]}, "rungs": [_USUAL, _RAISE]},

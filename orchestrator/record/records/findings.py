@@ -46,7 +46,9 @@ Cause = Literal[
 ]
 """What a finding may point to; the README says of each how it is found and what to do."""
 
-CONFIRMED: frozenset[Cause] = frozenset({"distant_targets", "unscaled_inputs", "heavy_dropout"})
+CONFIRMED: frozenset[Cause] = frozenset(
+    {"distant_targets", "unscaled_inputs", "heavy_dropout", "small_batches"}
+)
 """Causes that are suspected before a training, and for which its failure is the evidence: a network
 may well cope with them, and so a policy goes by what was found after."""
 

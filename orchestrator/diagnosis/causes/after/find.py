@@ -21,7 +21,10 @@ from orchestrator.diagnosis.causes.after.rows import (
     find_row_faults,
     find_unreachable_targets,
 )
-from orchestrator.diagnosis.causes.after.statistics import find_lagging_statistics
+from orchestrator.diagnosis.causes.after.statistics import (
+    find_lagging_statistics,
+    find_small_batches,
+)
 from orchestrator.diagnosis.causes.after.subject import Subject
 from orchestrator.diagnosis.causes.after.training import (
     find_no_effect,
@@ -67,6 +70,7 @@ def find_after(subject: Subject, known: Collection[str] = ()) -> tuple[Finding, 
     # Where no gradient outweighs the noise weights hardly move, and the loss falls slowly.
     if {each.cause for each in found} <= {"rate_too_low", "undertrained"}:
         found = [*ask((find_drowning_dropout,), subject), *found]
+    found = found or ask((find_small_batches,), subject)
     # That targets are out of reach is told again with how much they keep the output from, and that
     # of a penalty with what it has left.
     told = frozenset(known) - CONFIRMED - {"unreachable_targets", "over_regularised"}

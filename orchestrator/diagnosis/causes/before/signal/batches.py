@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
-import keras
-
 from orchestrator.diagnosis.causes.before.subject import Subject
-from orchestrator.model import layers
+from orchestrator.diagnosis.causes.values import few_values
 from orchestrator.record.records import Finding
 
 _FEW = 6
@@ -24,33 +21,21 @@ _ENOUGH = 32
 
 
 def find_small_batches(subject: Subject) -> Iterator[Finding]:
-    """A layer that normalises by the mean and deviation of a few values in training."""
+    """A layer that normalises by the mean and deviation of a few values in training.
+
+    A network may well cope with more than two; what a policy goes by is found after.
+    """
     config = subject.config
     if config is None or not subject.steps_per_epoch or config.batch_size >= _FEW:
         return
-    rows = config.batch_size
-    call = layers.first_call(
-        subject.model,
-        subject.few[0],
-        lambda each: _normalises(each) and rows * _values(each) < _FEW,
-    )
-    if call is None:
+    found = few_values(subject.model, subject.few[0], config.batch_size, _FEW)
+    if found is None:
         return
-    count = rows * _values(call)
+    layer, count = found
     reason = (
-        f"layer {call.layer.name} normalises by the mean and deviation of a batch, which has "
+        f"layer {layer.name} normalises by the mean and deviation of a batch, which has "
         f"{count} value{'s' * (count != 1)} of each feature: they are noise, and what it returns "
         "says little of the row"
     )
     advice = f"write batch_size: {_ENOUGH}, or LayerNormalization for BatchNormalization"
     yield subject.found("small_batches", reason, advice, key=("batch_size",))
-
-
-def _normalises(call: layers.Call) -> bool:
-    return isinstance(call.layer, keras.layers.BatchNormalization) and bool(call.layer.trainable)
-
-
-def _values(call: layers.Call) -> int:
-    """How many values of a row a feature has in front of BatchNorm."""
-    shape: tuple[int, ...] = tuple(call.inputs[0].shape)
-    return math.prod(shape[1:]) // max(shape[int(call.layer.axis)], 1)
