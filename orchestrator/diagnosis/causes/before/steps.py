@@ -135,7 +135,7 @@ def _longer(subject: Subject, plan: Plan, stretch: float | None) -> str:
         return f"let the schedule reach its end at step {plan.steps:,}, the last one"
     write = " and ".join(f"{name}: {stretch * steps:.0f}" for name, steps in own.items() if steps)
     if own["decay_steps"] != sum(each.epochs for each in subject.config.phases):
-        return f"write {write}, for so many steps the training has"
+        return f"write {write}, to end with the training"
     each_epoch = f"{subject.steps_per_epoch:,} to an epoch"
     return f"write {write}, for decay_steps counts steps, {each_epoch}, not epochs"
 

@@ -230,7 +230,7 @@ def test_a_schedule_that_ends_too_soon(schedule: Any, named: bool) -> None:
         (
             schedules.CosineDecay(0.0, 15, warmup_target=0.01, warmup_steps=5),
             5.0,
-            "write warmup_steps: 25 and decay_steps: 75, for so many steps the training has",
+            "write warmup_steps: 25 and decay_steps: 75, to end with the training",
         ),
         (
             schedules.PiecewiseConstantDecay([3, 19], [0.01, 0.001, 1e-9]),
@@ -240,7 +240,7 @@ def test_a_schedule_that_ends_too_soon(schedule: Any, named: bool) -> None:
         (
             schedules.ExponentialDecay(0.01, 1, 0.5),  # a hundredth is left after 7 steps
             14.29,
-            "write decay_steps: 14, for so many steps the training has",
+            "write decay_steps: 14, to end with the training",
         ),
     ],
 )
