@@ -38,7 +38,8 @@ class Phase(Record, kw_only=True):
     metrics: dict[str, float]
     """Keras's logged values at the phase's last epoch."""
     first_loss: float | None = None
-    """Keras's loss of the first step, before its weights were changed."""
+    """Keras's loss of the first step, before its weights were changed. With `steps_per_execution`
+    the mean of so many steps, and None where that is not finite."""
     highest_loss: float | None = None
     """Highest loss of an epoch."""
     lowest_loss: float | None = None

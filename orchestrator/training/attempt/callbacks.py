@@ -100,9 +100,17 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
         )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keep the first loss."""
-        if self._first_loss is None and logs and "loss" in logs:
-            self._first_loss = float(logs["loss"])
+        """Keep the first loss.
+
+        Of several steps that Keras makes at a time it logs the mean, which is no number where one
+        of them threw the weights away: that says nothing of the loss before.
+        """
+        if self._first_loss is not None or not logs or "loss" not in logs:
+            return
+        loss = float(logs["loss"])
+        at_a_time = 1 if self.model is None else self.model.steps_per_execution
+        if at_a_time == 1 or math.isfinite(loss):
+            self._first_loss = loss
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keep the values, and report them."""

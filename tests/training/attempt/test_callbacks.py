@@ -57,6 +57,26 @@ def test_the_log_keeps_and_reports_what_epochs_log() -> None:
     assert [event.epoch for event in events] == [6, 7]
 
 
+@pytest.mark.parametrize(("at_a_time", "known"), [(1, True), (4, False)])
+def test_a_loss_that_steps_at_a_time_have_lost_is_not_that_of_the_first(
+    at_a_time: int, known: bool
+) -> None:
+    """The untrained network's loss is finite, whose fourth step is not."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e15), "mse", steps_per_execution=at_a_time)
+    log = EpochLog(lambda _: None, attempt=1, phase="main", rates=compiled()[1])
+    x = np.ones((8, 1))
+    model.fit(x, x, batch_size=1, verbose=0, callbacks=[log])
+    assert not math.isfinite(model.evaluate(x, x, verbose=0))
+    assert (log.epochs.first_loss is not None) is known
+    assert log.epochs.first_loss is None or math.isfinite(log.epochs.first_loss)
+    # One that is lost before any step is told of where it is that of a step.
+    log = EpochLog(lambda _: None, attempt=1, phase="main", rates=compiled()[1])
+    log.set_model(model)
+    log.on_train_batch_end(0, {"loss": math.nan})
+    assert (log.epochs.first_loss is not None) is known
+
+
 def test_penalties_of_weights_are_kept_and_left_out_of_what_is_fitted() -> None:
     """Keras logs the mean of an epoch's steps, in which the weights have changed."""
     model, rates = compiled()
