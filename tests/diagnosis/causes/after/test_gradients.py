@@ -49,6 +49,7 @@ def test_other_networks_have_another_cause(activations: list[str], optimizer: An
 
 
 def test_a_gate_beside_a_path_holds_nothing_back() -> None:
+    keras.utils.set_random_seed(0)
     x = h = keras.Input((3,))
     for _ in range(2):
         h = layers.Multiply()([layers.Dense(8)(h), layers.Dense(8, activation="sigmoid")(h)])
