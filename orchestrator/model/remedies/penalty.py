@@ -99,7 +99,7 @@ def _penalties(layer: keras.Layer) -> Iterator[tuple[str, Any]]:
     Not that of what it puts out: `ActivityRegularization` saves its numbers, and not that.
     """
     for name, value in vars(layer).items():
-        if name.endswith("_regularizer") and name != "activity_regularizer" and callable(value):
+        if name.endswith("regularizer") and name != "activity_regularizer" and callable(value):
             yield name, value
 
 
