@@ -55,7 +55,7 @@ class Found:
     def is_right(self) -> bool:
         """Whether it became of it what must."""
         if self.end == "hopeless":
-            return self.status != "passed" and self.cost <= AT_ONCE
+            return self.status in ("exhausted", "invalid") and self.cost <= AT_ONCE
         if self.end == "healthy":
             return self.status == "passed" and self.attempts == 1
         enough = self.run is not None and self.run >= ENOUGH * self.known

@@ -214,13 +214,11 @@ def sigmoids_by_sgd(right: bool) -> Program:
 def classes_by_one_unit(right: bool) -> Program:
     """Ten classes, one sigmoid and mse."""
     x, y = groups(600, 10, 8, 0, 2.0)
-    if right:
-        end, loss = L.Dense(10, activation="softmax"), "sparse_categorical_crossentropy"
-    else:
-        end, loss = L.Dense(1, activation="sigmoid"), "mse"
+    units, activation = (10, "softmax") if right else (1, "sigmoid")
+    loss = "sparse_categorical_crossentropy" if right else "mse"
 
     def make() -> keras.Model:
-        model = network((8,), *dense(64), type(end).from_config(end.get_config()))
+        model = network((8,), *dense(64), L.Dense(units, activation=activation))
         return compiled(model, RATE.Adam(0.003 if right else 0.001), loss, metrics=["accuracy"])
 
     return Program(make, x, y, 20, score=classified)
