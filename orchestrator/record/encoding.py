@@ -14,7 +14,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 import msgspec
 
-from orchestrator.errors import RecordError, cut, short
+from orchestrator.errors import NewerError, RecordError, cut, short
 
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 """How JSON, which has no such numbers, writes them here."""
@@ -116,6 +116,38 @@ def decode(content: bytes, known: msgspec.json.Decoder[T]) -> T:
     except UnicodeEncodeError as error:  # where another value than a text is expected
         raise RecordError("a text has half a surrogate pair in it") from error
     return found
+
+
+class _Schema(Record, kw_only=True):
+    schema: int = 0
+
+
+_SCHEMA: msgspec.json.Decoder[_Schema] = decoder(_Schema)
+
+
+def decode_file(content: bytes, known: msgspec.json.Decoder[T], name: str, *, schema: int) -> T:
+    """The record that the content of a file is.
+
+    Args:
+        content: one document.
+        known: what `decoder` makes of the record's type.
+        name: the file's.
+        schema: the greatest version of its shape that can be read.
+
+    Raises:
+        RecordError: the file is damaged.
+        NewerError: it is of a newer schema.
+    """
+    try:
+        found = decode(content, _SCHEMA).schema
+        if found <= schema:
+            return decode(content, known)
+    except RecordError as error:
+        raise RecordError(f"{name} is damaged: {error}") from error
+    raise NewerError(
+        f"{name}: its schema is {short(found)}, this version reads up to {schema}: "
+        "update orchestrator"
+    )
 
 
 def _sentence(message: str, value: Any) -> str:

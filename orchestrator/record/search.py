@@ -13,8 +13,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from orchestrator.errors import NewerError, RecordError, short
-from orchestrator.record.encoding import Record, decode, decoder
+from orchestrator.errors import RecordError
+from orchestrator.record.encoding import Record, decode_file, decoder
 from orchestrator.record.records import RunStatus
 from orchestrator.record.storage.archive import is_owned
 from orchestrator.record.storage.directory import SearchPaths, read_file
@@ -262,12 +262,7 @@ class Search(Record, kw_only=True):
         return self.trial(self.best_trial)
 
 
-class _Schema(Record, kw_only=True):
-    schema: int = SCHEMA
-
-
 _SEARCH: msgspec.json.Decoder[Search] = decoder(Search)
-_SCHEMA: msgspec.json.Decoder[_Schema] = decoder(_Schema)
 
 
 def parse(content: bytes, name: str) -> Search:
@@ -281,18 +276,7 @@ def parse(content: bytes, name: str) -> Search:
         RecordError: it is none.
         NewerError: it is of a newer schema.
     """
-    try:
-        schema = decode(content, _SCHEMA).schema
-        if schema > SCHEMA:
-            raise NewerError(
-                f"{name}: its schema is {short(schema)}, this version reads up to {SCHEMA}: "
-                "update orchestrator"
-            )
-        search = decode(content, _SEARCH)
-    except NewerError:
-        raise
-    except RecordError as error:
-        raise RecordError(f"{name} is damaged: {error}") from error
+    search = decode_file(content, _SEARCH, name, schema=SCHEMA)
     if search.best_trial is not None and search.best() is None:
         raise RecordError(f"{name} is damaged: best_trial: there is no trial {search.best_trial}")
     for key in ("seconds", "overhead_seconds"):

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from orchestrator.errors import NewerError, RecordError, short
-from orchestrator.record.encoding import Record, decode, decoder
+from orchestrator.errors import NewerError, RecordError
+from orchestrator.record.encoding import decode_file, decoder
 from orchestrator.record.events import AttemptStarted, EpochEnded, Event, RunResumed, advance
 from orchestrator.record.records import SCHEMA, Run
 from orchestrator.record.storage import journal, ownership
@@ -75,28 +75,12 @@ def parse(content: bytes, name: str) -> Run:
         RecordError: it is none.
         NewerError: it is of a newer schema.
     """
-    try:
-        schema = decode(content, _SCHEMA).schema
-        if schema > SCHEMA:
-            raise NewerError(
-                f"{name}: its schema is {short(schema)}, this version reads up to {SCHEMA}: "
-                "update orchestrator"
-            )
-        run = decode(content, _RUN)
-    except NewerError:
-        raise
-    except RecordError as error:
-        raise RecordError(f"{name} is damaged: {error}") from error
+    run = decode_file(content, _RUN, name, schema=SCHEMA)
     _expect_sense(run, name)
     return run
 
 
-class _Schema(Record, kw_only=True):
-    schema: int = SCHEMA
-
-
 _RUN: msgspec.json.Decoder[Run] = decoder(Run)
-_SCHEMA: msgspec.json.Decoder[_Schema] = decoder(_Schema)
 
 
 def _expect_sense(run: Run, name: str) -> None:

@@ -365,14 +365,6 @@ def sigmoid_on_logits_loss(right: bool) -> Program:
 
 
 @repairable()
-def relu_and_negative(right: bool) -> Program:
-    """A relu output for targets of both signs."""
-    x, y = bent(seed=40)
-    end = L.Dense(1, activation=None if right else "relu")
-    return Program(build(x, [*dense(64), end], RATE.Adam(0.003), "mae"), x, y, 30)
-
-
-@repairable()
 def counts(right: bool) -> Program:
     """Counts in the hundreds by the loss poisson behind a relu output."""
     random = np.random.default_rng(41)

@@ -148,6 +148,14 @@ def ridge(right: bool) -> Program:
 
 
 @repairable()
+def relu_and_negative(right: bool) -> Program:
+    """A relu output for targets of both signs."""
+    x, y = bent(seed=40)
+    end = L.Dense(1, activation=None if right else "relu")
+    return Program(build(x, [*dense(64), end], RATE.Adam(0.003), "mae"), x, y, 30)
+
+
+@repairable()
 def all_ones(right: bool) -> Program:
     """All kernels begin as ones."""
     x, y = bent()

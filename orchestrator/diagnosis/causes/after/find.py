@@ -70,6 +70,9 @@ def find_after(subject: Subject, known: Collection[str] = ()) -> tuple[Finding, 
     # Where no gradient outweighs the noise weights hardly move, and the loss falls slowly.
     if {each.cause for each in found} <= {"rate_too_low", "undertrained"}:
         found = [*ask((find_drowning_dropout,), subject), *found]
+    # What falls while a penalty shrinks the weights is the penalty.
+    if subject.penalised and any(each.cause == "over_regularised" for each in found):
+        found = [each for each in found if each.cause != "undertrained"]
     found = found or ask((find_small_batches,), subject)
     # That targets are out of reach is told again with how much they keep the output from, and that
     # of a penalty with what it has left.

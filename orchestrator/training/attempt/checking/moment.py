@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from orchestrator.config.schema import PhasePlan
@@ -57,14 +58,15 @@ class Moment:
         """The loss of every epoch until now without what regularizers of weights add to it.
 
         Such a penalty falls as it shrinks the weights, whatever becomes of the predictions. Keras
-        logs the mean over the epoch's steps, and so it is taken at both of its ends. Not known of a
-        model that adds up its loss itself.
+        logs the mean over the epoch's steps, and so the mean is taken of what falls by the same
+        share at every step, which is no more than that of weights that shrink evenly: what is left
+        is not below what the predictions lose. Not known of a model that adds up its loss itself.
         """
         penalties: dict[int, float] = {}
         for each in self.trained if self.is_penalised else ():
             penalties |= each.penalties
         return [
-            loss - (penalties.get(number - 1, after) + after) / 2
+            loss - _mean_on_the_way(penalties.get(number - 1, after), after)
             for number, loss in self.losses.items()
             for after in [penalties.get(number, 0.0)]
         ]
@@ -90,3 +92,10 @@ class Moment:
     def is_last(self) -> bool:
         """Whether it is in the last phase."""
         return self.plan is self.task.config.phases[-1]
+
+
+def _mean_on_the_way(first: float, last: float) -> float:
+    """The logarithmic mean: of what goes from one number to another by the same share at a time."""
+    if min(first, last) <= 0 or math.isclose(first, last, rel_tol=1e-6):
+        return min(first, last)
+    return (first - last) / math.log(first / last)

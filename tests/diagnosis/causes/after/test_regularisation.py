@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from orchestrator.diagnosis.causes.after.regularisation import find_over_regularised
+from orchestrator.diagnosis.causes.after.training import find_undertrained
 from tests import builders
 from tests.diagnosis.causes.after.subjects import causes, curve, ended, small, stack, trained
 
@@ -42,6 +43,17 @@ def test_decay_bounds_the_weights(decay: float, count: int) -> None:
     assert [each.reason for each in found] == count * [
         "a weight_decay of 5 draws every weight back to below 0.2"
     ]
+
+
+@pytest.mark.parametrize("penalised", [True, False])
+def test_what_falls_while_a_regularizer_shrinks_the_weights_is_that(penalised: bool) -> None:
+    model = small()
+    model.compile(optimizers.AdamW(0.01, weight_decay=5.0), "mse")
+    losses = [1.0, 0.8, 0.6, 0.4]
+    subject = ended(model, None, LITTLE, skill=0.02, losses=losses, penalised=penalised)
+    assert [*find_undertrained(subject)]
+    told = ["over_regularised"] if penalised else ["over_regularised", "undertrained"]
+    assert causes(subject) == told
 
 
 # ------------------------------------------------------------------- kernels of the output
