@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from orchestrator.diagnosis.causes.after.subject import Subject
+from orchestrator.diagnosis.causes.before.signal.penalty import describe_decay
 from orchestrator.diagnosis.causes.scales import size
 from orchestrator.model.build import plain_optimizers
 from orchestrator.model.keras_internals import all_layers, own_variables
@@ -32,24 +33,9 @@ def find_over_regularised(subject: Subject) -> Iterator[Finding]:
     if held is not None:
         yield _held_small(subject, held)
         return
-    yield from _decayed(subject)
-
-
-def _decayed(subject: Subject) -> Iterator[Finding]:
-    """An optimizer's decay that lets no weight grow to 1.
-
-    Adam's steps are of size 1 at most, so that weights end below 1 / decay (Loshchilov and Hutter,
-    Decoupled weight decay regularization, 2019).
-    """
-    decay = max((each.weight_decay or 0.0 for each in _decaying(subject)), default=0.0)
-    if decay >= 1:
-        reason = f"a weight_decay of {decay:g} draws every weight back to below {1 / decay:.2g}"
-        yield subject.found("over_regularised", reason, "write a weight_decay of 0.1 or less")
-
-
-def _decaying(subject: Subject) -> list[keras.optimizers.Optimizer]:
-    optimizers = plain_optimizers(subject.model)
-    return [each for each in optimizers if getattr(each, "weight_decay", None)]
+    decay = describe_decay(subject.model)
+    if decay is not None:
+        yield subject.found("over_regularised", *decay)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,7 +56,11 @@ class _Penalised:
 
 def _penalised(subject: Subject) -> Iterator[_Penalised]:
     """Kernels with a penalty that are next to nothing, or that cost more than a constant loses."""
-    decays = [f"weight_decay of {each.weight_decay:g}" for each in _decaying(subject)]
+    decays = [
+        f"weight_decay of {decay:g}"
+        for decay in map(penalty.decay, plain_optimizers(subject.model))
+        if decay
+    ]
     loss = subject.constant_loss
     for layer in all_layers(subject.model):
         for variable in own_variables(layer):

@@ -17,7 +17,7 @@ _DEAR = 10.0
 they are to be shrunk, and little else. Of two layers of 64 by `glorot_uniform` on targets of
 variance 2, an L2 of 1 costs 40 times that and leaves a skill of 0.30, one of 0.1 four times."""
 _DRAWN_BACK = 1.0
-"""A decay from which on no weight grows to 1, by steps like Adam's, see `causes.after`."""
+"""A decay from which on no weight grows to 1."""
 
 
 def find_strong_penalty(subject: Subject) -> Iterator[Finding]:
@@ -25,11 +25,9 @@ def find_strong_penalty(subject: Subject) -> Iterator[Finding]:
 
     A suspicion: a few large weights may do, and so what the training comes to decides.
     """
-    for optimizer in plain_optimizers(subject.model):
-        decay = penalty.decay(optimizer)
-        if decay >= _DRAWN_BACK:
-            reason = f"a weight_decay of {decay:g} draws every weight back to below {1 / decay:.2g}"
-            yield subject.found("over_regularised", reason, "write a weight_decay of 0.1 or less")
+    decay = describe_decay(subject.model)
+    if decay is not None:
+        yield subject.found("over_regularised", *decay)
     prices = sorted(_prices(subject.model), key=lambda each: each[0], reverse=True)
     trial, price = subject.trial, sum(each for each, _ in prices)
     if trial is None or not 0 < price:
@@ -44,6 +42,19 @@ def find_strong_penalty(subject: Subject) -> Iterator[Finding]:
         )
         key = subject.place(layer, "kernel_regularizer")
         yield subject.found("over_regularised", reason, "weaken it or take it away", key=key)
+
+
+def describe_decay(model: keras.Model) -> tuple[str, str] | None:
+    """An optimizer's decay that lets no weight grow to 1, and what to write; None for no such one.
+
+    Adam's steps are of size 1 at most, so that weights end below 1 / decay (Loshchilov and Hutter,
+    Decoupled weight decay regularization, 2019).
+    """
+    decay = max(map(penalty.decay, plain_optimizers(model)), default=0.0)
+    if decay < _DRAWN_BACK:
+        return None
+    reason = f"a weight_decay of {decay:g} draws every weight back to below {1 / decay:.2g}"
+    return reason, "write a weight_decay of 0.1 or less"
 
 
 def _prices(model: keras.Model) -> Iterator[tuple[float, keras.Layer]]:
