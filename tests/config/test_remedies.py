@@ -14,13 +14,8 @@ from orchestrator.config.sections.rates import (
     is_capped,
     is_held,
 )
-from orchestrator.config.sections.remedies import (
-    ClipGradients,
-    FixOutput,
-    LeakyRelu,
-    Standardize,
-    UsualSettings,
-)
+from orchestrator.config.sections.remedies import ClipGradients, LeakyRelu, UsualSettings
+from orchestrator.config.sections.scales import FixOutput, Standardize
 from orchestrator.policy import rule
 from orchestrator.record.records import INIT, Attempt, Cause, Failure, Finding, Fix, Settings
 from tests import builders

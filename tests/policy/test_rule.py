@@ -14,15 +14,14 @@ from orchestrator.config.sections.rates import ANNEAL, LowerLearningRate
 from orchestrator.config.sections.remedies import AnyRemedy as Remedy
 from orchestrator.config.sections.remedies import (
     ClipGradients,
-    FixOutput,
     LeakyRelu,
     LowerDropout,
     LowerPenalty,
     NewSeed,
     Reinitialize,
-    Standardize,
 )
 from orchestrator.config.sections.restart import Restart
+from orchestrator.config.sections.scales import FixOutput, Standardize
 from orchestrator.policy import rule
 from orchestrator.policy.rule import Step, derive_seed
 from orchestrator.record.records import INIT, Attempt, Candidate, Finding, Fix, Settings
